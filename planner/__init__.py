@@ -1,0 +1,1 @@
+"""The compiler: plans, their syntaxes, references, passes, prompts and estimates. Pure."""

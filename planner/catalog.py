@@ -1,0 +1,65 @@
+"""What the compiler knows about tools: facts a workflow can hold, no code."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from planner.values import JsonValue, Model
+
+
+class ToolSpec(Model):
+    """A registered tool as planner, compiler and dispatcher see it.
+
+    `parameters` is the JSON Schema of its arguments (an object schema); `version` changes when the
+    tool's code or signature does, and is part of its cache key.
+    """
+
+    name: str
+    description: str = ""
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    idempotent: bool = True
+    side_effects: bool = False
+    local: bool = False
+    timeout_seconds: float | None = None
+    cost_usd: float | None = None
+    pool: str | None = None
+    examples: list[str] = Field(default_factory=list)
+    version: str = ""
+
+
+class PoolSpec(Model):
+    """One model endpoint as a workflow needs it: which models it serves, and its queue."""
+
+    name: str
+    models: list[str] = Field(default_factory=lambda: ["*"])
+    task_queue: str = ""
+    fallback: str | None = None
+    is_metered: bool = False
+    """True when a CapacityWorkflow decides its rate and parallelism."""
+
+
+class Site(Model):
+    """What the worker knows and a run must: read once at its start, recorded in its history.
+
+    `models` maps each role (planner, joiner, judge, worker) to a model name, `""` when none is set.
+    `prices` maps a model name to (input, output) nano-dollars per token, absent when unknown.
+    """
+
+    tools: list[ToolSpec] = Field(default_factory=list)
+    pools: list[PoolSpec] = Field(default_factory=list)
+    tools_queue: str = "planloom-tools"
+    models: dict[str, str] = Field(default_factory=dict)
+    prices: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    agents: dict[str, str] = Field(default_factory=dict)
+    """Known agents: name to description."""
+    teams: dict[str, str] = Field(default_factory=dict)
+    templates: dict[str, JsonValue] = Field(default_factory=dict)
+    """The templates the request and its sub-plans name: name to plan document."""
+    template_names: list[str] = Field(default_factory=list)
+    search_attributes: list[str] = Field(default_factory=list)
+    """Those registered on the server: an unregistered one would hang the run."""
+    tool_seconds: dict[str, float] = Field(default_factory=dict)
+    """Likely duration of each tool from its history, for ranking and estimates."""
+
+    def tool(self, name: str) -> ToolSpec | None:
+        return next((t for t in self.tools if t.name == name), None)

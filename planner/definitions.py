@@ -1,0 +1,45 @@
+"""Agents and teams as a person or a plan defines them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from planner.values import ID_PATTERN, JsonValue, Model
+
+
+class AgentSpec(Model):
+    """A subagent: who it is, which tools it may call, which model answers."""
+
+    id: Annotated[str, Field(pattern=ID_PATTERN)] | None = None
+    description: str = ""
+    system: str = ""
+    tools: list[str] | None = None
+    model: str | None = None
+    max_turns: Annotated[int, Field(ge=1, le=200)] | None = None
+    output_schema: dict[str, JsonValue] | None = None
+
+
+class MemberSpec(Model):
+    """One member of a team. With `task` it has a subtask of its own; `depends_on` orders it."""
+
+    id: Annotated[str, Field(pattern=ID_PATTERN)]
+    role: str = ""
+    description: str = ""
+    system: str = ""
+    model: str | None = None
+    tools: list[str] | None = None
+    task: str | None = None
+    depends_on: list[str] = Field(default_factory=list)
+    enabled: bool = True
+
+
+class TeamSpec(Model):
+    """A team: its members and who hears whom."""
+
+    id: Annotated[str, Field(pattern=ID_PATTERN)] | None = None
+    name: str = ""
+    description: str = ""
+    members: Annotated[list[MemberSpec], Field(min_length=1, max_length=64)]
+    links: str | dict[str, list[str]] | None = None

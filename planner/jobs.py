@@ -1,0 +1,259 @@
+"""Inputs and outputs of activities: the types on both sides of each door.
+
+Workflows may not import activities, so what both sides use stands here. None of these carries a
+prompt built from large values, a transcript or a key: large values are `Stored` references.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from planner.catalog import ToolSpec
+from planner.contract import CacheMode, Role
+from planner.plan import Body, Plan, Task
+from planner.values import Bindings, JsonValue, Model, Outcome, Problem, Stored, Usage
+
+ErrorClass = Literal[
+    "rate_limit",
+    "capacity",
+    "timeout",
+    "schema_violation",
+    "auth",
+    "refused",
+    "context_length",
+    "cancelled",
+    "tool",
+    "unknown",
+]
+"""Decided in one place, `activities/errors.py`; the type of every ApplicationError of an activity."""
+
+
+class PrepareJob(Model):
+    """`prepare_run`: ask the worker what a run must know before it starts."""
+
+    is_goal: bool = False
+    tools: list[str] = Field(default_factory=list)
+    """Tools to describe; empty with `is_goal` means all that the allow-list leaves."""
+    allow: list[str] | None = None
+    templates: list[str] = Field(default_factory=list)
+    agents: list[str] = Field(default_factory=list)
+    teams: list[str] = Field(default_factory=list)
+    models: list[str] = Field(default_factory=list)
+    """Model names the request gives, for their prices."""
+
+
+class ToolJob(Model):
+    """`run_tool`: one call of a registered tool. `args` may hold references."""
+
+    task: str
+    tool: str
+    args: dict[str, JsonValue] = Field(default_factory=dict)
+    bindings: Bindings = Field(default_factory=Bindings)
+    key: str = ""
+    """Idempotency key: the same for every attempt of this task in this run."""
+    cache: CacheMode = "off"
+    cache_scope: str = ""
+    """What `cache: run` is keyed by beside the content: the root run's id."""
+    tenant: str | None = None
+    max_attempts: int = 3
+    """Real failures are counted against this; waits that a server asked for are not."""
+
+
+class AskJob(Model):
+    """`ask_model`: one model call of an `ask` task, or a summary. Strings may hold references."""
+
+    task: str
+    role: Role = "worker"
+    prompt: str
+    context: JsonValue = None
+    system: str | None = None
+    model: str | None = None
+    pool: str = "default"
+    max_tokens: int | None = None
+    output_schema: dict[str, JsonValue] | None = None
+    bindings: Bindings = Field(default_factory=Bindings)
+    cache: CacheMode = "off"
+    cache_scope: str = ""
+    tenant: str | None = None
+    max_attempts: int = 3
+
+
+class TaskOutput(Model):
+    """What every task activity returns."""
+
+    output: Stored
+    outcome: Outcome = Outcome.SUCCEEDED
+    usage: Usage = Field(default_factory=Usage)
+    attempts: int = 1
+    seconds: float = 0.0
+    saved_usd_nano: int = 0
+    saved_tokens: int = 0
+    note: str | None = None
+
+
+class ResolveJob(Model):
+    """`resolve_value`: references in `value` resolved where blobs can be read.
+
+    `mode`: `value` gives the value; `condition` evaluates a JMESPath condition over outcomes and
+    gives true or false; `list` gives a list (or a ToolError-like failure when it is none) and
+    sets `count`.
+    """
+
+    value: JsonValue = None
+    mode: Literal["value", "condition", "list"] = "value"
+    bindings: Bindings = Field(default_factory=Bindings)
+    outcomes: dict[str, str] = Field(default_factory=dict)
+    """For a condition: each task's outcome; its output is in `bindings.inputs`."""
+    inline_max_bytes: int | None = None
+
+
+class Resolved(Model):
+    stored: Stored
+    count: int | None = None
+
+
+class FinishedTask(Model):
+    """What planner and joiner are told of a task that has ended."""
+
+    id: str
+    call: str = ""
+    """The task as one readable line."""
+    outcome: Outcome
+    output: Stored | None = None
+    error: str | None = None
+    description: str = ""
+
+
+class PlannedTask(Model):
+    """One task as the planner wrote it."""
+
+    task: Task
+    text: str = ""
+    """Its source text: given back to the model when a planner call must go on."""
+
+
+class PlanJob(Model):
+    """`write_plan`: one planner call, streamed.
+
+    The activity signals `plan_written` (a `PlannedBatch`) to its own workflow as tasks complete,
+    and returns the whole in `PlanReply`. An attempt after the first begins with the update
+    `planner_attempt {call, attempt}`, which answers with the accepted prefix (`PlannerPrefix`)
+    and makes earlier attempts stale.
+    """
+
+    call: int
+    goal: str
+    revision: int
+    context: JsonValue = None
+    tools: list[str] | None = None
+    model: str | None = None
+    pool: str = "default"
+    syntax: Literal["calls", "json"] = "calls"
+    stream: bool = True
+    feedback: str | None = None
+    """Why a replan was asked for."""
+    finished: list[FinishedTask] = Field(default_factory=list)
+    kept: list[PlannedTask] = Field(default_factory=list)
+    """Unfinished tasks of the plan being replaced."""
+    accepted: list[PlannedTask] = Field(default_factory=list)
+    """Tasks already accepted in this planning: the model goes on after them."""
+    problems: list[Problem] = Field(default_factory=list)
+    """What was wrong with the last attempt, all at once."""
+    agents: dict[str, str] = Field(default_factory=dict)
+    teams: dict[str, str] = Field(default_factory=dict)
+    template_names: list[str] = Field(default_factory=list)
+    max_tokens: int | None = None
+    cache_scope: str = ""
+    tenant: str | None = None
+
+
+class PlannedBatch(Model):
+    """Signal `plan_written`: tasks in order; `seq` counts batches of one attempt from 0."""
+
+    call: int
+    attempt: int
+    seq: int
+    tasks: list[PlannedTask] = Field(default_factory=list)
+
+
+class PlannerAttempt(Model):
+    call: int
+    attempt: int
+
+
+class PlannerPrefix(Model):
+    accepted: list[PlannedTask] = Field(default_factory=list)
+
+
+class PlanReply(Model):
+    """The whole of one planner call.
+
+    `tasks` are all tasks this attempt accepted or was given, in order; `answer` and `join_only`
+    come from the join line; `problems` are what the parser found; `is_cut_off` says that the model
+    hit its length limit.
+    """
+
+    tasks: list[PlannedTask] = Field(default_factory=list)
+    answer: JsonValue = None
+    has_answer: bool = False
+    join_only: list[str] | None = None
+    """`join(a, b)`: what the joiner is shown; None means all leaves."""
+    stop_when: str | None = None
+    is_complete: bool = True
+    is_cut_off: bool = False
+    problems: list[Problem] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    usage: Usage = Field(default_factory=Usage)
+    attempt: int = 1
+    seconds: float = 0.0
+    first_task_seconds: float | None = None
+    wasted_tokens: int = 0
+    """Tokens of earlier attempts that were paid and not used, as far as known."""
+
+
+class JoinJob(Model):
+    """`join_outcomes`: the joiner model decides from outcomes."""
+
+    goal: str
+    finished: list[FinishedTask]
+    rounds_left: int = 0
+    context: JsonValue = None
+    model: str | None = None
+    pool: str = "default"
+    feedback: str | None = None
+    max_tokens: int | None = None
+    tenant: str | None = None
+
+
+class JoinReply(Model):
+    action: Literal["finish", "replan"]
+    answer: Stored | None = None
+    feedback: str = ""
+    thought: str = ""
+    usage: Usage = Field(default_factory=Usage)
+    problems: list[str] = Field(default_factory=list)
+
+
+__all__ = [
+    "AskJob",
+    "Body",
+    "ErrorClass",
+    "FinishedTask",
+    "JoinJob",
+    "JoinReply",
+    "Plan",
+    "PlanJob",
+    "PlanReply",
+    "PlannedBatch",
+    "PlannedTask",
+    "PlannerAttempt",
+    "PlannerPrefix",
+    "PrepareJob",
+    "ResolveJob",
+    "Resolved",
+    "TaskOutput",
+    "ToolJob",
+    "ToolSpec",
+]

@@ -1,0 +1,142 @@
+"""Settings as pure values: flag > environment > `planloom.toml` > default (DESIGN §4).
+
+Nothing here reads the environment or a file: `worker.py` and `cli.py` hand both in. Temporal's own
+settings are not here: `temporalio.envconfig` reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from planner.values import Model, Problem
+
+
+class Price(Model):
+    """Dollars per million tokens."""
+
+    input_usd_per_million: Annotated[float, Field(ge=0)]
+    output_usd_per_million: Annotated[float, Field(ge=0)]
+
+
+class PoolSettings(Model):
+    """`[pools.<name>]`: one model endpoint. The key itself stays in the worker's environment."""
+
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    models: list[str] = Field(default_factory=lambda: ["*"])
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
+    parallel: Annotated[int, Field(ge=1, le=1000)] | None = None
+    prices: dict[str, Price] = Field(default_factory=dict)
+    fallback: str | None = None
+    penalty: Literal["off", "legacy", "enhanced"] = "enhanced"
+    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 600.0
+
+    def serves(self, model: str) -> bool:
+        return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+
+class Settings(Model):
+    """Everything a worker or the CLI is configured by, beside Temporal's own settings."""
+
+    task_queue: str = "planloom"
+    tools_queue: str | None = None
+    llm_queue_prefix: str | None = None
+    data_dir: str = ""
+    blob_url: str | None = None
+    """`s3://bucket/prefix` or a folder; None means `<data_dir>/blobs`."""
+    workspace: str = "."
+    tools: list[str] = Field(default_factory=list)
+    """Tool modules to load."""
+    model: str | None = None
+    models: dict[Literal["planner", "joiner", "judge", "worker"], str] = Field(default_factory=dict)
+    prices: dict[str, Price] = Field(default_factory=dict)
+    pools: dict[str, PoolSettings] = Field(default_factory=dict)
+    max_activities: Annotated[int, Field(ge=1, le=5000)] = 200
+    """Activity slots of one worker process per queue."""
+
+    @property
+    def tools_task_queue(self) -> str:
+        return self.tools_queue or f"{self.task_queue}-tools"
+
+    def llm_task_queue(self, pool: str) -> str:
+        return f"{self.llm_queue_prefix or self.task_queue + '-llm'}-{pool}"
+
+    def blobs_dir(self) -> Path:
+        return Path(self.blob_url) if self.blob_url else Path(self.data_dir) / "blobs"
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used; `problems` lists all of them."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(p.line() for p in problems))
+
+
+_FROM_ENVIRONMENT = {
+    "PLANLOOM_TASK_QUEUE": "task_queue",
+    "PLANLOOM_TOOLS_QUEUE": "tools_queue",
+    "PLANLOOM_LLM_QUEUE_PREFIX": "llm_queue_prefix",
+    "PLANLOOM_DATA_DIR": "data_dir",
+    "PLANLOOM_BLOB_URL": "blob_url",
+    "PLANLOOM_WORKSPACE": "workspace",
+    "PLANLOOM_MODEL": "model",
+    "PLANLOOM_MAX_ACTIVITIES": "max_activities",
+}
+
+
+def settings_from(
+    environment: Mapping[str, str],
+    toml: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    *,
+    default_data_dir: str = ".planloom",
+) -> Settings:
+    """Settings from flags over environment over the parsed `planloom.toml` over defaults.
+
+    Without `[pools]` there is one pool, `default`, from `OPENAI_BASE_URL` and `OPENAI_API_KEY`.
+
+    Raises:
+        SettingsError: with every problem found.
+    """
+    merged: dict[str, Any] = {"data_dir": default_data_dir, **(toml or {})}
+    for name, field in _FROM_ENVIRONMENT.items():
+        if environment.get(name):
+            merged[field] = environment[name]
+    if environment.get("PLANLOOM_TOOLS"):
+        merged["tools"] = [m.strip() for m in environment["PLANLOOM_TOOLS"].split(",") if m.strip()]
+    merged |= {k: v for k, v in (flags or {}).items() if v is not None}
+    if not merged.get("pools"):
+        merged["pools"] = {"default": {"base_url": environment.get("OPENAI_BASE_URL") or None}}
+    try:
+        settings = Settings.model_validate(merged)
+    except ValidationError as error:
+        raise SettingsError(
+            [
+                Problem(
+                    path="planloom.toml: " + ".".join(str(p) for p in e["loc"]),
+                    code=e["type"],
+                    message=e["msg"] + f" (seen: {e['input']!r})",
+                )
+                for e in error.errors()
+            ]
+        ) from None
+    problems = [
+        Problem(
+            path=f"planloom.toml: pools.{name}.fallback",
+            code="unknown_pool",
+            message=f'no pool "{pool.fallback}"',
+            hint="Pools: " + ", ".join(settings.pools),
+        )
+        for name, pool in settings.pools.items()
+        if pool.fallback is not None and pool.fallback not in settings.pools
+    ]
+    if problems:
+        raise SettingsError(problems)
+    return settings

@@ -1,0 +1,1 @@
+"""Deterministic orchestration: pure state machines, and the thin Temporal workflows around them."""

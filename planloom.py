@@ -1,0 +1,316 @@
+"""The public Python face of Planloom: tools, models, and a client of running plans.
+
+A user's tool module imports this and nothing else:
+
+    from planloom import tool
+
+    @tool
+    def shout(text: str) -> str:
+        "The text in capitals."
+        return text.upper()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from temporalio.client import (
+    Client as TemporalClient,
+)
+from temporalio.client import (
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+)
+from temporalio.common import Priority, WorkflowIDConflictPolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfig
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.tooling import ToolContext, ToolError, tool
+from planner.contract import (
+    AgentRequest,
+    AgentResult,
+    Progress,
+    Reply,
+    RunRequest,
+    RunResult,
+    TeamRequest,
+    TeamResult,
+)
+from planner.plan import Plan, Task
+from planner.settings import Settings
+from planner.values import PRIORITY_KEYS, Problem, TaskId
+
+M = TypeVar("M", bound=BaseModel)
+
+QUERY_SECONDS = 10.0
+"""A query needs a worker: without one it would block until the caller gives up."""
+
+
+class PlanloomError(Exception):
+    """Base of what a caller of this module may want to catch; `hint` says what to do next."""
+
+    hint = ""
+
+
+class NoServer(PlanloomError):
+    """No Temporal server answers at the configured address."""
+
+    hint = "Start one with: planloom dev (or set TEMPORAL_ADDRESS)."
+
+    def __init__(self, address: str, cause: str) -> None:
+        super().__init__(f"no Temporal server answers at {address} ({cause})")
+
+
+class NoWorker(PlanloomError):
+    """The server answers, but no worker polls the queue."""
+
+    hint = "Start one with: planloom-worker (or planloom dev)."
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f'no worker answers on task queue "{queue}"')
+
+
+class NoSuchRun(PlanloomError):
+    hint = "List runs with: planloom ps."
+
+    def __init__(self, run: str) -> None:
+        super().__init__(f'no run "{run}"')
+
+
+class AlreadyRunning(PlanloomError):
+    hint = "Choose another id, watch it with `planloom watch`, or cancel it first."
+
+    def __init__(self, run: str) -> None:
+        super().__init__(f'run "{run}" is already running')
+
+
+class RunFailed(PlanloomError):
+    """The run ended as a failure: `type` is the contract's error type, `problems` its details."""
+
+    def __init__(self, message: str, kind: str, problems: list[Problem]) -> None:
+        self.type = kind
+        self.problems = problems
+        super().__init__(message)
+
+
+class Refused(PlanloomError):
+    """An update was refused, with the reason."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        self.type = kind
+        super().__init__(message)
+
+
+def _problems(details: Any) -> list[Problem]:
+    found: list[Problem] = []
+    for detail in details:
+        for entry in detail if isinstance(detail, list) else [detail]:
+            if isinstance(entry, dict) and {"path", "message"} <= set(entry):
+                found.append(Problem.model_validate(entry))
+    return found
+
+
+class Run:
+    """A handle of one run, by workflow id."""
+
+    def __init__(self, client: Client, id: str, run_id: str | None = None) -> None:
+        self.id = id
+        self.run_id = run_id
+        self._client = client
+        self._handle = client.temporal.get_workflow_handle(id, run_id=run_id)
+
+    async def result(self, timeout: float | None = None) -> RunResult:
+        """Wait for the end.
+
+        Raises:
+            RunFailed: the run ended as a failure, with the contract's error type.
+            TimeoutError: it has not ended within `timeout` seconds.
+        """
+        return await self.result_as(RunResult, timeout)
+
+    async def result_as(self, model: type[M], timeout: float | None = None) -> M:
+        try:
+            value = await asyncio.wait_for(self._handle.result(), timeout)
+        except WorkflowFailureError as error:
+            cause = error.cause
+            if isinstance(cause, ApplicationError):
+                raise RunFailed(
+                    str(cause.message), cause.type or "", _problems(cause.details)
+                ) from None
+            raise RunFailed(str(cause), type(cause).__name__, []) from None
+        except RPCError as error:
+            raise self._translated(error) from error
+        return model.model_validate(value)
+
+    async def query(self, name: str) -> Any:
+        """The answer of a query as plain JSON.
+
+        Raises:
+            NoWorker: nothing answered within seconds.
+            NoSuchRun: no run of that id.
+        """
+        try:
+            return await self._handle.query(name, rpc_timeout=timedelta(seconds=QUERY_SECONDS))
+        except WorkflowQueryFailedError as error:
+            raise Refused(f"query {name}: {error}") from None
+        except RPCError as error:
+            raise self._translated(error) from error
+
+    async def progress(self) -> Progress:
+        return Progress.model_validate(await self.query("progress"))
+
+    async def plan(self) -> Plan:
+        return Plan.model_validate(await self.query("plan"))
+
+    async def signal(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> None:
+        try:
+            await (self._handle.signal(name, payload) if payload else self._handle.signal(name))
+        except RPCError as error:
+            raise self._translated(error) from error
+
+    async def update(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> Reply:
+        """Ask and get an answer at once.
+
+        Raises:
+            Refused: with the reason, for example a revision that was replaced.
+        """
+        try:
+            answer = await self._handle.execute_update(
+                name,
+                *([payload] if payload is not None else []),
+                id=uuid.uuid4().hex,
+                rpc_timeout=timedelta(seconds=QUERY_SECONDS),
+            )
+        except WorkflowUpdateFailedError as error:
+            kind = error.cause.type if isinstance(error.cause, ApplicationError) else ""
+            raise Refused(str(error.cause), kind or "") from None
+        except RPCError as error:
+            raise self._translated(error) from error
+        return Reply.model_validate(answer)
+
+    async def describe(self) -> str:
+        """The server's word for the run's state: RUNNING, COMPLETED, FAILED …"""
+        try:
+            status = (await self._handle.describe()).status
+        except RPCError as error:
+            raise self._translated(error) from error
+        return (status or WorkflowExecutionStatus.RUNNING).name
+
+    async def cancel(self) -> None:
+        try:
+            await self._handle.cancel()
+        except RPCError as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: RPCError) -> Exception:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            if "already completed" in error.message:
+                return Refused(f'run "{self.id}" has ended')
+            return NoSuchRun(self.id)
+        no_worker = (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+        if error.status in no_worker or "no poller" in error.message:
+            return NoWorker(self._client.task_queue)
+        return NoServer(self._client.address, error.message)
+
+
+class Client:
+    """A client of Planloom runs: the public contract, typed."""
+
+    def __init__(self, temporal: TemporalClient, task_queue: str = "planloom") -> None:
+        self.temporal = temporal
+        self.task_queue = task_queue
+        self.address = temporal.service_client.config.target_host
+
+    @classmethod
+    async def connect(cls, settings: Settings | None = None, **overrides: Any) -> Client:
+        """Connect by Temporal's own environment settings and profiles.
+
+        Raises:
+            NoServer: nothing answers at the address.
+        """
+        config: dict[str, Any] = {**ClientConfig.load_client_connect_config(), **overrides}
+        config.setdefault("target_host", "localhost:7233")
+        config.setdefault("data_converter", pydantic_data_converter)
+        try:
+            temporal = await TemporalClient.connect(**config)
+        except (RuntimeError, RPCError) as error:
+            raise NoServer(config["target_host"], str(error).split("\n")[0][:200]) from None
+        return cls(temporal, (settings or Settings()).task_queue)
+
+    async def start(
+        self,
+        request: RunRequest | AgentRequest | TeamRequest | dict[str, Any],
+        *,
+        id: str | None = None,
+        workflow: str = "DagWorkflow",
+        summary: str | None = None,
+    ) -> Run:
+        """Start a run.
+
+        Raises:
+            AlreadyRunning: a run of that id has not ended.
+        """
+        document = (
+            request
+            if isinstance(request, dict)
+            else request.model_dump(mode="json", exclude_unset=True, by_alias=True)
+        )
+        id = id or f"{workflow.removesuffix('Workflow').lower()}-{uuid.uuid4().hex[:10]}"
+        goal = document.get("goal") or document.get("task") or document.get("template")
+        try:
+            handle = await self.temporal.start_workflow(
+                workflow,
+                document,
+                id=id,
+                task_queue=self.task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                static_summary=summary or (str(goal)[:200] if goal else None),
+                priority=Priority(
+                    priority_key=PRIORITY_KEYS.get(document.get("priority", "normal"), 3),
+                    fairness_key=document.get("tenant"),
+                ),
+            )
+        except WorkflowAlreadyStartedError:
+            raise AlreadyRunning(id) from None
+        except RPCError as error:
+            raise NoServer(self.address, error.message) from None
+        return Run(self, id, handle.result_run_id)
+
+    def run(self, id: str, run_id: str | None = None) -> Run:
+        return Run(self, id, run_id)
+
+
+__all__ = [
+    "AgentRequest",
+    "AgentResult",
+    "AlreadyRunning",
+    "Client",
+    "NoServer",
+    "NoSuchRun",
+    "NoWorker",
+    "Plan",
+    "PlanloomError",
+    "Problem",
+    "Progress",
+    "Refused",
+    "Reply",
+    "Run",
+    "RunFailed",
+    "RunRequest",
+    "RunResult",
+    "Task",
+    "TaskId",
+    "TeamRequest",
+    "TeamResult",
+    "ToolContext",
+    "ToolError",
+    "tool",
+]

@@ -230,6 +230,8 @@ class RunResult(Model):
 
     status: RunStatus
     answer: JsonValue = None
+    answer_ref: Stored | None = None
+    """Where the whole of a large answer is."""
     revision: int = 0
     rounds: int = 0
     tasks: dict[str, TaskReport] = Field(default_factory=dict)

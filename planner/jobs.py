@@ -114,6 +114,18 @@ class Resolved(Model):
     count: int | None = None
 
 
+class PatchJob(Model):
+    """`patch_plan`: an RFC 6902 patch on a plan document."""
+
+    document: JsonValue
+    patch: list[dict[str, JsonValue]]
+
+
+class PatchedPlan(Model):
+    document: JsonValue = None
+    problem: str | None = None
+
+
 class FinishedTask(Model):
     """What planner and joiner are told of a task that has ended."""
 
@@ -244,6 +256,8 @@ __all__ = [
     "JoinJob",
     "JoinReply",
     "Plan",
+    "PatchJob",
+    "PatchedPlan",
     "PlanJob",
     "PlanReply",
     "PlannedBatch",

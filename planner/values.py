@@ -161,6 +161,8 @@ class Bindings(Model):
     item: Stored | None = None
     is_item_of_list: bool = False
     index: int | None = None
+    bundle: Stored | None = None
+    """More `inputs` behind one reference: a JSON object of name to `Stored`."""
 
 
 __all__ = [

@@ -1,0 +1,192 @@
+"""The budget of a whole run: reserve before dispatch, settle with real usage, refund on failure.
+
+Invariant: for each cap, settled + reserved <= cap, unless real usage was above its reservation
+(then `overrun` says by how much, and nothing more is reserved). One ledger owner: the root run; a
+child run works inside a grant. Pure: amounts are integers (tokens, nano-dollars, tasks).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.contract import Budget, Grant, RaiseBudget
+from planner.values import NANO, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """What a piece of work may use."""
+
+    tokens: int = 0
+    usd_nano: int = 0
+    tasks: int = 0
+
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(
+            self.tokens + other.tokens, self.usd_nano + other.usd_nano, self.tasks + other.tasks
+        )
+
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(
+            self.tokens - other.tokens, self.usd_nano - other.usd_nano, self.tasks - other.tasks
+        )
+
+    def clipped_to(self, free: Caps) -> Amount:
+        return Amount(
+            self.tokens if free.tokens is None else min(self.tokens, free.tokens),
+            self.usd_nano if free.usd_nano is None else min(self.usd_nano, free.usd_nano),
+            self.tasks if free.tasks is None else min(self.tasks, free.tasks),
+        )
+
+    def covers(self, other: Amount) -> bool:
+        return (
+            self.tokens >= other.tokens
+            and self.usd_nano >= other.usd_nano
+            and self.tasks >= other.tasks
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Upper limits; None does not bind."""
+
+    tokens: int | None = None
+    usd_nano: int | None = None
+    tasks: int | None = None
+
+
+NOTHING = Amount()
+
+
+def caps_from(budget: Budget, grant: Grant | None = None) -> Caps:
+    """The tighter of the request's budget and the parent's grant, per cap."""
+    usd = None if budget.usd is None else int(budget.usd * NANO)
+    if grant is None:
+        return Caps(budget.tokens, usd, budget.tasks)
+    return Caps(
+        _tighter(budget.tokens, grant.tokens),
+        _tighter(usd, grant.usd_nano),
+        _tighter(budget.tasks, grant.tasks),
+    )
+
+
+def _tighter(a: int | None, b: int | None) -> int | None:
+    return min((x for x in (a, b) if x is not None), default=None)
+
+
+class Ledger:
+    """Reservations by key. `reserve` and then exactly one of `settle` and `refund`."""
+
+    def __init__(self, caps: Caps) -> None:
+        self.caps = caps
+        self.settled = NOTHING
+        self.reserved: dict[str, Amount] = {}
+        self.usage = Usage()
+        self.unpriced = 0
+
+    @property
+    def held(self) -> Amount:
+        total = NOTHING
+        for amount in self.reserved.values():
+            total += amount
+        return total
+
+    @property
+    def free(self) -> Caps:
+        """What may still be reserved under each cap; never below zero."""
+        used = self.settled + self.held
+        return Caps(
+            None if self.caps.tokens is None else max(0, self.caps.tokens - used.tokens),
+            None if self.caps.usd_nano is None else max(0, self.caps.usd_nano - used.usd_nano),
+            None if self.caps.tasks is None else max(0, self.caps.tasks - used.tasks),
+        )
+
+    @property
+    def overrun(self) -> Amount:
+        """By how much reality passed a cap (a model that ignored its limit), else nothing."""
+        return Amount(
+            _above(self.settled.tokens, self.caps.tokens),
+            _above(self.settled.usd_nano, self.caps.usd_nano),
+            _above(self.settled.tasks, self.caps.tasks),
+        )
+
+    def reserve(self, key: str, want: Amount, at_least: Amount | None = None) -> Amount | None:
+        """What was set aside for `key`: `want`, or less but `at_least`; None when it is not free.
+
+        Raises:
+            ValueError: the key holds a reservation already: a bug of ours.
+        """
+        if key in self.reserved:
+            raise ValueError(f"budget: {key} is reserved already")
+        granted = want.clipped_to(self.free)
+        if not granted.covers(want if at_least is None else at_least):
+            return None
+        self.reserved[key] = granted
+        return granted
+
+    def settle(self, key: str, usage: Usage) -> None:
+        """Replace a reservation by what was used. Unknown money is charged as reserved."""
+        held = self.reserved.pop(key)
+        usd = usage.usd_nano
+        if not usage.is_priced:
+            self.unpriced += 1
+            usd = max(usd, held.usd_nano)
+        self.settled += Amount(usage.tokens, usd, held.tasks)
+        self.usage += usage
+
+    def refund(self, key: str, keep_task: bool = False) -> None:
+        """Give a reservation back: the work never ran, or failed without cost."""
+        held = self.reserved.pop(key, NOTHING)
+        if keep_task:
+            self.settled += Amount(tasks=held.tasks)
+
+    def shortfall(self, at_least: Amount) -> str:
+        """What is missing for `at_least`, in words with numbers."""
+        free, parts = self.free, list[str]()
+        if free.tokens is not None and free.tokens < at_least.tokens:
+            parts.append(
+                f"needs {at_least.tokens:,} tokens; {free.tokens:,} of {self.caps.tokens:,} free"
+            )
+        if free.usd_nano is not None and free.usd_nano < at_least.usd_nano:
+            cap = (self.caps.usd_nano or 0) / NANO
+            parts.append(
+                f"needs ${at_least.usd_nano / NANO:.4f}; "
+                f"${free.usd_nano / NANO:.4f} of ${cap:.4f} free"
+            )
+        if free.tasks is not None and free.tasks < at_least.tasks:
+            parts.append(f"needs {at_least.tasks} task; {free.tasks} of {self.caps.tasks} free")
+        return " and ".join(parts)
+
+    def problem_with(self, raised: RaiseBudget) -> str | None:
+        """Why new caps cannot be taken: below what is spent and reserved already."""
+        used = self.settled + self.held
+        if raised.tokens is not None and raised.tokens < used.tokens:
+            return f"tokens {raised.tokens:,} is below the {used.tokens:,} spent and reserved"
+        if raised.usd is not None and int(raised.usd * NANO) < used.usd_nano:
+            return f"usd {raised.usd} is below the ${used.usd_nano / NANO:.6f} spent and reserved"
+        if raised.tasks is not None and raised.tasks < used.tasks:
+            return f"tasks {raised.tasks} is below the {used.tasks} started"
+        return None
+
+    def raise_caps(self, raised: RaiseBudget) -> None:
+        """New totals; those left out stay."""
+        self.caps = Caps(
+            self.caps.tokens if raised.tokens is None else raised.tokens,
+            self.caps.usd_nano if raised.usd is None else int(raised.usd * NANO),
+            self.caps.tasks if raised.tasks is None else raised.tasks,
+        )
+
+    def check(self) -> None:
+        """Assert the invariant (tests after every step, the workflow after every change)."""
+        used = self.settled + self.held
+        over = self.overrun
+        for cap, total, beyond in (
+            (self.caps.tokens, used.tokens, over.tokens),
+            (self.caps.usd_nano, used.usd_nano, over.usd_nano),
+            (self.caps.tasks, used.tasks, over.tasks),
+        ):
+            assert cap is None or total <= cap or beyond > 0, (cap, total)
+
+
+def _above(used: int, cap: int | None) -> int:
+    return 0 if cap is None else max(0, used - cap)

@@ -68,6 +68,8 @@ class _Entry:
     state: State | Outcome = State.WAITING
     is_blocked: bool = False
     """Ended because of its inputs, so another round of those inputs reopens it."""
+    is_held: bool = False
+    """Waits for a person's yes before it may start; holds no slot."""
     units_left: int = 0
     units_running: set[int] = field(default_factory=set)
 
@@ -270,6 +272,22 @@ class Frontier:
         self._heap.sort()
         return waiting
 
+    def hold(self, task: TaskId) -> None:
+        """A task that was just started waits for a person first: it gives its slot back."""
+        entry = self._entries[task]
+        if entry.state is not State.RUNNING or entry.units_left:
+            raise InvalidTransition(task, entry.state, "hold")
+        self._release(entry)
+        entry.state, entry.is_held = State.WAITING, True
+
+    def release(self, task: TaskId) -> None:
+        """A held task may start now."""
+        entry = self._entries[task]
+        if not entry.is_held:
+            raise InvalidTransition(task, entry.state, "release")
+        entry.state, entry.is_held = State.READY, False
+        self._push(Unit(task))
+
     # -- ending ----------------------------------------------------------------------------
 
     def end(self, task: TaskId, outcome: Outcome, *, was_expanded: bool = False) -> list[Settled]:
@@ -311,7 +329,7 @@ class Frontier:
         heappush(self._heap, (node.priority, -node.rank, entry.order, index, unit))
 
     def _end(self, entry: _Entry, outcome: Outcome) -> list[Settled]:
-        entry.state = outcome
+        entry.state, entry.is_held = outcome, False
         self._open -= 1
         return self._judge_all(self._dependents.get(entry.node.id, ()))
 
@@ -321,7 +339,7 @@ class Frontier:
         queue = list(tasks)
         for task in queue:  # grows while it is walked
             entry = self._entries.get(task)
-            if entry is None or entry.state is not State.WAITING:
+            if entry is None or entry.state is not State.WAITING or entry.is_held:
                 continue
             decided = self._judge(entry)
             if decided is None:

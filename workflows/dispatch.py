@@ -1,0 +1,467 @@
+"""Carries out one body of a task: chooses its door, binds its inputs, reads what came back.
+
+Nothing here decides what runs next: it turns a body into one activity or child workflow and gives
+back a `TaskOutput`, or raises `BodyFailed` or `BodyCancelled`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import Priority
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    ChildWorkflowError,
+    FailureError,
+    TimeoutError,
+    is_cancelled_exception,
+)
+from temporalio.workflow import ParentClosePolicy
+
+from planner.catalog import Site, ToolSpec
+from planner.contract import (
+    AgentRequest,
+    AgentResult,
+    Common,
+    Grant,
+    Lineage,
+    RunRequest,
+    RunResult,
+    TeamRequest,
+    TeamResult,
+    UsageReport,
+)
+from planner.jobs import AskJob, ResolveJob, TaskOutput, ToolJob
+from planner.plan import Ask, Body, Retry, Task
+from planner.references import resolve, roots_of
+from planner.retries import may_pass
+from planner.values import (
+    NANO,
+    PRIORITY_KEYS,
+    Bindings,
+    JsonValue,
+    Outcome,
+    Stored,
+    TaskId,
+    Usage,
+)
+from workflows import doors
+from workflows.record import text_bytes
+
+BINDINGS_INLINE_BYTES = 12_000
+"""Wider fan-ins go behind one reference, so that no history event grows with the plan."""
+
+
+class BodyFailed(Exception):
+    """A body failed for good, after its retries."""
+
+    def __init__(self, message: str, error_class: str, *, attempts: int = 1) -> None:
+        self.message = message
+        self.error_class = error_class
+        self.attempts = attempts
+        self.usage = Usage()
+        super().__init__(message)
+
+
+class BodyCancelled(Exception):
+    """A body was cancelled: by a person, an early end, or the run's own cancellation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What is to be carried out: a task's body, or one item of its map, or its alternative."""
+
+    task: Task
+    body: Body
+    name: str
+    """Activity id: the task's id, with the item's index, `.fallback`, or the round."""
+    item: Stored | None = None
+    is_item_of_list: bool = False
+    index: int | None = None
+    grant: Grant | None = None
+    max_tokens: int | None = None
+    """What the budget leaves for a model's answer."""
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """The shell's hands. `value_of` gives a finished task's output, or None when it has none."""
+
+    request: RunRequest
+    site: Site
+    value_of: Callable[[str], Stored | None]
+    root: str
+    run_key: str
+
+    # -- choosing ---------------------------------------------------------------------------
+
+    def model_for(self, role: str, named: str | None = None) -> str | None:
+        """The model of a call: the task's own, else the request's for the role, else the site's."""
+        asked = named or self.request.model_for(role)  # type: ignore[arg-type]
+        return asked or self.site.models.get(role) or self.site.models.get("worker") or None
+
+    def pool_for(self, model: str | None) -> str:
+        for pool in self.site.pools:
+            if any(fnmatchcase(model or "", pattern) for pattern in pool.models):
+                return pool.name
+        return self.site.pools[0].name if self.site.pools else "default"
+
+    def priority(self, task: Task | None = None) -> Priority:
+        name = (task.priority if task else None) or self.request.priority
+        return Priority(priority_key=PRIORITY_KEYS[name], fairness_key=self.request.tenant)
+
+    def _place(self, piece: Piece, queue: str, summary: str) -> doors.Place:
+        words = piece.task.description or summary
+        return doors.Place(
+            queue, piece.name, f"{piece.name}: {words}", self.priority(piece.task)
+        )
+
+    def retry_for(self, task: Task, spec: ToolSpec | None) -> Retry:
+        if task.retry is not None:
+            return task.retry
+        if spec is not None and spec.side_effects and not spec.idempotent:
+            # A second attempt finds the first one's claim and asks what became of it.
+            return Retry(max_attempts=2)
+        return doors.RETRY_DEFAULT
+
+    # -- binding ----------------------------------------------------------------------------
+
+    async def bindings(self, piece: Piece, *values: JsonValue) -> Bindings:
+        """What the references in `values` stand for, as history may carry it."""
+        inputs: dict[str, Stored] = {}
+        for value in values:
+            for root in roots_of(value):
+                stored = self.value_of(root)
+                if root not in inputs and stored is not None:
+                    inputs[root] = stored
+                elif root not in inputs and root not in ("item", "index"):
+                    inputs[root] = Stored()
+        bound = Bindings(
+            inputs=inputs,
+            item=piece.item,
+            is_item_of_list=piece.is_item_of_list,
+            index=piece.index,
+        )
+        size = sum(120 + (text_bytes(s.value) if s.is_inline else 240) for s in inputs.values())
+        if size > BINDINGS_INLINE_BYTES:
+            bound = await doors.pack_bindings(bound)
+        return bound
+
+    async def resolve(self, piece: Piece, value: JsonValue, limit: int | None = None) -> Stored:
+        """A value with its references resolved; without an activity when all of it is inline."""
+        return (await self._resolve(piece, value, "value", limit))[0]
+
+    async def resolve_list(self, piece: Piece, value: JsonValue) -> tuple[Stored, int]:
+        """A list and its length.
+
+        Raises:
+            BodyFailed: the value is no list.
+        """
+        stored, count = await self._resolve(piece, value, "list", None)
+        return stored, count
+
+    async def _resolve(
+        self, piece: Piece, value: JsonValue, mode: str, limit: int | None
+    ) -> tuple[Stored, int]:
+        bound = await self.bindings(piece, value)
+        inline = bound.bundle is None and all(s.is_inline for s in bound.inputs.values())
+        if inline and (bound.item is None or bound.item.is_inline):
+            scope: dict[str, JsonValue] = {k: s.value for k, s in bound.inputs.items()}
+            if bound.item is not None and bound.index is not None:
+                items = bound.item.value
+                picked = items[bound.index] if bound.is_item_of_list else items  # type: ignore[index,call-overload]
+                scope |= {"item": picked, "index": bound.index}
+            found = _resolved_inline(value, scope)
+            if text_bytes(found) <= (limit or BINDINGS_INLINE_BYTES):
+                if mode == "list" and not isinstance(found, list):
+                    raise BodyFailed(_no_list(piece.task.id, found), "tool")
+                return Stored(value=found), len(found) if isinstance(found, list) else 0
+        try:
+            reply = await doors.resolve_value(
+                ResolveJob.model_validate(
+                    {"value": value, "mode": mode, "bindings": bound, "inline_max_bytes": limit}
+                )
+            )
+        except ActivityError as error:
+            raise failure_of(error, 1) from error
+        return reply.stored, reply.count or 0
+
+    # -- carrying out -----------------------------------------------------------------------
+
+    async def carry_out(self, piece: Piece) -> TaskOutput:
+        """Run one body to its end.
+
+        Raises:
+            BodyFailed: it failed after its retries.
+            BodyCancelled: it was cancelled.
+        """
+        attempts = self.retry_for(piece.task, None).max_attempts
+        try:
+            match piece.body.kind:
+                case "tool":
+                    return await self._tool(piece)
+                case "ask":
+                    return await self._ask(piece, piece.body.ask_body())
+                case "agent":
+                    return await self._agent(piece)
+                case "team":
+                    return await self._team(piece)
+                case _:
+                    return await self._plan(piece)
+        except FailureError as error:
+            raise failure_of(error, attempts) from error
+
+    async def _tool(self, piece: Piece) -> TaskOutput:
+        body, task = piece.body, piece.task
+        if body.tool == "ask":
+            # The built-in tool `ask` is the body `ask`, written as a call.
+            return await self._ask(piece, Ask.model_validate(body.args))
+        spec = self.site.tool(body.tool or "")
+        retry = self.retry_for(task, spec)
+        job = ToolJob(
+            task=task.id,
+            tool=body.tool or "",
+            args=body.args,
+            bindings=await self.bindings(piece, body.args),
+            key=f"{self.run_key}/{piece.name}",
+            cache=task.cache or self.request.cache,
+            cache_scope=self.root,
+            tenant=self.request.tenant,
+            max_attempts=retry.max_attempts,
+        )
+        timeout = task.timeout or (spec.timeout_seconds if spec else None)
+        if spec is not None and spec.local:
+            return await doors.run_local_tool(job, retry, timeout)
+        queue = self.site.tools_queue
+        if spec is not None and spec.pool:
+            queue = self._pool_queue(spec.pool)
+        place = self._place(piece, queue, f"{body.tool}({_brief(body.args)})")
+        return await doors.run_tool(job, place, retry, timeout)
+
+    async def _ask(self, piece: Piece, ask: Ask) -> TaskOutput:
+        task = piece.task
+        model = self.model_for("worker", ask.model)
+        pool = self.pool_for(model)
+        job = AskJob(
+            task=task.id,
+            prompt=ask.prompt,
+            context=ask.context,
+            system=ask.system,
+            model=model,
+            pool=pool,
+            max_tokens=piece.max_tokens or ask.max_tokens,
+            output_schema=ask.output_schema,
+            bindings=await self.bindings(piece, ask.prompt, ask.context, ask.system),
+            cache=task.cache or self.request.cache,
+            cache_scope=self.root,
+            tenant=self.request.tenant,
+            max_attempts=(task.retry or doors.RETRY_DEFAULT).max_attempts,
+        )
+        place = self._place(piece, self._pool_queue(pool), f"ask {model or ''}: {ask.prompt}")
+        return await doors.ask_model(job, place, task.timeout)
+
+    def _pool_queue(self, name: str) -> str:
+        return next((p.task_queue for p in self.site.pools if p.name == name), "")
+
+    def _lineage(self, piece: Piece, **more: Any) -> Lineage:
+        return Lineage(
+            parent=workflow.info().workflow_id,
+            root=self.root,
+            depth=self.request.lineage.depth + 1,
+            grant=piece.grant,
+            **more,
+        )
+
+    def _common(self, piece: Piece) -> dict[str, Any]:
+        request = self.request
+        return {
+            "model": request.model,
+            "tools": request.tools,
+            "on_budget": request.on_budget,
+            "priority": piece.task.priority or request.priority,
+            "tenant": request.tenant,
+            "cache": request.cache,
+        }
+
+    async def _child(self, kind: str, piece: Piece, request: Common, result: type[Any]) -> Any:
+        timeout = piece.task.timeout
+        return await workflow.execute_child_workflow(
+            kind,
+            request,
+            id=f"{workflow.info().workflow_id}/{piece.name}",
+            result_type=result,
+            parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
+            execution_timeout=timedelta(seconds=timeout) if timeout else None,
+            static_summary=(piece.task.description or piece.name)[:96],
+            priority=self.priority(piece.task),
+        )
+
+    async def _plan(self, piece: Piece) -> TaskOutput:
+        body = piece.body
+        params = await self.resolve(piece, body.args)
+        small = params.is_inline
+        named = {"template": body.plan} if isinstance(body.plan, str) else {"plan": body.plan}
+        request = RunRequest.model_validate(
+            {
+                **self._common(piece),
+                **named,
+                "params": params.value if small else {},
+                "on_failure": self.request.on_failure,
+                "retry_rounds": self.request.retry_rounds,
+                "budget": {"parallel": self.request.budget.parallel},
+                "lineage": self._lineage(piece, params=None if small else params),
+            }
+        )
+        found: RunResult = await self._child("DagWorkflow", piece, request, RunResult)
+        has_answer = found.answer is not None
+        good = found.status == "completed" or (found.status == "partial" and has_answer)
+        output = found.answer_ref or Stored(value=found.answer)
+        return _child_output(found.status, good, output, found.usage, found.reason)
+
+    async def _words(self, piece: Piece) -> tuple[dict[str, Any], Lineage]:
+        """An agent's or team's arguments; large ones travel as inputs that it can read."""
+        args = {k: v for k, v in piece.body.args.items() if k not in ("task", "context")}
+        task = await self.resolve(piece, piece.body.args.get("task", piece.task.description))
+        inputs: dict[str, Stored] = {}
+        context = piece.body.args.get("context")
+        if context is not None:
+            inputs["context"] = await self.resolve(piece, context, limit=2_000)
+        fields: dict[str, Any] = {**self._common(piece)}
+        resolved = await self.resolve(piece, args)
+        if isinstance(resolved.value, dict):
+            fields |= resolved.value
+        if task.is_inline:
+            fields["task"] = str(task.value)
+        else:
+            fields["task"], inputs["task"] = task.preview or "", task
+        small = inputs.get("context")
+        if small is not None and small.is_inline:
+            fields["context"] = small.value
+            del inputs["context"]
+        return fields, self._lineage(piece, inputs=inputs)
+
+    async def _agent(self, piece: Piece) -> TaskOutput:
+        fields, lineage = await self._words(piece)
+        request = _checked(
+            AgentRequest, {**fields, "agent": piece.body.agent, "lineage": lineage}, piece
+        )
+        found: AgentResult = await self._child("AgentWorkflow", piece, request, AgentResult)
+        output = _stored(found.output, found.preview, found.blob)
+        good = found.status in ("completed", "partial") and found.output is not None
+        good = good or found.blob is not None
+        return _child_output(found.status, good, output, found.usage, found.reason)
+
+    async def _team(self, piece: Piece) -> TaskOutput:
+        fields, lineage = await self._words(piece)
+        request = _checked(
+            TeamRequest, {**fields, "team": piece.body.team, "lineage": lineage}, piece
+        )
+        found: TeamResult = await self._child("TeamWorkflow", piece, request, TeamResult)
+        output = _answer_stored(found.answer)
+        good = found.status in ("completed", "partial") and found.answer is not None
+        return _child_output(found.status, good, output, found.usage, found.reason)
+
+
+def _resolved_inline(value: JsonValue, scope: Mapping[str, JsonValue]) -> JsonValue:
+    try:
+        return resolve(value, scope)
+    except Exception as error:  # a path that does not fit the value that came
+        raise BodyFailed(str(error), "tool") from error
+
+
+def _checked(model: type[Any], fields: Mapping[str, Any], piece: Piece) -> Any:
+    try:
+        return model.model_validate(fields)
+    except ValueError as error:
+        raise BodyFailed(f"tasks.{piece.task.id}.args: {error}", "tool") from error
+
+
+def _stored(value: JsonValue, preview: str | None, blob: str | None) -> Stored:
+    if blob is None:
+        return Stored(value=value)
+    return Stored(blob=blob, preview=preview, media="text")
+
+
+def _answer_stored(answer: JsonValue) -> Stored:
+    if isinstance(answer, dict) and "blob" in answer and "preview" in answer:
+        return Stored.model_validate({k: v for k, v in answer.items() if k in Stored.model_fields})
+    return Stored(value=answer)
+
+
+def _child_output(
+    status: str, good: bool, output: Stored, usage: UsageReport, reason: str | None
+) -> TaskOutput:
+    if status == "cancelled":
+        raise BodyCancelled(reason or "cancelled")
+    spent = usage_from_report(usage)
+    if not good:
+        failed = BodyFailed(reason or f"ended {status} without an answer", "tool")
+        failed.usage = spent
+        raise failed
+    return TaskOutput(
+        output=output,
+        outcome=Outcome.SUCCEEDED,
+        usage=spent,
+        note=None if status == "completed" else f"{status}: {reason}",
+    )
+
+
+def usage_from_report(report: UsageReport) -> Usage:
+    """What a child reports, as our own usage: money back in nano-dollars, rounded up."""
+    return Usage(
+        input_tokens=report.input_tokens,
+        output_tokens=report.output_tokens,
+        usd_nano=-int(-report.usd * NANO // 1),
+        model_calls=report.model_calls,
+        tool_calls=report.tool_calls,
+        cache_hits=report.cache_hits,
+        is_priced=report.unpriced_calls == 0,
+    )
+
+
+def failure_of(error: FailureError, max_attempts: int) -> BodyFailed | BodyCancelled:
+    """What an activity's or child's failure means for its task."""
+    if is_cancelled_exception(error):
+        return BodyCancelled(str(error))
+    cause = error.cause if isinstance(error, ActivityError | ChildWorkflowError) else error
+    reached = isinstance(error, ActivityError) and getattr(error.retry_state, "value", 0) == 4
+    attempts = max_attempts if reached else 1
+    match cause:
+        case ApplicationError():
+            kind = cause.type or "unknown"
+            return BodyFailed(cause.message or kind, kind, attempts=attempts)
+        case TimeoutError():
+            limit = cause.type.name.lower().replace("_", " ") if cause.type else "its time"
+            return BodyFailed(f"timed out ({limit})", "timeout", attempts=attempts)
+        case _:
+            return BodyFailed(str(cause or error), "unknown", attempts=attempts)
+
+
+def is_worth_a_round(failed: BodyFailed) -> bool:
+    """Whether another DAG-level round may mend it."""
+    return may_pass(failed.error_class)
+
+
+def _no_list(task: TaskId, found: JsonValue) -> str:
+    kind = "null" if found is None else type(found).__name__
+    return f"tasks.{task}.map: needs a list; found {kind}"
+
+
+def _brief(args: Mapping[str, JsonValue]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in list(args.items())[:4])
+
+
+def rounds_name(piece: Piece, round_number: int) -> Piece:
+    """The same piece in a later DAG-level round: its activity id says so."""
+    return piece if round_number == 0 else replace(piece, name=f"{piece.name}.r{round_number + 1}")
+
+
+def outputs_text(outputs: Sequence[Stored | None]) -> int:
+    """Rough size of a map's output."""
+    return sum(text_bytes(s.value) if s and s.is_inline else 300 for s in outputs)

@@ -1,0 +1,102 @@
+"""What to reserve for a piece of work before it is dispatched. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from planner.catalog import Site
+from planner.plan import Body, Task
+from planner.references import roots_of
+from planner.values import NANO, JsonValue, Stored
+from workflows.budget import Amount
+from workflows.record import text_bytes
+
+BYTES_PER_TOKEN = 2
+"""Text rarely takes more than a token for two bytes; the reservation must not be too small."""
+OVERHEAD_TOKENS = 64
+ANSWER_TOKENS = 1_024
+ANSWER_TOKENS_MIN = 64
+"""When the budget runs low, a model call goes out with less room for its answer, down to this."""
+PLANNER_PROMPT_TOKENS = 1_500
+PLANNER_ANSWER_TOKENS = 4_096
+JOINER_ANSWER_TOKENS = 1_024
+AGENT_TOKENS = 20_000
+TEAM_TOKENS = 60_000
+CHILD_TOKENS_MIN = 500
+UNKNOWN_PRICE = (15_000, 75_000)
+"""Nano-dollars a token (in, out) assumed for a model without a known price: among the dearest."""
+
+
+def price_of(site: Site, model: str | None) -> tuple[int, int]:
+    return site.prices.get(model or "", UNKNOWN_PRICE)
+
+
+def model_amount(
+    site: Site, model: str | None, prompt_tokens: int, answer_tokens: int, tasks: int = 1
+) -> Amount:
+    """The most a call can come to: its prompt, its whole answer room, at its model's price."""
+    price_in, price_out = price_of(site, model)
+    return Amount(
+        prompt_tokens + answer_tokens,
+        prompt_tokens * price_in + answer_tokens * price_out,
+        tasks,
+    )
+
+
+def prompt_tokens(
+    values: Sequence[JsonValue], value_of: Callable[[str], Stored | None]
+) -> int:
+    """Tokens of a prompt with its references filled in, from sizes alone."""
+    size = 0
+    for value in values:
+        size += text_bytes(value)
+        for root in roots_of(value):
+            stored = value_of(root)
+            if stored is not None:
+                size += text_bytes(stored.value) if stored.is_inline else stored.size_bytes
+    return size // BYTES_PER_TOKEN + OVERHEAD_TOKENS
+
+
+def amounts_for(
+    task: Task,
+    body: Body,
+    site: Site,
+    model: str | None,
+    value_of: Callable[[str], Stored | None],
+) -> tuple[Amount, Amount]:
+    """What to reserve for a body, and the least it can do with."""
+    hint = task.estimate
+    match body.kind:
+        case "ask":
+            ask = body.ask_body()
+            prompt = prompt_tokens([ask.prompt, ask.context, ask.system], value_of)
+            room = ask.max_tokens or ANSWER_TOKENS
+            want = model_amount(site, model, prompt, room)
+            least = model_amount(site, model, prompt, min(room, ANSWER_TOKENS_MIN))
+            return want, least
+        case "agent" | "team":
+            default = AGENT_TOKENS if body.kind == "agent" else TEAM_TOKENS
+            tokens = hint.tokens if hint and hint.tokens else default
+            usd = int(hint.usd * NANO) if hint and hint.usd else tokens * price_of(site, model)[1]
+            return Amount(tokens, usd, 1), Amount(CHILD_TOKENS_MIN, 0, 1)
+        case "plan":
+            tokens = hint.tokens if hint and hint.tokens else AGENT_TOKENS
+            usd = int(hint.usd * NANO) if hint and hint.usd else tokens * price_of(site, model)[1]
+            return Amount(tokens, usd, 1), Amount(0, 0, 1)
+        case "tool" if body.tool == "ask":
+            prompt = prompt_tokens([dict(body.args)], value_of)
+            want = model_amount(site, model, prompt, ANSWER_TOKENS)
+            return want, model_amount(site, model, prompt, ANSWER_TOKENS_MIN)
+        case "tool":
+            spec = site.tool(body.tool or "")
+            usd = -int(-(spec.cost_usd or 0.0) * NANO // 1) if spec else 0
+            amount = Amount(0, usd, 1)
+            return amount, amount
+        case _:
+            return Amount(tasks=1), Amount(tasks=1)
+
+
+def answer_room(granted: Amount, prompt: int, room: int | None) -> int | None:
+    """`max_tokens` for a call: what its reservation leaves after the prompt."""
+    left = max(1, granted.tokens - prompt)
+    return min(room, left) if room else left

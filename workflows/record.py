@@ -1,0 +1,172 @@
+"""What a run remembers of each task, and the reports made of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from planner.contract import TaskReport, TaskTimes, usage_report
+from planner.values import JsonValue, Outcome, Stored, TaskId, Usage
+
+RESULT_INLINE_BYTES = 256_000
+"""Outputs shown whole in a result, all together; beyond it they are shown as previews."""
+ERROR_MAX_CHARS = 2_000
+
+
+@dataclass(slots=True)
+class Record:
+    """One task: times are seconds since the run started."""
+
+    id: TaskId
+    output: Stored | None = None
+    outcome: Outcome | None = None
+    error: str | None = None
+    error_class: str | None = None
+    may_pass: bool = False
+    """The failure is of a kind that another DAG-level round may mend."""
+    reason: str | None = None
+    attempts: int = 0
+    ready: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    items_source: Stored = field(default_factory=Stored)
+    """The list of a map, inline or as a reference."""
+    items: list[Stored | None] = field(default_factory=list)
+    item_outcomes: list[Outcome | None] = field(default_factory=list)
+    saved_tokens: int = 0
+    saved_usd_nano: int = 0
+
+    @property
+    def seconds(self) -> float:
+        if self.started is None or self.ended is None:
+            return 0.0
+        return self.ended - self.started
+
+    def reset(self) -> None:
+        """Another round: what went wrong is forgotten, what it cost is not."""
+        self.output = self.outcome = self.error = self.error_class = self.reason = None
+        self.may_pass = False
+        self.ended = None
+        self.items, self.item_outcomes = [], []
+
+    def fail(self, error: str, error_class: str | None, may_pass: bool = False) -> None:
+        self.error = error if len(error) <= ERROR_MAX_CHARS else error[:ERROR_MAX_CHARS] + "…"
+        self.error_class = error_class
+        self.may_pass = may_pass
+
+    def item_counts(self) -> dict[str, int] | None:
+        if not self.item_outcomes:
+            return None
+        counts: dict[str, int] = {}
+        for outcome in self.item_outcomes:
+            name = outcome.value if outcome else "running"
+            counts[name] = counts.get(name, 0) + 1
+        return counts
+
+
+def text_bytes(value: JsonValue) -> int:
+    """Rough size of a JSON value, without building its text."""
+    if isinstance(value, str):
+        return len(value) + 2
+    if isinstance(value, list):
+        return 2 + sum(text_bytes(v) + 1 for v in value)
+    if isinstance(value, dict):
+        return 2 + sum(len(k) + 4 + text_bytes(v) for k, v in value.items())
+    return 8
+
+
+def task_reports(records: Iterable[Record]) -> dict[str, TaskReport]:
+    """The `tasks` of a result; outputs are shown whole until the room is used up."""
+    room = RESULT_INLINE_BYTES
+    reports: dict[str, TaskReport] = {}
+    for record in records:
+        stored = record.output
+        shown: dict[str, JsonValue] = {}
+        if stored is not None and stored.is_inline:
+            size = text_bytes(stored.value)
+            if size <= room:
+                room -= size
+                shown["output"] = stored.value
+            else:
+                shown["preview"] = str(stored.value)[:80]
+        elif stored is not None:
+            shown = {
+                "preview": stored.preview,
+                "blob": stored.blob,
+                "size_bytes": stored.size_bytes,
+            }
+        reports[record.id] = TaskReport.model_validate(
+            {
+                "outcome": record.outcome or Outcome.CANCELLED,
+                "output": None,
+                **shown,
+                "error": record.error,
+                "error_class": record.error_class,
+                "attempts": record.attempts,
+                "times": TaskTimes(
+                    ready=_rounded(record.ready),
+                    started=_rounded(record.started),
+                    ended=_rounded(record.ended),
+                ),
+                "usage": usage_report(record.usage),
+                "items": record.item_counts(),
+                "reason": record.reason,
+            }
+        )
+    return reports
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
+
+
+def critical_path(
+    records: Mapping[TaskId, Record], inputs: Mapping[TaskId, Sequence[TaskId]]
+) -> tuple[list[TaskId], float]:
+    """The longest path by what tasks really took: its tasks in order, and its seconds.
+
+    No schedule, however parallel, could have ended before these seconds: the ideal makespan.
+    """
+    total: dict[TaskId, float] = {}
+    before: dict[TaskId, TaskId | None] = {}
+    for task in _in_order(inputs):
+        best = max((i for i in inputs[task] if i in total), key=lambda i: total[i], default=None)
+        before[task] = best
+        seconds = records[task].seconds if task in records else 0.0
+        total[task] = seconds + (total[best] if best is not None else 0.0)
+    if not total:
+        return [], 0.0
+    last: TaskId | None = max(total, key=lambda t: total[t])
+    length = total[last]
+    path: list[TaskId] = []
+    while last is not None:
+        path.append(last)
+        last = before[last]
+    return path[::-1], length
+
+
+def _in_order(inputs: Mapping[TaskId, Sequence[TaskId]]) -> list[TaskId]:
+    """Inputs before those that read them; iterative, as plans may be 2,000 deep."""
+    done: dict[TaskId, bool] = {}
+    order: list[TaskId] = []
+    for start in inputs:
+        stack = [(start, False)]
+        while stack:
+            task, is_back = stack.pop()
+            if is_back:
+                order.append(task)
+                continue
+            if task in done:
+                continue
+            done[task] = True
+            stack.append((task, True))
+            stack.extend((i, False) for i in inputs[task] if i in inputs and i not in done)
+    return order
+
+
+def total_usage(records: Iterable[Record]) -> Usage:
+    total = Usage()
+    for record in records:
+        total += record.usage
+    return total

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from planner.catalog import ToolSpec
 from planner.contract import CacheMode, Role
-from planner.plan import Body, Plan, Task
+from planner.plan import Body, Plan, Retry, Task
 from planner.values import Bindings, JsonValue, Model, Outcome, Problem, Stored, Usage
 
 ErrorClass = Literal[
@@ -78,6 +78,8 @@ class AskJob(Model):
     cache_scope: str = ""
     tenant: str | None = None
     max_attempts: int = 3
+    retry: Retry | None = None
+    """Pauses between failed attempts, when the task names its own; `max_attempts` counts them."""
 
 
 class TaskOutput(Model):

@@ -40,7 +40,7 @@ from planner.contract import (
 from planner.jobs import AskJob, ResolveJob, TaskOutput, ToolJob
 from planner.plan import Ask, Body, Retry, Task
 from planner.references import resolve, roots_of
-from planner.retries import may_pass
+from planner.retries import RETRY_TABLE
 from planner.values import (
     NANO,
     PRIORITY_KEYS,
@@ -445,7 +445,8 @@ def failure_of(error: FailureError, max_attempts: int) -> BodyFailed | BodyCance
 
 def is_worth_a_round(failed: BodyFailed) -> bool:
     """Whether another DAG-level round may mend it."""
-    return may_pass(failed.error_class)
+    rule = RETRY_TABLE.get(failed.error_class)  # type: ignore[call-overload]
+    return bool(rule and rule.dag_retry)
 
 
 def _no_list(task: TaskId, found: JsonValue) -> str:

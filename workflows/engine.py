@@ -7,7 +7,7 @@ failure is an outcome, never an exception among siblings.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -53,6 +53,12 @@ from workflows.frontier import Frontier, Node, Settled, State, Unit
 from workflows.record import Record
 
 NOTES_MAX = 200
+
+
+class OutOfBudget(Exception):
+    """The budget ends the run (`on_budget: partial`): what was lacking, in words."""
+
+
 MAP_INLINE_BYTES = 2_000
 
 
@@ -79,6 +85,8 @@ class Engine:
         """What the budget lacks for the next task, in words; the run is parked while it is set."""
         self.stop_reason: str | None = None
         self.round = 0
+        self.is_paused_by_person = False
+        self.on_change: Callable[[], None] = _nothing
         self.questions: dict[TaskId, str] = {}
         self.held: dict[TaskId, str] = {}
         self._answers: dict[TaskId, CompleteTask] = {}
@@ -228,6 +236,57 @@ class Engine:
             self._jobs[unit] = job
             job.add_done_callback(lambda job, unit=unit: self._job_done(unit, job))  # type: ignore[misc]
 
+    async def reserve(self, key: str, want: Amount, least: Amount) -> Amount:
+        """Set an amount aside for planner or joiner, parking the run until there is room.
+
+        Raises:
+            OutOfBudget: nothing that runs could give any back, and the run is not to park.
+        """
+        ledger = self.ledger
+        while (granted := ledger.reserve(key, want, least)) is None:
+            if not ledger.reserved:
+                self.lack = f"{key.split('.')[0]} {ledger.shortfall(least)}"
+                if self._on_budget == "partial":
+                    raise OutOfBudget(self.lack)
+                self.on_change()
+            before = (ledger.caps, len(ledger.reserved))
+            await workflow.wait_condition(
+                lambda before=before: (ledger.caps, len(ledger.reserved)) != before  # type: ignore[misc]
+            )
+        self.lack = None
+        ledger.check()
+        return granted
+
+    def likely_seconds(self, task: TaskId) -> float:
+        """How long a task will likely take, for its rank."""
+        known = self.tasks.get(task)
+        if known is not None and known.estimate and known.estimate.seconds is not None:
+            return known.estimate.seconds
+        return self.site.tool_seconds.get(known.tool or "", 1.0) if known is not None else 1.0
+
+    def excuse(self, task: TaskId) -> None:
+        """Its cancellation is no failure of the run: nobody needs it any more."""
+        self.records[task].is_excused = True
+
+    def drop(self, task: TaskId) -> None:
+        """Forget a task that has not started: a new revision left it out."""
+        self.held.pop(task, None)
+        self.frontier.drop([task])
+        for known in (self.tasks, self.inputs, self.records):
+            known.pop(task, None)  # type: ignore[attr-defined]
+
+    def reopen(self) -> None:
+        """More tasks may come: a replan is being written."""
+        self.frontier.reopen()
+        if self.stop_reason is not None:
+            self.stop_reason, self.frontier.is_stopped = None, False
+
+    async def drain(self) -> None:
+        """Stop what runs and wait for its end."""
+        self.stop(self.stop_reason or "the run ends")
+        await workflow.wait_condition(lambda: self.is_settled)
+        self.sweep()
+
     def _key(self, unit: Unit) -> str:
         return unit.task if unit.index is None else f"{unit.task}[{unit.index}]"
 
@@ -296,6 +355,7 @@ class Engine:
             self._jobs.pop(unit, None)
         await self._check_stop()
         self.pump()
+        self.on_change()
 
     async def _is_wanted(self, task: Task) -> bool:
         return task.when is None or await self.holds(task.when)
@@ -627,11 +687,17 @@ class Engine:
             return False
         return self.frontier.is_over or self.frontier.is_stopped
 
-    async def settle(self) -> None:
-        """Run until nothing is left to do, with DAG-level rounds for what may pass."""
+    async def settle(self, until: Callable[[], bool]) -> None:
+        """Run until nothing is left to do, with DAG-level rounds for what may pass.
+
+        Returns early, with tasks still running, when `until` becomes true.
+        """
         while True:
             self.pump()
-            await self._until_settled()
+            self.on_change()
+            await self._until_settled(until)
+            if until():
+                return
             if self.frontier.is_stopped:
                 self.sweep()
                 return
@@ -646,7 +712,7 @@ class Engine:
     def _deserves_a_round(self, record: Record) -> bool:
         return record.outcome is Outcome.FAILED and record.may_pass
 
-    async def _until_settled(self) -> None:
+    async def _until_settled(self, until: Callable[[], bool]) -> None:
         while True:
             left = None if self.seconds_cap is None else self.seconds_cap - self.now()
             if left is not None and left <= 0 and not self.is_time_up:
@@ -654,7 +720,12 @@ class Engine:
             timeout = left if left is not None and left > 0 else None
             try:
                 await workflow.wait_condition(
-                    lambda: self._bug is not None or self.is_settled or self._has_more_time(),
+                    lambda: (
+                        self._bug is not None
+                        or self.is_settled
+                        or self._has_more_time()
+                        or until()
+                    ),
                     timeout=timeout,
                     timeout_summary="budget.seconds",
                 )
@@ -663,7 +734,7 @@ class Engine:
             if self._bug is not None:
                 raise self._bug
             if self._has_more_time():
-                self.is_time_up = self.frontier.is_paused = False
+                self.is_time_up, self.frontier.is_paused = False, self.is_paused_by_person
                 self.pump()
                 continue
             return
@@ -677,8 +748,13 @@ class Engine:
             return
         self.is_time_up = self.frontier.is_paused = True
 
-    def jobs(self) -> list[asyncio.Task[None]]:
-        return list(self._jobs.values())
+    def jobs_but_people(self) -> bool:
+        """Whether anything runs that does not wait for a person."""
+        return any(unit.task not in self.questions for unit in self._jobs)
+
+
+def _nothing() -> None:
+    return
 
 
 def _body_values(task: Task) -> list[Any]:

@@ -25,6 +25,8 @@ class Record:
     may_pass: bool = False
     """The failure is of a kind that another DAG-level round may mend."""
     reason: str | None = None
+    is_excused: bool = False
+    """Cancelled because nobody needs it: no failure of the run."""
     attempts: int = 0
     ready: float | None = None
     started: float | None = None

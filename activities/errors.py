@@ -268,7 +268,7 @@ def host_of(url: str | None) -> str:
     return parts.hostname + (f":{parts.port}" if parts.port else "")
 
 
-_SECRET = re.compile(r"\b(sk|pk|key|Bearer)[-_ ][A-Za-z0-9_\-*.]{6,}")
+_SECRET = re.compile(r"\b((?:sk|pk|gsk|key)-|Bearer )[A-Za-z0-9_\-*.]{6,}")
 
 
 def cause_of(exc: BaseException) -> str:
@@ -289,7 +289,7 @@ def cause_of(exc: BaseException) -> str:
         text = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
     else:
         text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-    text = " ".join(_SECRET.sub(r"\1-…", text).split())
+    text = " ".join(_SECRET.sub(r"\1…", text).split())
     return text if len(text) <= MESSAGE_MAX_CHARS else text[: MESSAGE_MAX_CHARS - 1] + "…"
 
 
@@ -333,7 +333,7 @@ def as_application_error(
     is_last = not rule.retryable or (
         not is_wait and own_attempt >= min(max_attempts, rule.attempts_max)
     )
-    message = f"{error_class}: model {model or '(none)'} at {host_of(endpoint)}: {cause_of(exc)}"
+    message = f"model {model or '(none)'} at {host_of(endpoint)}: {cause_of(exc)}"
     if is_last and rule.retryable and own_attempt > 1:
         message += f" ({own_attempt} attempts)"
     usage = getattr(exc, "usage", None)

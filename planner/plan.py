@@ -166,6 +166,8 @@ class Plan(Model):
     params: dict[str, Param] = Field(default_factory=dict)
     tasks: Annotated[list[Task], Field(min_length=1)]
     answer: JsonValue = None
+    join: list[TaskId] | None = None
+    """What the joiner is shown; once these have ended, it need not wait for the rest."""
     stop_when: str | None = None
 
     @property

@@ -78,6 +78,10 @@ class SettingsError(Exception):
         self.problems = problems
         super().__init__("; ".join(p.line() for p in problems))
 
+    @classmethod
+    def of(cls, path: str, message: str) -> SettingsError:
+        return cls([Problem(path=path, code="unreadable", message=message)])
+
 
 _FROM_ENVIRONMENT = {
     "PLANLOOM_TASK_QUEUE": "task_queue",

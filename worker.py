@@ -1,0 +1,281 @@
+"""The composition root: settings, clients, activities and workers. Nothing imports it.
+
+    python worker.py            a worker for all queues, against TEMPORAL_ADDRESS
+    python worker.py --list-tools --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import (
+    AddSearchAttributesRequest,
+    ListSearchAttributesRequest,
+)
+from temporalio.client import Client
+from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.ask import ModelActivities
+from activities.blobs import BlobStore, open_backend
+from activities.builtin import ASK_SPEC, BUILTIN_TOOLS
+from activities.cache import ResultCache
+from activities.claims import ClaimStore
+from activities.join import JoinActivities
+from activities.model_client import ModelClient
+from activities.prepare import PrepareActivities
+from activities.prices import Prices
+from activities.resolve import ResolveActivities
+from activities.run_tool import ToolActivities
+from activities.telemetry import setup_logging, setup_telemetry
+from activities.tool_runner import ToolRunner
+from activities.tool_times import ToolTimes
+from activities.tooling import ToolLoadError, ToolRegistry
+from activities.write_plan import PlanActivities
+from planner.contract import SEARCH_ATTRIBUTES
+from planner.settings import Settings, SettingsError, settings_from
+from workflows.converter import data_converter
+from workflows.dag import DagWorkflow
+
+log = logging.getLogger("planloom.worker")
+
+STICKY_TIMEOUT = timedelta(seconds=1)
+"""A workflow task waits this long for a worker that died; the server's default is ten seconds."""
+PASSED_THROUGH = ("planner", "workflows", "pydantic", "pydantic_core", "jmespath", "annotated_types")
+
+
+def read_settings(environment: dict[str, str]) -> Settings:
+    """Settings from the environment and `planloom.toml`.
+
+    Raises:
+        SettingsError: with every problem found.
+    """
+    path = Path(environment.get("PLANLOOM_CONFIG") or "planloom.toml")
+    document: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError.of(str(path), str(error)) from None
+    elif environment.get("PLANLOOM_CONFIG"):
+        raise SettingsError.of(str(path), "no such file (named by PLANLOOM_CONFIG)")
+    return settings_from(environment, document)
+
+
+def tools_from(settings: Settings) -> ToolRegistry:
+    """Built-in tools, installed ones and those of PLANLOOM_TOOLS.
+
+    Raises:
+        ToolLoadError: with every module that cannot be used.
+    """
+    registry = ToolRegistry(BUILTIN_TOOLS, [ASK_SPEC])
+    registry.load_entry_points()
+    registry.load_modules(settings.tools, search=[Path.cwd()])
+    return registry
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything a worker process is made of."""
+
+    settings: Settings
+    registry: ToolRegistry
+    blobs: BlobStore
+    models: ModelClient
+    tool_times: ToolTimes
+    known_attributes: list[str]
+
+
+async def register_search_attributes(client: Client) -> list[str]:
+    """Register what is missing where that is allowed; give back those that the server knows."""
+    try:
+        listed = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace)
+        )
+        missing = {
+            name: IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{_snake(kind)}")
+            for name, kind in SEARCH_ATTRIBUTES.items()
+            if name not in listed.custom_attributes
+        }
+        if missing:
+            await client.operator_service.add_search_attributes(
+                AddSearchAttributesRequest(
+                    namespace=client.namespace, search_attributes=missing
+                )
+            )
+        return list(SEARCH_ATTRIBUTES)
+    except RPCError as error:
+        log.warning("search attributes are not registered (%s); runs go on without", error.message)
+        with contextlib.suppress(RPCError, UnboundLocalError):
+            return [name for name in SEARCH_ATTRIBUTES if name in listed.custom_attributes]
+        return []
+
+
+def _snake(kind: str) -> str:
+    return {"Keyword": "KEYWORD", "Int": "INT", "KeywordList": "KEYWORD_LIST"}[kind]
+
+
+def build_workers(client: Client, parts: Parts) -> list[Worker]:
+    """One worker for workflows, one for tools, one a pool; all share the client."""
+    settings = parts.settings
+    data = Path(settings.data_dir)
+    runner = ToolRunner(
+        parts.registry,
+        parts.blobs,
+        workspace=Path(settings.workspace).resolve(),
+        cache=ResultCache(data / "cache", parts.blobs),
+        claims=ClaimStore(data / "claims"),
+        times=parts.tool_times,
+    )
+    tools = ToolActivities(runner)
+    models = ModelActivities(parts.models, parts.blobs, settings)
+    plans = PlanActivities(parts.models, client, parts.registry, parts.blobs)
+    joins = JoinActivities(parts.models, parts.blobs)
+    values = ResolveActivities(parts.blobs)
+    prepare = PrepareActivities(
+        parts.registry,
+        settings,
+        parts.models.prices,
+        search_attributes=lambda: parts.known_attributes,
+        tool_seconds=parts.tool_times.likely,
+    )
+    threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="planloom-activity")
+    common: dict[str, Any] = {
+        "activity_executor": threads,
+        "graceful_shutdown_timeout": timedelta(seconds=5),
+    }
+    restrictions = SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
+    main = Worker(
+        client,
+        task_queue=settings.task_queue,
+        workflows=[DagWorkflow],
+        activities=[
+            prepare.prepare_run,
+            tools.run_tool,
+            plans.write_plan,
+            joins.join_outcomes,
+            values.resolve_value,
+            values.pack_bindings,
+            values.patch_plan,
+        ],
+        workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+        sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+        max_concurrent_activities=settings.max_activities,
+        **common,
+    )
+    tool_worker = Worker(
+        client,
+        task_queue=settings.tools_task_queue,
+        activities=[tools.run_tool],
+        max_concurrent_activities=settings.max_activities,
+        max_concurrent_activity_task_polls=10,
+        **common,
+    )
+    pools = [
+        Worker(
+            client,
+            task_queue=settings.llm_task_queue(name),
+            activities=[models.ask_model, tools.run_tool],
+            max_concurrent_activities=pool.parallel or settings.max_activities,
+            disable_eager_activity_execution=True,
+            **common,
+        )
+        for name, pool in settings.pools.items()
+    ]
+    return [main, tool_worker, *pools]
+
+
+async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], None]) -> None:
+    """Run workers for all queues until SIGINT or SIGTERM."""
+    telemetry = setup_telemetry(os.environ)
+    config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
+    config.setdefault("target_host", "localhost:7233")
+    client = await Client.connect(
+        **config, data_converter=data_converter(), plugins=telemetry.plugins
+    )
+    data = Path(settings.data_dir)
+    data.mkdir(parents=True, exist_ok=True)
+    parts = Parts(
+        settings,
+        registry,
+        BlobStore(open_backend(settings.blob_url or data / "blobs")),
+        ModelClient(settings, os.environ, Prices(settings)),
+        ToolTimes(data / "tool_times.json"),
+        await register_search_attributes(client),
+    )
+    workers = build_workers(client, parts)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        for worker in workers:
+            await stack.enter_async_context(worker)
+        ready()
+        await stop.wait()
+    parts.tool_times.save()
+    await parts.models.close()
+    telemetry.shutdown()
+
+
+def _list_tools(registry: ToolRegistry) -> None:
+    print(json.dumps([spec.model_dump(mode="json") for spec in registry.specs], indent=2))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `planloom-worker`."""
+    parser = argparse.ArgumentParser(prog="planloom-worker", description=__doc__)
+    parser.add_argument("--list-tools", action="store_true", help="print the tools and stop")
+    parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
+    given = parser.parse_args(arguments)
+    try:
+        settings = read_settings(dict(os.environ))
+        registry = tools_from(settings)
+    except (SettingsError, ToolLoadError) as error:
+        for problem in error.problems:
+            print(f"error: {problem.line()}", file=sys.stderr)
+        raise SystemExit(2) from None
+    if given.list_tools:
+        _list_tools(registry)
+        return
+    setup_logging(os.environ)
+    queues = f"{settings.task_queue}, {settings.tools_task_queue}"
+    pools = ", ".join(settings.pools)
+    address = ClientConfig.load_client_connect_config().get("target_host", "localhost:7233")
+
+    def ready() -> None:
+        print(
+            f"planloom worker is polling {address}: queues {queues}, pools {pools}, "
+            f"{len(registry.names)} tools",
+            flush=True,
+        )
+
+    try:
+        asyncio.run(serve(settings, registry, ready))
+    except RuntimeError as error:
+        if "connect" not in str(error).lower():
+            raise
+        print(f"error: no Temporal server answers at {address}", file=sys.stderr)
+        print("hint: start one with: planloom dev (or set TEMPORAL_ADDRESS)", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -46,6 +46,8 @@ class Site(Model):
     """
 
     tools: list[ToolSpec] = Field(default_factory=list)
+    tool_names: list[str] = Field(default_factory=list)
+    """All registered names, for near misses; `tools` describes only those this run may use."""
     pools: list[PoolSpec] = Field(default_factory=list)
     tools_queue: str = "planloom-tools"
     models: dict[str, str] = Field(default_factory=dict)

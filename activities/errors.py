@@ -319,13 +319,14 @@ def as_application_error(
     waits: int = 0,
     retry_after: float | None = None,
     retry: Retry | None = None,
-    hint: str = "",
+    usage: Usage | None = None,
 ) -> ApplicationError:
     """The failure as Temporal sees it: type = error class, the message names endpoint and cause.
 
     `own_attempt` counts real failures, this one included (from 1), `waits` those of the pauses an
     endpoint asked for before. The delay to the next attempt is always ours, since the server's
-    would grow with waits too. Details: one object of class, endpoint, model, counts and usage.
+    would grow with waits too. Details: one object of class, endpoint, model, counts and `usage`
+    (what the failed attempt paid; without it, what `exc` itself knows).
     """
     error_class = classify(exc)
     rule = RETRY_TABLE[error_class]
@@ -336,16 +337,16 @@ def as_application_error(
     message = f"model {model or '(none)'} at {host_of(endpoint)}: {cause_of(exc)}"
     if is_last and rule.retryable and own_attempt > 1:
         message += f" ({own_attempt} attempts)"
-    usage = getattr(exc, "usage", None)
+    paid = usage or getattr(exc, "usage", None)
     return ApplicationError(
-        message + (f" {hint}" if hint else ""),
+        message,
         {
             "error_class": error_class,
             "endpoint": host_of(endpoint),
             "model": model,
             "attempts": own_attempt,
             "waits": waits,
-            "usage": usage.model_dump() if isinstance(usage, Usage) else None,
+            "usage": paid.model_dump() if isinstance(paid, Usage) else None,
         },
         type=error_class,
         non_retryable=is_last,

@@ -98,9 +98,13 @@ class ModelClient:
         self._observers.append(observer)
 
     def endpoint(self, pool: str) -> str:
-        """The pool's base URL, for messages."""
-        own = self._pool(pool)
+        """The pool's base URL, for messages; OpenAI's own for a pool that is not known."""
+        own = self._settings.pools.get(pool, PoolSettings())
         return own.base_url or self._environment.get("OPENAI_BASE_URL") or OPENAI_URL
+
+    def timeout_seconds(self, pool: str) -> float:
+        """The longest that one call on this pool may take."""
+        return self._settings.pools.get(pool, PoolSettings()).timeout_seconds
 
     async def chat(
         self, pool: str, request: ChatRequest, on_text: OnText | None = None

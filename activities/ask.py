@@ -1,0 +1,203 @@
+"""The activity `ask_model`: one model call of an `ask` task, or a summary."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from temporalio import activity
+
+from activities.blobs import BlobStore
+from activities.cache import CacheEntry, ResultCache, cache_key
+from activities.model_attempt import Attempt, Target, attempt_model, model_for
+from activities.model_client import ChatReply, ChatRequest, ModelClient, ModelError
+from activities.structured import SchemaUnusableError, json_from_text, schema_problems
+from planner.jobs import AskJob, TaskOutput
+from planner.prompts.ask import ASK, ask_messages, repair_messages
+from planner.prompts.text import as_text
+from planner.settings import Settings
+from planner.values import JsonValue, Outcome, Usage
+
+REPAIRS_MAX = 1
+"""Repair rounds for an answer that does not fit its schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one ask came to. `note` says what a person should know of it."""
+
+    value: JsonValue
+    usage: Usage
+    note: str | None = None
+
+
+class AskActivities:
+    """What a worker registers for `ask` tasks."""
+
+    def __init__(
+        self,
+        client: ModelClient,
+        blobs: BlobStore,
+        settings: Settings,
+        cache: ResultCache | None = None,
+    ) -> None:
+        self._client = client
+        self._blobs = blobs
+        self._settings = settings
+        self._cache = cache
+
+    @activity.defn(name="ask_model")
+    async def ask_model(self, job: AskJob) -> TaskOutput:
+        """One attempt of a model call, with heartbeats; waits for an endpoint cost no attempt.
+
+        Raises:
+            ApplicationError: its type is the error class; details hold the usage paid so far.
+        """
+        target = Target(job.pool, job.model, job.max_attempts, job.retry)
+        return await attempt_model(lambda attempt: self._ask(job, attempt), self._client, target)
+
+    async def _ask(self, job: AskJob, attempt: Attempt) -> TaskOutput:
+        started = time.monotonic()
+        model = await model_for(job.model, job.role, job.pool, self._settings, self._client)
+        attempt.model = model
+        request = await self._request(job, model, attempt.timeout_seconds)
+        made: list[Answer] = []
+
+        async def run() -> CacheEntry:
+            answer = await ask(self._client, job.pool, request, attempt)
+            made.append(answer)
+            output = await self._blobs.store_value(answer.value)
+            seconds = time.monotonic() - started
+            return CacheEntry(output=output, usage=answer.usage, seconds=seconds, name=model)
+
+        if self._cache is None or job.cache == "off":
+            entry, is_hit = await run(), False
+        else:
+            entry, is_hit = await self._cache.get_or_run(_key(job, request), run)
+        seconds = time.monotonic() - started
+        if is_hit:
+            return TaskOutput(
+                output=entry.output,
+                outcome=Outcome.CACHED,
+                usage=Usage(cache_hits=1),
+                attempts=attempt.number,
+                seconds=seconds,
+                saved_usd_nano=entry.usage.usd_nano,
+                saved_tokens=entry.usage.tokens,
+            )
+        return TaskOutput(
+            output=entry.output,
+            usage=entry.usage,
+            attempts=attempt.number,
+            seconds=seconds,
+            note=made[0].note,
+        )
+
+    async def _request(self, job: AskJob, model: str, timeout_seconds: float) -> ChatRequest:
+        written: JsonValue = {"prompt": job.prompt, "context": job.context, "system": job.system}
+        bound = await self._blobs.bind(written, job.bindings)
+        assert isinstance(bound, dict)
+        system = bound["system"]
+        messages = ask_messages(
+            as_text(bound["prompt"]),
+            context=bound["context"],
+            system=None if system is None else as_text(system),
+            schema=job.output_schema,
+        )
+        return ChatRequest(
+            model=model,
+            messages=messages,
+            max_tokens=job.max_tokens,
+            response_schema=job.output_schema,
+            timeout_seconds=timeout_seconds,
+        )
+
+
+def _key(job: AskJob, request: ChatRequest) -> str:
+    args: JsonValue = json.loads(
+        json.dumps([request.messages, request.max_tokens, request.response_schema, job.pool])
+    )
+    return cache_key(
+        "ask",
+        request.model,
+        ASK.version,
+        args,
+        mode=job.cache,
+        scope=job.cache_scope,
+        tenant=job.tenant,
+    )
+
+
+async def ask(client: ModelClient, pool: str, request: ChatRequest, attempt: Attempt) -> Answer:
+    """One question answered: text, or JSON that fits `request.response_schema`.
+
+    An answer that does not fit is repaired once, shown all its problems. Text cut off at its limit
+    is returned with a note; JSON cut off is an error.
+
+    Raises:
+        ModelError: also for an empty answer; usage already paid is in `attempt`.
+    """
+    if request.response_schema is not None:
+        _check_schema(request.response_schema)
+    reply = await _paid_call(client, pool, request, attempt)
+    if request.response_schema is None:
+        return _text_answer(reply, attempt.usage)
+    for repairs_left in range(REPAIRS_MAX, -1, -1):
+        value, problems = _fitted(reply, request.response_schema)
+        if not problems:
+            return Answer(value, attempt.usage, _note_of(reply))
+        if reply.is_cut_off:
+            raise ModelError("context_length", f"JSON cut off after {_limit_of(reply)} tokens")
+        if repairs_left:
+            again = [*request.messages, *repair_messages(reply.text, problems)]
+            reply = await _paid_call(client, pool, replace(request, messages=again), attempt)
+    raise ModelError("schema_violation", f"answer does not fit its schema: {problems[0]}")
+
+
+async def _paid_call(
+    client: ModelClient, pool: str, request: ChatRequest, attempt: Attempt
+) -> ChatReply:
+    reply = await client.chat(pool, request)
+    attempt.paid(reply.usage)
+    return reply
+
+
+def _text_answer(reply: ChatReply, usage: Usage) -> Answer:
+    if reply.text.strip():
+        return Answer(reply.text, usage, _note_of(reply))
+    if reply.is_cut_off:
+        raise ModelError(
+            "context_length",
+            f"cut off after {_limit_of(reply)} tokens before any answer: raise max_tokens",
+        )
+    raise ModelError("schema_violation", "the answer is empty")
+
+
+def _note_of(reply: ChatReply) -> str | None:
+    notes = []
+    if reply.is_cut_off:
+        notes.append(f"cut off at max_tokens ({_limit_of(reply)} tokens)")
+    if reply.is_usage_estimated:
+        notes.append("the endpoint reported no usage: estimated from the lengths")
+    return "; ".join(notes) or None
+
+
+def _limit_of(reply: ChatReply) -> int:
+    return reply.usage.output_tokens
+
+
+def _check_schema(schema: Mapping[str, JsonValue]) -> None:
+    try:
+        schema_problems(None, schema)
+    except SchemaUnusableError as error:
+        raise ModelError("refused", str(error)) from None  # before the model is paid
+
+
+def _fitted(reply: ChatReply, schema: Mapping[str, JsonValue]) -> tuple[JsonValue, list[str]]:
+    try:
+        value = json_from_text(reply.text)
+        return value, schema_problems(value, schema)
+    except ValueError as error:
+        return None, [str(error)]

@@ -1,0 +1,127 @@
+"""What every activity that calls a model does around the call: counts, beats, reports failures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from temporalio.exceptions import ApplicationError
+
+from activities.errors import (
+    ModelError,
+    as_application_error,
+    asked_to_wait,
+    classify,
+    is_free_wait,
+)
+from activities.heartbeats import Attempts, Heartbeat, attempts_now, deadline_seconds
+from activities.model_client import ModelClient
+from planner.contract import Role
+from planner.plan import Retry
+from planner.settings import Settings
+from planner.values import Usage
+
+T = TypeVar("T")
+
+ATTEMPTS_MAX = 3
+"""For calls whose job names no limit: planner and joiner."""
+LOST_MAX = 20
+"""Attempts that ended without a word (killed workers) before the call is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which call this is, for limits and for messages."""
+
+    pool: str
+    model: str | None
+    max_attempts: int = ATTEMPTS_MAX
+    retry: Retry | None = None
+
+
+class Attempt:
+    """One attempt of a model activity: what came before it, and what it has paid so far."""
+
+    def __init__(self, before: Attempts, beat: Heartbeat, timeout_seconds: float) -> None:
+        self.before = before
+        self.timeout_seconds = timeout_seconds
+        self.usage = Usage()
+        self.model: str | None = None
+        """Set once known, for the message of a failure."""
+        self._beat = beat
+
+    @property
+    def number(self) -> int:
+        """From 1, without the waits that an endpoint asked for."""
+        return self.before.own_attempt
+
+    def paid(self, usage: Usage) -> None:
+        """Keep count, so that a later failure still says what this attempt cost."""
+        self.usage += usage
+        self.writes(0)
+
+    def writes(self, tokens: int) -> None:
+        """Beat with the tokens paid so far: if this attempt dies, the next one reports them."""
+        total = self.before.tokens + self.usage.tokens + tokens
+        self._beat.set(replace(self.before, tokens=total).details())
+
+
+async def attempt_model(
+    work: Callable[[Attempt], Awaitable[T]], client: ModelClient, target: Target
+) -> T:
+    """Run `work` as one attempt of the running activity, with heartbeats.
+
+    Raises:
+        ApplicationError: the failure with its class; final when our own count is used up.
+    """
+    before = attempts_now()
+    limits = [client.timeout_seconds(target.pool), deadline_seconds()]
+    async with Heartbeat(before.details()) as beat:
+        attempt = Attempt(before, beat, min(x for x in limits if x is not None))
+        attempt.model = target.model
+        try:
+            if before.lost > LOST_MAX:
+                raise ModelError("refused", f"{before.lost} workers were lost during this call")
+            return await work(attempt)
+        except ApplicationError:
+            raise
+        except Exception as exc:
+            # Without a cause: its text, and the code around it, may hold parts of a prompt.
+            raise _failure(exc, attempt, client, target, beat) from None
+
+
+def _failure(
+    exc: Exception, attempt: Attempt, client: ModelClient, target: Target, beat: Heartbeat
+) -> ApplicationError:
+    before = attempt.before
+    spent = attempt.usage + (getattr(exc, "usage", None) or Usage())
+    after = replace(before, tokens=before.tokens + spent.tokens)
+    if is_free_wait(classify(exc), before.waits):
+        beat.set(replace(after, waits=before.waits + 1).details())
+    else:
+        beat.set(replace(after, failures=before.failures + 1).details())
+    return as_application_error(
+        exc,
+        endpoint=client.endpoint(target.pool),
+        model=attempt.model,
+        own_attempt=before.own_attempt,
+        max_attempts=target.max_attempts,
+        waits=before.waits,
+        retry_after=asked_to_wait(exc, time.time()),
+        retry=target.retry,
+        usage=spent,
+    )
+
+
+async def model_for(
+    named: str | None, role: Role, pool: str, settings: Settings, client: ModelClient
+) -> str:
+    """The model of a call: the job's, else the role's, else the worker's, else what is served.
+
+    Raises:
+        ModelError: nobody names one and the endpoint lists none.
+    """
+    found = named or settings.models.get(role) or settings.models.get("worker") or settings.model
+    return found or await client.default_model(pool)

@@ -1,0 +1,58 @@
+"""Messages of an `ask` task. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from planner.prompts.text import as_text, clip_text, fenced, load_prompt
+from planner.values import JsonValue
+
+CONTEXT_MAX_CHARS = 200_000
+"""About 50,000 tokens: what most models still take beside a prompt and an answer."""
+SHOWN_BACK_MAX_CHARS = 20_000
+PROBLEMS_SHOWN_MAX = 20
+
+ASK = load_prompt("ask.v1")
+
+
+def ask_messages(
+    prompt: str,
+    *,
+    context: JsonValue = None,
+    system: str | None = None,
+    schema: Mapping[str, JsonValue] | None = None,
+    context_max_chars: int = CONTEXT_MAX_CHARS,
+) -> list[dict[str, Any]]:
+    """The conversation of one ask: the context in a section of its own, cut visibly when long."""
+    has_context = context is not None and context not in ("", [], {})
+    section = fenced("context", clip_text(as_text(context), context_max_chars))
+    text = ASK.fill(
+        prompt=prompt,
+        context=f"Use this context:\n{section}" if has_context else "",
+        format=_format_rule(schema),
+    ).strip()
+    opening = [{"role": "system", "content": system}] if system else []
+    return [*opening, {"role": "user", "content": text}]
+
+
+def _format_rule(schema: Mapping[str, JsonValue] | None) -> str:
+    if schema is None:
+        return ""
+    return (
+        "Answer with one JSON value that fits this JSON Schema, and nothing else "
+        "(no explanation, no code fence):\n" + fenced("schema", json.dumps(schema))
+    )
+
+
+def repair_messages(answer: str, problems: Sequence[str]) -> list[dict[str, Any]]:
+    """The turn that shows a model its answer and everything that was wrong with it."""
+    shown = [f"- {p}" for p in problems[:PROBLEMS_SHOWN_MAX]]
+    if len(problems) > PROBLEMS_SHOWN_MAX:
+        shown.append(f"- and {len(problems) - PROBLEMS_SHOWN_MAX} more")
+    text = "That answer cannot be used:\n" + "\n".join(shown)
+    return [
+        {"role": "assistant", "content": clip_text(answer, SHOWN_BACK_MAX_CHARS) or "(nothing)"},
+        {"role": "user", "content": f"{text}\n\nGive the whole corrected answer, nothing else."},
+    ]

@@ -395,7 +395,7 @@ def _unusable_name(name: str, where: str) -> Problem | None:
             hint=f'Write "{Path(name).stem}", with its folder on PYTHONPATH.',
         )
     top = name.partition(".")[0]
-    if top in RESERVED_MODULES and not _is_own_example(name):
+    if top in RESERVED_MODULES:
         return Problem(
             path=where,
             code="tool_module_shadow",
@@ -404,11 +404,6 @@ def _unusable_name(name: str, where: str) -> Problem | None:
             hint=f'Rename it, for example to "my_{top}".',
         )
     return None
-
-
-def _is_own_example(name: str) -> bool:
-    # The built-in tools are loaded through the same door.
-    return name.startswith("activities.builtin.")
 
 
 def check_own_modules() -> None:

@@ -1,0 +1,46 @@
+"""The built-in tools (DESIGN §4), and the registry that begins with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from activities.builtin.calculate import calculate
+from activities.builtin.files import list_files, read_file, search_text, write_file
+from activities.builtin.sql import query_sql
+from activities.builtin.web import http_get
+from activities.tooling import Tool, ToolRegistry
+from planner.catalog import ToolSpec
+
+BUILTIN_TOOLS: tuple[Tool[..., Any], ...] = (
+    calculate,
+    read_file,
+    list_files,
+    search_text,
+    query_sql,
+    http_get,
+    write_file,
+)
+
+ASK_SPEC = ToolSpec(
+    name="ask",
+    description="Ask the language model. It sees only the prompt and the context given here.",
+    parameters={
+        "type": "object",
+        "properties": {
+            "prompt": {"type": "string", "description": "the whole question or instruction"},
+            "context": {"description": "what it should look at, for example an earlier result"},
+        },
+        "required": ["prompt"],
+        "additionalProperties": False,
+    },
+    version="1",
+)
+"""`ask` looks like a tool to a planner; the compiler makes an ask body of it, no tool runs."""
+
+
+def builtin_registry() -> ToolRegistry:
+    """A registry with the built-in tools, to which a worker adds its own."""
+    return ToolRegistry(BUILTIN_TOOLS, [ASK_SPEC])
+
+
+__all__ = ["ASK_SPEC", "BUILTIN_TOOLS", "builtin_registry"]

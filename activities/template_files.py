@@ -1,0 +1,125 @@
+"""Template plans as files: where they lie, what they are called, and what they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import yaml
+
+from planner.values import JsonValue
+
+SHIPPED = Path(__file__).resolve().parent.parent / "planner" / "library" / "templates"
+SUFFIXES = (".yaml", ".yml", ".json")
+TEMPLATE_MAX_BYTES = 1_000_000
+
+
+def template_folders(workspace: Path) -> list[Path]:
+    """Where templates are looked for; the first that has a name wins."""
+    return [
+        workspace / ".planloom" / "templates",
+        Path(platformdirs.user_config_dir("planloom")) / "templates",
+        SHIPPED,
+    ]
+
+
+@dataclass
+class TemplateFiles:
+    """Templates by name (the file's name without its ending), read again when a file changes."""
+
+    folders: Sequence[Path]
+    _read: dict[Path, tuple[int, JsonValue]] = field(default_factory=dict)
+
+    def paths(self) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for folder in self.folders:
+            if not folder.is_dir():
+                continue
+            for path in sorted(folder.iterdir()):
+                if path.suffix in SUFFIXES and path.is_file():
+                    found.setdefault(path.stem, path)
+        return found
+
+    def names(self) -> list[str]:
+        return sorted(self.paths())
+
+    def load(self, name: str) -> JsonValue:
+        """The document, unchecked (the compiler checks it), or None when there is no such name.
+
+        A file that is no YAML gives its error as text, which the compiler then reports as no plan.
+        """
+        path = self.paths().get(name)
+        if path is None:
+            return None
+        changed = path.stat().st_mtime_ns
+        known = self._read.get(path)
+        if known is None or known[0] != changed:
+            known = (changed, _parsed(path))
+            self._read[path] = known
+        return known[1]
+
+    def load_with_named(self, names: Sequence[str]) -> dict[str, JsonValue]:
+        """These templates and all that their sub-plans name, those that exist."""
+        found: dict[str, JsonValue] = {}
+        wanted = list(names)
+        for name in wanted:  # grows while it is walked
+            if name not in found and (document := self.load(name)) is not None:
+                found[name] = document
+                wanted += named_in(document).templates
+        return found
+
+
+def _parsed(path: Path) -> JsonValue:
+    try:
+        if path.stat().st_size > TEMPLATE_MAX_BYTES:
+            return f"{path} is larger than {TEMPLATE_MAX_BYTES:,} bytes"
+        document: JsonValue = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        return f"{path} cannot be read: {error}"
+    return document
+
+
+@dataclass
+class Named:
+    """What a plan document names, by kind."""
+
+    tools: list[str] = field(default_factory=list)
+    templates: list[str] = field(default_factory=list)
+    agents: list[str] = field(default_factory=list)
+    teams: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+
+
+def named_in(document: Any) -> Named:
+    """Tools, templates, agents, teams and models that a document speaks of.
+
+    Wherever they stand: naming too many costs a few bytes, naming too few a failed run.
+    """
+    named = Named()
+    lists = {
+        "tool": named.tools,
+        "plan": named.templates,
+        "agent": named.agents,
+        "team": named.teams,
+        "model": named.models,
+    }
+    for each in _objects(document):
+        for key, into in lists.items():
+            value = each.get(key)
+            if isinstance(value, str) and value not in into:
+                into.append(value)
+    return named
+
+
+def _objects(document: Any) -> Iterator[dict[str, Any]]:
+    stack = [document]
+    while stack:
+        each = stack.pop()
+        if isinstance(each, dict):
+            yield each
+            stack.extend(reversed(list(each.values())))
+        elif isinstance(each, list):
+            stack.extend(reversed(each))

@@ -33,19 +33,18 @@ class Answer:
     note: str | None = None
 
 
-class AskActivities:
+class ModelActivities:
     """What a worker registers for `ask` tasks."""
 
     def __init__(
         self,
         client: ModelClient,
         blobs: BlobStore,
-        settings: Settings,
+        settings: Settings | None = None,
         cache: ResultCache | None = None,
     ) -> None:
         self._client = client
         self._blobs = blobs
-        self._settings = settings
         self._cache = cache
 
     @activity.defn(name="ask_model")
@@ -55,12 +54,12 @@ class AskActivities:
         Raises:
             ApplicationError: its type is the error class; details hold the usage paid so far.
         """
-        target = Target(job.pool, job.model, job.max_attempts, job.retry)
+        target = Target(job.pool, job.model, job.max_attempts, job.retry, job.tokens_max)
         return await attempt_model(lambda attempt: self._ask(job, attempt), self._client, target)
 
     async def _ask(self, job: AskJob, attempt: Attempt) -> TaskOutput:
         started = time.monotonic()
-        model = await model_for(job.model, job.role, job.pool, self._settings, self._client)
+        model = await model_for(self._client, job.model, job.role, job.pool)
         attempt.model = model
         request = await self._request(job, model, attempt.timeout_seconds)
         made: list[Answer] = []
@@ -89,7 +88,7 @@ class AskActivities:
             )
         return TaskOutput(
             output=entry.output,
-            usage=entry.usage,
+            usage=attempt.total,
             attempts=attempt.number,
             seconds=seconds,
             note=made[0].note,
@@ -159,7 +158,8 @@ async def ask(client: ModelClient, pool: str, request: ChatRequest, attempt: Att
 async def _paid_call(
     client: ModelClient, pool: str, request: ChatRequest, attempt: Attempt
 ) -> ChatReply:
-    reply = await client.chat(pool, request)
+    room = attempt.room(request.messages, request.max_tokens)
+    reply = await client.chat(pool, replace(request, max_tokens=room))
     attempt.paid(reply.usage)
     return reply
 

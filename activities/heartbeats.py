@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import ValidationError
 from temporalio import activity
+
+from planner.values import Usage
 
 BEAT_SECONDS = 2.0
 DEADLINE_MARGIN = 0.1
@@ -26,36 +29,35 @@ class Attempts:
     """What earlier attempts of this activity came to.
 
     `failures` are real ones, `waits` pauses that an endpoint asked for, `lost` attempts that ended
-    without a word (a killed worker), `tokens` what they paid for nothing, as far as known.
+    without a word (a killed worker), `usage` what they paid for nothing, as far as known.
     """
 
     failures: int = 0
     waits: int = 0
     lost: int = 0
-    tokens: int = 0
+    usage: Usage = field(default_factory=Usage)
 
     @property
     def own_attempt(self) -> int:
         """The number of the attempt now running, counted from 1 without the waits."""
         return self.failures + 1
 
-    def details(self) -> dict[str, int]:
-        return {
-            "failures": self.failures,
-            "waits": self.waits,
-            "lost": self.lost,
-            "tokens": self.tokens,
-        }
+    def details(self) -> dict[str, Any]:
+        """As heartbeat details carry it."""
+        return {"failures": self.failures, "waits": self.waits, "usage": self.usage.model_dump()}
 
 
 def attempts_so_far(details: Sequence[Any], attempt: int) -> Attempts:
     """Counts from the last heartbeat's details; `attempt` is the server's number of this one."""
     last = details[0] if details and isinstance(details[0], dict) else {}
-    failures, waits, tokens = (
-        n if isinstance(n := last.get(k), int) and n >= 0 else 0
-        for k in ("failures", "waits", "tokens")
+    failures, waits = (
+        n if isinstance(n := last.get(k), int) and n >= 0 else 0 for k in ("failures", "waits")
     )
-    return Attempts(failures, waits, max(0, attempt - 1 - failures - waits), tokens)
+    try:
+        usage = Usage.model_validate(last.get("usage") or {})
+    except ValidationError:  # written by another version of this code
+        usage = Usage()
+    return Attempts(failures, waits, max(0, attempt - 1 - failures - waits), usage)
 
 
 def attempts_now() -> Attempts:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from temporalio.exceptions import ApplicationError
 
+from activities.chat import Message, estimate_tokens
 from activities.errors import (
     ModelError,
     as_application_error,
@@ -20,13 +21,13 @@ from activities.heartbeats import Attempts, Heartbeat, attempts_now, deadline_se
 from activities.model_client import ModelClient
 from planner.contract import Role
 from planner.plan import Retry
-from planner.settings import Settings
 from planner.values import Usage
 
 T = TypeVar("T")
 
 ATTEMPTS_MAX = 3
 """For calls whose job names no limit: planner and joiner."""
+ROOM_MIN_TOKENS = 16
 LOST_MAX = 20
 """Attempts that ended without a word (killed workers) before the call is given up."""
 
@@ -39,14 +40,23 @@ class Target:
     model: str | None
     max_attempts: int = ATTEMPTS_MAX
     retry: Retry | None = None
+    tokens_max: int | None = None
+    """What is reserved for the whole call, its repairs and failed attempts included."""
 
 
 class Attempt:
     """One attempt of a model activity: what came before it, and what it has paid so far."""
 
-    def __init__(self, before: Attempts, beat: Heartbeat, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        before: Attempts,
+        beat: Heartbeat,
+        timeout_seconds: float,
+        tokens_max: int | None = None,
+    ) -> None:
         self.before = before
         self.timeout_seconds = timeout_seconds
+        self.tokens_max = tokens_max
         self.usage = Usage()
         self.model: str | None = None
         """Set once known, for the message of a failure."""
@@ -57,15 +67,36 @@ class Attempt:
         """From 1, without the waits that an endpoint asked for."""
         return self.before.own_attempt
 
+    @property
+    def total(self) -> Usage:
+        """What the call has paid over all attempts, as far as known."""
+        return self.before.usage + self.usage
+
     def paid(self, usage: Usage) -> None:
         """Keep count, so that a later failure still says what this attempt cost."""
         self.usage += usage
-        self.writes(0)
+        self.is_writing(Usage())
 
-    def writes(self, tokens: int) -> None:
-        """Beat with the tokens paid so far: if this attempt dies, the next one reports them."""
-        total = self.before.tokens + self.usage.tokens + tokens
-        self._beat.set(replace(self.before, tokens=total).details())
+    def is_writing(self, so_far: Usage) -> None:
+        """Beat with what is paid so far: if this attempt dies, the next one still knows it."""
+        self._beat.set(replace(self.before, usage=self.total + so_far).details())
+
+    def room(self, messages: Sequence[Message], max_tokens: int | None) -> int | None:
+        """`max_tokens` for the next request, so that the whole call stays within its reservation.
+
+        Raises:
+            ModelError: what earlier attempts and repairs have left is too little for an answer.
+        """
+        if self.tokens_max is None:
+            return max_tokens
+        left = self.tokens_max - self.total.tokens - estimate_tokens(messages)
+        if self.total.tokens and left < ROOM_MIN_TOKENS:
+            raise ModelError(
+                "refused",
+                f"{self.total.tokens:,} of {self.tokens_max:,} reserved tokens are used: the rest "
+                "is too little for another try",
+            )
+        return max(1, min(left, max_tokens or left))
 
 
 async def attempt_model(
@@ -79,7 +110,8 @@ async def attempt_model(
     before = attempts_now()
     limits = [client.timeout_seconds(target.pool), deadline_seconds()]
     async with Heartbeat(before.details()) as beat:
-        attempt = Attempt(before, beat, min(x for x in limits if x is not None))
+        limit = min(x for x in limits if x is not None)
+        attempt = Attempt(before, beat, limit, target.tokens_max)
         attempt.model = target.model
         try:
             if before.lost > LOST_MAX:
@@ -96,8 +128,8 @@ def _failure(
     exc: Exception, attempt: Attempt, client: ModelClient, target: Target, beat: Heartbeat
 ) -> ApplicationError:
     before = attempt.before
-    spent = attempt.usage + (getattr(exc, "usage", None) or Usage())
-    after = replace(before, tokens=before.tokens + spent.tokens)
+    spent = attempt.total + (getattr(exc, "usage", None) or Usage())
+    after = replace(before, usage=spent)
     if is_free_wait(classify(exc), before.waits):
         beat.set(replace(after, waits=before.waits + 1).details())
     else:
@@ -115,13 +147,12 @@ def _failure(
     )
 
 
-async def model_for(
-    named: str | None, role: Role, pool: str, settings: Settings, client: ModelClient
-) -> str:
+async def model_for(client: ModelClient, named: str | None, role: Role, pool: str) -> str:
     """The model of a call: the job's, else the role's, else the worker's, else what is served.
 
     Raises:
         ModelError: nobody names one and the endpoint lists none.
     """
-    found = named or settings.models.get(role) or settings.models.get("worker") or settings.model
+    known = client.settings
+    found = named or known.models.get(role) or known.models.get("worker") or known.model
     return found or await client.default_model(pool)

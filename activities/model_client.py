@@ -82,7 +82,7 @@ class ModelClient:
         prices: Prices | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._environment = environment
         self._prices = prices or Prices(settings)
         self._observers = list(observers)
@@ -99,12 +99,12 @@ class ModelClient:
 
     def endpoint(self, pool: str) -> str:
         """The pool's base URL, for messages; OpenAI's own for a pool that is not known."""
-        own = self._settings.pools.get(pool, PoolSettings())
+        own = self.settings.pools.get(pool, PoolSettings())
         return own.base_url or self._environment.get("OPENAI_BASE_URL") or OPENAI_URL
 
     def timeout_seconds(self, pool: str) -> float:
         """The longest that one call on this pool may take."""
-        return self._settings.pools.get(pool, PoolSettings()).timeout_seconds
+        return self.settings.pools.get(pool, PoolSettings()).timeout_seconds
 
     async def chat(
         self, pool: str, request: ChatRequest, on_text: OnText | None = None
@@ -166,11 +166,11 @@ class ModelClient:
     # Inside.
 
     def _pool(self, pool: str) -> PoolSettings:
-        own = self._settings.pools.get(pool)
-        if own is None and pool == "default" and not self._settings.pools:
+        own = self.settings.pools.get(pool)
+        if own is None and pool == "default" and not self.settings.pools:
             return PoolSettings()
         if own is None:
-            known = ", ".join(self._settings.pools)
+            known = ", ".join(self.settings.pools)
             raise ModelError("refused", f'no pool "{pool}". Pools of this worker: {known}')
         return own
 

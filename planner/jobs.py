@@ -80,6 +80,8 @@ class AskJob(Model):
     max_attempts: int = 3
     retry: Retry | None = None
     """Pauses between failed attempts, when the task names its own; `max_attempts` counts them."""
+    tokens_max: int | None = None
+    """What is reserved for the whole call: repairs and failed attempts stay within it."""
 
 
 class TaskOutput(Model):
@@ -179,6 +181,7 @@ class PlanJob(Model):
     teams: dict[str, str] = Field(default_factory=dict)
     template_names: list[str] = Field(default_factory=list)
     max_tokens: int | None = None
+    tokens_max: int | None = None
     cache_scope: str = ""
     tenant: str | None = None
 
@@ -238,6 +241,7 @@ class JoinJob(Model):
     pool: str = "default"
     feedback: str | None = None
     max_tokens: int | None = None
+    tokens_max: int | None = None
     tenant: str | None = None
 
 

@@ -29,7 +29,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -61,6 +61,8 @@ class Reply:
     usage: dict[str, Any] | bool = True
     fault: str | None = None
     cut_after: int = 3
+    obeys_limit: bool = True
+    """Cut the text at the request's token limit, with finish reason "length", as models do."""
     rejects: list[str] = field(default_factory=list)
     """Parameters that the endpoint answers with a 400 naming them, as small servers do."""
 
@@ -368,6 +370,7 @@ class ModelServer:
             await http.send_json(seen.status, body, reply.headers)
             return True
         seen.status = 200
+        reply = _within_limit(reply, seen)
         if reply.fault in ("error_body", "not_json"):
             seen.ended = "error"
             return await self._send_wrong(http, reply)
@@ -458,6 +461,21 @@ async def _deltas(reply: Reply) -> AsyncIterator[tuple[dict[str, Any] | None, fl
         for piece in _pieces(arguments, reply.chunking):
             delta = {"index": i, "function": {"arguments": piece}}
             yield {"tool_calls": [delta]}, reply.token_seconds
+
+
+def _within_limit(reply: Reply, seen: Seen) -> Reply:
+    limit = seen.body.get("max_completion_tokens") or seen.body.get("max_tokens")
+    if not limit or not reply.obeys_limit or tokens_of(reply.whole) <= limit:
+        return reply
+    left = 4 * int(limit)
+    parts: list[str | float] = []
+    for part in reply.text if isinstance(reply.text, list) else [reply.text]:
+        if isinstance(part, str):
+            part, left = part[:left], max(0, left - len(part))
+        parts.append(part)
+        if not left:
+            break
+    return replace(reply, text=parts, finish="length")
 
 
 def _tool_call(call: dict[str, Any], index: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.ask import AskActivities
+from activities.ask import ModelActivities
 from activities.blobs import BlobStore
 from activities.cache import ResultCache
 from activities.model_client import ModelClient
@@ -36,7 +36,7 @@ class Bench:
     """The activity with all its real parts."""
 
     server: ModelServer
-    activities: AskActivities
+    activities: ModelActivities
     blobs: BlobStore
     beats: list[Any] = field(default_factory=list)
 
@@ -81,7 +81,7 @@ async def bench(server: ModelServer, tmp_path: Path) -> AsyncIterator[Bench]:
     client = ModelClient(settings, {})
     blobs = BlobStore(tmp_path / "blobs")
     cache = ResultCache(tmp_path / "cache", blobs)
-    yield Bench(server, AskActivities(client, blobs, settings, cache), blobs)
+    yield Bench(server, ModelActivities(client, blobs, settings, cache), blobs)
     await client.close()
 
 
@@ -159,7 +159,7 @@ async def test_an_answer_that_never_fits_is_a_schema_violation_after_two_attempt
         await bench.attempts("count", output_schema=SCHEMA)
     assert caught.value.type == "schema_violation"
     assert bench.server.calls() == 4
-    assert Usage.model_validate(caught.value.details[0]["usage"]).model_calls == 2
+    assert Usage.model_validate(caught.value.details[0]["usage"]).model_calls == 4
 
 
 async def test_an_unusable_schema_is_refused_before_the_model_is_paid(bench: Bench) -> None:
@@ -213,10 +213,27 @@ async def test_real_failures_end_it_at_the_jobs_own_count(bench: Bench) -> None:
     assert caught.value.__cause__ is None
 
 
+async def test_what_failed_attempts_paid_is_part_of_the_usage(bench: Bench) -> None:
+    bench.server.script("hi", Reply(text="some words", fault="empty_choices"), "hello")
+    output = await bench.attempts("hi")
+    assert output.usage.model_calls == 2
+    assert output.usage.tokens == bench.server.tokens_paid()
+
+
+async def test_repairs_and_retries_stay_within_the_reservation(bench: Bench) -> None:
+    bench.server.script("count", "no JSON, but many words" * 10)
+    with pytest.raises(ApplicationError) as caught:
+        await bench.attempts("count", output_schema=SCHEMA, tokens_max=250)
+    assert (caught.value.type, caught.value.non_retryable) == ("refused", True)
+    assert "250 reserved tokens" in str(caught.value)
+    assert bench.server.tokens_paid() <= 250
+    assert bench.server.requests[0].body["max_tokens"] < 250
+
+
 async def test_a_killed_worker_costs_no_own_attempt(bench: Bench) -> None:
     bench.server.script("hi", Reply(status=500))
     with pytest.raises(ApplicationError) as caught:
-        await bench.attempt(3, [{"failures": 0, "waits": 0, "lost": 0, "tokens": 0}], "hi")
+        await bench.attempt(3, [{"failures": 0, "waits": 0}], "hi")
     assert not caught.value.non_retryable
     with pytest.raises(ApplicationError, match="workers were lost") as caught:
         await bench.attempt(40, [], "hi")
@@ -271,7 +288,7 @@ async def test_the_model_is_the_jobs_else_the_roles_else_what_is_served(
         client = ModelClient(settings, {})
         blobs = BlobStore(tmp_path)
         job = AskJob(task="a", prompt="x", role="judge")
-        await ActivityEnvironment().run(AskActivities(client, blobs, settings).ask_model, job)
+        await ActivityEnvironment().run(ModelActivities(client, blobs, settings).ask_model, job)
         assert server.requests[-1].model == expected
         await client.close()
 

@@ -1,0 +1,142 @@
+"""The activity `prepare_run`: what a run must know of its worker, in a few milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, get_args
+
+from temporalio import activity
+
+from activities.template_files import Named, TemplateFiles, named_in, template_folders
+from activities.tooling import ToolRegistry
+from planner.catalog import PoolSpec, Site, ToolSpec
+from planner.contract import Role
+from planner.jobs import PrepareJob
+from planner.settings import Settings
+
+DESCRIPTION_MAX_CHARS = 200
+ASK = "ask"
+
+
+class PriceList(Protocol):
+    """(input, output) nano-dollars per token of a model, None when unknown."""
+
+    def per_token_nano(self, model: str, pool: str = "default") -> tuple[int, int] | None: ...
+
+
+def _nothing() -> Mapping[str, str]:
+    return {}
+
+
+def _no_seconds() -> Mapping[str, float]:
+    return {}
+
+
+class PrepareActivities:
+    """Answers from what the worker has loaded; the callables are asked anew for every run.
+
+    `search_attributes` are those registered on the server; `tool_seconds` the likely duration of
+    each tool; `agents` and `teams` map known names to descriptions.
+    """
+
+    def __init__(
+        self,
+        registry: ToolRegistry,
+        settings: Settings,
+        prices: PriceList,
+        *,
+        search_attributes: Callable[[], Sequence[str]],
+        tool_seconds: Callable[[], Mapping[str, float]] = _no_seconds,
+        agents: Callable[[], Mapping[str, str]] = _nothing,
+        teams: Callable[[], Mapping[str, str]] = _nothing,
+        templates: TemplateFiles | None = None,
+    ) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._prices = prices
+        self._search_attributes = search_attributes
+        self._tool_seconds = tool_seconds
+        self._agents = agents
+        self._teams = teams
+        self._templates = templates or TemplateFiles(template_folders(Path(settings.workspace)))
+
+    @activity.defn(name="prepare_run")
+    async def prepare_run(self, job: PrepareJob) -> Site:
+        """The site: recorded in history, so only what this run can use."""
+        return self.site(job)
+
+    def site(self, job: PrepareJob) -> Site:
+        templates = self._templates.load_with_named(job.templates)
+        named = named_in(list(templates.values()))
+        tools = self._tools(job, named)
+        roles = self._roles()
+        seconds = self._tool_seconds()
+        names = {t.name for t in tools}
+        return Site(
+            tools=tools,
+            tool_names=self._registry.names,
+            pools=self._pools(),
+            tools_queue=self._settings.tools_task_queue,
+            models=roles,
+            prices=self._known_prices([*roles.values(), *job.models, *named.models]),
+            agents=_short(self._agents()),
+            teams=_short(self._teams()),
+            templates=templates,
+            template_names=self._templates.names(),
+            search_attributes=list(self._search_attributes()),
+            tool_seconds={n: s for n, s in seconds.items() if n in names},
+        )
+
+    def _tools(self, job: PrepareJob, named: Named) -> list[ToolSpec]:
+        wanted = {*job.tools, *named.tools, ASK}
+        return [
+            _small(spec)
+            for spec in self._registry.specs
+            if (spec.name in wanted or (job.is_goal and not job.tools))
+            # An ask is a model call, not a tool, whatever the allow-list says of tools.
+            and (job.allow is None or spec.name in job.allow or spec.name == ASK)
+        ]
+
+    def _pools(self) -> list[PoolSpec]:
+        return [
+            PoolSpec(
+                name=name,
+                models=pool.models,
+                task_queue=self._settings.llm_task_queue(name),
+                fallback=pool.fallback,
+                is_metered=bool(
+                    pool.requests_per_minute or pool.tokens_per_minute or pool.parallel
+                ),
+            )
+            for name, pool in self._settings.pools.items()
+        ]
+
+    def _roles(self) -> dict[str, str]:
+        models, default = self._settings.models, self._settings.model
+        return {
+            role: models.get(role) or models.get("worker") or default or ""
+            for role in get_args(Role)
+        }
+
+    def _known_prices(self, models: Sequence[str]) -> dict[str, tuple[int, int]]:
+        found: dict[str, tuple[int, int]] = {}
+        for model in dict.fromkeys(m for m in models if m):
+            pool = next((n for n, p in self._settings.pools.items() if p.serves(model)), "default")
+            if (price := self._prices.per_token_nano(model, pool)) is not None:
+                found[model] = price
+        return found
+
+
+def _small(spec: ToolSpec) -> ToolSpec:
+    # Compiler and dispatcher need the facts; the planner's prompt is made from the registry.
+    return spec.model_copy(update={"examples": [], "description": _first_line(spec.description)})
+
+
+def _first_line(text: str) -> str:
+    line = text.partition("\n")[0]
+    return line if len(line) <= DESCRIPTION_MAX_CHARS else line[: DESCRIPTION_MAX_CHARS - 1] + "…"
+
+
+def _short(descriptions: Mapping[str, str]) -> dict[str, str]:
+    return {name: _first_line(text) for name, text in descriptions.items()}

@@ -1,0 +1,137 @@
+"""Activities over values that may be large: resolve references, pack bindings, patch a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jsonpatch
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.blobs import BlobError, BlobStore
+from activities.json_values import ValueNotJsonError, json_text
+from planner.conditions import evaluate
+from planner.jobs import PatchedPlan, PatchJob, Resolved, ResolveJob
+from planner.values import Bindings, JsonValue, Stored
+
+READ_MAX_CHARS = 20_000
+
+
+class ResolveActivities:
+    """What a worker registers for values: quick, so that they may run as local activities."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+
+    @activity.defn(name="resolve_value")
+    async def resolve_value(self, job: ResolveJob) -> Resolved:
+        """`value`, `condition` or `list`, as `ResolveJob` says.
+
+        Raises:
+            ApplicationError: type `tool` for a reference that leads nowhere, or no list where one
+                is wanted; type `unknown`, retryable, for a blob that cannot be read.
+        """
+        with _as_application_errors():
+            return await self._resolved(job)
+
+    async def _resolved(self, job: ResolveJob) -> Resolved:
+        if job.mode == "condition":
+            outputs = await self._all_of(job.bindings)
+            return Resolved(stored=Stored(value=evaluate(str(job.value), job.outcomes, outputs)))
+        value = await self._blobs.bind(job.value, job.bindings)
+        if job.mode == "value":
+            return Resolved(stored=await self._blobs.store_value(value, job.inline_max_bytes))
+        if not isinstance(value, list):
+            raise ValueError(
+                f"map needs a list; {_text_of(job.value)} is {_kind_of(value)}. "
+                "Refer to a list, such as ${task.items}."
+            )
+        stored = await self._blobs.store_value(value, job.inline_max_bytes)
+        return Resolved(stored=stored, count=len(value))
+
+    async def _all_of(self, bindings: Bindings) -> dict[str, JsonValue]:
+        if bindings.bundle is not None:
+            bindings = await self._blobs.unpack(bindings)
+        return dict(await self._blobs.scope(bindings, [*bindings.inputs, "item"]))
+
+    @activity.defn(name="pack_bindings")
+    async def pack_bindings(self, bindings: Bindings) -> Bindings:
+        """The same bindings with all inputs behind one reference."""
+        with _as_application_errors():
+            return await self._blobs.pack(bindings)
+
+    @activity.defn(name="patch_plan")
+    async def patch_plan(self, job: PatchJob) -> PatchedPlan:
+        """An RFC 6902 patch applied; what is wrong with it comes back as `problem`."""
+        return patched_plan(job)
+
+
+def patched_plan(job: PatchJob) -> PatchedPlan:
+    """The document after the patch, or the reason why the patch does not apply."""
+    try:
+        document = jsonpatch.JsonPatch(job.patch).apply(job.document)
+    except jsonpatch.JsonPatchTestFailed as error:
+        return PatchedPlan(problem=f"a `test` of the patch does not hold: {_first_line(error)}")
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+        return PatchedPlan(problem=f"the patch does not apply: {_first_line(error)}")
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+        return PatchedPlan(
+            problem=f"this is no RFC 6902 patch ({type(error).__name__}: {_first_line(error)}); "
+            'write [{"op": "replace", "path": "/tasks/0/args/query", "value": "…"}]'
+        )
+    return PatchedPlan(document=document)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:300]
+
+
+async def read_output(
+    blobs: BlobStore, stored: Stored, start: int = 0, end: int | None = None
+) -> str:
+    """Characters `start` to `end` of an output's text, with marks where something is left out.
+
+    Text is itself, anything else its JSON. At most `READ_MAX_CHARS` at once.
+
+    Raises:
+        BlobError: the blob cannot be read.
+        ValueError: the range is none, with the length that there is.
+    """
+    value = await blobs.load(stored)
+    text = value if isinstance(value, str) else json_text(value)
+    last = len(text) if end is None else min(end, len(text))
+    if start < 0 or last < start or (start >= len(text) and text):
+        raise ValueError(f"range {start} to {end}: the output has {len(text):,} characters, from 0")
+    last = min(last, start + READ_MAX_CHARS)
+    before = f"… ({start:,} characters before)\n" if start else ""
+    after = f"\n… ({len(text) - last:,} characters after, from {last})" if last < len(text) else ""
+    return before + text[start:last] + after
+
+
+def _kind_of(value: JsonValue) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+        case _:
+            return "an object"
+
+
+def _text_of(value: JsonValue) -> str:
+    return f'"{value[:100]}"' if isinstance(value, str) else "what it was given"
+
+
+@contextmanager
+def _as_application_errors() -> Iterator[None]:
+    try:
+        yield
+    except BlobError as error:
+        raise ApplicationError(str(error), type="unknown") from error
+    except (ValueError, ValueNotJsonError) as error:
+        raise ApplicationError(str(error), type="tool", non_retryable=True) from error

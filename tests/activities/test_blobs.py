@@ -1,0 +1,202 @@
+"""Blobs: small values inline, large ones by hash, nothing lost, nothing shared by accident."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from activities.blobs import BlobError, BlobStore, S3Backend, open_backend
+from activities.json_values import ValueNotJsonError
+from planner.values import INLINE_MAX_BYTES, PREVIEW_MAX_CHARS, Bindings, JsonValue, Stored
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path / "blobs")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, 0, 1.5, 2**80, "", "héllo", [], {}, {"a": [1, {"b": None}]}, "x" * 1_900],
+)
+async def test_a_small_value_travels_inline(blobs: BlobStore, value: JsonValue) -> None:
+    stored = await blobs.store_value(value)
+    assert stored.is_inline
+    assert stored.value == value
+    assert await blobs.load(stored) == value
+
+
+@pytest.mark.parametrize("value", ["é" * 5_000, list(range(2_000)), {"k": "v" * 3_000}])
+async def test_a_large_value_travels_as_hash_and_preview(
+    blobs: BlobStore, tmp_path: Path, value: JsonValue
+) -> None:
+    stored = await blobs.store_value(value)
+    assert stored.blob is not None
+    assert stored.value is None
+    assert stored.preview is not None
+    assert len(stored.preview) <= PREVIEW_MAX_CHARS
+    assert stored.preview.endswith(f"… ({stored.size_bytes:,} bytes)")
+    content = (tmp_path / "blobs" / stored.blob[:2] / stored.blob).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == stored.blob
+    assert stored.media == ("text" if isinstance(value, str) else "json")
+    assert await BlobStore(tmp_path / "blobs").load(stored) == value
+
+
+async def test_the_limit_counts_bytes_of_json(blobs: BlobStore) -> None:
+    assert (await blobs.store_value("a" * (INLINE_MAX_BYTES - 2))).is_inline
+    assert not (await blobs.store_value("a" * (INLINE_MAX_BYTES - 1))).is_inline
+    assert not (await blobs.store_value("\x00" * 600)).is_inline  # \u0000 is six bytes
+
+
+async def test_a_value_nested_too_deep_for_payload_parsers_is_a_blob(blobs: BlobStore) -> None:
+    value: Any = []
+    for _ in range(150):
+        value = [value]
+    stored = await blobs.store_value(value)
+    assert stored.blob is not None
+    assert await blobs.load(stored) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (float("nan"), "it is nan"),
+        ({"rows": [1.0, {"x": float("inf")}]}, r"rows\[1\].x is inf"),
+        ([object()], r"\[0\] is of type object"),
+    ],
+)
+async def test_what_is_no_json_is_told_with_its_place(
+    blobs: BlobStore, value: Any, said: str
+) -> None:
+    with pytest.raises(ValueNotJsonError, match=said):
+        await blobs.store_value(value)
+
+
+async def test_lone_surrogates_do_not_reach_a_payload(blobs: BlobStore) -> None:
+    for value in ("a\ud800b", {"k": "a\ud800b"}):
+        stored = await blobs.store_value(value)
+        stored.model_dump_json()
+        assert await blobs.load(stored) in ("a?b", {"k": "a?b"})
+
+
+async def test_a_missing_blob_names_hash_and_folder(blobs: BlobStore) -> None:
+    digest = "0" * 64
+    with pytest.raises(BlobError, match=f"{digest} is not in .*blobs"):
+        await blobs.read_bytes(digest)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "abc", "A" * 64])
+async def test_what_is_no_hash_is_no_path(blobs: BlobStore, name: str) -> None:
+    with pytest.raises(BlobError, match="is no blob"):
+        await blobs.read_bytes(name)
+
+
+async def test_a_damaged_blob_is_not_used(blobs: BlobStore, tmp_path: Path) -> None:
+    digest = await blobs.put_bytes(b"x" * 5_000)
+    (tmp_path / "blobs" / digest[:2] / digest).write_bytes(b"torn")
+    with pytest.raises(BlobError, match="damaged"):
+        await blobs.read_bytes(digest)
+    assert await blobs.put_bytes(b"x" * 5_000) == digest  # storing it again mends it
+    assert await blobs.read_bytes(digest) == b"x" * 5_000
+
+
+async def test_a_loaded_value_is_the_callers_own(blobs: BlobStore) -> None:
+    stored = await blobs.store_value([[3, 2, 1]] * 1_000)
+    first: Any = await blobs.load(stored)
+    first[0].sort()
+    again: Any = await blobs.load(stored)
+    assert again[0] == [3, 2, 1]
+    bound: Any = await blobs.bind("${a}", Bindings(inputs={"a": stored}))
+    bound[0].sort()
+    assert (await blobs.bind("${a[0]}", Bindings(inputs={"a": stored}))) == [3, 2, 1]
+
+
+async def test_only_blobs_that_are_referred_to_are_read(blobs: BlobStore) -> None:
+    inputs = {"small": Stored(value={"n": 2}), "lost": Stored(blob="1" * 64, size_bytes=9)}
+    assert await blobs.bind({"x": "${small.n}"}, Bindings(inputs=inputs)) == {"x": 2}
+    with pytest.raises(BlobError):
+        await blobs.bind({"x": "${lost}"}, Bindings(inputs=inputs))
+
+
+async def test_an_item_is_picked_from_a_list_behind_a_blob(blobs: BlobStore) -> None:
+    items = await blobs.store_value([{"n": i, "pad": "x" * 50} for i in range(200)])
+    bindings = Bindings(item=items, is_item_of_list=True, index=7)
+    assert await blobs.bind(["${item.n}", "${index}", "#${index}"], bindings) == [7, 7, "#7"]
+    own = Bindings(item=Stored(value="a"), index=3)
+    assert await blobs.bind("${item}${index}", own) == "a3"
+
+
+async def test_packed_bindings_bind_like_loose_ones(blobs: BlobStore) -> None:
+    large = await blobs.store_value("y" * 10_000)
+    loose = Bindings(inputs={"a": Stored(value=1), "b": large}, index=4)
+    packed = await blobs.pack(loose)
+    assert packed.inputs == {}
+    assert packed.bundle is not None
+    assert packed.bundle.blob is not None
+    value: JsonValue = ["${a}", "${b}", "${index}"]
+    assert await blobs.bind(value, packed) == await blobs.bind(value, loose)
+    again = await blobs.pack(packed.model_copy(update={"inputs": {"c": Stored(value=3)}}))
+    assert await blobs.bind(["${a}", "${c}"], again) == [1, 3]
+
+
+async def test_five_megabytes_through_three_hands_take_under_a_second(blobs: BlobStore) -> None:
+    began = time.monotonic()
+    stored = await blobs.store_value("0123456789" * 500_000)
+    for _ in range(3):
+        value = await blobs.bind("${a}", Bindings(inputs={"a": stored}))
+        stored = await blobs.store_value(value)
+    assert time.monotonic() - began < 1
+    assert stored.preview is not None
+    assert stored.preview.endswith("… (5,000,000 bytes)")
+
+
+class _MemoryS3:
+    """What the backend uses of an S3 client, over a dict."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes) -> None:  # noqa: N803
+        self.objects[f"{Bucket}/{Key}"] = Body
+
+    def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803
+        return {"ContentLength": len(self._at(f"{Bucket}/{Key}", "404"))}
+
+    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803
+        import io
+
+        return {"Body": io.BytesIO(self._at(f"{Bucket}/{Key}", "NoSuchKey"))}
+
+    def _at(self, key: str, code: str) -> bytes:
+        if key not in self.objects:
+            error = Exception(code)
+            error.response = {"Error": {"Code": code}}  # type: ignore[attr-defined]
+            raise error
+        return self.objects[key]
+
+
+async def test_an_s3_bucket_holds_blobs_under_its_prefix() -> None:
+    client = _MemoryS3()
+    blobs = BlobStore(S3Backend("bucket", "runs/", client))
+    stored = await blobs.store_value({"a": "x" * 3_000})
+    assert stored.blob is not None
+    assert list(client.objects) == [f"bucket/runs/{stored.blob[:2]}/{stored.blob}"]
+    assert await blobs.load(stored) == {"a": "x" * 3_000}
+    assert json.loads(await blobs.read_bytes(stored.blob)) == {"a": "x" * 3_000}
+    with pytest.raises(BlobError, match="s3://bucket/runs"):
+        await blobs.read_bytes("0" * 64)
+
+
+def test_places_that_cannot_be_used_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "boto3", None)
+    with pytest.raises(BlobError, match="need boto3"):
+        open_backend("s3://bucket/x")
+    with pytest.raises(BlobError, match="no bucket"):
+        open_backend("s3:///x")
+    with pytest.raises(BlobError, match="no place for blobs"):
+        open_backend("gs://bucket")

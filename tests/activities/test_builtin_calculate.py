@@ -1,0 +1,95 @@
+"""`calculate`: numbers in, a number out; nothing else, and never for long."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from activities.builtin.calculate import calculate
+from activities.tooling import ToolError
+
+
+@pytest.mark.parametrize(
+    ("expression", "result"),
+    [
+        ("1 + 2 * 3", 7),
+        ("7 / 2", 3.5),
+        ("7 // 2", 3),
+        ("-7 % 3", 2),
+        ("2 ** 100", 2**100),
+        ("(67.4 - 48.1) / 48.1", (67.4 - 48.1) / 48.1),
+        ("max(1, 5, 3)", 5),
+        ("mean([1, 2, 3, 4])", 2.5),
+        ("sum(1, 2)", 3),
+        ("round(2.345, 2)", 2.35),
+        ("round(sqrt(2), 3)", 1.414),
+        ("1 if 3 > 2 else 0", 1),
+        ("1 < 2 < 3", True),
+        ("not 1 > 2 and true", True),
+        ("[1 + 1, 2]", [2, 2]),
+        ("pi > 3", True),
+        ("1e3 + .5", 1000.5),
+        ("  3  ", 3),
+        ("log(e)", 1.0),
+        ("factorial(5) + comb(5, 2)", 130),
+    ],
+)
+def test_arithmetic_is_computed(expression: str, result: Any) -> None:
+    assert calculate(expression) == result
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("1 / 0", "division by zero"),
+        ("9 ** 9 ** 9", "more than 3,600 digits"),
+        ("(9 ** 3000) * (9 ** 3000)", "more than 3,600 digits"),
+        ("factorial(100000)", "at most 1000"),
+        ("1e308 * 10", "is no number"),
+        ("10.0 ** 400", "too large"),
+        ("(-8) ** 0.5", "complex"),
+        ("67,391,582 / 2", "write 67391582, not 67,391,582"),
+        ("67,391 / 2", "not 67,391,582"),
+        ("2 ^ 3", "write 2 \\*\\* 3"),
+        ("sqr(2)", 'no function "sqr"'),
+        ("x + 1", '"x" is not known'),
+        ("3 apples", "cannot be read"),
+        ("'a' * 3", "str is no number"),
+        ("", "cannot be read"),
+        ("sqrt(-1)", "calculate"),
+        ("1 +" * 30_000 + "1", "characters"),
+        ("(" * 3_000 + "1" + ")" * 3_000, "cannot be read"),
+        ("-" * 5_000 + "1", "calculate"),
+    ],
+)
+def test_what_cannot_be_computed_is_told_with_a_hint(expression: str, said: str) -> None:
+    with pytest.raises(ToolError, match=said):
+        calculate(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "__import__('os').system('true')",
+        "().__class__.__bases__[0].__subclasses__()",
+        "sqrt.__globals__",
+        "(lambda: 1)()",
+        "[x for x in [1, 2]]",
+        "f'{1}'",
+        "{1: 2}",
+        "open",
+        "(1).real",
+        "max([1, 2], key=print)",
+        "[1] * 1000000000",
+        "x := 3",
+        "min.__self__",
+        "int('1' * 3)",
+    ],
+)
+def test_nothing_but_arithmetic_is_evaluated(expression: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(ToolError):
+        calculate(expression)
+    assert time.monotonic() - began < 1

@@ -67,7 +67,8 @@ class _Call:
         return Usage(tool_calls=1, usd_nano=-int(-cost * NANO // 1))
 
     def failure(self, message: str, **more: Any) -> ToolCallError:
-        return ToolCallError(f'tool "{self.name}": {message}', usage=self.usage, **more)
+        said = message.removeprefix(f"{self.name}: ")
+        return ToolCallError(f'tool "{self.name}": {said}', usage=self.usage, **more)
 
 
 class ToolRunner:

@@ -1,0 +1,132 @@
+"""`prepare_run`: what a run must know, no more, at once."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.builtin import builtin_registry
+from activities.prepare import PrepareActivities
+from activities.prices import Prices
+from activities.template_files import TemplateFiles, named_in
+from planner.jobs import PrepareJob
+from planner.settings import PoolSettings, Price, Settings
+
+TEMPLATE = """
+version: 1
+params: {topic: {type: string}}
+tasks:
+  - id: a
+    tool: http_get
+    args: {url: "${params.topic}"}
+    fallback: {tool: read_file, args: {path: x}}
+  - id: b
+    plan: inner
+  - id: c
+    ask: {prompt: hi, model: gpt-4o-mini}
+  - id: d
+    agent: scout
+"""
+
+
+@pytest.fixture
+def prepare(tmp_path: Path) -> PrepareActivities:
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (folder / "outer.yaml").write_text(TEMPLATE)
+    (folder / "inner.yml").write_text("{version: 1, tasks: [{id: z, tool: list_files}]}")
+    (folder / "broken.yaml").write_text("a: [")
+    settings = Settings(
+        model="gpt-4o",
+        models={"planner": "big", "worker": "small"},
+        prices={"big": Price(input_usd_per_million=1, output_usd_per_million=2)},
+        pools={
+            "default": PoolSettings(),
+            "local": PoolSettings(models=["small"], requests_per_minute=60, fallback="default"),
+        },
+    )
+    return PrepareActivities(
+        builtin_registry(),
+        settings,
+        Prices(settings),
+        search_attributes=lambda: ["PlanloomStatus"],
+        tool_seconds=lambda: {"http_get": 0.5, "gone": 1.0},
+        agents=lambda: {"scout": "finds things\nlong text"},
+        templates=TemplateFiles([tmp_path / "none", folder]),
+    )
+
+
+def test_a_plan_gets_only_the_tools_it_names_and_all_names(prepare: PrepareActivities) -> None:
+    site = prepare.site(PrepareJob(tools=["http_get", "serch"]))
+    assert [t.name for t in site.tools] == ["ask", "http_get"]
+    assert "calculate" in site.tool_names
+    assert site.tool_seconds == {"http_get": 0.5}
+    assert all(not t.examples and "\n" not in t.description for t in site.tools)
+    assert len(site.model_dump_json()) < 5_000
+
+
+def test_a_goal_gets_all_that_the_allow_list_leaves(prepare: PrepareActivities) -> None:
+    everything = prepare.site(PrepareJob(is_goal=True))
+    assert [t.name for t in everything.tools] == everything.tool_names
+    allowed = prepare.site(PrepareJob(is_goal=True, allow=["calculate"]))
+    assert [t.name for t in allowed.tools] == ["ask", "calculate"]
+    plan = prepare.site(PrepareJob(tools=["http_get"], allow=["calculate"]))
+    assert [t.name for t in plan.tools] == ["ask"]
+
+
+def test_templates_come_with_those_they_name_and_their_tools(prepare: PrepareActivities) -> None:
+    site = prepare.site(PrepareJob(templates=["outer", "absent"]))
+    assert sorted(site.templates) == ["inner", "outer"]
+    assert {t.name for t in site.tools} == {"ask", "http_get", "read_file", "list_files"}
+    assert "gpt-4o-mini" in site.prices
+    assert site.template_names == ["broken", "inner", "outer"]
+    broken: Any = prepare.site(PrepareJob(templates=["broken"])).templates["broken"]
+    assert "cannot be read" in broken
+
+
+def test_a_template_is_read_again_when_its_file_changes(tmp_path: Path) -> None:
+    files = TemplateFiles([tmp_path])
+    (tmp_path / "t.yaml").write_text("a: 1")
+    assert files.load("t") == {"a": 1}
+    time.sleep(0.01)
+    (tmp_path / "t.yaml").write_text("a: 2")
+    assert files.load("t") == {"a": 2}
+    assert files.load("../t") is None
+
+
+def test_models_pools_and_prices(prepare: PrepareActivities) -> None:
+    site = prepare.site(PrepareJob(models=["gpt-4o-mini", "unheard-of"]))
+    assert site.models == {
+        "planner": "big",
+        "joiner": "small",
+        "judge": "small",
+        "worker": "small",
+    }
+    assert site.prices == {"big": (1_000, 2_000), "gpt-4o-mini": (150, 600)}
+    pools = {p.name: p for p in site.pools}
+    assert pools["local"].task_queue == "planloom-llm-local"
+    assert pools["local"].fallback == "default"
+    assert (pools["local"].is_metered, pools["default"].is_metered) == (True, False)
+    assert site.search_attributes == ["PlanloomStatus"]
+    assert site.agents == {"scout": "finds things"}
+
+
+def test_what_a_document_names_is_found_wherever_it_stands() -> None:
+    named = named_in(
+        {"tasks": [{"plan": {"tasks": [{"fallback": {"tool": "x"}}, {"team": "t"}]}}], "tool": "y"}
+    )
+    assert sorted(named.tools) == ["x", "y"]
+    assert named.teams == ["t"]
+
+
+async def test_it_takes_a_few_milliseconds(prepare: PrepareActivities) -> None:
+    job = PrepareJob(is_goal=True, templates=["outer"])
+    await ActivityEnvironment().run(prepare.prepare_run, job)
+    began = time.perf_counter()
+    for _ in range(20):
+        await ActivityEnvironment().run(prepare.prepare_run, job)
+    assert (time.perf_counter() - began) / 20 < 0.02

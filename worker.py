@@ -1,7 +1,7 @@
 """The composition root: settings, clients, activities and workers. Nothing imports it.
 
-    python worker.py            a worker for all queues, against TEMPORAL_ADDRESS
-    python worker.py --list-tools --json
+python worker.py            a worker for all queues, against TEMPORAL_ADDRESS
+python worker.py --list-tools --json
 """
 
 from __future__ import annotations
@@ -58,7 +58,14 @@ log = logging.getLogger("planloom.worker")
 
 STICKY_TIMEOUT = timedelta(seconds=1)
 """A workflow task waits this long for a worker that died; the server's default is ten seconds."""
-PASSED_THROUGH = ("planner", "workflows", "pydantic", "pydantic_core", "jmespath", "annotated_types")
+PASSED_THROUGH = (
+    "planner",
+    "workflows",
+    "pydantic",
+    "pydantic_core",
+    "jmespath",
+    "annotated_types",
+)
 
 
 def read_settings(environment: dict[str, str]) -> Settings:
@@ -116,9 +123,7 @@ async def register_search_attributes(client: Client) -> list[str]:
         }
         if missing:
             await client.operator_service.add_search_attributes(
-                AddSearchAttributesRequest(
-                    namespace=client.namespace, search_attributes=missing
-                )
+                AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
             )
         return list(SEARCH_ATTRIBUTES)
     except RPCError as error:

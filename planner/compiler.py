@@ -132,7 +132,10 @@ class _TaskChecker:
             f' Did you mean "{near[0]}"?' if near else ""
         )
         return Problem(
-            path=where, code="missing_reference", message=f'no task "{name}" in "{text}".', hint=hint
+            path=where,
+            code="missing_reference",
+            message=f'no task "{name}" in "{text}".',
+            hint=hint,
         )
 
     def _references(self, field_name: str, value: JsonValue, *, in_map: bool) -> list[Problem]:
@@ -208,7 +211,9 @@ class _TaskChecker:
         if self.allow is not None and name not in self.allow:
             message = f'tool "{name}" is not allowed in this run'
             hint = "Allowed: " + (", ".join(self.allow) or "none")
-            return [Problem(path=f"{where}tool", code="tool_not_allowed", message=message, hint=hint)]
+            return [
+                Problem(path=f"{where}tool", code="tool_not_allowed", message=message, hint=hint)
+            ]
         return check_arguments(body.args, spec.parameters, f"{where}args")
 
 

@@ -197,7 +197,7 @@ class TaskTimes(Model):
 
 
 class TaskReport(Model):
-    """One task of a result. `output` is the value, or `preview` and `blob` stand for a large one."""
+    """One task of a result: its `output`, or `preview` and `blob` for a large one."""
 
     outcome: Outcome
     output: JsonValue = None

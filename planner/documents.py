@@ -17,12 +17,13 @@ from planner.values import JsonValue, Problem
 M = TypeVar("M", bound=BaseModel)
 
 PROBLEMS_MAX = 100
+_CONTAINERS = (typing.Union, types.UnionType, list, dict, typing.Annotated)
 
 
 def problems_from_validation(
     error: ValidationError, document: Any, model: type[BaseModel], prefix: str = ""
 ) -> list[Problem]:
-    """Pydantic's errors as problems: task ids instead of indexes, near misses for unknown fields."""
+    """Pydantic's errors as problems: task ids for indexes, near misses for unknown fields."""
     problems: dict[tuple[str, str], Problem] = {}
     for entry in error.errors(include_url=False, include_context=True)[:PROBLEMS_MAX]:
         loc = _without_branches(entry["loc"], document)
@@ -37,9 +38,9 @@ def _without_branches(loc: tuple[int | str, ...], document: Any) -> tuple[int | 
     kept: list[int | str] = []
     node = document
     for step in loc:
-        if isinstance(node, Mapping) and step in node:
-            node = node[step]
-        elif isinstance(node, list) and isinstance(step, int) and step < len(node):
+        if (isinstance(node, Mapping) and step in node) or (
+            isinstance(node, list) and isinstance(step, int) and step < len(node)
+        ):
             node = node[step]
         elif isinstance(node, Mapping) and isinstance(step, str) and step == loc[-1]:
             if not _is_branch(step):
@@ -52,9 +53,7 @@ def _without_branches(loc: tuple[int | str, ...], document: Any) -> tuple[int | 
 
 
 def _is_branch(step: str) -> bool:
-    return (
-        step[:1].isupper() or "[" in step or step in ("str", "int", "float", "bool", "literal")
-    )
+    return step[:1].isupper() or "[" in step or step in ("str", "int", "float", "bool", "literal")
 
 
 def _path(loc: tuple[int | str, ...], document: Any, prefix: str) -> str:
@@ -63,7 +62,11 @@ def _path(loc: tuple[int | str, ...], document: Any, prefix: str) -> str:
     for n, step in enumerate(loc):
         node = _step(node, step)
         if isinstance(step, int):
-            name = node.get("id") if isinstance(node, Mapping) and n and loc[n - 1] == "tasks" else None
+            name = (
+                node.get("id")
+                if isinstance(node, Mapping) and n and loc[n - 1] == "tasks"
+                else None
+            )
             if isinstance(name, str) and name:
                 parts.append(name)
             elif parts:
@@ -73,6 +76,12 @@ def _path(loc: tuple[int | str, ...], document: Any, prefix: str) -> str:
         else:
             parts.append(step)
     return ".".join(parts) or "input"
+
+
+def _has(node: Any, step: int | str) -> bool:
+    if isinstance(node, list):
+        return isinstance(step, int) and step < len(node)
+    return isinstance(node, Mapping) and step in node
 
 
 def _step(node: Any, step: int | str) -> Any:
@@ -146,7 +155,13 @@ def _models_of(model: type[BaseModel], field: str) -> list[type[BaseModel]]:
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, list, dict, typing.Annotated):
+    if typing.get_origin(annotation) in (
+        typing.Union,
+        types.UnionType,
+        list,
+        dict,
+        typing.Annotated,
+    ):
         return [m for a in typing.get_args(annotation) for m in _models_in(a)]
     return []
 

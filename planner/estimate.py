@@ -70,7 +70,11 @@ def estimate_task(task: Task, site: Site, model: str | None = None) -> TaskEstim
             )
     spec = site.tool(task.tool) if task.tool else None
     if spec is not None and spec.cost_usd and usd is not None:
-        usd = (usd[0] + spec.cost_usd * NANO, usd[1] + spec.cost_usd * NANO, usd[2] + spec.cost_usd * NANO)
+        usd = (
+            usd[0] + spec.cost_usd * NANO,
+            usd[1] + spec.cost_usd * NANO,
+            usd[2] + spec.cost_usd * NANO,
+        )
     if task.estimate is not None:
         basis = "declared"
         tokens = _around(task.estimate.tokens) if task.estimate.tokens is not None else tokens

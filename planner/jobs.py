@@ -27,7 +27,7 @@ ErrorClass = Literal[
     "tool",
     "unknown",
 ]
-"""Decided in one place, `activities/errors.py`; the type of every ApplicationError of an activity."""
+"""Decided in one place, `activities/errors.py`: the type of every activity's failure."""
 
 
 class PrepareJob(Model):
@@ -261,9 +261,9 @@ __all__ = [
     "FinishedTask",
     "JoinJob",
     "JoinReply",
-    "Plan",
     "PatchJob",
     "PatchedPlan",
+    "Plan",
     "PlanJob",
     "PlanReply",
     "PlannedBatch",

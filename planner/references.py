@@ -33,11 +33,11 @@ class Reference:
     text: str
 
 
-class ReferenceError_(ValueError):
+class UnresolvedError(ValueError):
     """A reference that cannot be resolved; the message says which, and how to mend it."""
 
 
-class MissingReference(ReferenceError_):
+class MissingReferenceError(UnresolvedError):
     """No value of that name."""
 
     def __init__(self, reference: Reference, known: Iterable[str]) -> None:
@@ -48,7 +48,7 @@ class MissingReference(ReferenceError_):
         super().__init__(f'no value "{reference.root}" for "{reference.text}".{hint}{listed}')
 
 
-class BadPath(ReferenceError_):
+class BadPathError(UnresolvedError):
     """What follows the name is no JMESPath, or does not fit the value."""
 
 
@@ -139,8 +139,8 @@ def resolve(value: JsonValue, scope: Mapping[str, JsonValue]) -> JsonValue:
     """The value with every reference replaced, once.
 
     Raises:
-        MissingReference: a name that is not in `scope`.
-        BadPath: a path that is no JMESPath or does not fit the value.
+        MissingReferenceError: a name that is not in `scope`.
+        BadPathError: a path that is no JMESPath or does not fit the value.
     """
     match value:
         case str():
@@ -169,14 +169,14 @@ def as_text(value: JsonValue) -> str:
 
 def _look_up(reference: Reference, scope: Mapping[str, JsonValue]) -> JsonValue:
     if reference.root not in scope:
-        raise MissingReference(reference, scope)
+        raise MissingReferenceError(reference, scope)
     found = scope[reference.root]
     if not reference.path:
         return found
     try:
         result: Any = compiled_path(reference.path).search(found)
     except JMESPathError as error:
-        raise BadPath(f'"{reference.text}": {_short(error)}') from None
+        raise BadPathError(f'"{reference.text}": {_short(error)}') from None
     return result  # type: ignore[no-any-return]
 
 

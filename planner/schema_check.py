@@ -32,7 +32,9 @@ def check_arguments(
     return _Checker(schema, lets_references=True).check(dict(args), schema, where)
 
 
-def check_value(value: JsonValue, schema: Mapping[str, Any], where: str = "output") -> list[Problem]:
+def check_value(
+    value: JsonValue, schema: Mapping[str, Any], where: str = "output"
+) -> list[Problem]:
     """All that is wrong with a plain value, such as a person's answer."""
     return _Checker(schema, lets_references=False).check(value, schema, where)
 

@@ -1,4 +1,4 @@
-"""Approval as a pure protocol: bound to a revision, with approver, expiry, and what happens then."""
+"""Approval as a pure protocol: bound to a revision, with approver and expiry."""
 
 from __future__ import annotations
 

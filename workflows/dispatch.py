@@ -118,9 +118,7 @@ class Dispatcher:
 
     def _place(self, piece: Piece, queue: str, summary: str) -> doors.Place:
         words = piece.task.description or summary
-        return doors.Place(
-            queue, piece.name, f"{piece.name}: {words}", self.priority(piece.task)
-        )
+        return doors.Place(queue, piece.name, f"{piece.name}: {words}", self.priority(piece.task))
 
     def retry_for(self, task: Task, spec: ToolSpec | None) -> Retry:
         if task.retry is not None:
@@ -175,7 +173,7 @@ class Dispatcher:
             scope: dict[str, JsonValue] = {k: s.value for k, s in bound.inputs.items()}
             if bound.item is not None and bound.index is not None:
                 items = bound.item.value
-                picked = items[bound.index] if bound.is_item_of_list else items  # type: ignore[index,call-overload]
+                picked = items[bound.index] if bound.is_item_of_list else items  # type: ignore[index]
                 scope |= {"item": picked, "index": bound.index}
             found = _resolved_inline(value, scope)
             if text_bytes(found) <= (limit or BINDINGS_INLINE_BYTES):

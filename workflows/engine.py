@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from temporalio import workflow
 
@@ -185,7 +186,7 @@ class Engine:
         hard = [*task.depends_on, *roots_of(_body_values(task)), *roots_of(task.map)]
         known = self.inputs[task.id]
         inputs = tuple(i for i in known if i in hard)
-        fallback = None
+        fallback: Literal["value", "body"] | None = None
         if task.has_fallback:
             fallback = "body" if task.fallback_body is not None else "value"
         return Node(
@@ -195,7 +196,7 @@ class Engine:
             requires=task.requires,
             priority=PRIORITY_KEYS[task.priority or self.request.priority],
             rank=rank,
-            fallback=fallback,  # type: ignore[arg-type]
+            fallback=fallback,
             on_error=task.on_error,
             is_free=task.human is not None,
         )
@@ -362,8 +363,8 @@ class Engine:
 
     async def holds(self, condition: str) -> bool:
         """Whether a condition over outcomes is true now."""
-        roots = [r for r in roots_of_condition(condition, {*self.tasks, *self.values})]
-        outcomes = {t: o.value for t, o in self.frontier.outcomes().items() if t in roots}
+        roots = roots_of_condition(condition, {*self.tasks, *self.values})
+        outcomes = {str(t): o.value for t, o in self.frontier.outcomes().items() if t in roots}
         found = {r: s for r in roots if (s := self.value_of(r)) is not None}
         try:
             if all(s.is_inline for s in found.values()):
@@ -395,7 +396,8 @@ class Engine:
         piece = Piece(task, body, name, index=unit.index, grant=grant, max_tokens=room)
         if unit.index is not None:
             source = record.items_source
-            item = source if not source.is_inline else Stored(value=source.value[unit.index])
+            items = source.value if isinstance(source.value, list) else []
+            item = Stored(value=items[unit.index]) if source.is_inline else source
             piece = Piece(
                 task,
                 body,
@@ -431,7 +433,7 @@ class Engine:
             self._end(unit, Outcome.FALLBACK, output)
             return
         self._settle_budget(unit, failed.usage)
-        second = unit._replace(mode="fallback")
+        second = replace(unit, mode="fallback")
         body = self._body(second, task)
         want, least = amounts_for(task, body, self.site, self._model(body), self.value_of)
         granted = self.ledger.reserve(self._key(unit), want, least)
@@ -721,10 +723,7 @@ class Engine:
             try:
                 await workflow.wait_condition(
                     lambda: (
-                        self._bug is not None
-                        or self.is_settled
-                        or self._has_more_time()
-                        or until()
+                        self._bug is not None or self.is_settled or self._has_more_time() or until()
                     ),
                     timeout=timeout,
                     timeout_summary="budget.seconds",

@@ -43,9 +43,7 @@ def model_amount(
     )
 
 
-def prompt_tokens(
-    values: Sequence[JsonValue], value_of: Callable[[str], Stored | None]
-) -> int:
+def prompt_tokens(values: Sequence[JsonValue], value_of: Callable[[str], Stored | None]) -> int:
     """Tokens of a prompt with its references filled in, from sizes alone."""
     size = 0
     for value in values:

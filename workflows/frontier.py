@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from heapq import heappop, heappush
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from planner.plan import AtLeast, Requires
 from planner.values import Outcome, TaskId
@@ -28,7 +28,8 @@ class State(StrEnum):
     RUNNING = "running"
 
 
-class Unit(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Unit:
     """What holds a slot: a task, or one item of a map. `mode` says which body runs."""
 
     task: TaskId

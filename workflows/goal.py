@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from planner.calls import call_text
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from planner.calls import call_text
 from planner.compiler import Compiled, check_task, inputs_of
 from planner.contract import RunResult
 from planner.jobs import (
@@ -26,7 +26,7 @@ from planner.passes.deduplicate import rename_inputs, twin_key
 from planner.passes.rank import rank_upward
 from planner.plan import TASKS_MAX, Plan, Task
 from planner.revision import fingerprint, major_changes, merge_replan, stability
-from planner.values import JsonValue, Outcome, Problem, Stored, TaskId
+from planner.values import JsonValue, Problem, Stored, TaskId
 from workflows import doors
 from workflows.approval import needs_approval
 from workflows.budget import Amount
@@ -145,7 +145,7 @@ class GoalLoop:
         return want, model_amount(site, model, prompt, 256, tasks=0), prompt
 
     async def _write(self, feedback: str | None, why: str) -> Draft:
-        """Have the model write a plan; send it back with all its problems, a bounded number of times.
+        """Have the model write a plan, and mend it, a bounded number of times.
 
         Raises:
             PlanningFailed: nothing usable came.
@@ -160,7 +160,11 @@ class GoalLoop:
             reply = await self._call(feedback, problems)
             self._accept(book.fresh(reply.tasks))
             draft = self._draft(reply)
-            problems = [*reply.problems, *book.rejected, *(draft.compiled.problems if draft else [])]
+            problems = [
+                *reply.problems,
+                *book.rejected,
+                *(draft.compiled.problems if draft else []),
+            ]
             if reply.is_cut_off and not problems:
                 where = Problem(path="plan", code="cut_off", message="the answer was cut off")
                 problems = [where]

@@ -78,7 +78,7 @@ def request_from(document: Any) -> tuple[RunRequest | None, ApplicationError]:
             path="input",
             code="missing",
             message="the run was started without input",
-            hint="Give a RunRequest, for example --input '{\"goal\": \"Compare …\"}'.",
+            hint='Give a RunRequest, for example --input \'{"goal": "Compare …"}\'.',
         )
         return None, invalid(INVALID_REQUEST, [hint])
     request, problems = read_request(document, RunRequest)
@@ -440,7 +440,7 @@ class Run:
         return self.phase
 
     def progress(self) -> Progress:
-        elsewhere = {t: "skipped" for t in self.pruned}
+        elsewhere = dict.fromkeys(self.pruned, "skipped")
         for task, kept in self.aliases.items():
             state = self.engine.frontier.state_of(kept)
             good = isinstance(state, Outcome) and state.is_good

@@ -18,7 +18,9 @@ def run_status(
 ) -> tuple[RunStatus, str | None]:
     """How a run that was not stopped ended, and why it is not `completed`."""
     failed = [t for t, r in records.items() if r.outcome in (Outcome.FAILED, Outcome.UNKNOWN)]
-    cancelled = [t for t, r in records.items() if r.outcome is Outcome.CANCELLED and not r.is_excused]
+    cancelled = [
+        t for t, r in records.items() if r.outcome is Outcome.CANCELLED and not r.is_excused
+    ]
     holes = [t for t, r in records.items() if r.reason and "items have no value" in r.reason]
     good = any(r.outcome is not None and r.outcome.is_good for r in records.values())
     if not (failed or cancelled or holes or has_problem):

@@ -43,9 +43,7 @@ def prune_tasks(
         if task not in needed:
             needed.add(task)
             stack.extend(inputs.get(TaskId(task), ()))
-    dropped = {
-        t.id: "the answer does not need it" for t in plan.tasks if t.id not in needed
-    }
+    dropped = {t.id: "the answer does not need it" for t in plan.tasks if t.id not in needed}
     if not dropped or len(dropped) == len(plan.tasks):
         return plan, {}
     kept = [t for t in plan.tasks if t.id in needed]

@@ -9,7 +9,7 @@ from planner.jobs import FinishedTask
 from planner.prompts.text import as_text, clip_text, fenced, load_prompt
 from planner.values import JsonValue, Outcome
 
-TASK_MAX_CHARS = 6_000
+TASK_MAX_CHARS = 4_000
 OVERALL_MAX_CHARS = 60_000
 """About 15,000 tokens of outcomes, shared out: no task is left out because another is long."""
 TASK_MIN_CHARS = 200

@@ -38,10 +38,8 @@ def _without_branches(loc: tuple[int | str, ...], document: Any) -> tuple[int | 
     kept: list[int | str] = []
     node = document
     for step in loc:
-        if (isinstance(node, Mapping) and step in node) or (
-            isinstance(node, list) and isinstance(step, int) and step < len(node)
-        ):
-            node = node[step]
+        if _has(node, step):
+            node = _step(node, step)
         elif isinstance(node, Mapping) and isinstance(step, str) and step == loc[-1]:
             if not _is_branch(step):
                 kept.append(step)

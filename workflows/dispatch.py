@@ -219,7 +219,7 @@ class Dispatcher:
         body, task = piece.body, piece.task
         if body.tool == "ask":
             # The built-in tool `ask` is the body `ask`, written as a call.
-            return await self._ask(piece, Ask.model_validate(body.args))
+            return await self._ask(piece, ask_from_args(body.args))
         spec = self.site.tool(body.tool or "")
         retry = self.retry_for(task, spec)
         job = ToolJob(
@@ -445,6 +445,18 @@ def is_worth_a_round(failed: BodyFailed) -> bool:
     """Whether another DAG-level round may mend it."""
     rule = RETRY_TABLE.get(failed.error_class)  # type: ignore[call-overload]
     return bool(rule and rule.dag_retry)
+
+
+def ask_from_args(args: Mapping[str, JsonValue]) -> Ask:
+    """The built-in tool `ask` as the body it stands for; a prompt that is data is shown as data."""
+    prompt, context = args.get("prompt"), args.get("context")
+    if isinstance(prompt, str):
+        return Ask.model_validate({**args})
+    given = prompt if context is None else {"request": prompt, "context": context}
+    rest = {k: v for k, v in args.items() if k not in ("prompt", "context")}
+    return Ask.model_validate(
+        {"prompt": "Answer the request that the data below states.", "context": given, **rest}
+    )
 
 
 def _no_list(task: TaskId, found: JsonValue) -> str:

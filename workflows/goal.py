@@ -297,7 +297,7 @@ class GoalLoop:
             if reply.has_answer:
                 more["answer"] = rename_value(answer, self.aliases)
             if join:
-                more["join"] = [self.aliases.get(TaskId(j), TaskId(j)) for j in join]  # type: ignore[assignment]
+                more["join"] = [self.aliases.get(TaskId(j), TaskId(j)) for j in join]
             if reply.stop_when:
                 more["stop_when"] = reply.stop_when
         before = self.run.plan

@@ -139,8 +139,9 @@ def critical_path(
         total[task] = seconds + (total[best] if best is not None else 0.0)
     if not total:
         return [], 0.0
-    last: TaskId | None = max(total, key=lambda t: total[t])
-    length = total[last]
+    end = max(total, key=lambda t: total[t])
+    length = total[end]
+    last: TaskId | None = end
     path: list[TaskId] = []
     while last is not None:
         path.append(last)

@@ -440,13 +440,13 @@ class Run:
         return self.phase
 
     def progress(self) -> Progress:
-        elsewhere = dict.fromkeys(self.pruned, "skipped")
-        for task, kept in self.aliases.items():
+        elsewhere: dict[str, str] = dict.fromkeys(self.pruned, "skipped")
+        for alias, kept in self.aliases.items():
             state = self.engine.frontier.state_of(kept)
             good = isinstance(state, Outcome) and state.is_good
-            elsewhere[task] = "cached" if good else str(state or State.WAITING)
+            elsewhere[alias] = "cached" if good else str(state or State.WAITING)
         if self.plan is not None and not self.engine.tasks:
-            elsewhere |= {t.id: State.WAITING for t in self.plan.tasks}
+            elsewhere |= {t.id: State.WAITING.value for t in self.plan.tasks}
         return progress(
             status=self.status_word(),
             awaiting=None if self.result else self.engine.awaiting,

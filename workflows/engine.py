@@ -274,7 +274,7 @@ class Engine:
         self.held.pop(task, None)
         self.frontier.drop([task])
         for known in (self.tasks, self.inputs, self.records):
-            known.pop(task, None)  # type: ignore[attr-defined]
+            known.pop(task, None)
 
     def reopen(self) -> None:
         """More tasks may come: a replan is being written."""

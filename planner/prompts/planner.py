@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from planner.calls import call_text
 from planner.catalog import ToolSpec
 from planner.jobs import FinishedTask, PlanJob, PlannedTask
 from planner.prompts.text import as_text, clip_text, fenced, load_prompt
@@ -41,24 +42,26 @@ Goal: How many times more people than Spain has France? (The tools of this examp
 "answer": "${ratio}"}"""
 
 CALLS_OPTIONS = """\
-- `_depends_on=[a]`: start after a, without its output.
-- `_map=a`: a is a list: run once for each item, with "${item}" and "${index}" in the arguments; \
+- `_after=[a]`: start after a, without its output.
+- `_map=a`: a is a list: run once for each item, with item and index as names in the arguments; \
 the output is the list of results.
-- `_when="a.outcome == 'succeeded'"`: run only if this JMESPath condition over outcomes holds \
-(`a.output` is the output); else the task is skipped.
-- `_fallback=value`: the output to go on with if the task fails.
-- `_requires="any"`: run with what is there (`"any"`, `"best_effort"`) although an input failed.
-- `_timeout="30s"`."""
+- `_when="${a.value} > 10"` or `_when="a.outcome == 'succeeded'"`: run only if this JMESPath \
+condition holds, else the task is skipped.
+- `_fallback=value` or `_fallback=tool(…)`: the output, or the other way, if the task fails.
+- `_requires="any"` or `"best_effort"`: run with what is there although an input failed.
+- `_timeout="30s"`, `_note="what it is for"`.
+- `stop_when("${a.value} > 10")`, on a line of its own: stop the rest as soon as this holds."""
 
 JSON_OPTIONS = """\
 - "depends_on": ["a"]: start after a, without its output.
 - "map": "${a}": a is a list: run once for each item, with "${item}" and "${index}" in the args; \
 the output is the list of results.
-- "when": "a.outcome == 'succeeded'": run only if this JMESPath condition over outcomes holds \
-(`a.output` is the output); else the task is skipped.
+- "when": "${a.value} > 10" or "a.outcome == 'succeeded'": run only if this JMESPath condition \
+holds, else the task is skipped.
 - "fallback": value, or {"tool": …, "args": …}: the output, or other way, if the task fails.
 - "requires": "any" or "best_effort": run with what is there although an input failed.
-- "timeout": "30s"."""
+- "timeout": "30s", "description": what it is for.
+- "stop_when", beside "tasks": a condition; stop the rest as soon as it holds."""
 
 JSON_SCHEMA: dict[str, JsonValue] = {
     "type": "object",
@@ -114,7 +117,15 @@ def accepted_text(accepted: Sequence[PlannedTask], syntax: str) -> str:
         tasks = [t.task.model_dump(mode="json", exclude_unset=True) for t in accepted]
         lines = ",\n ".join(json.dumps(t, ensure_ascii=False) for t in tasks)
         return '{"tasks": [\n ' + lines
-    return "\n".join(t.text.strip() or f"# {t.task.id}" for t in accepted)
+    return "\n".join(_line_of(t) for t in accepted)
+
+
+def _line_of(planned: PlannedTask) -> str:
+    # The task itself, not its text: its inputs may have been renamed since. Numbered tasks are
+    # LLMCompiler's own form, which knows no other.
+    if planned.task.id.isdigit() and planned.text:
+        return planned.text.strip()
+    return call_text(planned.task)
 
 
 def _go_on(job: PlanJob, is_calls: bool) -> str:
@@ -176,7 +187,7 @@ def finished_line(task: FinishedTask) -> str:
 def _kept(kept: Sequence[PlannedTask]) -> str:
     if not kept:
         return ""
-    lines = [clip_text(t.text.strip() or str(t.task.id), 400) for t in kept]
+    lines = [clip_text(_line_of(t), 400) for t in kept]
     return (
         "# Tasks of the old plan that have not ended\n"
         "They are dropped unless you write them again, under the same name, changed or not.\n"

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
 
+from planner.calls import OPTIONS, CallsParser
 from planner.catalog import ToolSpec
 from planner.jobs import FinishedTask, PlanJob, PlannedTask
-from planner.plan import Task
+from planner.plan import Plan, Task
 from planner.prompts import ask_messages, joiner_messages, planner_messages, repair_messages
 from planner.prompts.joiner import OVERALL_MAX_CHARS, TASK_MAX_CHARS, share_out
-from planner.prompts.planner import CALLS, JSON, finished_line, tool_lines
+from planner.prompts.planner import (
+    CALLS,
+    CALLS_EXAMPLE,
+    CALLS_OPTIONS,
+    JSON,
+    JSON_EXAMPLE,
+    finished_line,
+    tool_lines,
+)
 from planner.prompts.text import Prompt, clip_text, fenced
 from planner.values import Outcome, Problem, Stored, TaskId
 
@@ -65,7 +76,7 @@ def test_a_first_plan_is_asked_for_with_goal_tools_and_form(syntax: str) -> None
     assert "send() - Send a mail. [acts]" in system
     assert ("join(" in system) == (syntax == "calls")
     assert '"tasks"' in system or syntax == "calls"
-    assert "depends_on" in system
+    assert ("_after=" if syntax == "calls" else '"depends_on"') in system
     assert "map" in system
     assert "<goal>\nCompare A and B\n</goal>" in user
     assert '{"year": 2020}' in user
@@ -131,6 +142,33 @@ def test_the_model_goes_on_after_what_is_accepted(syntax: str) -> None:
     assert "cut off inside task c" in messages[3]["content"]
     assert "do not write them again" in messages[3]["content"]
     assert "cut off" not in messages[1]["content"]
+
+
+def test_the_prompts_own_example_and_options_are_read_by_the_parser() -> None:
+    lookup = {"place": {"type": "string"}, "fact": {"type": "string"}}
+    tools = [
+        ToolSpec(name="lookup", parameters={"type": "object", "properties": lookup}),
+        ToolSpec(name="compute", parameters={"type": "object", "properties": {"expression": {}}}),
+    ]
+    parser = CallsParser(tools)
+    tasks = parser.feed("\n".join(CALLS_EXAMPLE.splitlines()[1:]))
+    end = parser.close()
+    assert [t.task.id for t in tasks] == ["fr", "es", "ratio", "why"]
+    assert (end.problems, end.warnings, end.join_only) == ([], [], ["ratio", "why"])
+    named = set(re.findall(r"\b_[a-z]\w+(?==)", CALLS_OPTIONS))
+    assert len(named) >= 7
+    assert named <= set(OPTIONS)
+    example = json.loads("\n".join(JSON_EXAMPLE.splitlines()[1:]))
+    assert Plan.model_validate(example).answer == "${ratio}"
+
+
+def test_a_task_that_was_renamed_since_is_shown_as_it_is_now() -> None:
+    planned = PlannedTask(
+        task=Task(id=TaskId("c"), tool="search", args={"query": "${a}"}),
+        text='c = search(query="${twin_of_a}")',
+    )
+    text = planner_messages(job(), [SEARCH], [planned])[2]["content"]
+    assert text == 'c = search(query="${a}")'
 
 
 def test_the_fixed_part_of_the_prompts_is_small() -> None:

@@ -1,0 +1,127 @@
+"""The activity `join_outcomes`: a model decides from outcomes, finish or replan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio import activity
+
+from activities.blobs import BlobError, BlobStore
+from activities.chat import ChatRequest
+from activities.model_attempt import Attempt, Target, attempt_model, model_for
+from activities.model_client import ModelClient, ModelError
+from planner.jobs import FinishedTask, JoinJob, JoinReply
+from planner.joiner import JOIN_SCHEMA, JoinDecision, parse_join
+from planner.prompts.ask import repair_messages
+from planner.prompts.joiner import joiner_messages
+from planner.values import JsonValue
+
+REPAIRS_MAX = 2
+"""How often an answer without a decision goes back to the model."""
+LOAD_MAX_BYTES = 1_000_000
+"""A longer output is shown by its preview: it would be cut to a fraction of a percent anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision, and what was wrong with the answers before it."""
+
+    decision: JoinDecision
+    problems: list[str]
+
+
+class JoinActivities:
+    """What a worker registers for joining."""
+
+    def __init__(self, client: ModelClient, blobs: BlobStore) -> None:
+        self._client = client
+        self._blobs = blobs
+
+    @activity.defn(name="join_outcomes")
+    async def join_outcomes(self, job: JoinJob) -> JoinReply:
+        """One attempt of a joiner call. A replan in the last round is returned as such.
+
+        Raises:
+            ApplicationError: its type is the error class; `schema_violation` when no decision
+                came out of the model within the repairs.
+        """
+        target = Target(job.pool, job.model, tokens_max=job.tokens_max)
+        return await attempt_model(lambda attempt: self._join(job, attempt), self._client, target)
+
+    async def _join(self, job: JoinJob, attempt: Attempt) -> JoinReply:
+        model = await model_for(self._client, job.model, "joiner", job.pool)
+        attempt.model = model
+        outputs = await load_outputs(self._blobs, job.finished)
+        messages = joiner_messages(
+            job.goal,
+            job.finished,
+            outputs,
+            rounds_left=job.rounds_left,
+            context=job.context,
+            feedback=job.feedback,
+        )
+        decided = await decide(self._client, job, model, messages, attempt)
+        decision = decided.decision
+        answer = None
+        if decision.action == "finish":
+            answer = await self._blobs.store_value(decision.answer)
+        return JoinReply(
+            action=decision.action,
+            answer=answer,
+            feedback=decision.feedback,
+            thought=decision.thought,
+            usage=attempt.total,
+            problems=decided.problems,
+        )
+
+
+async def load_outputs(blobs: BlobStore, finished: list[FinishedTask]) -> dict[str, JsonValue]:
+    """The outputs of good tasks by id; those too large, or lost, are left to their previews."""
+    outputs: dict[str, JsonValue] = {}
+    for task in finished:
+        if not task.outcome.is_good or task.output is None:
+            continue
+        if not task.output.is_inline and task.output.size_bytes > LOAD_MAX_BYTES:
+            continue
+        try:
+            outputs[task.id] = await blobs.load(task.output)
+        except BlobError:
+            continue  # the prompt says that only the beginning is known
+    return outputs
+
+
+async def decide(
+    client: ModelClient,
+    job: JoinJob,
+    model: str,
+    messages: list[dict[str, Any]],
+    attempt: Attempt,
+) -> Decided:
+    """The model's decision; an answer without one is shown its problem, at most twice.
+
+    Raises:
+        ModelError: no decision, or an answer cut off at its limit.
+    """
+    problems: list[str] = []
+    for repairs_left in range(REPAIRS_MAX, -1, -1):
+        request = ChatRequest(
+            model=model,
+            messages=messages,
+            max_tokens=attempt.room(messages, job.max_tokens),
+            response_schema=JOIN_SCHEMA,
+            timeout_seconds=attempt.timeout_seconds,
+        )
+        reply = await client.chat(job.pool, request)
+        attempt.paid(reply.usage)
+        found = parse_join(reply.text)
+        if isinstance(found, JoinDecision):
+            return Decided(found, problems)
+        lines = [p.line() for p in found]
+        problems += lines
+        if reply.is_cut_off:
+            limit = reply.usage.output_tokens
+            raise ModelError("context_length", f"the decision was cut off after {limit} tokens")
+        if repairs_left:
+            messages = [*messages, *repair_messages(reply.text, lines)]
+    raise ModelError("schema_violation", f"no decision after {REPAIRS_MAX} repairs: {problems[-1]}")

@@ -1,0 +1,1 @@
+"""What the command line shows and starts: views, and the local development server."""

@@ -1,0 +1,147 @@
+"""Plan files and settings as the command line reads them: YAML or JSON, with errors that help."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from planner.catalog import Site, ToolSpec
+from planner.documents import read_plan
+from planner.plan import PLAN_MAX_BYTES, Plan
+from planner.settings import Settings, settings_from
+from planner.values import Problem
+
+
+class UsageError(Exception):
+    """What the user gave cannot be used: `problems` and a hint."""
+
+    def __init__(self, message: str, problems: list[Problem] | None = None, hint: str = "") -> None:
+        self.problems = problems or []
+        self.hint = hint
+        super().__init__(message)
+
+
+def read_document(source: str) -> Any:
+    """A YAML or JSON document from a file, or from standard input for `-`.
+
+    Raises:
+        UsageError: the file cannot be read, or is neither.
+    """
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"no file {source}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{source} cannot be read: {error}") from None
+    if len(text) > PLAN_MAX_BYTES:
+        raise UsageError(
+            f"{source} has {len(text):,} bytes; a plan has at most {PLAN_MAX_BYTES:,}",
+            hint="Put large values in files, and read them with a tool.",
+        )
+    try:
+        return json.loads(text) if text.lstrip()[:1] in "{[" else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{source} is neither YAML nor JSON: {str(error)[:300]}") from None
+
+
+def plan_from(source: str) -> Plan:
+    """A plan from a file.
+
+    Raises:
+        UsageError: with all problems of the plan.
+    """
+    plan, problems = read_plan(read_document(source))
+    if plan is None:
+        raise UsageError(f"{source} is no valid plan", problems)
+    return plan
+
+
+def settings_now() -> Settings:
+    """Settings from the environment and `planloom.toml`.
+
+    Raises:
+        SettingsError: with every problem found.
+    """
+    path = Path(os.environ.get("PLANLOOM_CONFIG") or "planloom.toml")
+    document = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return settings_from(os.environ, document)
+
+
+def catalog_now() -> list[ToolSpec]:
+    """The tools that a worker started here would have, user modules included.
+
+    Raises:
+        UsageError: a tool module cannot be loaded.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "--list-tools", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=os.getcwd(),
+        env=os.environ | {"PYTHONPATH": _python_path()},
+    )
+    if done.returncode:
+        raise UsageError("the tools cannot be listed", hint=done.stderr.strip()[-600:])
+    return [ToolSpec.model_validate(spec) for spec in json.loads(done.stdout)]
+
+
+def _python_path() -> str:
+    home = str(Path(__file__).resolve().parent.parent)
+    given = os.environ.get("PYTHONPATH", "")
+    return f"{home}{os.pathsep}{given}" if given else home
+
+
+def local_site(plan: Plan) -> Site:
+    """What can be known of a worker from here: its tools; names of agents and teams are trusted."""
+    specs = catalog_now()
+    names = _names(plan)
+    return Site(
+        tools=specs,
+        tool_names=[s.name for s in specs],
+        agents=dict.fromkeys(names["agent"], ""),
+        teams=dict.fromkeys(names["team"], ""),
+        template_names=[*names["plan"]],
+    )
+
+
+def _names(plan: Plan) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {"agent": [], "team": [], "plan": []}
+    for task in plan.tasks:
+        for body in [task, *([b] if (b := task.fallback_body) is not None else [])]:
+            for kind, names in found.items():
+                named = getattr(body, kind)
+                if isinstance(named, str):
+                    names.append(named)
+        if isinstance(task.plan, Plan):
+            for kind, names in _names(task.plan).items():
+                found[kind] += names
+    return found
+
+
+def templates_folder() -> list[Path]:
+    """Where templates lie: the workspace's, the user's, then those that ship."""
+    import planner
+
+    workspace = Path(os.environ.get("PLANLOOM_WORKSPACE", "."))
+    shipped = Path(planner.__file__).parent / "library" / "templates"
+    user = Path.home() / ".config" / "planloom" / "templates"
+    return [workspace / ".planloom" / "templates", user, shipped]
+
+
+def templates_now() -> dict[str, tuple[Path, Plan | None, list[Problem]]]:
+    """All templates by name: file, plan, problems. The first folder that has a name wins."""
+    found: dict[str, tuple[Path, Plan | None, list[Problem]]] = {}
+    for folder in templates_folder():
+        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml"), *folder.glob("*.json")]):
+            if path.stem not in found:
+                plan, problems = read_plan(read_document(str(path)))
+                found[path.stem] = (path, plan, problems)
+    return found

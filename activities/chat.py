@@ -275,12 +275,12 @@ def usage_from(body: Mapping[str, Any]) -> Usage:
     )
 
 
-def estimate_tokens(messages: Sequence[Message]) -> int:
+def estimate_tokens(messages: Sequence[Message], chars_per_token: int = CHARS_PER_TOKEN) -> int:
     """Tokens of a conversation by its length: each message costs about four beside its text."""
     chars = sum(
         len(_text_of(m.get("content"))) + len(str(m.get("tool_calls") or "")) for m in messages
     )
-    return -(-chars // CHARS_PER_TOKEN) + 4 * len(messages)
+    return -(-chars // chars_per_token) + 4 * len(messages)
 
 
 def _count(value: object) -> int:

@@ -28,6 +28,8 @@ T = TypeVar("T")
 ATTEMPTS_MAX = 3
 """For calls whose job names no limit: planner and joiner."""
 ROOM_MIN_TOKENS = 16
+CAUTIOUS_CHARS_PER_TOKEN = 3
+"""Where a limit must hold: JSON and many languages take more tokens than English prose."""
 LOST_MAX = 20
 """Attempts that ended without a word (killed workers) before the call is given up."""
 
@@ -87,9 +89,10 @@ class Attempt:
         Raises:
             ModelError: what earlier attempts and repairs have left is too little for an answer.
         """
-        if self.tokens_max is None:
-            return max_tokens
-        left = self.tokens_max - self.total.tokens - estimate_tokens(messages)
+        if self.tokens_max is None or (max_tokens is not None and not self.total.tokens):
+            return max_tokens  # the first request goes out as it was reserved
+        prompt = estimate_tokens(messages, CAUTIOUS_CHARS_PER_TOKEN)
+        left = self.tokens_max - self.total.tokens - prompt
         if self.total.tokens and left < ROOM_MIN_TOKENS:
             raise ModelError(
                 "refused",

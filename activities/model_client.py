@@ -277,8 +277,14 @@ async def _hand_over(on_text: OnText, text: str) -> None:
 async def _texts(response: Any, builder: ReplyBuilder) -> AsyncIterator[str]:
     """Pieces of text as they come, from a stream or from a whole JSON body."""
     if "event-stream" not in response.headers.get("content-type", ""):
-        # Asked for a stream or not: this endpoint answers at once.
-        yield builder.add_whole((await response.read()).decode("utf-8", errors="replace"))
+        # Asked for a stream or not: this endpoint answers at once, or mislabels its events.
+        body = await response.read()
+        if not body.lstrip().startswith(b"data:"):
+            yield builder.add_whole(body.decode("utf-8", errors="replace"))
+            return
+        whole = SseDecoder()
+        for data in [*whole.feed(body), *whole.close()]:
+            yield builder.add_event(data)
         return
     decoder = SseDecoder()
     async for chunk in response.iter_bytes():

@@ -59,6 +59,8 @@ class Reply:
     finish: str = "stop"
     refusal: str | None = None
     usage: dict[str, Any] | bool = True
+    content_type: str | None = None
+    """Instead of text/event-stream or application/json."""
     fault: str | None = None
     cut_after: int = 3
     obeys_limit: bool = True
@@ -407,7 +409,7 @@ class ModelServer:
         return True
 
     async def _stream(self, http: _Exchange, seen: Seen, reply: Reply) -> bool:
-        await http.begin_stream(reply.headers)
+        await http.begin_stream(reply.headers, reply.content_type or "text/event-stream")
         envelope = _envelope(seen, "chat.completion.chunk")
         count = 0
         async for delta, seconds in _deltas(reply):
@@ -585,8 +587,8 @@ class _Exchange:
         raw = body if isinstance(body, str) else json.dumps(body)
         await self.send(status, raw.encode(), "application/json", headers)
 
-    async def begin_stream(self, headers: dict[str, str]) -> None:
-        self._head(200, "text/event-stream", headers | {"transfer-encoding": "chunked"})
+    async def begin_stream(self, headers: dict[str, str], content_type: str) -> None:
+        self._head(200, content_type, headers | {"transfer-encoding": "chunked"})
         await self.writer.drain()
 
     def _head(self, status: int, content_type: str, headers: dict[str, str]) -> None:

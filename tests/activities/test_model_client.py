@@ -103,6 +103,11 @@ async def test_a_server_that_ignores_stream_is_read_all_the_same(server: ModelSe
     assert (reply.text, pieces) == ("whole", ["whole"])
 
 
+async def test_events_under_a_wrong_label_are_still_events(server: ModelServer) -> None:
+    server.script("hello", Reply(text="streamed", content_type="text/plain"))
+    assert (await client_for(server).chat("default", request(stream=True))).text == "streamed"
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_tool_calls_are_read_whole(server: ModelServer, stream: bool) -> None:
     calls = [

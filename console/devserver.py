@@ -44,17 +44,9 @@ START_ATTEMPTS = 3
 """The server chooses its inner ports itself, and may lose one to a server started beside it."""
 LOG_TAIL_LINES = 15
 
-# The server runs under a shell that waits for the end of its standard input, a pipe held by this
-# process: when this process is killed, the server is not left behind.
-_LIFELINE = """
-exec 3<&0
-"$@" </dev/null 3<&- & server=$!
-( read -r _ <&3; kill -TERM "$server"; sleep 5; kill -KILL "$server" ) 2>/dev/null & watcher=$!
-exec 3<&-
-wait "$server"; code=$?
-kill "$watcher" 2>/dev/null
-exit "$code"
-"""
+# A second process waits for the end of a pipe that this process holds: when this process is killed
+# outright, the server is not left behind.
+_WATCH = 'read -r _; kill -TERM "$1"; sleep 5; kill -KILL "$1"'
 
 
 class DevServerError(Exception):
@@ -195,6 +187,7 @@ class DevServer:
         self.port = self._given_port or 0
         self.ui_port = self._given_ui_port or 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
     @property
@@ -217,6 +210,11 @@ class DevServer:
     def log_path(self) -> Path | None:
         """What the server printed; a file in the data folder unless in memory."""
         return None if self.in_memory else self.data_dir / "temporal-server.log"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running server."""
+        return self._process.pid if self._process else None
 
     @property
     def is_running(self) -> bool:
@@ -294,10 +292,17 @@ class DevServer:
             self.data_dir.mkdir(parents=True, exist_ok=True)
         self._log = self.log_path.open("wb+") if self.log_path else _unnamed_file()
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _LIFELINE, "planloom-dev-server", *self.command(program)],
-            stdin=subprocess.PIPE,
+            self.command(program),
+            stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._watch = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCH, "planloom-dev-server-watch", str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
         atexit.register(self.stop)
@@ -354,7 +359,10 @@ class DevServer:
 
     def _end(self, first: signal.Signals) -> None:
         process, self._process = self._process, None
+        watch, self._watch = self._watch, None
         atexit.unregister(self.stop)
+        if watch is not None:  # first: it must not signal a process id that is used anew
+            _end_group(watch, signal.SIGKILL)
         if process is not None:
             _end_group(process, first)
         if self._log is not None:
@@ -371,27 +379,15 @@ class _Exited(DevServerError):
 
 
 def _end_group(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
-    """Signal the whole group, then kill what is left of it."""
+    """Signal the whole group, and kill what has not ended after some seconds."""
     for sign in (first, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-        if not _group_lives(process.pid, STOP_SECONDS):
             break
     if process.stdin is not None:
         process.stdin.close()
-
-
-def _group_lives(group: int, patience_seconds: float) -> bool:
-    deadline = time.monotonic() + patience_seconds
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except (ProcessLookupError, PermissionError):
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
 
 
 def _in_thread(work: Coroutine[Any, Any, None]) -> None:

@@ -23,7 +23,7 @@ async def test_a_plan_runs_on_a_worker_in_this_process(planloom: Planloom) -> No
         progress = await planloom.until(handle, lambda p: p.status == "completed")
     assert result["status"] == "completed", result
     assert result["tasks"]["sum"]["output"] == 42
-    assert progress.tasks == {"sum": "done"}
+    assert progress.tasks == {"sum": "succeeded"}
     assert (await planloom.history(handle)).events
 
 

@@ -114,7 +114,7 @@ def _problems(details: Any) -> list[Problem]:
     for detail in details:
         for entry in detail if isinstance(detail, list) else [detail]:
             if isinstance(entry, dict) and {"path", "message"} <= set(entry):
-                found.append(Problem.model_validate(entry))
+                found += [Problem.model_validate(entry)]
     return found
 
 

@@ -22,6 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from activities.telemetry import setup_logging, setup_telemetry
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import (
     AddSearchAttributesRequest,
@@ -44,10 +45,9 @@ from activities.prepare import PrepareActivities
 from activities.prices import Prices
 from activities.resolve import ResolveActivities
 from activities.run_tool import ToolActivities
-from activities.telemetry import setup_logging, setup_telemetry
 from activities.tool_runner import ToolRunner
 from activities.tool_times import ToolTimes
-from activities.tooling import ToolLoadError, ToolRegistry
+from activities.tooling import ToolLoadError, ToolRegistry, check_own_modules
 from activities.write_plan import PlanActivities
 from planner.contract import SEARCH_ATTRIBUTES
 from planner.settings import Settings, SettingsError, settings_from
@@ -92,6 +92,7 @@ def tools_from(settings: Settings) -> ToolRegistry:
     Raises:
         ToolLoadError: with every module that cannot be used.
     """
+    check_own_modules()
     registry = ToolRegistry(BUILTIN_TOOLS, [ASK_SPEC])
     registry.load_entry_points()
     registry.load_modules(settings.tools, search=[Path.cwd()])
@@ -141,16 +142,17 @@ def build_workers(client: Client, parts: Parts) -> list[Worker]:
     """One worker for workflows, one for tools, one a pool; all share the client."""
     settings = parts.settings
     data = Path(settings.data_dir)
+    cache = ResultCache(data / "cache", parts.blobs)
     runner = ToolRunner(
         parts.registry,
         parts.blobs,
         workspace=Path(settings.workspace).resolve(),
-        cache=ResultCache(data / "cache", parts.blobs),
+        cache=cache,
         claims=ClaimStore(data / "claims"),
         times=parts.tool_times,
     )
     tools = ToolActivities(runner)
-    models = ModelActivities(parts.models, parts.blobs, settings)
+    models = ModelActivities(parts.models, parts.blobs, settings, cache)
     plans = PlanActivities(parts.models, client, parts.registry, parts.blobs)
     joins = JoinActivities(parts.models, parts.blobs)
     values = ResolveActivities(parts.blobs)
@@ -161,10 +163,14 @@ def build_workers(client: Client, parts: Parts) -> list[Worker]:
         search_attributes=lambda: parts.known_attributes,
         tool_seconds=parts.tool_times.likely,
     )
-    threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="planloom-activity")
+    threads = ThreadPoolExecutor(
+        max_workers=max(64, settings.max_activities), thread_name_prefix="planloom-activity"
+    )
     common: dict[str, Any] = {
         "activity_executor": threads,
         "graceful_shutdown_timeout": timedelta(seconds=5),
+        # A cancel reaches an activity as the answer to a heartbeat: beats must not be held back.
+        "max_heartbeat_throttle_interval": timedelta(seconds=1),
     }
     restrictions = SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
     main = Worker(

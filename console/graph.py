@@ -39,8 +39,8 @@ def layers(plan: Plan) -> list[list[str]]:
     """Tasks by depth: each layer reads only layers before it. Within a layer, plan order."""
     inputs = graph_of(plan)
     depth: dict[str, int] = {}
-    for task in TopologicalSorter(inputs).static_order():
-        depth[task] = 1 + max((depth[i] for i in inputs[task]), default=-1)
+    for name in TopologicalSorter(inputs).static_order():
+        depth[name] = 1 + max((depth[i] for i in inputs[name]), default=-1)
     found: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
     for task in plan.tasks:
         found[depth[task.id]].append(task.id)

@@ -185,7 +185,8 @@ class CallsParser:
         planned = self._task(call, name)
         self._thought = ""
         if planned is None:
-            self._failed.add(name)
+            if name not in self._given:  # else the model wrote again what stands already
+                self._failed.add(name)
             return []
         end.tasks += 1
         return [planned]

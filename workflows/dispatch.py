@@ -87,6 +87,8 @@ class Piece:
     grant: Grant | None = None
     max_tokens: int | None = None
     """What the budget leaves for a model's answer."""
+    tokens_max: int | None = None
+    """What was reserved for the whole of it, repairs and retries included."""
 
 
 @dataclass(slots=True)
@@ -260,6 +262,8 @@ class Dispatcher:
             cache_scope=self.root,
             tenant=self.request.tenant,
             max_attempts=(task.retry or doors.RETRY_DEFAULT).max_attempts,
+            retry=task.retry,
+            tokens_max=piece.tokens_max,
         )
         place = self._place(piece, self._pool_queue(pool), f"ask {model or ''}: {ask.prompt}")
         return await doors.ask_model(job, place, task.timeout)
@@ -433,12 +437,24 @@ def failure_of(error: FailureError, max_attempts: int) -> BodyFailed | BodyCance
     match cause:
         case ApplicationError():
             kind = cause.type or "unknown"
-            return BodyFailed(cause.message or kind, kind, attempts=attempts)
+            told = _details(cause)
+            counted = told.get("attempts")
+            attempts = counted if isinstance(counted, int) and counted > 0 else attempts
+            failed = BodyFailed(cause.message or kind, kind, attempts=attempts)
+            if isinstance(told.get("usage"), dict):
+                # What failed attempts were paid for is charged like any other use.
+                failed.usage = Usage.model_validate(told["usage"])
+            return failed
         case TimeoutError():
             limit = cause.type.name.lower().replace("_", " ") if cause.type else "its time"
             return BodyFailed(f"timed out ({limit})", "timeout", attempts=attempts)
         case _:
             return BodyFailed(str(cause or error), "unknown", attempts=attempts)
+
+
+def _details(cause: ApplicationError) -> dict[str, Any]:
+    first = cause.details[0] if cause.details else None
+    return first if isinstance(first, dict) else {}
 
 
 def is_worth_a_round(failed: BodyFailed) -> bool:

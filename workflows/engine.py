@@ -382,32 +382,25 @@ class Engine:
     def _piece(self, unit: Unit, task: Task, granted: Amount) -> Piece:
         body, record = self._body(unit, task), self.records[task.id]
         name = self._key(unit) + (".fallback" if unit.mode == "fallback" else "")
-        caps, room = self.ledger.caps, None
+        caps, room, reserved = self.ledger.caps, None, None
         if body.kind == "ask" and (caps.tokens is not None or caps.usd_nano is not None):
             ask = body.ask_body()
             prompt = prompt_tokens([ask.prompt, ask.context, ask.system], self.value_of)
             room = answer_room(granted, prompt, ask.max_tokens)
+            reserved = granted.tokens if caps.tokens is not None else None
         grant = None
         if body.kind in ("agent", "team", "plan"):
             grant = Grant(
                 tokens=granted.tokens if caps.tokens is not None else None,
                 usd_nano=granted.usd_nano if caps.usd_nano is not None else None,
             )
-        piece = Piece(task, body, name, index=unit.index, grant=grant, max_tokens=room)
+        piece = Piece(task, body, name, grant=grant, max_tokens=room, tokens_max=reserved)
         if unit.index is not None:
             source = record.items_source
             items = source.value if isinstance(source.value, list) else []
             item = Stored(value=items[unit.index]) if source.is_inline else source
-            piece = Piece(
-                task,
-                body,
-                name,
-                item=item,
-                is_item_of_list=not source.is_inline,
-                index=unit.index,
-                grant=grant,
-                max_tokens=room,
-            )
+            listed = not source.is_inline
+            piece = replace(piece, item=item, is_item_of_list=listed, index=unit.index)
         return rounds_name(piece, self.round)
 
     async def _carry_out(self, unit: Unit, task: Task, granted: Amount) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from planner.calls import call_text
 from temporalio.exceptions import ActivityError, ApplicationError
 
+from planner.calls import call_text
 from planner.compiler import Compiled, check_task, inputs_of
 from planner.contract import RunResult
 from planner.jobs import (
@@ -214,16 +214,18 @@ class GoalLoop:
             teams=engine.site.teams,
             template_names=engine.site.template_names,
             max_tokens=answer_room(granted, prompt, None) if has_cap else None,
+            tokens_max=granted.tokens if engine.ledger.caps.tokens is not None else None,
             cache_scope=engine.root,
             tenant=request.tenant,
         )
         try:
             reply = await doors.write_plan(job, dispatcher.priority())
         except ActivityError as error:
-            engine.ledger.refund(key)
             failed = failure_of(error, 1)
             if isinstance(failed, BodyCancelled):
+                engine.ledger.refund(key)
                 raise
+            engine.ledger.settle(key, failed.usage)
             raise PlanningFailed(f"planner: {failed.message}") from error
         engine.ledger.settle(key, reply.usage)
         self.wasted_tokens += reply.wasted_tokens
@@ -371,7 +373,7 @@ class GoalLoop:
         dispatcher = engine.dispatcher
         model = dispatcher.model_for("joiner")
         prompt = sum(min(4_000, t.output.size_bytes if t.output else 0) + 600 for t in told) // 2
-        prompt += OVERHEAD_TOKENS + 600
+        prompt += OVERHEAD_TOKENS + 600 + min(8_000, text_bytes(self.request.context)) // 2
         want = model_amount(engine.site, model, prompt, JOINER_ANSWER_TOKENS, tasks=0)
         least = model_amount(engine.site, model, prompt, ANSWER_TOKENS_MIN, tasks=0)
         key = f"joiner.{self.rounds + 1}.{len(engine.records)}"
@@ -385,15 +387,17 @@ class GoalLoop:
             model=model,
             pool=dispatcher.pool_for(model),
             max_tokens=answer_room(granted, prompt, None) if has_cap else None,
+            tokens_max=granted.tokens if engine.ledger.caps.tokens is not None else None,
             tenant=self.request.tenant,
         )
         try:
             reply = await doors.join_outcomes(job, f"join.{self.rounds + 1}", dispatcher.priority())
         except ActivityError as error:
-            engine.ledger.refund(key)
             failed = failure_of(error, 1)
             if isinstance(failed, BodyCancelled):
+                engine.ledger.refund(key)
                 raise
+            engine.ledger.settle(key, failed.usage)
             raise PlanningFailed(f"joiner: {failed.message}") from error
         engine.ledger.settle(key, reply.usage)
         return reply

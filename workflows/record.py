@@ -104,19 +104,31 @@ def task_reports(records: Iterable[Record]) -> dict[str, TaskReport]:
                 "output": None,
                 **shown,
                 "error": record.error,
-                "error_class": record.error_class,
                 "attempts": record.attempts,
                 "times": TaskTimes(
                     ready=_rounded(record.ready),
                     started=_rounded(record.started),
                     ended=_rounded(record.ended),
                 ),
-                "usage": usage_report(record.usage),
-                "items": record.item_counts(),
-                "reason": record.reason,
+                "usage": _short_usage(record.usage),
+                **{
+                    name: value
+                    for name, value in (
+                        ("error_class", record.error_class),
+                        ("items", record.item_counts()),
+                        ("reason", record.reason),
+                    )
+                    if value is not None
+                },
             }
         )
     return reports
+
+
+def _short_usage(usage: Usage) -> dict[str, JsonValue]:
+    """A task's usage without its zeros: a result of a thousand tasks must stay small."""
+    shown = usage_report(usage).model_dump(mode="json")
+    return {k: v for k, v in shown.items() if v}
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -24,6 +24,7 @@ from planner.contract import (
     usage_report,
 )
 from planner.documents import read_request
+from planner.expand import expand_request
 from planner.explain import mermaid
 from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix, PrepareJob
 from planner.plan import Plan, Task
@@ -174,9 +175,6 @@ class Run:
             return request.plan, []
         if request.template is not None:
             return read_template(request.template, site.templates, site.template_names)
-        # Imported here: only runs of many agents or teams need it.
-        from planner.expand import expand_request
-
         return expand_request(request)
 
     def compile(self, plan: Plan) -> Compiled:
@@ -359,7 +357,7 @@ class Run:
                 "rounds": self.goal_loop.rounds if self.goal_loop else 0,
                 "tasks": tasks,
                 "usage": self.usage(),
-                "estimate": self._estimate_report(),
+                "estimate": self._estimate_report(short=True),
                 "critical_path": path,
                 "critical_path_seconds": round(path_seconds, 4),
                 "seconds": round(engine.now(), 4),
@@ -415,7 +413,7 @@ class Run:
         report = usage_report(total + Usage(cache_hits=hits - total.cache_hits), saved)
         return report.model_copy(update={"unpriced_calls": engine.ledger.unpriced})
 
-    def _estimate_report(self) -> EstimateReport | None:
+    def _estimate_report(self, short: bool = False) -> EstimateReport | None:
         if self.compiled is None:
             return None
         total = self.engine.ledger.usage
@@ -424,7 +422,8 @@ class Run:
             "usd": total.usd_nano / 1e9,
             "seconds": round(self.engine.now(), 3),
         }
-        return self.compiled.estimate.model_copy(update={"actual": actual})
+        update = {"actual": actual, **({"tasks": {}} if short else {})}
+        return self.compiled.estimate.model_copy(update=update)
 
     # -- what is shown ----------------------------------------------------------------------
 

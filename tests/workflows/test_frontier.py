@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from planner.plan import AtLeast
 from planner.values import Outcome, TaskId
-from workflows.frontier import Frontier, InvalidTransition, Node, State, Unit, judge_inputs, units_of
+from workflows.frontier import (
+    Frontier,
+    InvalidTransition,
+    Node,
+    State,
+    Unit,
+    judge_inputs,
+    units_of,
+)
 
 Inputs = dict[TaskId, tuple[TaskId, ...]]
 
@@ -117,9 +125,7 @@ def test_an_independent_branch_goes_on_when_its_sibling_fails() -> None:
     frontier.end(TaskId("a"), Outcome.SUCCEEDED)
     assert started(frontier) == ["b", "c"]
     settled = frontier.end(TaskId("b"), Outcome.FAILED)
-    assert [(s.task, s.outcome, s.because) for s in settled] == [
-        ("d", Outcome.SKIPPED, ("b",))
-    ]
+    assert [(s.task, s.outcome, s.because) for s in settled] == [("d", Outcome.SKIPPED, ("b",))]
     frontier.end(TaskId("c"), Outcome.SUCCEEDED)
     assert frontier.is_over
 

@@ -1,0 +1,228 @@
+"""`planloom run`, `dev` and `demo`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import Json, app, call, err, errors, fail, out, say
+from console.documents import UsageError, plan_from, read_document, templates_now
+from planloom import Client
+from planner.contract import RunRequest
+from planner.documents import read_request
+from planner.templates import check_params, param_from_text
+from planner.values import JsonValue
+
+
+def params_from(template: str, given: list[str]) -> dict[str, JsonValue]:
+    """`-p name=value` options as the template's parameters, typed and checked.
+
+    Raises:
+        UsageError: no such template, or a parameter that does not fit.
+    """
+    from difflib import get_close_matches
+
+    known = templates_now()
+    if template not in known:
+        near = get_close_matches(template, list(known), n=1)
+        hint = f'Did you mean "{near[0]}"?' if near else "planloom templates lists them."
+        raise UsageError(f'no template "{template}"', hint=hint)
+    path, plan, problems = known[template]
+    if plan is None:
+        raise UsageError(f"template {template} ({path}) is not valid", problems)
+    values: dict[str, JsonValue] = {}
+    for option in given:
+        name, found, text = option.partition("=")
+        if not found:
+            raise UsageError(f'-p "{option}": write -p name=value')
+        param = plan.params.get(name)
+        try:
+            values[name] = param_from_text(param, text) if param is not None else text
+        except ValueError as error:
+            kind = param.type if param is not None else "string"
+            raise UsageError(f'-p {name}: "{text}" is no {kind}: {error}') from None
+    _, wrong = check_params(plan, values)
+    if wrong:
+        raise UsageError(f"template {template}: the parameters do not fit", wrong)
+    return values
+
+
+@app.command()
+def run(
+    goal: Annotated[str | None, typer.Argument(help="What you want, in words.")] = None,
+    plan: Annotated[str | None, typer.Option(help="A plan file (YAML, JSON, - for stdin).")] = None,
+    template: Annotated[str | None, typer.Option(help="A template's name.")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("-p", "--param", help="A parameter: name=value.")
+    ] = None,
+    id: Annotated[str | None, typer.Option("--id", help="The run's workflow id.")] = None,
+    approval: Annotated[
+        str | None, typer.Option(help="never, plan, replan, major or always.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model for all roles.")] = None,
+    syntax: Annotated[str | None, typer.Option(help="Planner syntax: calls or json.")] = None,
+    tools: Annotated[str | None, typer.Option(help="Allowed tools, comma separated.")] = None,
+    tokens: Annotated[int | None, typer.Option("--budget-tokens", help="Cap on tokens.")] = None,
+    usd: Annotated[float | None, typer.Option("--budget-usd", help="Cap on dollars.")] = None,
+    seconds: Annotated[
+        str | None, typer.Option("--budget-seconds", help="Cap on time, such as 10m.")
+    ] = None,
+    on_budget: Annotated[str | None, typer.Option(help="At the cap: park or partial.")] = None,
+    parallel: Annotated[int | None, typer.Option(help="Most tasks at once.")] = None,
+    on_failure: Annotated[str | None, typer.Option(help="partial or fail.")] = None,
+    priority: Annotated[str | None, typer.Option(help="critical … background.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Who the run is for.")] = None,
+    cache: Annotated[str | None, typer.Option(help="off, run or shared.")] = None,
+    context: Annotated[str | None, typer.Option(help="Background text, or @file.")] = None,
+    request: Annotated[
+        str | None, typer.Option(help="A whole RunRequest file; other options win over it.")
+    ] = None,
+    detach: Annotated[bool, typer.Option(help="Start, print the id, and leave.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Start a run and follow it.
+
+    Examples: planloom run "Compare the populations of France and Spain"
+    — planloom run --plan plan.yaml — planloom run --template flight-delays -p month=7
+    """
+    with errors():
+        document: dict[str, Any] = dict(read_document(request)) if request else {}
+        budget = {"tokens": tokens, "usd": usd, "seconds": seconds, "parallel": parallel}
+        budget = {k: v for k, v in budget.items() if v is not None}
+        if context and context.startswith("@"):
+            context = Path(context[1:]).read_text(encoding="utf-8")
+        options: dict[str, Any] = {
+            "goal": goal,
+            "template": template,
+            "params": params_from(template, param or []) if template else None,
+            "approval": approval,
+            "model": model,
+            "syntax": syntax,
+            "tools": [t.strip() for t in tools.split(",")] if tools is not None else None,
+            "on_budget": on_budget,
+            "on_failure": on_failure,
+            "priority": priority,
+            "tenant": tenant,
+            "cache": cache,
+            "context": context,
+            "budget": {**document.get("budget", {}), **budget} if budget else None,
+        }
+        document |= {k: v for k, v in options.items() if v is not None}
+        if plan is not None:
+            _check_plan(plan)
+            document["plan"] = read_document(plan)
+        checked, problems = read_request(document, RunRequest)
+        if checked is None:
+            raise UsageError("the request is not valid", problems)
+    raise typer.Exit(call(lambda c: start_and_follow(c, document, id, detach, as_json)))
+
+
+def _check_plan(source: str) -> None:
+    """Refuse a bad plan before anything starts, with all its problems."""
+    if source == "-":
+        return  # standard input can be read once; the workflow checks it
+    from console.documents import local_site
+    from planner.compiler import compile_plan
+
+    found = plan_from(source)
+    compiled = compile_plan(found, local_site(found))
+    if compiled.problems:
+        raise UsageError(f"{source}: the plan cannot run", compiled.problems)
+
+
+async def start_and_follow(
+    client: Client, document: dict[str, Any], id: str | None, detach: bool, as_json: bool
+) -> int:
+    """Start a run; unless detached, follow it and print its result. Gives the exit code."""
+    from console.live import follow
+    from console.running import print_result, require_worker, ui_address
+
+    await require_worker(client)
+    started = await client.start(document, id=id)
+    err.print(f"run {started.id}  {ui_address(client, started.id)}", markup=False)
+    if detach:
+        say(started.id)
+        return 0
+    await follow(started, err, is_quiet=as_json)
+    return print_result(await started.result(), as_json=as_json, out=out, err=err)
+
+
+def worker_process(environment: dict[str, str], log: Any = None) -> subprocess.Popen[bytes]:
+    """A worker beside us, ended with us."""
+    home = str(Path(__file__).resolve().parent.parent)
+    path = environment.get("PYTHONPATH", "")
+    given = f"{home}{os.pathsep}{path}" if path else home
+    return subprocess.Popen(
+        [sys.executable, "-m", "worker"],
+        env=environment | {"PYTHONPATH": given, "PYTHONUNBUFFERED": "1"},
+        stdout=log,
+        stderr=log,
+    )
+
+
+def stop_process(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+@app.command()
+def dev(
+    port: Annotated[int | None, typer.Option(help="Server port (default: the file's).")] = None,
+    ui_port: Annotated[int | None, typer.Option(help="Web UI port.")] = None,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="Only server and UI.")] = False,
+    in_memory: Annotated[bool, typer.Option(help="Forget everything at the end.")] = False,
+) -> None:
+    """Start server, worker and Web UI from temporal-dev.yaml. Example: planloom dev"""
+    from console.devserver import DevServer, DevServerError
+
+    data = os.environ.get("PLANLOOM_DATA_DIR") or ".planloom"
+    try:
+        more: dict[str, Any] = {
+            k: v for k, v in (("port", port), ("ui_port", ui_port)) if v is not None
+        }
+        server = DevServer(in_memory=in_memory, data_dir=Path(data), **more)
+        server.start()
+    except DevServerError as error:
+        raise fail(str(error), error.hint) from None
+    worker = None
+    try:
+        say(f"server  {server.address}")
+        say(f"Web UI  {server.ui_url}")
+        if not no_worker:
+            environment = os.environ | {"TEMPORAL_ADDRESS": server.address}
+            worker = worker_process(dict(environment))
+        say("Ctrl-C stops everything.")
+        signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        while server.is_running and (worker is None or worker.poll() is None):
+            time.sleep(0.3)
+        if worker is not None and worker.poll():
+            raise fail("the worker ended", "Its messages are above.")
+    except KeyboardInterrupt:
+        say("stopping")
+    finally:
+        if worker is not None:
+            with contextlib.suppress(ProcessLookupError):
+                stop_process(worker)
+        server.stop()
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option(help="Leave server and Web UI up until Ctrl-C.")] = False,
+) -> None:
+    """A real server runs a real plan over real data; no key needed. Example: planloom demo"""
+    from console.demo import run_demo
+
+    raise typer.Exit(asyncio.run(run_demo(keep=keep, out=out, err=err)))

@@ -1,0 +1,79 @@
+"""`planloom tools`, `templates` and `blob`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cli import Json, app, errors, fail, out, say_json
+from console.documents import catalog_now, settings_now, templates_now
+from console.views import tools_table
+
+
+@app.command()
+def tools(as_json: Json = False) -> None:
+    """The tools a worker here would have, PLANLOOM_TOOLS included. Example: planloom tools"""
+    with errors():
+        specs = [spec.model_dump(mode="json") for spec in catalog_now()]
+    if as_json:
+        say_json(specs)
+    else:
+        out.print(tools_table(specs))
+
+
+@app.command()
+def templates(as_json: Json = False) -> None:
+    """The templates, with their parameters. Example: planloom templates"""
+    with errors():
+        found = templates_now()
+    if as_json:
+        say_json(
+            {
+                name: {
+                    "file": str(path),
+                    "description": plan.description if plan else None,
+                    "params": {k: p.model_dump(mode="json") for k, p in plan.params.items()}
+                    if plan
+                    else {},
+                    "problems": [p.model_dump() for p in problems],
+                }
+                for name, (path, plan, problems) in found.items()
+            }
+        )
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("template", no_wrap=True)
+    table.add_column("what it does")
+    table.add_column("parameters")
+    for name, (_, plan, problems) in found.items():
+        if plan is None:
+            table.add_row(name, Text(f"not valid: {problems[0].line()}", style="red"), "")
+            continue
+        shown = [
+            k if p.required and "default" not in p.model_fields_set else f"{k}={p.default}"
+            for k, p in plan.params.items()
+        ]
+        table.add_row(name, plan.description, ", ".join(shown))
+    out.print(table)
+
+
+@app.command()
+def blob(hash: Annotated[str, typer.Argument(help="A blob's SHA-256, or its beginning.")]) -> None:
+    """Print the whole of a large value. Example: planloom blob 9f86d081884c"""
+    if not re.fullmatch(r"[0-9a-f]{6,64}", hash):
+        raise fail(f'"{hash}" is no blob: 6 to 64 hexadecimal digits', code=2)
+    with errors():
+        folder = settings_now().blobs_dir()
+    found = sorted((folder / hash[:2]).glob(f"{hash}*"))
+    if not found:
+        hint = "PLANLOOM_DATA_DIR names the folder that the worker writes to."
+        raise fail(f"no blob {hash} under {folder}", hint)
+    if len(found) > 1:
+        raise fail(f"{hash} begins {len(found)} blobs: give more digits", code=2)
+    sys.stdout.buffer.write(found[0].read_bytes())
+    sys.stdout.buffer.flush()

@@ -1,0 +1,133 @@
+"""`planloom demo`: a real server, a real worker, a real plan over real data; no key needed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+import planner
+from console.commands_run import stop_process, worker_process
+from console.devserver import DevServer, DevServerError
+from console.graph import draw
+from console.live import follow
+from console.running import print_result, ui_address
+from planloom import Client, PlanloomError, Run
+from planner.contract import RunResult
+
+TEMPLATE = "weather-report"
+GOAL = (
+    "From seattle-weather.csv (columns date, precipitation, temp_max, temp_min, wind, weather): "
+    "which year was the wettest, by how many millimetres more than the driest?"
+)
+WORKER_SECONDS = 60.0
+
+
+async def run_demo(*, keep: bool, out: Console, err: Console) -> int:
+    """Run the demo; gives the exit code."""
+    folder = Path(tempfile.mkdtemp(prefix="planloom-demo-"))
+    data = Path(planner.__file__).parent / "library" / "data" / "seattle-weather.csv"
+    workspace = folder / "workspace"
+    workspace.mkdir()
+    shutil.copy(data, workspace)
+    server = DevServer(data_dir=folder, in_memory=not keep, port=None, ui_port=None)
+    try:
+        await asyncio.to_thread(server.start)
+    except DevServerError as error:
+        err.print(f"error: {error}\nhint: {error.hint}", markup=False)
+        return 1
+    environment = os.environ | {
+        "TEMPORAL_ADDRESS": server.address,
+        "TEMPORAL_NAMESPACE": "default",
+        "PLANLOOM_DATA_DIR": str(folder),
+        "PLANLOOM_WORKSPACE": str(workspace),
+    }
+    log = (folder / "worker.log").open("wb")
+    worker = worker_process(dict(environment), log)
+    try:
+        err.print(f"A Temporal server at {server.address}, its Web UI at {server.ui_url}")
+        client = await Client.connect(target_host=server.address)
+        await _until_polling(worker, folder / "worker.log")
+        code = await _run_template(client, server, out, err)
+        if os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"):
+            await _run_goal(client, out, err)
+        else:
+            err.print("\nWith OPENAI_API_KEY or OPENAI_BASE_URL set, the demo also plans a goal.")
+        if keep:
+            err.print(f"\nThe Web UI stays at {server.ui_url} until Ctrl-C.")
+            with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
+                await asyncio.Event().wait()
+        else:
+            err.print("To look at the runs in the Web UI: planloom demo --keep")
+        return code
+    except (PlanloomError, DevServerError) as error:
+        err.print(f"error: {error}\nhint: {error.hint}", markup=False)
+        return 1
+    finally:
+        stop_process(worker)
+        log.close()
+        server.stop()
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _until_polling(worker: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait for the worker's one line.
+
+    Raises:
+        DevServerError: it ended instead, or took too long.
+    """
+    deadline = time.monotonic() + WORKER_SECONDS
+    while "is polling" not in log.read_text(errors="replace"):
+        if worker.poll() is not None or time.monotonic() > deadline:
+            raise DevServerError("the worker did not start", log.read_text()[-2000:])
+        await asyncio.sleep(0.05)
+
+
+async def _run_template(client: Client, server: DevServer, out: Console, err: Console) -> int:
+    err.print(f"\n[bold]The plan[/bold] (template {TEMPLATE}): SQL over 1,461 days of weather\n")
+    run = await client.start({"template": TEMPLATE}, id="demo-weather")
+    result = await _follow(run, err)
+    err.print()
+    code = print_result(result, as_json=False, out=out, err=err)
+    await _graph(run, err)
+    err.print(f"Web UI: {ui_address_of(server, client, run)}", markup=False)
+    recovered = [t for t, r in result.tasks.items() if r.outcome == "fallback"]
+    if recovered:
+        first = result.tasks[recovered[0]]
+        cause = (first.error or "").split("\n")[0][:140]
+        err.print(f'Task "{recovered[0]}" really failed ({cause}) and took its fallback.')
+    return code
+
+
+def ui_address_of(server: DevServer, client: Client, run: Run) -> str:
+    path = f"namespaces/{client.temporal.namespace}/workflows/{run.id}"
+    return f"{server.ui_url}/{path}" if server.ui_url else ui_address(client, run.id)
+
+
+async def _run_goal(client: Client, out: Console, err: Console) -> None:
+    err.print(f"\n[bold]A goal, planned by the model[/bold]: {GOAL}\n")
+    run = await client.start({"goal": GOAL, "budget": {"tokens": 60_000}}, id="demo-goal")
+    result = await _follow(run, err)
+    print_result(result, as_json=False, out=out, err=err)
+    await _graph(run, err)
+
+
+async def _follow(run: Run, err: Console) -> RunResult:
+    async with asyncio.timeout(WORKER_SECONDS * 5):
+        await follow(run, err)
+        return await run.result()
+
+
+async def _graph(run: Run, err: Console) -> None:
+    plan, shown = await run.plan(), await run.progress()
+    err.print("\n[bold]The graph as it ran[/bold]")
+    err.print(draw(plan, shown.tasks))
+    err.print()

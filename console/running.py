@@ -1,0 +1,100 @@
+"""Starting runs, printing results, listing runs: what several commands share."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from console.views import as_text, result_table, times_line, usage_line
+from planloom import Client
+from planner.contract import RunResult
+
+EXIT_BY_STATUS = {"completed": 0, "partial": 1, "failed": 1, "rejected": 1, "cancelled": 1}
+
+
+def print_result(result: RunResult, *, as_json: bool, out: Console, err: Console) -> int:
+    """The answer to stdout, the rest to stderr; gives the exit code (0 only when completed)."""
+    if as_json:
+        print(json.dumps(result.model_dump(mode="json"), indent=2, ensure_ascii=False))
+        return EXIT_BY_STATUS[result.status]
+    err.print(result_table(result))
+    err.print(f"[bold]{result.status}[/bold] {times_line(result)}")
+    err.print(usage_line(result))
+    if result.reason:
+        err.print(f"reason: {result.reason}", markup=False)
+    for note in result.notes[:10]:
+        err.print(f"note: {note}", markup=False)
+    if result.answer is not None:
+        print(as_text(result.answer))
+    return EXIT_BY_STATUS[result.status]
+
+
+def ui_address(client: Client, run_id: str) -> str:
+    """The run's page in the Web UI, as the development server has it."""
+    import os
+
+    if base := os.environ.get("TEMPORAL_UI_ADDRESS"):
+        return f"{base.rstrip('/')}/namespaces/{client.temporal.namespace}/workflows/{run_id}"
+    host, _, port = client.address.rpartition(":")
+    ui = f"http://{host or 'localhost'}:{int(port) + 1000}" if port.isdigit() else client.address
+    return f"{ui}/namespaces/{client.temporal.namespace}/workflows/{run_id}"
+
+
+async def list_runs(client: Client, status: str | None, limit: int = 50) -> list[dict[str, Any]]:
+    """Runs by visibility, newest first."""
+    kinds = '"DagWorkflow", "AgentWorkflow", "TeamWorkflow"'
+    query = f"WorkflowType IN ({kinds})"
+    if status:
+        query += f' AND PlanloomStatus = "{status}"'
+    rows: list[dict[str, Any]] = []
+    async for found in client.temporal.list_workflows(query, limit=limit):
+        attributes = {k.name: v for k, v in found.typed_search_attributes}
+        rows.append(
+            {
+                "id": found.id,
+                "type": found.workflow_type,
+                "state": found.status.name if found.status else "",
+                "status": attributes.get("PlanloomStatus", ""),
+                "awaiting": ", ".join(attributes.get("PlanloomAwaiting", []) or []),
+                "revision": attributes.get("PlanloomRevision"),
+                "started": found.start_time.isoformat(timespec="seconds"),
+            }
+        )
+    return rows
+
+
+def runs_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("run", "type", "state", "status", "awaiting", "started"):
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["id"], row["type"], row["state"], row["status"], row["awaiting"], row["started"]
+        )
+    return table
+
+
+async def require_worker(client: Client) -> None:
+    """Fail early when nobody polls the queue.
+
+    Raises:
+        NoWorker: no poller was seen in the last minute.
+    """
+    from temporalio.api.enums.v1 import TaskQueueType
+    from temporalio.api.taskqueue.v1 import TaskQueue
+    from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+
+    from planloom import NoWorker
+
+    described = await client.temporal.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.temporal.namespace,
+            task_queue=TaskQueue(name=client.task_queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+    )
+    if not described.pollers:
+        raise NoWorker(client.task_queue)

@@ -1,0 +1,1 @@
+"""Benchmarks that anyone can run: ratios from interleaved rounds, never timed tests."""

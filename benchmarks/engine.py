@@ -1,0 +1,103 @@
+"""The engine's own cost: hop, chain, fan-out, makespan over ideal, events and bytes a task."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+from benchmarks.harness import (
+    Bench,
+    bench,
+    ideal_seconds,
+    interleaved,
+    plan_of,
+    random_graph,
+    ratio,
+)
+
+ROUNDS = 5
+CHAIN, WIDTH = 30, 500
+
+
+def chain_plan(length: int) -> dict[str, Any]:
+    tasks: list[dict[str, Any]] = [{"id": "t0", "tool": "noop", "args": {"n": 1}}]
+    for n in range(1, length):
+        tasks.append({"id": f"t{n}", "tool": "noop", "args": {"n": f"${{t{n - 1}}}"}})
+    return {"tasks": tasks, "answer": f"${{t{length - 1}}}"}
+
+
+def fan_plan(width: int) -> dict[str, Any]:
+    tasks = [{"id": f"t{n}", "tool": "noop", "args": {"n": n}} for n in range(width)]
+    return {"tasks": tasks, "answer": "${t0}"}
+
+
+def keep_all(plan: dict[str, Any]) -> dict[str, Any]:
+    """Without an answer no task is pruned."""
+    return {k: v for k, v in plan.items() if k != "answer"}
+
+
+async def _planloom(b: Bench, request: dict[str, Any]) -> float:
+    began = time.perf_counter()
+    result, _ = await b.planloom(request)
+    assert result["status"] == "completed", result["reason"]
+    return time.perf_counter() - began
+
+
+async def _bare(b: Bench, kind: str, *args: Any) -> float:
+    began = time.perf_counter()
+    await b.bare(kind, *args)
+    return time.perf_counter() - began
+
+
+async def main() -> None:
+    async with bench() as b:
+        chain = {"plan": chain_plan(CHAIN)}
+        one = {"plan": chain_plan(1)}
+        fan = {"plan": keep_all(fan_plan(WIDTH)), "budget": {"parallel": WIDTH}}
+        ours, theirs, ours_1, theirs_1 = await interleaved(
+            ROUNDS,
+            lambda: _planloom(b, chain),
+            lambda: _bare(b, "BareChain", CHAIN),
+            lambda: _planloom(b, one),
+            lambda: _bare(b, "BareChain", 1),
+        )
+        steps = CHAIN - 1
+        hops = [(a - c) / steps for a, c in zip(ours, ours_1, strict=True)]
+        bare_hops = [(a - c) / steps for a, c in zip(theirs, theirs_1, strict=True)]
+        print(f"hop ÷ bare                {ratio(hops, bare_hops)}")
+        print(f"  hop {statistics.median(hops) * 1000:.1f} ms, bare "
+              f"{statistics.median(bare_hops) * 1000:.1f} ms")
+        print(f"chain of {CHAIN} ÷ bare         {ratio(ours, theirs)}")
+        print(f"one task ÷ bare           {ratio(ours_1, theirs_1)}")
+        ours, theirs = await interleaved(
+            ROUNDS, lambda: _planloom(b, fan), lambda: _bare(b, "BareFanOut", WIDTH)
+        )
+        print(f"fan-out of {WIDTH} ÷ bare      {ratio(ours, theirs)}")
+        print(f"  {statistics.median(ours):.2f} s, bare {statistics.median(theirs):.2f} s")
+        graph = random_graph(7, 20, 0.2, 1.0)
+        ideal = ideal_seconds(graph)
+        ours, theirs = await interleaved(
+            3, lambda: _planloom(b, {"plan": plan_of(graph)}), lambda: _bare(b, "BareDag", graph)
+        )
+        print(f"makespan ÷ ideal          {statistics.median(ours) / ideal:.3f} "
+              f"(bare {statistics.median(theirs) / ideal:.3f}; 20 tasks of 0.2 to 1 s)")
+
+
+async def history() -> None:
+    async with bench() as b:
+        for name, plan, count in (
+            (f"chain of {CHAIN}", chain_plan(CHAIN), CHAIN),
+            (f"fan-out of {WIDTH}", keep_all(fan_plan(WIDTH)), WIDTH),
+        ):
+            _, handle = await b.planloom({"plan": plan, "budget": {"parallel": WIDTH}})
+            _, bare = await b.bare("BareChain" if "chain" in name else "BareFanOut", count)
+            events, size = await _size(handle)
+            bare_events, bare_size = await _size(bare)
+            print(f"{name}: {events / count:.2f} events and {size / count:,.0f} bytes a task; "
+                  f"bare {bare_events / count:.2f} and {bare_size / count:,.0f}")
+
+
+async def _size(handle: Any) -> tuple[int, int]:
+    events = (await handle.fetch_history()).events
+    return len(events), sum(e.ByteSize() for e in events)

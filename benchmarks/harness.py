@@ -1,0 +1,139 @@
+"""One process with a real server, Planloom's workers, and bare Temporal workflows beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import statistics
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+import worker
+from activities.blobs import BlobStore, open_backend
+from activities.model_client import ModelClient
+from activities.prices import Prices
+from activities.tool_times import ToolTimes
+from activities.tooling import ToolRegistry
+from benchmarks.bare import BareChain, BareDag, BareFanOut
+from benchmarks.tools import nap, noop
+from console.devserver import DevServer
+from planner.contract import SEARCH_ATTRIBUTES
+from planner.settings import settings_from
+from workflows.converter import data_converter
+
+
+@dataclass(slots=True)
+class Bench:
+    """A connected client, the queue of Planloom's workflows and that of the bare ones."""
+
+    client: Client
+    queue: str
+    bare_queue: str
+
+    async def planloom(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+        """Run a request to its end; the result and a handle to its history."""
+        handle = await self.client.start_workflow(
+            "DagWorkflow", dict(request), id=f"bench-{uuid.uuid4().hex[:8]}", task_queue=self.queue
+        )
+        return await handle.result(), handle
+
+    async def bare(self, workflow: str, *args: Any) -> tuple[Any, Any]:
+        handle = await self.client.start_workflow(
+            workflow,
+            args=[f"{self.queue}-tools", *args],
+            id=f"bare-{uuid.uuid4().hex[:8]}",
+            task_queue=self.bare_queue,
+        )
+        return await handle.result(), handle
+
+
+@contextlib.asynccontextmanager
+async def bench(environment: Mapping[str, str] | None = None) -> AsyncIterator[Bench]:
+    """Server and workers for the time of a benchmark."""
+    queue = f"bench-{uuid.uuid4().hex[:6]}"
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        DevServer(in_memory=True, headless=True, port=None) as server,
+    ):
+        given = {**os.environ, **(environment or {}), "PLANLOOM_TASK_QUEUE": queue}
+        settings = settings_from(
+            given, flags={"data_dir": folder, "workspace": folder, "max_activities": 600}
+        )
+        client = await Client.connect(server.address, data_converter=data_converter())
+        parts = worker.Parts(
+            settings,
+            ToolRegistry([noop, nap]),
+            BlobStore(open_backend(Path(folder) / "blobs")),
+            ModelClient(settings, given, Prices(settings)),
+            ToolTimes(),
+            list(SEARCH_ATTRIBUTES),
+        )
+        restrictions = SandboxRestrictions.default.with_passthrough_modules(*worker.PASSED_THROUGH)
+        bare = Worker(
+            client,
+            task_queue=f"{queue}-bare",
+            workflows=[BareChain, BareFanOut, BareDag],
+            workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            for each in [*worker.build_workers(client, parts), bare]:
+                await stack.enter_async_context(each)
+            yield Bench(client, queue, f"{queue}-bare")
+        await parts.models.close()
+
+
+async def interleaved(
+    rounds: int, *ways: Callable[[], Awaitable[float]]
+) -> list[list[float]]:
+    """Each way once a round, in turns, after one round to warm up; seconds a way."""
+    found: list[list[float]] = [[] for _ in ways]
+    for n in range(rounds + 1):
+        for way, times in zip(ways, found, strict=True):
+            seconds = await way()
+            if n:
+                times.append(seconds)
+    return found
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """Ratio of medians, and the spread of the rounds' own ratios."""
+    rounds = [a / b for a, b in zip(ours, theirs, strict=True)]
+    middle = statistics.median(ours) / statistics.median(theirs)
+    return f"{middle:.2f} (rounds {min(rounds):.2f} to {max(rounds):.2f})"
+
+
+def random_graph(seed: int, tasks: int, low: float, high: float) -> dict[str, tuple[float, list[str]]]:
+    """A random graph: each task's seconds and inputs."""
+    chance = random.Random(seed)
+    graph: dict[str, tuple[float, list[str]]] = {}
+    for n in range(tasks):
+        names = list(graph)
+        inputs = chance.sample(names, min(len(names), chance.choice((0, 1, 1, 2, 3))))
+        graph[f"t{n}"] = (round(chance.uniform(low, high), 3), inputs)
+    return graph
+
+
+def ideal_seconds(graph: Mapping[str, tuple[float, list[str]]]) -> float:
+    """The longest path: no schedule can be shorter."""
+    ends: dict[str, float] = {}
+    for name, (seconds, inputs) in graph.items():
+        ends[name] = seconds + max((ends[i] for i in inputs), default=0.0)
+    return max(ends.values())
+
+
+def plan_of(graph: Mapping[str, tuple[float, list[str]]]) -> dict[str, Any]:
+    return {
+        "tasks": [
+            {"id": name, "tool": "nap", "args": {"seconds": seconds}, "depends_on": inputs}
+            for name, (seconds, inputs) in graph.items()
+        ]
+    }

@@ -155,6 +155,8 @@ class RunRequest(Common):
     retry_rounds: Annotated[int, Field(ge=0, le=3)] = 1
     """DAG-level rounds for failures that may pass (time-outs, capacity), after all else is done."""
     stop_when: str | None = None
+    joiner: bool = False
+    """With `plan` or `template`: the joiner model answers and may replan, as for a goal."""
     reuse: dict[TaskId, Reused] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -330,6 +332,17 @@ class ApproveTask(Model):
     approve: bool = True
     by: str | None = None
     note: str | None = None
+
+
+class GrantWanted(Model):
+    """A child run has used its grant up: signalled to its parent. Not typed by people."""
+
+    child: str
+    name: str
+    """The child's task in its parent."""
+    tokens: int = 0
+    usd_nano: int = 0
+    tasks: int = 0
 
 
 class Reply(Model):

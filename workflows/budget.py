@@ -124,6 +124,14 @@ class Ledger:
         self.reserved[key] = granted
         return granted
 
+    def extend(self, key: str, more: Amount, at_least: Amount) -> Amount | None:
+        """Add to a reservation; its new total, or None when not even `at_least` is free."""
+        granted = more.clipped_to(self.free)
+        if not granted.covers(at_least):
+            return None
+        self.reserved[key] += granted
+        return self.reserved[key]
+
     def settle(self, key: str, usage: Usage) -> None:
         """Replace a reservation by what was used. Unknown money is charged as reserved."""
         held = self.reserved.pop(key)

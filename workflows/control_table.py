@@ -165,6 +165,7 @@ class _Raise(_Of):
     async def apply(self, r: RaiseBudget) -> Reply:
         engine = self.run.engine
         engine.ledger.raise_caps(r)
+        engine.budget_raised()
         if r.seconds is not None:
             engine.seconds_cap = r.seconds
         if r.parallel is not None:

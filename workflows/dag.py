@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from planner.contract import (
         INVALID_REQUEST,
+        GrantWanted,
         Reply,
         RunResult,
     )
@@ -65,6 +66,10 @@ class DagWorkflow:
     @workflow.query(description="What the last revision changed")
     def diff(self) -> list[str]:
         return self._live.diff()
+
+    @workflow.query(description="Finished tasks with their outcome and output, for a fork")
+    def outputs(self) -> dict[str, Any]:
+        return self._live.outputs()
 
     @workflow.query(description="All revisions: plan, why, by whom")
     def revisions(self) -> list[dict[str, Any]]:
@@ -192,6 +197,12 @@ class DagWorkflow:
     @approve_task.validator
     def _check_approve_task(self, payload: Any = None) -> None:
         self._live.controls["approve_task"].validate(payload)
+
+    # -- child runs speak to their parent ----------------------------------------------------
+
+    @workflow.signal(name="grant_wanted", description="A child run has used its grant up")
+    async def grant_wanted(self, wanted: GrantWanted) -> None:
+        self._live.engine.take_grant_wanted(wanted)
 
     # -- the planner activity speaks to its run ---------------------------------------------
 

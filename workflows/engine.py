@@ -22,13 +22,17 @@ from planner.contract import (
     Awaiting,
     CompleteTask,
     Grant,
+    GrantWanted,
+    RaiseBudget,
     RunRequest,
 )
 from planner.jobs import ResolveJob, TaskOutput
+from planner.passes.prune import is_kept_for_itself
 from planner.plan import Body, Plan, Task
 from planner.references import roots_of
 from planner.schema_check import check_value
 from planner.values import (
+    NANO,
     PRIORITY_KEYS,
     Bindings,
     JsonValue,
@@ -54,6 +58,8 @@ from workflows.frontier import Frontier, Node, Settled, State, Unit
 from workflows.record import Record
 
 NOTES_MAX = 200
+SPECULATIONS_MAX = 8
+"""Branches that may run ahead of their conditions at once: the speculation budget."""
 
 
 class OutOfBudget(Exception):
@@ -90,6 +96,10 @@ class Engine:
         self.on_change: Callable[[], None] = _nothing
         self.questions: dict[TaskId, str] = {}
         self.held: dict[TaskId, str] = {}
+        self.speculating = 0
+        self.speculations = {"won": 0, "lost": 0}
+        self._wanted: dict[str, GrantWanted] = {}
+        self._asked_parent = False
         self._answers: dict[TaskId, CompleteTask] = {}
         self._allowed: set[TaskId] = set()
         self._jobs: dict[Unit, asyncio.Task[None]] = {}
@@ -186,13 +196,14 @@ class Engine:
         hard = [*task.depends_on, *roots_of(_body_values(task)), *roots_of(task.map)]
         known = self.inputs[task.id]
         inputs = tuple(i for i in known if i in hard)
+        soft = tuple(i for i in known if i not in hard)
         fallback: Literal["value", "body"] | None = None
         if task.has_fallback:
             fallback = "body" if task.fallback_body is not None else "value"
         return Node(
             task.id,
             inputs=inputs,
-            conditions=tuple(i for i in known if i not in hard),
+            conditions=() if self._may_speculate(task) else soft,
             requires=task.requires,
             priority=PRIORITY_KEYS[task.priority or self.request.priority],
             rank=rank,
@@ -222,6 +233,8 @@ class Engine:
     def pump(self) -> None:
         """Start all that may start now, best first, as far as budget and slots reach."""
         self.lack = None
+        if self._wanted:
+            self._grant_more()
         while (unit := self.frontier.next_ready()) is not None:
             task = self.tasks[unit.task]
             if task.approval and unit.task not in self._allowed and unit.index is None:
@@ -304,12 +317,70 @@ class Engine:
         else:
             want, least = amounts_for(task, body, self.site, self._model(body), self.value_of)
         granted = self.ledger.reserve(self._key(unit), want, least)
-        if granted is None and not self.ledger.reserved:
-            self.lack = f'Task "{self._key(unit)}" {self.ledger.shortfall(least)}'
-            if self._on_budget == "partial":
-                self.stop(f"budget: {self.lack}")
+        if granted is None and set(self.ledger.reserved) <= set(self._wanted):
+            self._park(f'Task "{self._key(unit)}" {self.ledger.shortfall(least)}', least)
         self.ledger.check()
         return granted
+
+    def _park(self, lack: str, least: Amount) -> None:
+        """Nothing that runs can give any budget back: ask the parent, a person, or end."""
+        self.lack = lack
+        parent = self.request.lineage.parent
+        if parent is not None and self.request.lineage.grant is not None:
+            if not self._asked_parent:
+                self._asked_parent = True
+                job = asyncio.create_task(self._ask_parent(parent, least))
+                job.add_done_callback(self._keep_bug)
+        elif self._on_budget == "partial":
+            self.stop(f"budget: {self.lack}")
+
+    async def _ask_parent(self, parent: str, least: Amount) -> None:
+        me = workflow.info().workflow_id
+        wanted = GrantWanted(
+            child=me,
+            name=me.removeprefix(f"{parent}/"),
+            tokens=least.tokens,
+            usd_nano=least.usd_nano,
+            tasks=least.tasks,
+        )
+        await workflow.get_external_workflow_handle(parent).signal("grant_wanted", wanted)
+
+    def take_grant_wanted(self, wanted: GrantWanted) -> None:
+        """A child run has used its grant up."""
+        key = next((k for k in self.ledger.reserved if wanted.name.startswith(k)), None)
+        if key is not None:
+            self._wanted[key] = wanted
+            self.pump()
+            self.on_change()
+
+    def _grant_more(self) -> None:
+        """Give waiting children what is free; with nothing left to wait for, park with them."""
+        for key, wanted in list(self._wanted.items()):
+            if key not in self.ledger.reserved:
+                del self._wanted[key]
+                continue
+            least = Amount(wanted.tokens, wanted.usd_nano, wanted.tasks)
+            want = least + Amount(least.tokens * 3, least.usd_nano * 3, 0)
+            total = self.ledger.extend(key, want, least)
+            if total is not None:
+                del self._wanted[key]
+                job = asyncio.create_task(self._send_grant(wanted.child, total))
+                job.add_done_callback(self._keep_bug)
+            elif set(self.ledger.reserved) <= set(self._wanted):
+                self._park(f'Task "{key}" {self.ledger.shortfall(least)}', least)
+
+    def budget_raised(self) -> None:
+        """More room: a parent may be asked again when it runs out."""
+        self._asked_parent = False
+
+    async def _send_grant(self, child: str, total: Amount) -> None:
+        caps = self.ledger.caps
+        raised = RaiseBudget(
+            tokens=total.tokens if caps.tokens is not None else None,
+            usd=total.usd_nano / NANO if caps.usd_nano is not None else None,
+            by="parent",
+        )
+        await workflow.get_external_workflow_handle(child).signal("raise_budget", raised)
 
     @property
     def _on_budget(self) -> str:
@@ -342,7 +413,9 @@ class Engine:
             record.ready = record.ready if record.ready is not None else self.now()
             record.started = self.now()
         try:
-            if unit.index is None and not await self._is_wanted(task):
+            if unit.index is None and self._is_ahead(task):
+                await self._speculate(unit, task, granted)
+            elif unit.index is None and not await self._is_wanted(task):
                 self._end(unit, Outcome.SKIPPED, None, reason=f"when: {task.when}")
             elif task.map is not None and unit.index is None and unit.mode == "body":
                 await self._expand(unit, task)
@@ -357,6 +430,50 @@ class Engine:
         await self._check_stop()
         self.pump()
         self.on_change()
+
+    # -- speculation ------------------------------------------------------------------------
+
+    def _may_speculate(self, task: Task) -> bool:
+        """`speculate` counts for tools without side effects, with a `when`, and without a map."""
+        if not task.speculate or task.when is None or task.map is not None:
+            return False
+        spec = self.site.tool(task.tool) if task.tool else None
+        return spec is not None and not spec.side_effects and task.fallback_body is None
+
+    def _waits_of(self, task: Task) -> list[TaskId]:
+        roots = roots_of_condition(task.when or "", self.tasks)
+        return [TaskId(r) for r in roots if isinstance(self.frontier.state_of(TaskId(r)), State)]
+
+    def _is_ahead(self, task: Task) -> bool:
+        return self._may_speculate(task) and bool(self._waits_of(task))
+
+    async def _speculate(self, unit: Unit, task: Task, granted: Amount) -> None:
+        """Run the branch before its condition is known; cancel it when the condition says no."""
+        if self.speculating >= SPECULATIONS_MAX:
+            await workflow.wait_condition(lambda: not self._waits_of(task))
+            if not await self._is_wanted(task):
+                self._end(unit, Outcome.SKIPPED, None, reason=f"when: {task.when}")
+                return
+            await self._carry_out(unit, task, granted)
+            return
+        self.speculating += 1
+        body = asyncio.create_task(self.dispatcher.carry_out(self._piece(unit, task, granted)))
+        try:
+            await workflow.wait_condition(lambda: not self._waits_of(task))
+            if await self._is_wanted(task):
+                output = await body
+                self._end(unit, output.outcome, output)
+                self.speculations["won"] += 1
+                return
+            self.speculations["lost"] += 1
+            reason = f"when: {task.when}; was started ahead and cancelled"
+            spent = body.result().usage if body.done() and not body.exception() else None
+            self._end(unit, Outcome.SKIPPED, None, reason=reason, usage=spent)
+        finally:
+            self.speculating -= 1
+            if not body.done():
+                body.cancel()
+            body.add_done_callback(_seen)
 
     async def _is_wanted(self, task: Task) -> bool:
         return task.when is None or await self.holds(task.when)
@@ -672,6 +789,18 @@ class Engine:
         condition = self.plan.stop_when or self.request.stop_when
         if condition is not None and await self.holds(condition):
             self.stop(f"stop_when: {condition}")
+        elif self._may_join_early():
+            self.stop("early join: " + ", ".join(self.plan.join or ()))
+
+    def _may_join_early(self) -> bool:
+        """All that the joiner is shown is there, and what still runs changes nothing outside."""
+        wanted = self.plan.join if self.plan is not None else None
+        if not wanted or not self.frontier.is_closed:
+            return False
+        if not all((o := self.frontier.outcome_of(t)) and o.is_good for t in wanted):
+            return False
+        left = self.frontier.unfinished()
+        return bool(left) and not any(is_kept_for_itself(self.tasks[t], self.site) for t in left)
 
     # -- waiting ----------------------------------------------------------------------------
 
@@ -747,6 +876,12 @@ class Engine:
 
 def _nothing() -> None:
     return
+
+
+def _seen(job: asyncio.Task[Any]) -> None:
+    # The outcome of a lost speculation is of no use; it must only not be reported as unseen.
+    if not job.cancelled():
+        job.exception()
 
 
 def _body_values(task: Task) -> list[Any]:

@@ -121,6 +121,11 @@ class GoalLoop:
 
     async def _first_plan(self) -> None:
         run, request = self.run, self.request
+        if request.goal is None:
+            await run.take_given_plan()
+            assert run.compiled is not None
+            self.fingerprints[fingerprint(run.compiled.plan, {})] = run.revision
+            return
         asks = needs_approval(request.approval.mode, is_first=True)
         self.is_live = request.stream and not asks
         draft = await self._write(None, "planned")
@@ -347,7 +352,7 @@ class GoalLoop:
         status, reason = run.judged()
         left = max(0, self.request.replan.max_rounds - self.rounds)
         wants_help = status != "completed" and self.request.replan.on_failure and left > 0
-        stopped = engine.stop_reason is not None and not engine.stop_reason.startswith("stop_when")
+        stopped = engine.stop_reason is not None and status != "completed"
         if stopped or (plan.has_answer and not wants_help):
             return await run.finish()
         reply = await self._ask_joiner(left)

@@ -17,6 +17,7 @@ from planner.contract import (
     INVALID_REQUEST,
     EstimateReport,
     Progress,
+    Reused,
     RunRequest,
     RunResult,
     RunStatus,
@@ -44,6 +45,10 @@ from workflows.status import details, progress, run_status
 ANSWER_INLINE_BYTES = 12_000
 """A longer answer is shown as a preview and a blob, so that no history event is large."""
 DETAILS_EVERY_SECONDS = 1.0
+
+
+EARLY_ENDS = ("stop_when", "early join")
+"""A run that was stopped because enough is known is complete."""
 
 
 class PlanRefused(Exception):
@@ -110,7 +115,8 @@ class Run:
     @property
     def _has_goal(self) -> bool:
         request = self.request
-        return request.goal is not None and not request.agents and not request.teams
+        is_planned = request.goal is not None and not request.agents and not request.teams
+        return is_planned or request.joiner
 
     @property
     def revision(self) -> int:
@@ -134,7 +140,7 @@ class Run:
             self.show()
             if self.goal_loop is not None:
                 return await self.goal_loop.main()
-            await self._take_given_plan()
+            await self.take_given_plan()
             await self.execute()
             return await self.finish()
         except PlanRefused as refused:
@@ -151,7 +157,13 @@ class Run:
         self.show()
         await self.engine.settle(until)
 
-    async def _take_given_plan(self) -> None:
+    async def take_given_plan(self) -> None:
+        """Compile the plan or template of the request, have it approved, and take its tasks in.
+
+        Raises:
+            ApplicationError: `InvalidPlan`, with all problems.
+            PlanRefused: a person said no.
+        """
         request = self.request
         plan, problems = self._given_plan()
         if plan is None:
@@ -310,7 +322,7 @@ class Run:
     def judged(self) -> tuple[RunStatus, str | None]:
         engine = self.engine
         stopped = engine.stop_reason
-        if stopped is not None and stopped.startswith("stop_when"):
+        if stopped is not None and stopped.startswith(EARLY_ENDS):
             return "completed", None
         if stopped is not None and stopped.startswith("task "):
             return "failed", stopped
@@ -397,21 +409,35 @@ class Run:
     def usage(self) -> UsageReport:
         engine = self.engine
         total = engine.ledger.usage
+        early = self._early_saving()
         saved = {
-            "tokens": float(sum(r.saved_tokens for r in engine.records.values())),
-            "usd": sum(r.saved_usd_nano for r in engine.records.values()) / 1e9,
-            "tasks": float(
-                sum(
-                    1
-                    for r in engine.records.values()
-                    if r.outcome in (Outcome.CACHED,) or (r.reason or "").startswith("stop_when")
-                )
-            ),
+            "tokens": sum(r.saved_tokens for r in engine.records.values()) + early["tokens"],
+            "usd": sum(r.saved_usd_nano for r in engine.records.values()) / 1e9 + early["usd"],
+            "tasks": early["tasks"]
+            + sum(1 for r in engine.records.values() if r.outcome is Outcome.CACHED),
+            "seconds": early["seconds"],
         }
         reused = total_usage(r for r in engine.records.values() if r.outcome is Outcome.CACHED)
         hits = max(total.cache_hits, reused.cache_hits)
         report = usage_report(total + Usage(cache_hits=hits - total.cache_hits), saved)
         return report.model_copy(update={"unpriced_calls": engine.ledger.unpriced})
+
+    def _early_saving(self) -> dict[str, float]:
+        """What an early end spared, by the estimates of the tasks that it left out."""
+        saved = {"tokens": 0.0, "usd": 0.0, "tasks": 0.0, "seconds": 0.0}
+        reason = self.engine.stop_reason
+        if reason is None or not reason.startswith(EARLY_ENDS) or self.compiled is None:
+            return saved
+        for task, record in self.engine.records.items():
+            row = self.compiled.estimate.tasks.get(task)
+            if record.outcome is not Outcome.CANCELLED or not isinstance(row, dict):
+                continue
+            saved["tasks"] += 1
+            for name in ("tokens", "usd", "seconds"):
+                span = row.get(name)
+                if isinstance(span, list) and isinstance(span[1], int | float):
+                    saved[name] += span[1]
+        return saved
 
     def _estimate_report(self, short: bool = False) -> EstimateReport | None:
         if self.compiled is None:
@@ -487,6 +513,16 @@ class Run:
 
     def diff(self) -> list[str]:
         return list(self.revisions[-1].changes) if self.revisions else []
+
+    def outputs(self) -> dict[str, Any]:
+        """Finished tasks as a fork reuses them."""
+        return {
+            task: Reused(outcome=r.outcome, output=r.output).model_dump(
+                mode="json", exclude_unset=True
+            )
+            for task, r in self.engine.records.items()
+            if r.outcome is not None and r.outcome.is_good and r.output is not None
+        }
 
     def revisions_document(self) -> list[dict[str, Any]]:
         return [

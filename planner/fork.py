@@ -1,0 +1,93 @@
+"""Fork and rerun: a new run that reuses what an earlier one finished. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from planner.compiler import graph_of
+from planner.contract import Reused
+from planner.plan import Plan
+from planner.values import JsonValue, Problem, TaskId
+
+
+def downstream_of(plan: Plan, starts: Collection[str]) -> set[TaskId]:
+    """The tasks of `starts`, and all that read them, directly or not."""
+    readers: dict[str, list[TaskId]] = {}
+    for task, inputs in graph_of(plan).items():
+        for needed in inputs:
+            readers.setdefault(needed, []).append(task)
+    found: set[TaskId] = set()
+    stack = [TaskId(s) for s in starts]
+    while stack:
+        task = stack.pop()
+        if task not in found:
+            found.add(task)
+            stack.extend(readers.get(task, ()))
+    return found
+
+
+def fork_request(
+    run: str,
+    plan: Plan,
+    outputs: Mapping[str, Reused],
+    again: Collection[str],
+    changes: Sequence[tuple[str, JsonValue]] = (),
+) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """A `RunRequest` document that runs `again` and all behind it, and reuses the rest.
+
+    `changes` are (path, value) pairs such as ("report.args.style", "short"); a changed task runs
+    again too. `outputs` are the finished tasks of `run`.
+    """
+    problems = [_unknown(plan, task) for task in again if plan.task(task) is None]
+    document = plan.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    changed: list[str] = []
+    for path, value in changes:
+        problem = _change(document, path, value)
+        if problem is not None:
+            problems.append(problem)
+        else:
+            changed.append(path.split(".")[0])
+    if problems:
+        return None, problems
+    redone = downstream_of(plan, [*again, *(c for c in changed if c != "answer")])
+    reuse = {
+        task: kept.model_dump(mode="json", exclude_unset=True)
+        for task, kept in outputs.items()
+        if TaskId(task) not in redone and kept.outcome.is_good and plan.task(task) is not None
+    }
+    return {"plan": document, "reuse": reuse, "lineage": {"forked_from": run}}, []
+
+
+def unfinished_of(plan: Plan, outputs: Mapping[str, Reused]) -> list[str]:
+    """Tasks without a value: what `rerun --failed` runs again."""
+    return [t.id for t in plan.tasks if t.id not in outputs or not outputs[t.id].outcome.is_good]
+
+
+def _unknown(plan: Plan, task: str) -> Problem:
+    names = [t.id for t in plan.tasks]
+    near = get_close_matches(task, names, n=1)
+    hint = f'Did you mean "{near[0]}"?' if near else "Tasks: " + ", ".join(names[:20])
+    return Problem(path=task, code="missing_reference", message=f'no task "{task}"', hint=hint)
+
+
+def _change(document: dict[str, Any], path: str, value: JsonValue) -> Problem | None:
+    """Set one field of a plan document: `task.field…`, or `answer`."""
+    steps = path.split(".")
+    if steps[0] == "answer":
+        document["answer"] = value
+        return None
+    node: Any = next((t for t in document["tasks"] if t["id"] == steps[0]), None)
+    if node is None or len(steps) < 2:
+        known = ", ".join(t["id"] for t in document["tasks"][:20])
+        message = f'"{path}" names no field of a task'
+        hint = f"Write TASK.FIELD, for example {known.split(',')[0]}.args.query; tasks: {known}"
+        return Problem(path=path, code="bad_path", message=message, hint=hint)
+    for step in steps[1:-1]:
+        node = node.setdefault(step, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            message = f'"{step}" in "{path}" is no object'
+            return Problem(path=path, code="bad_path", message=message)
+    node[steps[-1]] = value
+    return None

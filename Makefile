@@ -14,6 +14,7 @@ STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' 
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
+	@:
 
 $(STAMP):
 	@$(MAKE) --no-print-directory check-python

@@ -22,7 +22,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from activities.telemetry import setup_logging, setup_telemetry
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import (
     AddSearchAttributesRequest,
@@ -31,7 +30,7 @@ from temporalio.api.operatorservice.v1 import (
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
-from temporalio.worker import Worker
+from temporalio.worker import Interceptor, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.ask import ModelActivities
@@ -45,6 +44,7 @@ from activities.prepare import PrepareActivities
 from activities.prices import Prices
 from activities.resolve import ResolveActivities
 from activities.run_tool import ToolActivities
+from activities.telemetry import setup_logging, setup_telemetry
 from activities.tool_runner import ToolRunner
 from activities.tool_times import ToolTimes
 from activities.tooling import ToolLoadError, ToolRegistry, check_own_modules
@@ -138,7 +138,9 @@ def _snake(kind: str) -> str:
     return {"Keyword": "KEYWORD", "Int": "INT", "KeywordList": "KEYWORD_LIST"}[kind]
 
 
-def build_workers(client: Client, parts: Parts) -> list[Worker]:
+def build_workers(
+    client: Client, parts: Parts, interceptors: Sequence[Interceptor] = ()
+) -> list[Worker]:
     """One worker for workflows, one for tools, one a pool; all share the client."""
     settings = parts.settings
     data = Path(settings.data_dir)
@@ -167,6 +169,7 @@ def build_workers(client: Client, parts: Parts) -> list[Worker]:
         max_workers=max(64, settings.max_activities), thread_name_prefix="planloom-activity"
     )
     common: dict[str, Any] = {
+        "interceptors": list(interceptors),
         "activity_executor": threads,
         "graceful_shutdown_timeout": timedelta(seconds=5),
         # A cancel reaches an activity as the answer to a heartbeat: beats must not be held back.
@@ -231,7 +234,8 @@ async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], 
         ToolTimes(data / "tool_times.json"),
         await register_search_attributes(client),
     )
-    workers = build_workers(client, parts)
+    parts.models.add_observer(telemetry.model_observer())
+    workers = build_workers(client, parts, telemetry.interceptors)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):

@@ -20,7 +20,7 @@ def print_result(result: RunResult, *, as_json: bool, out: Console, err: Console
     if as_json:
         print(json.dumps(result.model_dump(mode="json"), indent=2, ensure_ascii=False))
         return EXIT_BY_STATUS[result.status]
-    err.print(result_table(result))
+    err.print(result_table(result, err.width))
     err.print(f"[bold]{result.status}[/bold] {times_line(result)}")
     err.print(usage_line(result))
     if result.reason:

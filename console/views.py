@@ -62,13 +62,16 @@ def progress_line(shown: Progress) -> str:
     return f"{shown.seconds:6.1f}s {shown.status}: {counts}{waits}"
 
 
-def result_table(result: RunResult) -> Table:
-    """One row a task: outcome, when it ran, what it gave."""
+def result_table(result: RunResult, width: int = 100) -> Table:
+    """One row a task: outcome, when it ran, what it gave; `width` is the terminal's."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("task", "left"), ("outcome", "left"), ("start", "right")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("seconds", justify="right", no_wrap=True)
-    table.add_column("output", overflow="ellipsis", no_wrap=True)
+    names = min(30, max([len(t) for t in result.tasks] + [4]))
+    for name, least in (("task", names), ("outcome", 11)):
+        table.add_column(name, no_wrap=True, min_width=least)
+    for name in ("start", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=7)
+    room = max(20, width - names - 11 - 14 - 6)
+    table.add_column("output", overflow="ellipsis", no_wrap=True, max_width=room)
     for task, row in list(result.tasks.items())[:200]:
         table.add_row(
             task,

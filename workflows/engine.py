@@ -7,6 +7,7 @@ failure is an outcome, never an exception among siblings.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -92,6 +93,7 @@ class Engine:
         """What the budget lacks for the next task, in words; the run is parked while it is set."""
         self.stop_reason: str | None = None
         self.round = 0
+        self.context = contextvars.copy_context()
         self.is_paused_by_person = False
         self.on_change: Callable[[], None] = _nothing
         self.questions: dict[TaskId, str] = {}
@@ -246,7 +248,8 @@ class Engine:
             if grant is None:
                 return
             self.frontier.start(unit)
-            job = asyncio.create_task(self._run(unit, task, grant))
+            # A task may be started from a signal's handler: its spans still belong to the run.
+            job = asyncio.create_task(self._run(unit, task, grant), context=self.context)
             self._jobs[unit] = job
             job.add_done_callback(lambda job, unit=unit: self._job_done(unit, job))  # type: ignore[misc]
 

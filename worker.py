@@ -65,6 +65,7 @@ PASSED_THROUGH = (
     "pydantic_core",
     "jmespath",
     "annotated_types",
+    "opentelemetry",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.heartbeats import Heartbeat, deadline_seconds
 from activities.tool_runner import ToolCallError, ToolRunner
@@ -50,6 +50,8 @@ def failure_of(failure: ToolCallError, job: ToolJob, attempt: int) -> Applicatio
             "usage": failure.usage.model_dump(),
         },
         type=failure.error_class,
+        # What a tool tells the model is no fault of the worker: no traceback in its log.
+        category=ApplicationErrorCategory.BENIGN,
         non_retryable=not failure.retry,
         next_retry_delay=None if wait is None else timedelta(seconds=max(wait, 0.0)),
     )

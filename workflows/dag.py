@@ -10,8 +10,6 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from opentelemetry import trace
-
     from planner.contract import (
         INVALID_REQUEST,
         GrantWanted,
@@ -21,11 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
     from workflows.controls import Control
     from workflows.run import Run, request_from
-
-
-def _tracer() -> trace.Tracer:
-    # The worker installs a replay-safe provider; without telemetry this records nothing.
-    return trace.get_tracer("planloom")
+    from workflows.tracing import start_run_span
 
 
 @workflow.defn(name="DagWorkflow")
@@ -42,16 +36,15 @@ class DagWorkflow:
     async def run(self, request: Any = None) -> RunResult:
         if self._run is None:
             raise self._problems
-        with _tracer().start_as_current_span("invoke_workflow DagWorkflow") as span:
-            span.set_attribute("gen_ai.operation.name", "invoke_workflow")
-            span.set_attribute("planloom.run", workflow.info().workflow_id)
-            self._run.engine.context = contextvars.copy_context()
-            try:
-                result = await self._run.main()
-            except asyncio.CancelledError:
-                result = await self._run.cancelled()
-            span.set_attribute("planloom.status", result.status)
-            span.set_attribute("planloom.revision", result.revision)
+        span = start_run_span("DagWorkflow")
+        self._run.engine.context = contextvars.copy_context()
+        try:
+            result = await self._run.main()
+        except asyncio.CancelledError:
+            result = await self._run.cancelled()
+        span.set_attribute("planloom.status", result.status)
+        span.set_attribute("planloom.revision", result.revision)
+        span.end()
         await workflow.wait_condition(workflow.all_handlers_finished)
         return result
 

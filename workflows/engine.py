@@ -767,23 +767,27 @@ class Engine:
             self.stop_reason = reason
         self.frontier.is_stopped = True
         self.lack = None
+        self._cancel_waiting()
         for unit in list(self._jobs):
             self._jobs[unit].cancel()
 
-    def sweep(self) -> None:
-        """After a stop: what has not started is cancelled."""
+    def _cancel_waiting(self) -> None:
+        """What has not started is cancelled."""
         for task in self.frontier.unfinished():
-            record = self.records[task]
-            state = self.frontier.state_of(task)
-            if state is State.RUNNING and record.item_outcomes:
-                self.frontier.abandon_units(task)
-                record.reason = self.stop_reason
-                self._finish_map(self.tasks[task], Outcome.CANCELLED, None)
-            elif state in (State.WAITING, State.READY):
+            if self.frontier.state_of(task) in (State.WAITING, State.READY):
+                record = self.records[task]
                 record.outcome, record.ended = Outcome.CANCELLED, self.now()
                 record.reason = self.stop_reason
                 self.held.pop(task, None)
                 self._take(self.frontier.settle(task, Outcome.CANCELLED))
+
+    def sweep(self) -> None:
+        """After a stop, when nothing runs: maps whose items did not all start end too."""
+        self._cancel_waiting()
+        for task in self.frontier.unfinished():
+            self.frontier.abandon_units(task)
+            self.records[task].reason = self.stop_reason
+            self._finish_map(self.tasks[task], Outcome.CANCELLED, None)
 
     async def _check_stop(self) -> None:
         """End early once `stop_when` is true, or the joiner's inputs are there."""

@@ -258,6 +258,9 @@ class ModelClient:
             message = f"no whole answer in {request.timeout_seconds:g} s"
         if error_class == "auth" and not isinstance(exc, ModelError):
             message += f" (the key is read from {self._pool(pool).api_key_env})"
+        # Endpoints quote the key they refuse; messages land in history.
+        key = self._environment.get(self._pool(pool).api_key_env)
+        message = message.replace(key, "[key]") if key else message
         return ModelError(
             error_class, message, usage=usage, retry_after=asked_to_wait(exc, time.time())
         )

@@ -91,7 +91,7 @@ class _TaskChecker:
             message = f'"{task.id}" is a reserved id ({reserved})'
             problems.append(Problem(path=f"{self.where}.id", code="reserved_id", message=message))
         for name in task.depends_on:
-            if name not in self.known:
+            if name not in self.known or name == task.id:
                 problems.append(self._missing(f"{self.where}.depends_on", name, name))
         if task.when is not None:
             problems += check_condition(task.when, self.known, f"{self.where}.when")
@@ -200,20 +200,18 @@ class _TaskChecker:
         ]
 
     def _tool(self, body: Body, where: str) -> list[Problem]:
-        name = body.tool or ""
+        name, place = body.tool or "", f"{where}tool"
         spec = self.site.tool(name)
+        names = self.site.tool_names or [t.name for t in self.site.tools]
+        if self.allow is not None and name not in self.allow and (spec or name in names):
+            message = f'tool "{name}" is not allowed in this run'
+            hint = "Allowed: " + (", ".join(self.allow) or "none")
+            return [Problem(path=place, code="tool_not_allowed", message=message, hint=hint)]
         if spec is None:
-            names = self.site.tool_names or [t.name for t in self.site.tools]
             near = get_close_matches(name, names, n=1)
             hint = f'Did you mean "{near[0]}"?' if near else "Tools: " + ", ".join(names[:20])
             message = f'no tool "{name}"'
-            return [Problem(path=f"{where}tool", code="unknown_tool", message=message, hint=hint)]
-        if self.allow is not None and name not in self.allow:
-            message = f'tool "{name}" is not allowed in this run'
-            hint = "Allowed: " + (", ".join(self.allow) or "none")
-            return [
-                Problem(path=f"{where}tool", code="tool_not_allowed", message=message, hint=hint)
-            ]
+            return [Problem(path=place, code="unknown_tool", message=message, hint=hint)]
         return check_arguments(body.args, spec.parameters, f"{where}args")
 
 

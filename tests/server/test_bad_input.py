@@ -1,0 +1,138 @@
+"""A caller's mistake fails at once with its type and all its problems; nothing hangs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.harness import Planloom
+
+TASK = {"id": "a", "tool": "calculate", "args": {"expression": "1"}}
+
+
+def tasks(*changed: dict[str, Any]) -> dict[str, Any]:
+    return {"plan": {"tasks": list(changed)}}
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "said"),
+    [
+        (None, "InvalidRequest", "without input"),
+        ("text", "InvalidRequest", "needs an object"),
+        ([], "InvalidRequest", "needs an object"),
+        ({}, "InvalidRequest", "exactly one of goal, plan, template"),
+        ({"goal": " "}, "InvalidRequest", "goal is empty"),
+        ({"goal": "x", "template": "y"}, "InvalidRequest", "exactly one of"),
+        ({"goal": "x", "budget": {"tokens": -1}}, "InvalidRequest", "budget.tokens"),
+        ({"goal": "x", "budget": -1}, "InvalidRequest", "budget"),
+        ({"goal": "x", "aproval": "plan"}, "InvalidRequest", 'Did you mean "approval"'),
+        ({"goal": "x", "priority": "hihg"}, "InvalidRequest", 'Did you mean "high"'),
+        ({"goal": 3}, "InvalidRequest", "goal"),
+        ({"template": "no-such"}, "InvalidPlan", 'no template "no-such"'),
+        ({"plan": "not a plan"}, "InvalidPlan", "plan"),
+        ({"plan": {"tasks": []}}, "InvalidPlan", "plan.tasks"),
+        (tasks(TASK | {"depends_on": ["a"]}), "InvalidPlan", "refers to itself"),
+        (tasks(TASK, TASK), "InvalidPlan", "used by tasks 1 and 2"),
+        (tasks(TASK | {"tool": "calcluate"}), "InvalidPlan", 'Did you mean "calculate"'),
+        (tasks(TASK | {"args": {}}), "InvalidPlan", '"expression" is missing'),
+        (tasks(TASK | {"args": {"expression": "${b}"}}), "InvalidPlan", 'no task "b"'),
+        (tasks(TASK | {"arg": {}}), "InvalidPlan", 'Did you mean "args"'),
+        (tasks({"id": "a"}), "InvalidPlan", "exactly one of tool, ask"),
+        (tasks(TASK | {"id": "params"}), "InvalidPlan", "reserved"),
+        (tasks(TASK | {"when": "=="}), "InvalidPlan", "no condition"),
+        (tasks(TASK | {"requires": {"at_least": 3}}), "InvalidPlan", "has 0"),
+    ],
+)
+async def test_bad_input_is_refused_at_once(
+    planloom: Planloom, request_: Any, kind: str, said: str
+) -> None:
+    async with planloom.worker():
+        failure = await planloom.failure(await planloom.start(request_), timeout=10)
+    assert failure.type == kind, failure
+    assert said in str(failure)
+
+
+async def test_a_cycle_is_shown_with_its_path(planloom: Planloom) -> None:
+    cycle = [
+        TASK | {"id": "a", "depends_on": ["c"]},
+        TASK | {"id": "b", "depends_on": ["a"]},
+        TASK | {"id": "c", "depends_on": ["b"]},
+    ]
+    async with planloom.worker():
+        failure = await planloom.failure(await planloom.start(tasks(*cycle)))
+    assert "wait for each other" in str(failure)
+    assert all(f"{x} -> " in str(failure) for x in "abc")
+
+
+async def test_all_problems_come_at_once_each_with_path_and_remedy(planloom: Planloom) -> None:
+    bad = [
+        {"id": "a", "tool": "calcluate", "args": {"expression": "1"}},
+        {"id": "b", "tool": "calculate", "args": {"expresion": "${z}"}},
+        {"id": "b", "tool": "read_file", "args": {"path": 3}},
+    ]
+    async with planloom.worker():
+        failure = await planloom.failure(await planloom.start(tasks(*bad)))
+    details = failure.details[0]
+    found = {(p["path"], p["code"]) for p in details}
+    assert {
+        ("tasks.a.tool", "unknown_tool"),
+        ("tasks.b.args.expresion", "unknown_argument"),
+        ("tasks.b.args.expresion", "missing_reference"),
+        ("tasks.b.args.expression", "missing_argument"),
+        ("tasks.b.args.path", "wrong_type"),
+        ("tasks.b.id", "duplicate_id"),
+    } <= found
+
+
+async def test_a_tool_that_is_not_allowed_is_refused(planloom: Planloom) -> None:
+    async with planloom.worker():
+        failure = await planloom.failure(
+            await planloom.start({**tasks(TASK), "tools": ["read_file"]})
+        )
+    assert "not allowed in this run" in str(failure)
+
+
+async def test_a_plan_above_the_size_limit_is_refused_clearly(planloom: Planloom) -> None:
+    many = {"plan": {"tasks": [TASK | {"id": f"t{n}"} for n in range(2_001)]}}
+    async with planloom.worker():
+        failure = await planloom.failure(await planloom.start(many))
+    assert "2,001 tasks; at most 2,000" in str(failure)
+
+
+async def test_the_temporal_program_alone_starts_signals_queries_and_reads(
+    planloom: Planloom,
+) -> None:
+    """DESIGN §4 by hand, with no Planloom program but the worker."""
+    temporal = shutil.which("temporal", path=str(Path(sys.executable).parent))
+    assert temporal
+    address = planloom.env["TEMPORAL_ADDRESS"]
+
+    def run(*arguments: str) -> Any:
+        done = subprocess.run(
+            [temporal, "--address", address, "workflow", *arguments, "-o", "json"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+        return json.loads(done.stdout) if done.stdout.strip().startswith("{") else done.stdout
+
+    request = json.dumps({"plan": {"tasks": [TASK]}, "approval": "always"})
+    start = ("--type", "DagWorkflow", "--task-queue", planloom.task_queue, "--workflow-id")
+    async with planloom.worker_process():
+        run("start", *start, planloom.task_queue, "--input", request)
+        handle = planloom.client.get_workflow_handle(planloom.task_queue)
+        await planloom.until(handle, lambda p: p.awaiting == "approval")
+        asked = run("query", "--workflow-id", handle.id, "--type", "progress")
+        assert asked["queryResult"][0]["status"] == "waiting"
+        approval = json.dumps({"revision": 1, "by": "ops"})
+        run("signal", "--workflow-id", handle.id, "--name", "approve_plan", "--input", approval)
+        result = run("result", "--workflow-id", handle.id)
+    assert result["status"] == "COMPLETED"
+    assert result["result"]["status"] == "completed"

@@ -98,7 +98,10 @@ class _Values:
             case ast.JoinedStr():
                 return "".join(self._piece(part) for part in node.values)
             case ast.BinOp(op=ast.Add()):
-                return self._text(node.left) + self._text(node.right)
+                left, right = self.of(node.left), self.of(node.right)
+                if not isinstance(left, str) or not isinstance(right, str):
+                    raise ArgumentError("+ joins text and names only: leave arithmetic to a tool")
+                return left + right
             case ast.Name(id=name) if name.lower() in _CONSTANTS:
                 return _CONSTANTS[name.lower()]
             case ast.Name() | ast.Attribute() | ast.Subscript():

@@ -3,7 +3,7 @@
 Three forms, freely mixed: JMESPath over `{id: {outcome, output, error}}`, where an object's own
 fields are also reached directly (`check.ok`); `${ref}` alone, true when its value is; `${ref}` in
 an expression, with plain literals (`${fr.value} > 10`), which stand for `fr.output.value` and
-`` `10` ``. False are: false, null, "", [], {} and, unlike JMESPath's own rule, 0.
+`` `10` ``. False are: false, null, "", [], {} and, when it is the whole condition, 0.
 """
 
 from __future__ import annotations

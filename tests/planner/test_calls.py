@@ -1,0 +1,313 @@
+"""The planner's text, streamed: the cases of facts/llmcompiler.md §7 at every chunking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner.calls import CallsParser, ParsedEnd, call_text
+from planner.catalog import ToolSpec
+from planner.compiler import inputs_of
+from planner.plan import Task
+
+
+def spec(name: str, *parameters: str) -> ToolSpec:
+    return ToolSpec(name=name, parameters={"properties": {p: {} for p in parameters}})
+
+
+TOOLS = [
+    spec("search", "query"),
+    spec("math", "problem", "context"),
+    spec("total", "numbers"),
+    spec("ask", "prompt", "context"),
+]
+
+
+def parse(
+    chunks: Iterable[str], known: tuple[str, ...] = (), cut: bool = False
+) -> tuple[list[Task], ParsedEnd]:
+    parser = CallsParser(TOOLS, known=known)
+    tasks = [p.task for chunk in chunks for p in parser.feed(chunk)]
+    return tasks, parser.close(is_cut_off=cut)
+
+
+@dataclass
+class Case:
+    """One row of §7: what the text must give."""
+
+    text: str
+    deps: dict[str, list[str]]
+    values: dict[str, Any] = field(default_factory=dict)
+    codes: list[str] = field(default_factory=list)
+    warns: str = ""
+    joins: bool = True
+    known: tuple[str, ...] = ()
+    cut: bool = False
+
+
+CASES = {
+    1: Case(
+        '1. search("Oslo rainfall")\n2. search("Lima rainfall")\n'
+        '3. math("wetter?", ["$1", "$2"])\n4. join()<END_OF_PLAN>',
+        {"1": [], "2": [], "3": ["1", "2"]},
+        {"3": {"problem": "wetter?", "context": ["${1}", "${2}"]}},
+    ),
+    2: Case(
+        "\n".join(f'{n}. search("q{n}")' for n in range(1, 11))
+        + '\n11. ask("$10 or $1, not ${1}0")\n12. join()',
+        {str(n): [] for n in range(1, 11)} | {"11": ["10", "1"]},
+        {"11": {"prompt": "${10} or ${1}, not ${1}0"}},
+    ),
+    3: Case(
+        '4. search("a")\n7. math(problem="twice", context=["$4"])\n9. join()',
+        {"4": [], "7": ["4"]},
+        {"7": {"problem": "twice", "context": ["${4}"]}},
+    ),
+    4: Case(
+        '1. search("x")\n2. ask({"given": ["$1", {"raw": "${1}"}], "n": 2})\n3. join()',
+        {"1": [], "2": ["1"]},
+        {"2": {"prompt": {"given": ["${1}", {"raw": "${1}"}], "n": 2}}},
+    ),
+    5: Case("1. total([3, 4, 5])\n2. join()", {"1": []}, {"1": {"numbers": [3, 4, 5]}}),
+    6: Case(
+        '1. search("Smile (it\'s live), take 2. ask(\\"no\\")")\n2. join()',
+        {"1": []},
+        {"1": {"query": 'Smile (it\'s live), take 2. ask("no")'}},
+    ),
+    7: Case(
+        '1. search("Rome") # capital (of Italy)\n2. join()',
+        {"1": []},
+        {"1": {"query": "Rome"}},
+        warns="comment dropped",
+    ),
+    8: Case(
+        '1. search("Etna")\n2. math("height?", ["$1"]\n3. join()', {"1": []}, codes=["unclosed"]
+    ),
+    9: Case(
+        '1. search("A") 2. search("B")\n3. join()',
+        {"1": [], "2": []},
+        warns="two calls on one line",
+    ),
+    10: Case(
+        '1. search("A")\n2. lookup("B")\n3. math("$1")\n4. join()',
+        {"1": [], "3": ["1"]},
+        codes=["unknown_tool"],
+    ),
+    11: Case('1. search("A")\n1. search("B")\n2. join()', {"1": []}, codes=["duplicate_id"]),
+    12: Case(
+        '1. math("$2")\n2. search("A")\n3. math("$3")\n4. join()',
+        {"2": []},
+        codes=["self_reference", "forward_reference"],
+    ),
+    13: Case(
+        '1. search("A")\n2. math("${8} + 1")\n3. join()', {"1": []}, codes=["missing_reference"]
+    ),
+    14: Case(
+        '1. search("flat prices")\n2. ask("flats under $900 like $1")\n3. join()',
+        {"1": [], "2": ["1"]},
+        {"2": {"prompt": "flats under $900 like ${1}"}},
+        warns='"$900" names no task',
+    ),
+    15: Case(
+        '4. ask("shorter: $2")\n5. join()',
+        {"4": ["2"]},
+        {"4": {"prompt": "shorter: ${2}"}},
+        known=("1", "2", "3"),
+    ),
+    16: Case(
+        'Thought: maybe 2. search("no") later\n\n- 1. search(Blade Runner)\n- 2. join()',
+        {"1": []},
+        {"1": {"query": "Blade Runner"}},
+        warns="unquoted",
+    ),
+    17: Case(
+        '1. ask("""first\nsecond""")\n2. join()', {"1": []}, {"1": {"prompt": "first\nsecond"}}
+    ),
+    18: Case(
+        '1. search("A")\n2. join()<END_OF_PLAN>\n3. search("B")', {"1": []}, warns="after join"
+    ),
+    19: Case(
+        '$1 = search("A")\n$2 = math("$1")\n$3 = finish()',
+        {"1": [], "2": ["1"]},
+        {"2": {"problem": "${1}"}},
+    ),
+    20: Case(
+        '1. search("A")\n2. math("double $1', {"1": []}, codes=["cut_off"], joins=False, cut=True
+    ),
+}
+
+
+def arguments(task: Task) -> dict[str, Any]:
+    if task.ask is not None:
+        return task.ask_body().model_dump(exclude_unset=True)
+    return dict(task.args)
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_format_case(number: int) -> None:
+    case = CASES[number]
+    tasks, end = parse([case.text], case.known, case.cut)
+    assert {t.id: list(inputs_of(t)) for t in tasks} == case.deps
+    for task in tasks:
+        if task.id in case.values:
+            assert arguments(task) == case.values[task.id]
+    assert [p.code for p in end.problems] == case.codes
+    assert case.warns in "; ".join(end.warnings)
+    assert bool(end.warnings) == bool(case.warns)
+    assert end.is_complete is case.joins
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_every_chunking_gives_the_same_and_each_task_with_the_bracket_that_completes_it(
+    number: int,
+) -> None:
+    case = CASES[number]
+    whole = parse([case.text], case.known, case.cut)
+    assert parse(case.text, case.known, case.cut) == whole  # one character a chunk
+    for at in range(1, len(case.text)):
+        parts = [case.text[:at], case.text[at:]]
+        assert parse(parts, case.known, case.cut) == whole, parts
+    parser = CallsParser(TOOLS, known=case.known)
+    for n, char in enumerate(case.text):
+        for planned in parser.feed(char):
+            assert case.text[: n + 1].endswith(planned.text.strip()), planned
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_line_ends_tabs_and_fences_change_nothing(number: int) -> None:
+    case = CASES[number]
+    if case.cut or number == 17:
+        return
+    tasks, end = parse([case.text], case.known)
+    dressed = "```python\n" + case.text.replace("\n", "\r\n\t") + "\r\n```\r\n\r\n"
+    same, other = parse([dressed], case.known)
+    assert [t.model_dump() for t in same] == [t.model_dump() for t in tasks]
+    assert [p.code for p in other.problems] == [p.code for p in end.problems]
+
+
+def test_prose_is_no_plan() -> None:
+    _, end = parse(["I cannot plan this."])
+    assert [p.code for p in end.problems] == ["no_tasks"]
+    assert "I cannot plan this." in end.problems[0].message
+
+
+def test_join_names_what_the_joiner_is_shown() -> None:
+    _, end = parse(['1. search("a")\n2. search("b")\n3. join($1, $2)'])
+    assert end.join_only == ["1", "2"]
+
+
+def test_join_may_give_the_answer_itself() -> None:
+    _, end = parse(['a = search(query="x")\njoin(answer={"found": a, "text": f"see {a.url}"})'])
+    assert end.answer == {"found": "${a}", "text": "see ${a.url}"}
+
+
+def test_names_paths_and_f_strings_become_references() -> None:
+    text = (
+        'a = search(query="x")\n'
+        "b = math(problem=f\"{a.rows[0]['n']} + 1\", "
+        "context=[a, {'k': a[\"n\"]}, -2.5, None, true])\n"
+        "join(b)"
+    )
+    tasks, end = parse([text])
+    assert not end.problems
+    assert tasks[1].args == {
+        "problem": "${a.rows[0].n} + 1",
+        "context": ["${a}", {"k": "${a.n}"}, -2.5, None, True],
+    }
+
+
+def test_options_of_a_task_are_keywords_with_an_underscore() -> None:
+    text = (
+        'a = search(query="x")\n'
+        "m = search(query=item.name, _map=a.rows, _when='${a.ok}', _after=[a], _timeout=\"5s\",\n"
+        '           _fallback=ask("Guess"), _requires="any", _note="each")\n'
+        "join(m)"
+    )
+    tasks, end = parse([text])
+    assert not end.problems
+    task = tasks[1]
+    assert (task.map, task.when, task.timeout) == ("${a.rows}", "${a.ok}", 5.0)
+    assert task.args == {"query": "${item.name}"}
+    assert task.fallback_body is not None
+    assert task.fallback_body.ask_body().prompt == "Guess"
+    assert (task.requires, task.description) == ("any", "each")
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("a = search(query=__import__('os'))", "bad_argument"),
+        ("a = search(query=1 + 2)", "bad_argument"),
+        ("a = search(query=[x for x in y])", "bad_argument"),
+        ('a = search("x", "y")', "too_many_arguments"),
+        ('a = search(query="x" "y" =)', "syntax"),
+        ('item = search(query="x")', "reserved_id"),
+        ("a = search(query=search(query=1))", "bad_argument"),
+    ],
+)
+def test_what_is_no_literal_call_is_a_problem_and_is_never_evaluated(line: str, code: str) -> None:
+    tasks, end = parse([line + "\njoin()"])
+    assert tasks == []
+    assert code in [p.code for p in end.problems]
+
+
+def test_a_reader_of_a_refused_task_is_told_so() -> None:
+    _, end = parse(['a = serch(query="x")\nb = search(query=a)\njoin(b)'])
+    assert [p.code for p in end.problems] == [
+        "unknown_tool",
+        "input_not_accepted",
+        "input_not_accepted",
+    ]
+    assert 'Did you mean "search"' in end.problems[0].hint
+
+
+def test_a_model_that_writes_accepted_lines_again_is_not_punished() -> None:
+    tasks, end = parse(['a = search(query="x")\nb = search(query=a)\njoin(b)'], known=("a",))
+    assert [t.id for t in tasks] == ["b"]
+    assert not end.problems
+
+
+def test_a_long_text_fed_by_characters_takes_linear_time() -> None:
+    text = "".join(f'a{n} = search(query="{"y" * 60}")\n' for n in range(1_000))
+    began = time.perf_counter()
+    tasks, _ = parse(text)
+    assert len(tasks) == 1_000
+    assert time.perf_counter() - began < 5  # about 0.1 s; quadratic work would take minutes
+
+
+def test_more_than_two_thousand_tasks_stop_the_plan() -> None:
+    text = "".join(f"a{n} = total(numbers={n})\n" for n in range(2_010)) + "join(a1)"
+    tasks, end = parse([text])
+    assert len(tasks) == 2_000
+    assert [p.code for p in end.problems] == ["too_many"]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["problem", "context"]), VALUES, max_size=2),
+    st.sampled_from([None, "5s", 3]),
+    st.sampled_from([None, "all", "any", {"at_least": 2}]),
+)
+def test_a_task_written_back_reads_as_the_same_task(args, timeout, requires) -> None:
+    document = {"id": "t", "tool": "math", "args": args}
+    document |= {"timeout": timeout} if timeout else {}
+    document |= {"requires": requires} if requires else {}
+    task = Task.model_validate(document)
+    again, end = parse([call_text(task) + "\njoin()"])
+    if any(p.code == "missing_reference" for p in end.problems):
+        return  # the text happened to look like a reference
+    assert [t.model_dump() for t in again] == [task.model_dump()]

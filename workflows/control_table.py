@@ -165,7 +165,7 @@ class _Raise(_Of):
     async def apply(self, r: RaiseBudget) -> Reply:
         engine = self.run.engine
         engine.ledger.raise_caps(r)
-        engine.budget_raised()
+        engine.grants.raised()
         if r.seconds is not None:
             engine.seconds_cap = r.seconds
         if r.parallel is not None:
@@ -195,26 +195,26 @@ class _Pause(_Of):
 
 class _Cancel(_Of):
     def check(self, c: CancelTask) -> str | None:
-        return self.over("cancel_task") or self.run.engine.problem_with_cancel(TaskId(c.id))
+        return self.over("cancel_task") or self.run.engine.stopping.problem_with(TaskId(c.id))
 
     async def apply(self, c: CancelTask) -> Reply:
         by = f' by "{c.by}"' if c.by else " by a person"
-        self.run.engine.cancel(TaskId(c.id), f"cancelled{by}")
+        self.run.engine.stopping.cancel(TaskId(c.id), f"cancelled{by}")
         return Reply(accepted=True, message=f"task {c.id} is being cancelled")
 
 
 class _Complete(_Of):
     def check(self, c: CompleteTask) -> str | None:
-        return self.over("complete_task") or self.run.engine.problem_with_answer(c)
+        return self.over("complete_task") or self.run.engine.people.problem_with_answer(c)
 
     async def apply(self, c: CompleteTask) -> Reply:
-        self.run.engine.answer(c)
+        self.run.engine.people.answer(c)
         return Reply(accepted=True, message=f"task {c.id} is answered")
 
 
 class _Task(_Of):
     def check(self, a: ApproveTask) -> str | None:
-        held = self.run.engine.held
+        held = self.run.engine.people.held
         if ended := self.over("approve_task"):
             return ended
         if TaskId(a.id) not in held:
@@ -223,7 +223,7 @@ class _Task(_Of):
         return None
 
     async def apply(self, a: ApproveTask) -> Reply:
-        self.run.engine.decide_task(TaskId(a.id), a.approve, a.by, a.note)
+        self.run.engine.people.decide(TaskId(a.id), a.approve, a.by, a.note)
         return Reply(accepted=True, message=f"task {a.id} {'may run' if a.approve else 'dropped'}")
 
 

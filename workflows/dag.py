@@ -18,7 +18,8 @@ with workflow.unsafe.imports_passed_through():
     )
     from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
     from workflows.controls import Control
-    from workflows.run import Run, request_from
+    from workflows.requests import request_from
+    from workflows.run import Run
     from workflows.tracing import start_run_span
 
 
@@ -209,7 +210,7 @@ class DagWorkflow:
 
     @workflow.signal(name="grant_wanted", description="A child run has used its grant up")
     async def grant_wanted(self, wanted: GrantWanted) -> None:
-        self._live.engine.take_grant_wanted(wanted)
+        self._live.engine.grants.take(wanted)
 
     # -- the planner activity speaks to its run ---------------------------------------------
 

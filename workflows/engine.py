@@ -11,7 +11,6 @@ import contextvars
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
 
 from temporalio import workflow
 
@@ -21,22 +20,14 @@ from planner.conditions import evaluate, roots_of_condition
 from planner.contract import (
     PARALLEL_DEFAULT,
     Awaiting,
-    CompleteTask,
     Grant,
-    GrantWanted,
-    RaiseBudget,
     RunRequest,
 )
 from planner.jobs import ResolveJob, TaskOutput
-from planner.passes.prune import is_kept_for_itself
 from planner.plan import Body, Plan, Task
-from planner.references import roots_of
-from planner.schema_check import check_value
 from planner.values import (
-    NANO,
     PRIORITY_KEYS,
     Bindings,
-    JsonValue,
     Outcome,
     Stored,
     TaskId,
@@ -51,23 +42,23 @@ from workflows.dispatch import (
     Dispatcher,
     Piece,
     is_worth_a_round,
-    outputs_text,
     rounds_name,
 )
 from workflows.estimates import amounts_for, answer_room, prompt_tokens
-from workflows.frontier import Frontier, Node, Settled, State, Unit
+from workflows.frontier import Frontier, Settled, State, Unit
+from workflows.grants import Grants
+from workflows.maps import Maps
+from workflows.nodes import node_of
+from workflows.people import People
 from workflows.record import Record
+from workflows.speculation import Speculation
+from workflows.stopping import Stopping
 
 NOTES_MAX = 200
-SPECULATIONS_MAX = 8
-"""Branches that may run ahead of their conditions at once: the speculation budget."""
 
 
 class OutOfBudget(Exception):
     """The budget ends the run (`on_budget: partial`): what was lacking, in words."""
-
-
-MAP_INLINE_BYTES = 2_000
 
 
 class Engine:
@@ -91,23 +82,16 @@ class Engine:
         self.is_time_up = False
         self.lack: str | None = None
         """What the budget lacks for the next task, in words; the run is parked while it is set."""
-        self.stop_reason: str | None = None
         self.round = 0
         self.context = contextvars.copy_context()
         self.is_paused_by_person = False
         self.on_change: Callable[[], None] = _nothing
-        self.questions: dict[TaskId, str] = {}
-        self.held: dict[TaskId, str] = {}
-        self.speculating = 0
-        self.speculations = {"won": 0, "lost": 0}
-        self._wanted: dict[str, GrantWanted] = {}
-        self._asked_parent = False
-        self._answers: dict[TaskId, CompleteTask] = {}
-        self._allowed: set[TaskId] = set()
-        self._jobs: dict[Unit, asyncio.Task[None]] = {}
-        self._closing: dict[TaskId, asyncio.Task[None]] = {}
-        """Maps whose items have all ended and whose output is being made: not to be cancelled."""
-        self._why_cancelled: dict[TaskId, str] = {}
+        self.people = People(self)
+        self.maps = Maps(self)
+        self.grants = Grants(self)
+        self.speculation = Speculation(self)
+        self.stopping = Stopping(self)
+        self.jobs: dict[Unit, asyncio.Task[None]] = {}
         self._bug: BaseException | None = None
         info = workflow.info()
         self.root = request.lineage.root or info.workflow_id
@@ -145,11 +129,11 @@ class Engine:
 
     @property
     def awaiting(self) -> Awaiting | None:
-        if self.desk.is_open or self.held:
+        if self.desk.is_open or self.people.held:
             return "approval"
         if self.lack or self.is_time_up:
             return "budget"
-        if self.questions and len(self.questions) == len(self.frontier.running()):
+        if self.people.questions and len(self.people.questions) == len(self.frontier.running()):
             return "human"
         return None
 
@@ -157,14 +141,14 @@ class Engine:
         if self.desk.is_open:
             why = f" ({'; '.join(self.desk.why)})" if self.desk.why else ""
             return f"approval of revision {self.desk.revision}{why}"
-        if self.held:
-            return "approval of " + "; ".join(f"task {t}: {w}" for t, w in self.held.items())
+        if self.people.held:
+            return "approval of " + "; ".join(f"task {t}: {w}" for t, w in self.people.held.items())
         if self.lack:
             return f"The run is parked: {self.lack}. raise_budget lets it go on."
         if self.is_time_up:
             return f"The run is parked: its {self.seconds_cap:g} s are over. raise_budget …"
-        if self.questions:
-            return "; ".join(f"{t}: {q}" for t, q in self.questions.items())
+        if self.people.questions:
+            return "; ".join(f"{t}: {q}" for t, q in self.people.questions.items())
         return None
 
     # -- tasks come in ----------------------------------------------------------------------
@@ -179,8 +163,17 @@ class Engine:
             self.records[task.id] = Record(task.id)
             if before is not None:
                 self.records[task.id].usage = before.usage
-        nodes = [self._node(task, ranks.get(task.id, 0.0)) for task in tasks]
-        self._take(self.frontier.add(nodes))
+        nodes = [
+            node_of(
+                task,
+                self.inputs[task.id],
+                rank=ranks.get(task.id, 0.0),
+                priority=PRIORITY_KEYS[task.priority or self.request.priority],
+                is_ahead=self.speculation.may(task),
+            )
+            for task in tasks
+        ]
+        self.take_settled(self.frontier.add(nodes))
         for task in tasks:
             reused = self.request.reuse.get(task.id)
             if reused is not None and isinstance(self.frontier.state_of(task.id), State):
@@ -192,29 +185,9 @@ class Engine:
         record.reason = f"reused from {self.request.lineage.forked_from or 'an earlier run'}"
         record.ready = record.started = record.ended = self.now()
         record.usage += Usage(cache_hits=1)
-        self._take(self.frontier.settle(task, Outcome.CACHED))
+        self.take_settled(self.frontier.settle(task, Outcome.CACHED))
 
-    def _node(self, task: Task, rank: float) -> Node:
-        hard = [*task.depends_on, *roots_of(_body_values(task)), *roots_of(task.map)]
-        known = self.inputs[task.id]
-        inputs = tuple(i for i in known if i in hard)
-        soft = tuple(i for i in known if i not in hard)
-        fallback: Literal["value", "body"] | None = None
-        if task.has_fallback:
-            fallback = "body" if task.fallback_body is not None else "value"
-        return Node(
-            task.id,
-            inputs=inputs,
-            conditions=() if self._may_speculate(task) else soft,
-            requires=task.requires,
-            priority=PRIORITY_KEYS[task.priority or self.request.priority],
-            rank=rank,
-            fallback=fallback,
-            on_error=task.on_error,
-            is_free=task.human is not None,
-        )
-
-    def _take(self, settled: Iterable[Settled]) -> None:
+    def take_settled(self, settled: Iterable[Settled]) -> None:
         """Record tasks that ended because of their inputs."""
         for entry in settled:
             record, task = self.records[entry.task], self.tasks[entry.task]
@@ -235,14 +208,16 @@ class Engine:
     def pump(self) -> None:
         """Start all that may start now, best first, as far as budget and slots reach."""
         self.lack = None
-        if self._wanted:
-            self._grant_more()
+        if self.grants.wanted:
+            self.grants.grant_more()
         while (unit := self.frontier.next_ready()) is not None:
             task = self.tasks[unit.task]
-            if task.approval and unit.task not in self._allowed and unit.index is None:
+            if task.approval and unit.task not in self.people.allowed and unit.index is None:
                 self.frontier.start(unit)
                 self.frontier.hold(unit.task)
-                self.held[unit.task] = task.description or f"{task.kind} {task.tool or ''}".strip()
+                self.people.held[unit.task] = (
+                    task.description or f"{task.kind} {task.tool or ''}".strip()
+                )
                 continue
             grant = self._reserve(unit, task)
             if grant is None:
@@ -250,7 +225,7 @@ class Engine:
             self.frontier.start(unit)
             # A task may be started from a signal's handler: its spans still belong to the run.
             job = asyncio.create_task(self._run(unit, task, grant), context=self.context)
-            self._jobs[unit] = job
+            self.jobs[unit] = job
             job.add_done_callback(lambda job, unit=unit: self._job_done(unit, job))  # type: ignore[misc]
 
     async def reserve(self, key: str, want: Amount, least: Amount) -> Amount:
@@ -263,7 +238,7 @@ class Engine:
         while (granted := ledger.reserve(key, want, least)) is None:
             if not ledger.reserved:
                 self.lack = f"{key.split('.')[0]} {ledger.shortfall(least)}"
-                if self._on_budget == "partial":
+                if self.on_budget == "partial":
                     raise OutOfBudget(self.lack)
                 self.on_change()
             before = (ledger.caps, len(ledger.reserved))
@@ -287,7 +262,7 @@ class Engine:
 
     def drop(self, task: TaskId) -> None:
         """Forget a task that has not started: a new revision left it out."""
-        self.held.pop(task, None)
+        self.people.held.pop(task, None)
         self.frontier.drop([task])
         for known in (self.tasks, self.inputs, self.records):
             known.pop(task, None)
@@ -295,98 +270,38 @@ class Engine:
     def reopen(self) -> None:
         """More tasks may come: a replan is being written."""
         self.frontier.reopen()
-        if self.stop_reason is not None:
-            self.stop_reason, self.frontier.is_stopped = None, False
+        if self.stopping.reason is not None:
+            self.stopping.reason, self.frontier.is_stopped = None, False
 
     async def drain(self) -> None:
         """Stop what runs and wait for its end."""
-        self.stop(self.stop_reason or "the run ends")
+        self.stopping.stop(self.stopping.reason or "the run ends")
         await workflow.wait_condition(lambda: self.is_settled)
-        self.sweep()
+        self.stopping.sweep()
 
-    def _key(self, unit: Unit) -> str:
+    def key_of(self, unit: Unit) -> str:
         return unit.task if unit.index is None else f"{unit.task}[{unit.index}]"
 
-    def _body(self, unit: Unit, task: Task) -> Body:
+    def body_of(self, unit: Unit, task: Task) -> Body:
         if unit.mode == "fallback" and (alternative := task.fallback_body) is not None:
             return alternative
         return task
 
     def _reserve(self, unit: Unit, task: Task) -> Amount | None:
         """Set the unit's worst case aside; None parks the run, or waits for others to settle."""
-        body = self._body(unit, task)
+        body = self.body_of(unit, task)
         if task.map is not None and unit.index is None:
             want = least = Amount()
         else:
             want, least = amounts_for(task, body, self.site, self._model(body), self.value_of)
-        granted = self.ledger.reserve(self._key(unit), want, least)
-        if granted is None and set(self.ledger.reserved) <= set(self._wanted):
-            self._park(f'Task "{self._key(unit)}" {self.ledger.shortfall(least)}', least)
+        granted = self.ledger.reserve(self.key_of(unit), want, least)
+        if granted is None and set(self.ledger.reserved) <= set(self.grants.wanted):
+            self.grants.park(f'Task "{self.key_of(unit)}" {self.ledger.shortfall(least)}', least)
         self.ledger.check()
         return granted
 
-    def _park(self, lack: str, least: Amount) -> None:
-        """Nothing that runs can give any budget back: ask the parent, a person, or end."""
-        self.lack = lack
-        parent = self.request.lineage.parent
-        if parent is not None and self.request.lineage.grant is not None:
-            if not self._asked_parent:
-                self._asked_parent = True
-                job = asyncio.create_task(self._ask_parent(parent, least))
-                job.add_done_callback(self._keep_bug)
-        elif self._on_budget == "partial":
-            self.stop(f"budget: {self.lack}")
-
-    async def _ask_parent(self, parent: str, least: Amount) -> None:
-        me = workflow.info().workflow_id
-        wanted = GrantWanted(
-            child=me,
-            name=me.removeprefix(f"{parent}/"),
-            tokens=least.tokens,
-            usd_nano=least.usd_nano,
-            tasks=least.tasks,
-        )
-        await workflow.get_external_workflow_handle(parent).signal("grant_wanted", wanted)
-
-    def take_grant_wanted(self, wanted: GrantWanted) -> None:
-        """A child run has used its grant up."""
-        key = next((k for k in self.ledger.reserved if wanted.name.startswith(k)), None)
-        if key is not None:
-            self._wanted[key] = wanted
-            self.pump()
-            self.on_change()
-
-    def _grant_more(self) -> None:
-        """Give waiting children what is free; with nothing left to wait for, park with them."""
-        for key, wanted in list(self._wanted.items()):
-            if key not in self.ledger.reserved:
-                del self._wanted[key]
-                continue
-            least = Amount(wanted.tokens, wanted.usd_nano, wanted.tasks)
-            want = least + Amount(least.tokens * 3, least.usd_nano * 3, 0)
-            total = self.ledger.extend(key, want, least)
-            if total is not None:
-                del self._wanted[key]
-                job = asyncio.create_task(self._send_grant(wanted.child, total))
-                job.add_done_callback(self._keep_bug)
-            elif set(self.ledger.reserved) <= set(self._wanted):
-                self._park(f'Task "{key}" {self.ledger.shortfall(least)}', least)
-
-    def budget_raised(self) -> None:
-        """More room: a parent may be asked again when it runs out."""
-        self._asked_parent = False
-
-    async def _send_grant(self, child: str, total: Amount) -> None:
-        caps = self.ledger.caps
-        raised = RaiseBudget(
-            tokens=total.tokens if caps.tokens is not None else None,
-            usd=total.usd_nano / NANO if caps.usd_nano is not None else None,
-            by="parent",
-        )
-        await workflow.get_external_workflow_handle(child).signal("raise_budget", raised)
-
     @property
-    def _on_budget(self) -> str:
+    def on_budget(self) -> str:
         return self.request.budget.on_budget or self.request.on_budget
 
     def _model(self, body: Body) -> str | None:
@@ -394,16 +309,16 @@ class Engine:
         return self.dispatcher.model_for("worker", named)
 
     def _job_done(self, unit: Unit, job: asyncio.Task[None]) -> None:
-        if job.cancelled() and self._jobs.pop(unit, None) is not None:
+        if job.cancelled() and self.jobs.pop(unit, None) is not None:
             # Cancelled before its first step, so that nothing in it could see it.
             self._end_cancelled(unit)
-        self._keep_bug(job)
+        self.keep_bug(job)
 
     def _end_cancelled(self, unit: Unit) -> None:
-        reason = self._why_cancelled.get(unit.task) or self.stop_reason or "cancelled"
-        self._end(unit, Outcome.CANCELLED, None, reason=reason)
+        reason = self.stopping.why.get(unit.task) or self.stopping.reason or "cancelled"
+        self.end(unit, Outcome.CANCELLED, None, reason=reason)
 
-    def _keep_bug(self, job: asyncio.Task[None]) -> None:
+    def keep_bug(self, job: asyncio.Task[None]) -> None:
         # `settle` waits for this too: an exception nobody awaits is a run that hangs for ever.
         if not job.cancelled() and (bug := job.exception()):
             self._bug = self._bug or bug
@@ -416,69 +331,25 @@ class Engine:
             record.ready = record.ready if record.ready is not None else self.now()
             record.started = self.now()
         try:
-            if unit.index is None and self._is_ahead(task):
-                await self._speculate(unit, task, granted)
-            elif unit.index is None and not await self._is_wanted(task):
-                self._end(unit, Outcome.SKIPPED, None, reason=f"when: {task.when}")
+            if unit.index is None and self.speculation.is_ahead(task):
+                await self.speculation.run(unit, task, granted)
+            elif unit.index is None and not await self.is_wanted(task):
+                self.end(unit, Outcome.SKIPPED, None, reason=f"when: {task.when}")
             elif task.map is not None and unit.index is None and unit.mode == "body":
-                await self._expand(unit, task)
+                await self.maps.expand(unit, task)
             else:
-                await self._carry_out(unit, task, granted)
+                await self.carry_out(unit, task, granted)
         except BodyFailed as failed:
             await self._failed(unit, task, failed)
         except (BodyCancelled, asyncio.CancelledError):
             self._end_cancelled(unit)
         finally:
-            self._jobs.pop(unit, None)
-        await self._check_stop()
+            self.jobs.pop(unit, None)
+        await self.stopping.check()
         self.pump()
         self.on_change()
 
-    # -- speculation ------------------------------------------------------------------------
-
-    def _may_speculate(self, task: Task) -> bool:
-        """`speculate` counts for tools without side effects, with a `when`, and without a map."""
-        if not task.speculate or task.when is None or task.map is not None:
-            return False
-        spec = self.site.tool(task.tool) if task.tool else None
-        return spec is not None and not spec.side_effects and task.fallback_body is None
-
-    def _waits_of(self, task: Task) -> list[TaskId]:
-        roots = roots_of_condition(task.when or "", self.tasks)
-        return [TaskId(r) for r in roots if isinstance(self.frontier.state_of(TaskId(r)), State)]
-
-    def _is_ahead(self, task: Task) -> bool:
-        return self._may_speculate(task) and bool(self._waits_of(task))
-
-    async def _speculate(self, unit: Unit, task: Task, granted: Amount) -> None:
-        """Run the branch before its condition is known; cancel it when the condition says no."""
-        if self.speculating >= SPECULATIONS_MAX:
-            await workflow.wait_condition(lambda: not self._waits_of(task))
-            if not await self._is_wanted(task):
-                self._end(unit, Outcome.SKIPPED, None, reason=f"when: {task.when}")
-                return
-            await self._carry_out(unit, task, granted)
-            return
-        self.speculating += 1
-        body = asyncio.create_task(self.dispatcher.carry_out(self._piece(unit, task, granted)))
-        try:
-            await workflow.wait_condition(lambda: not self._waits_of(task))
-            if await self._is_wanted(task):
-                output = await body
-                self._end(unit, output.outcome, output)
-                self.speculations["won"] += 1
-                return
-            self.speculations["lost"] += 1
-            reason = f"when: {task.when}; was started ahead and cancelled"
-            spent = body.result().usage if body.done() and not body.exception() else None
-            self._end(unit, Outcome.SKIPPED, None, reason=reason, usage=spent)
-        finally:
-            self.speculating -= 1
-            if not body.done():
-                body.cancel()
-            body.add_done_callback(_seen)
-
-    async def _is_wanted(self, task: Task) -> bool:
+    async def is_wanted(self, task: Task) -> bool:
         return task.when is None or await self.holds(task.when)
 
     async def holds(self, condition: str) -> bool:
@@ -499,9 +370,9 @@ class Engine:
         )
         return bool((await doors.resolve_value(job)).stored.value)
 
-    def _piece(self, unit: Unit, task: Task, granted: Amount) -> Piece:
-        body, record = self._body(unit, task), self.records[task.id]
-        name = self._key(unit) + (".fallback" if unit.mode == "fallback" else "")
+    def piece_of(self, unit: Unit, task: Task, granted: Amount) -> Piece:
+        body, record = self.body_of(unit, task), self.records[task.id]
+        name = self.key_of(unit) + (".fallback" if unit.mode == "fallback" else "")
         caps, room, reserved = self.ledger.caps, None, None
         if body.kind == "ask" and (caps.tokens is not None or caps.usd_nano is not None):
             ask = body.ask_body()
@@ -523,14 +394,14 @@ class Engine:
             piece = replace(piece, item=item, is_item_of_list=listed, index=unit.index)
         return rounds_name(piece, self.round)
 
-    async def _carry_out(self, unit: Unit, task: Task, granted: Amount) -> None:
-        piece = self._piece(unit, task, granted)
+    async def carry_out(self, unit: Unit, task: Task, granted: Amount) -> None:
+        piece = self.piece_of(unit, task, granted)
         if piece.body.kind == "human":
-            output = await self._ask_person(piece)
+            output = await self.people.ask(piece)
         else:
             output = await self.dispatcher.carry_out(piece)
         outcome = Outcome.FALLBACK if unit.mode == "fallback" else output.outcome
-        self._end(unit, outcome, output)
+        self.end(unit, outcome, output)
 
     async def _failed(self, unit: Unit, task: Task, failed: BodyFailed) -> None:
         """Fallback value, then alternative path, then the failure itself."""
@@ -539,20 +410,20 @@ class Engine:
         record.attempts += failed.attempts
         if unit.mode == "fallback" or not task.has_fallback:
             outcome = Outcome.SKIPPED if task.on_error == "skip" else Outcome.FAILED
-            self._end(unit, outcome, None, usage=failed.usage)
+            self.end(unit, outcome, None, usage=failed.usage)
             return
         if task.fallback_body is None:
             output = TaskOutput(output=Stored(value=task.fallback), attempts=0, usage=failed.usage)
-            self._end(unit, Outcome.FALLBACK, output)
+            self.end(unit, Outcome.FALLBACK, output)
             return
-        self._settle_budget(unit, failed.usage)
+        self.settle_budget(unit, failed.usage)
         second = replace(unit, mode="fallback")
-        body = self._body(second, task)
+        body = self.body_of(second, task)
         want, least = amounts_for(task, body, self.site, self._model(body), self.value_of)
-        granted = self.ledger.reserve(self._key(unit), want, least)
+        granted = self.ledger.reserve(self.key_of(unit), want, least)
         if granted is None:
             record.error = f"{record.error}; no budget for the fallback"
-            self._end(unit, Outcome.FAILED, None)
+            self.end(unit, Outcome.FAILED, None)
             return
         try:
             await self._carry_out_as(unit, second, task, granted)
@@ -560,76 +431,22 @@ class Engine:
             record.fail(f"{failed.message}; then the fallback: {again.message}", again.error_class)
             record.attempts += again.attempts
             outcome = Outcome.SKIPPED if task.on_error == "skip" else Outcome.FAILED
-            self._end(unit, outcome, None, usage=again.usage)
+            self.end(unit, outcome, None, usage=again.usage)
         except (BodyCancelled, asyncio.CancelledError):
-            self._end(unit, Outcome.CANCELLED, None)
+            self.end(unit, Outcome.CANCELLED, None)
 
     async def _carry_out_as(self, unit: Unit, second: Unit, task: Task, granted: Amount) -> None:
-        piece = self._piece(second, task, granted)
+        piece = self.piece_of(second, task, granted)
         if piece.body.kind == "human":
-            output = await self._ask_person(piece)
+            output = await self.people.ask(piece)
         else:
             output = await self.dispatcher.carry_out(piece)
-        self._end(unit, Outcome.FALLBACK, output)
-
-    # -- maps -------------------------------------------------------------------------------
-
-    async def _expand(self, unit: Unit, task: Task) -> None:
-        piece = Piece(task, task, f"{task.id}.items")
-        source, count = await self.dispatcher.resolve_list(piece, task.map)
-        record = self.records[task.id]
-        self._settle_budget(unit, Usage(), is_task=False)
-        if count == 0:
-            self._finish(unit, Outcome.SUCCEEDED, Stored(value=[]))
-            return
-        record.items_source = source
-        record.items = [None] * count
-        record.item_outcomes = [None] * count
-        self.frontier.expand(task.id, count)
-
-    async def _end_map(self, task: Task) -> None:
-        """All items have ended: the list of their outputs, null where there is none."""
-        record = self.records[task.id]
-        try:
-            await self._make_list(task, record)
-        finally:
-            self._closing.pop(task.id, None)
-        await self._check_stop()
-        self.pump()
-
-    async def _make_list(self, task: Task, record: Record) -> None:
-        ended = record.item_outcomes
-        if Outcome.CANCELLED in ended or None in ended:
-            self._finish_map(task, Outcome.CANCELLED, None)
-            return
-        if not any(o is not None and o.is_good for o in ended):
-            skipped = task.on_error == "skip"
-            self._finish_map(task, Outcome.SKIPPED if skipped else Outcome.FAILED, None)
-            return
-        if outputs_text(record.items) <= MAP_INLINE_BYTES:
-            values: list[JsonValue] = [s.value if s else None for s in record.items]
-            if all(s is None or s.is_inline for s in record.items):
-                self._finish_map(task, Outcome.SUCCEEDED, Stored(value=values))
-                return
-        inputs = {f"i{n}": s or Stored() for n, s in enumerate(record.items)}
-        job = ResolveJob(
-            value=[f"${{{name}}}" for name in inputs], bindings=Bindings(inputs=inputs)
-        )
-        self._finish_map(task, Outcome.SUCCEEDED, (await doors.resolve_value(job)).stored)
-
-    def _finish_map(self, task: Task, outcome: Outcome, output: Stored | None) -> None:
-        record = self.records[task.id]
-        record.outcome, record.output, record.ended = outcome, output, self.now()
-        record.items = []
-        bad = sum(1 for o in record.item_outcomes if o is None or not o.is_good)
-        if bad and outcome is Outcome.SUCCEEDED:
-            record.reason = f"{bad} of {len(record.item_outcomes)} items have no value"
-        self._take(self.frontier.end(task.id, outcome, was_expanded=True))
+        self.end(unit, Outcome.FALLBACK, output)
 
     # -- ending -----------------------------------------------------------------------------
 
-    def _settle_budget(self, unit: Unit, usage: Usage, is_task: bool = True) -> None:
-        key = self._key(unit)
+    def settle_budget(self, unit: Unit, usage: Usage, is_task: bool = True) -> None:
+        key = self.key_of(unit)
         if key not in self.ledger.reserved:
             return
         if is_task:
@@ -638,7 +455,7 @@ class Engine:
             self.ledger.refund(key)
         self.ledger.check()
 
-    def _end(
+    def end(
         self,
         unit: Unit,
         outcome: Outcome,
@@ -650,7 +467,7 @@ class Engine:
         """The one place where a unit ends: budget, record, frontier."""
         record = self.records[unit.task]
         spent = usage or (output.usage if output else Usage())
-        self._settle_budget(unit, spent, is_task=outcome is not Outcome.SKIPPED or bool(usage))
+        self.settle_budget(unit, spent, is_task=outcome is not Outcome.SKIPPED or bool(usage))
         record.usage += spent
         if output is not None:
             record.attempts += output.attempts
@@ -661,160 +478,26 @@ class Engine:
             record.reason = reason
         stored = output.output if output else None
         if unit.index is None:
-            self._finish(unit, outcome, stored)
+            self.finish(unit, outcome, stored)
             return
         record.items[unit.index] = stored if outcome.is_good else None
         record.item_outcomes[unit.index] = outcome
         if self.frontier.end_unit(unit.task, unit.index):
-            self._close_map(self.tasks[unit.task])
+            self.maps.close(self.tasks[unit.task])
 
-    def _close_map(self, task: Task) -> None:
-        self._closing[task.id] = asyncio.create_task(self._end_map(task))
-        self._closing[task.id].add_done_callback(self._keep_bug)
-
-    def _finish(self, unit: Unit, outcome: Outcome, output: Stored | None) -> None:
+    def finish(self, unit: Unit, outcome: Outcome, output: Stored | None) -> None:
         record = self.records[unit.task]
         record.outcome, record.output, record.ended = outcome, output, self.now()
         if outcome is Outcome.FAILED and self.request.on_failure == "fail":
-            self.stop(f"task {unit.task} failed: {record.error}")
-        self._take(self.frontier.end(unit.task, outcome))
-
-    # -- people -----------------------------------------------------------------------------
-
-    async def _ask_person(self, piece: Piece) -> TaskOutput:
-        task, human = piece.task, piece.body.human_body()
-        question = await self.dispatcher.resolve(piece, human.question)
-        self.questions[task.id] = str(question.value or question.preview)
-        try:
-            await workflow.wait_condition(
-                lambda: task.id in self._answers,
-                timeout=task.timeout,
-                timeout_summary=f"{task.id}: answer",
-            )
-        except TimeoutError:
-            raise BodyFailed(f"nobody answered within {task.timeout:g} s", "timeout") from None
-        finally:
-            self.questions.pop(task.id, None)
-        answer = self._answers.pop(task.id)
-        return TaskOutput(
-            output=Stored(value=answer.output),
-            note=f'answered by "{answer.by}"' if answer.by else None,
-        )
-
-    def problem_with_answer(self, answer: CompleteTask) -> str | None:
-        task_id = TaskId(answer.id)
-        task = self.tasks.get(task_id)
-        if task is None:
-            return f'complete_task: no task "{answer.id}"'
-        if task_id not in self.questions:
-            state = self.frontier.state_of(task_id)
-            return f'complete_task: task "{answer.id}" does not wait for a person; it is {state}'
-        schema = task.human_body().schema_ if task.human is not None else None
-        problems = check_value(answer.output, schema) if schema else []
-        if problems:
-            return "complete_task: " + "; ".join(p.line() for p in problems)
-        return None
-
-    def answer(self, answer: CompleteTask) -> None:
-        self._answers[TaskId(answer.id)] = answer
-
-    def decide_task(self, task: TaskId, approve: bool, by: str | None, note: str | None) -> None:
-        """A person let a held task run, or not."""
-        self.held.pop(task)
-        who = f' by "{by}"' if by else ""
-        if approve:
-            self._allowed.add(task)
-            self.frontier.release(task)
-        else:
-            record = self.records[task]
-            record.outcome, record.ended = Outcome.CANCELLED, self.now()
-            record.reason = f"not approved{who}" + (f": {note}" if note else "")
-            self._take(self.frontier.settle(task, Outcome.CANCELLED))
-        self.pump()
-
-    # -- stopping ---------------------------------------------------------------------------
-
-    def problem_with_cancel(self, task: TaskId) -> str | None:
-        state = self.frontier.state_of(task)
-        if state is None:
-            known = ", ".join(self.tasks)[:200]
-            return f'cancel_task: no task "{task}". Tasks: {known}'
-        if isinstance(state, Outcome):
-            return f'cancel_task: task "{task}" has ended: {state}'
-        return None
-
-    def cancel(self, task: TaskId, reason: str) -> None:
-        """Cancel one task that has not ended."""
-        self._why_cancelled[task] = reason
-        if self.frontier.state_of(task) is State.RUNNING:
-            units = [u for u in self._jobs if u.task == task]
-            if self.records[task].item_outcomes:
-                self.frontier.abandon_units(task)
-            for unit in units:
-                self._jobs[unit].cancel()
-            if not units and task not in self._closing:
-                self._close_map(self.tasks[task])
-            return
-        self.held.pop(task, None)
-        record = self.records[task]
-        record.outcome, record.ended, record.reason = Outcome.CANCELLED, self.now(), reason
-        self._take(self.frontier.settle(task, Outcome.CANCELLED))
-        self.pump()
-
-    def stop(self, reason: str) -> None:
-        """Start nothing more and cancel what runs: the end of the run is decided."""
-        if self.stop_reason is None:
-            self.stop_reason = reason
-        self.frontier.is_stopped = True
-        self.lack = None
-        self._cancel_waiting()
-        for unit in list(self._jobs):
-            self._jobs[unit].cancel()
-
-    def _cancel_waiting(self) -> None:
-        """What has not started is cancelled."""
-        for task in self.frontier.unfinished():
-            if self.frontier.state_of(task) in (State.WAITING, State.READY):
-                record = self.records[task]
-                record.outcome, record.ended = Outcome.CANCELLED, self.now()
-                record.reason = self.stop_reason
-                self.held.pop(task, None)
-                self._take(self.frontier.settle(task, Outcome.CANCELLED))
-
-    def sweep(self) -> None:
-        """After a stop, when nothing runs: maps whose items did not all start end too."""
-        self._cancel_waiting()
-        for task in self.frontier.unfinished():
-            self.frontier.abandon_units(task)
-            self.records[task].reason = self.stop_reason
-            self._finish_map(self.tasks[task], Outcome.CANCELLED, None)
-
-    async def _check_stop(self) -> None:
-        """End early once `stop_when` is true, or the joiner's inputs are there."""
-        if self.stop_reason is not None or self.plan is None:
-            return
-        condition = self.plan.stop_when or self.request.stop_when
-        if condition is not None and await self.holds(condition):
-            self.stop(f"stop_when: {condition}")
-        elif self._may_join_early():
-            self.stop("early join: " + ", ".join(self.plan.join or ()))
-
-    def _may_join_early(self) -> bool:
-        """All that the joiner is shown is there, and what still runs changes nothing outside."""
-        wanted = self.plan.join if self.plan is not None else None
-        if not wanted or not self.frontier.is_closed:
-            return False
-        if not all((o := self.frontier.outcome_of(t)) and o.is_good for t in wanted):
-            return False
-        left = self.frontier.unfinished()
-        return bool(left) and not any(is_kept_for_itself(self.tasks[t], self.site) for t in left)
+            self.stopping.stop(f"task {unit.task} failed: {record.error}")
+        self.take_settled(self.frontier.end(unit.task, outcome))
 
     # -- waiting ----------------------------------------------------------------------------
 
     @property
     def is_settled(self) -> bool:
         """Nothing runs, and nothing will without another plan or a person."""
-        if self._jobs or self._closing:
+        if self.jobs or self.maps.closing:
             return False
         return self.frontier.is_over or self.frontier.is_stopped
 
@@ -830,7 +513,7 @@ class Engine:
             if until():
                 return
             if self.frontier.is_stopped:
-                self.sweep()
+                self.stopping.sweep()
                 return
             again = [t for t, r in self.records.items() if self._deserves_a_round(r)]
             if not again or self.round >= self.request.retry_rounds:
@@ -871,32 +554,15 @@ class Engine:
         return self.is_time_up and (self.seconds_cap is None or self.seconds_cap > self.now())
 
     def _time_is_up(self) -> None:
-        if self._on_budget == "partial":
-            self.stop(f"budget: {self.seconds_cap:g} seconds are over")
+        if self.on_budget == "partial":
+            self.stopping.stop(f"budget: {self.seconds_cap:g} seconds are over")
             return
         self.is_time_up = self.frontier.is_paused = True
 
     def jobs_but_people(self) -> bool:
         """Whether anything runs that does not wait for a person."""
-        return any(unit.task not in self.questions for unit in self._jobs)
+        return any(unit.task not in self.people.questions for unit in self.jobs)
 
 
 def _nothing() -> None:
     return
-
-
-def _seen(job: asyncio.Task[Any]) -> None:
-    # The outcome of a lost speculation is of no use; it must only not be reported as unseen.
-    if not job.cancelled():
-        job.exception()
-
-
-def _body_values(task: Task) -> list[Any]:
-    """Everything of a task's own body that may hold references."""
-    values: list[Any] = [task.args]
-    if task.ask is not None:
-        ask = task.ask_body()
-        values += [ask.prompt, ask.context, ask.system]
-    if task.human is not None:
-        values.append(task.human_body().question)
-    return values

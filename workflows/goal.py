@@ -104,7 +104,7 @@ class GoalLoop:
         except PlanningFailed as failed:
             return await self._give_up(str(failed))
         except OutOfBudget as lack:
-            engine.stop(f"budget: {lack}")
+            engine.stopping.stop(f"budget: {lack}")
             return await self._give_up(f"budget: {lack}")
 
     async def _give_up(self, reason: str) -> RunResult:
@@ -352,7 +352,7 @@ class GoalLoop:
         status, reason = run.judged()
         left = max(0, self.request.replan.max_rounds - self.rounds)
         wants_help = status != "completed" and self.request.replan.on_failure and left > 0
-        stopped = engine.stop_reason is not None and status != "completed"
+        stopped = engine.stopping.reason is not None and status != "completed"
         if stopped or (plan.has_answer and not wants_help):
             return await run.finish()
         reply = await self._ask_joiner(left)

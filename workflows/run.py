@@ -14,7 +14,6 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 from planner.compiler import Compiled, compile_plan
 from planner.contract import (
     INVALID_PLAN,
-    INVALID_REQUEST,
     EstimateReport,
     Progress,
     Reused,
@@ -24,10 +23,9 @@ from planner.contract import (
     UsageReport,
     usage_report,
 )
-from planner.documents import read_request
 from planner.expand import expand_request
 from planner.explain import mermaid
-from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix, PrepareJob
+from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
 from planner.plan import Plan, Task
 from planner.revision import diff_plans
 from planner.templates import check_params, read_template
@@ -40,6 +38,7 @@ from workflows.engine import Engine
 from workflows.frontier import State
 from workflows.goal import GoalLoop
 from workflows.record import critical_path, task_reports, total_usage
+from workflows.requests import invalid, prepare_job
 from workflows.status import details, progress, run_status
 
 ANSWER_INLINE_BYTES = 12_000
@@ -65,33 +64,6 @@ class Revision:
     by: str = ""
     changes: list[str] = field(default_factory=list)
     stability: float | None = None
-
-
-def invalid(kind: str, problems: Sequence[Problem]) -> ApplicationError:
-    """The failure a caller's mistake ends in: all problems, each a line and a detail."""
-    lines = "\n".join(p.line() for p in problems[:50])
-    return ApplicationError(
-        lines, [p.model_dump() for p in problems[:200]], type=kind, non_retryable=True
-    )
-
-
-def request_from(document: Any) -> tuple[RunRequest | None, ApplicationError]:
-    """The request, or the failure that says all that is wrong with it."""
-    if isinstance(document, RunRequest):
-        return document, ApplicationError("")
-    if document is None:
-        hint = Problem(
-            path="input",
-            code="missing",
-            message="the run was started without input",
-            hint='Give a RunRequest, for example --input \'{"goal": "Compare …"}\'.',
-        )
-        return None, invalid(INVALID_REQUEST, [hint])
-    request, problems = read_request(document, RunRequest)
-    if request is not None and not problems:
-        return request, ApplicationError("")
-    is_plan = all(p.path.startswith(("plan", "tasks")) for p in problems)
-    return None, invalid(INVALID_PLAN if is_plan else INVALID_REQUEST, problems)
 
 
 class Run:
@@ -285,7 +257,7 @@ class Run:
                 continue
             if state is State.RUNNING:
                 engine.excuse(task)
-                engine.cancel(task, "no longer in the plan")
+                engine.stopping.cancel(task, "no longer in the plan")
             else:
                 engine.drop(task)
         new = [t for t in compiled.plan.tasks if self._is_new(t)]
@@ -321,7 +293,7 @@ class Run:
 
     def judged(self) -> tuple[RunStatus, str | None]:
         engine = self.engine
-        stopped = engine.stop_reason
+        stopped = engine.stopping.reason
         if stopped is not None and stopped.startswith(EARLY_ENDS):
             return "completed", None
         if stopped is not None and stopped.startswith("task "):
@@ -345,9 +317,9 @@ class Run:
     async def cancelled(self) -> RunResult:
         """The run was cancelled: stop everything, and say what was finished."""
         engine = self.engine
-        engine.stop("the run was cancelled")
+        engine.stopping.stop("the run was cancelled")
         await workflow.wait_condition(lambda: engine.is_settled)
-        engine.sweep()
+        engine.stopping.sweep()
         return self.end("cancelled", None, "the run was cancelled")
 
     def end(self, status: RunStatus, answer: Stored | None, reason: str | None) -> RunResult:
@@ -425,7 +397,7 @@ class Run:
     def _early_saving(self) -> dict[str, float]:
         """What an early end spared, by the estimates of the tasks that it left out."""
         saved = {"tokens": 0.0, "usd": 0.0, "tasks": 0.0, "seconds": 0.0}
-        reason = self.engine.stop_reason
+        reason = self.engine.stopping.reason
         if reason is None or not reason.startswith(EARLY_ENDS) or self.compiled is None:
             return saved
         for task, record in self.engine.records.items():
@@ -582,34 +554,3 @@ class Run:
 
 def _reference(stored: Stored) -> dict[str, JsonValue]:
     return {"preview": stored.preview, "blob": stored.blob, "size_bytes": stored.size_bytes}
-
-
-def prepare_job(request: RunRequest) -> PrepareJob:
-    """What to ask the worker for: only what this request names, so that history stays small."""
-    tools: list[str] = []
-    templates = [request.template] if request.template else []
-    agents: list[str] = []
-    teams: list[str] = []
-    models = [m for m in [request.model] if isinstance(m, str)]
-    plans = [request.plan] if request.plan is not None else []
-    for plan in plans:  # grows while it is walked: sub-plans are plans
-        for task in plan.tasks:
-            bodies = [task, *([b] if (b := task.fallback_body) else [])]
-            for body in bodies:
-                tools += [body.tool] if body.tool else []
-                agents += [body.agent] if isinstance(body.agent, str) else []
-                teams += [body.team] if isinstance(body.team, str) else []
-                templates += [body.plan] if isinstance(body.plan, str) else []
-                if isinstance(body.plan, Plan):
-                    plans.append(body.plan)
-                if body.ask is not None and (model := body.ask_body().model):
-                    models.append(model)
-    return PrepareJob(
-        is_goal=request.goal is not None,
-        tools=list(dict.fromkeys(tools)),
-        allow=request.tools,
-        templates=list(dict.fromkeys(templates)),
-        agents=list(dict.fromkeys(agents)),
-        teams=list(dict.fromkeys(teams)),
-        models=list(dict.fromkeys(models)),
-    )

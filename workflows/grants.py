@@ -1,0 +1,88 @@
+"""Budget over a tree: a child run works inside a grant, and asks its parent for more.
+
+Grants by demand, not by share: the parent's ledger stays the one owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from temporalio import workflow
+
+from planner.contract import GrantWanted, RaiseBudget
+from planner.values import NANO
+from workflows.budget import Amount
+
+if TYPE_CHECKING:
+    from workflows.engine import Engine
+
+
+class Grants:
+    """What this run's children wait for, and whether it waits for its own parent."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.wanted: dict[str, GrantWanted] = {}
+        """Children that have used their grant up, by the key of their reservation."""
+        self.has_asked = False
+
+    def park(self, lack: str, least: Amount) -> None:
+        """Nothing that runs can give any budget back: ask the parent, a person, or end."""
+        self.engine.lack = lack
+        parent = self.engine.request.lineage.parent
+        if parent is not None and self.engine.request.lineage.grant is not None:
+            if not self.has_asked:
+                self.has_asked = True
+                job = asyncio.create_task(self.ask_parent(parent, least))
+                job.add_done_callback(self.engine.keep_bug)
+        elif self.engine.on_budget == "partial":
+            self.engine.stopping.stop(f"budget: {self.engine.lack}")
+
+    async def ask_parent(self, parent: str, least: Amount) -> None:
+        me = workflow.info().workflow_id
+        wanted = GrantWanted(
+            child=me,
+            name=me.removeprefix(f"{parent}/"),
+            tokens=least.tokens,
+            usd_nano=least.usd_nano,
+            tasks=least.tasks,
+        )
+        await workflow.get_external_workflow_handle(parent).signal("grant_wanted", wanted)
+
+    def take(self, wanted: GrantWanted) -> None:
+        """A child run has used its grant up."""
+        key = next((k for k in self.engine.ledger.reserved if wanted.name.startswith(k)), None)
+        if key is not None:
+            self.wanted[key] = wanted
+            self.engine.pump()
+            self.engine.on_change()
+
+    def grant_more(self) -> None:
+        """Give waiting children what is free; with nothing left to wait for, park with them."""
+        for key, wanted in list(self.wanted.items()):
+            if key not in self.engine.ledger.reserved:
+                del self.wanted[key]
+                continue
+            least = Amount(wanted.tokens, wanted.usd_nano, wanted.tasks)
+            want = least + Amount(least.tokens * 3, least.usd_nano * 3, 0)
+            total = self.engine.ledger.extend(key, want, least)
+            if total is not None:
+                del self.wanted[key]
+                job = asyncio.create_task(self.send(wanted.child, total))
+                job.add_done_callback(self.engine.keep_bug)
+            elif set(self.engine.ledger.reserved) <= set(self.wanted):
+                self.park(f'Task "{key}" {self.engine.ledger.shortfall(least)}', least)
+
+    def raised(self) -> None:
+        """More room: a parent may be asked again when it runs out."""
+        self.has_asked = False
+
+    async def send(self, child: str, total: Amount) -> None:
+        caps = self.engine.ledger.caps
+        raised = RaiseBudget(
+            tokens=total.tokens if caps.tokens is not None else None,
+            usd=total.usd_nano / NANO if caps.usd_nano is not None else None,
+            by="parent",
+        )
+        await workflow.get_external_workflow_handle(child).signal("raise_budget", raised)

@@ -1,0 +1,98 @@
+"""How a run, or one task of it, is stopped: by a person, by enough being known, by failure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from planner.passes.prune import is_kept_for_itself
+from planner.values import Outcome, TaskId
+from workflows.frontier import State
+
+if TYPE_CHECKING:
+    from workflows.engine import Engine
+
+
+class Stopping:
+    """`reason` is why the run was stopped; `why` is why single tasks were cancelled."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.reason: str | None = None
+        self.why: dict[TaskId, str] = {}
+
+    def problem_with(self, task: TaskId) -> str | None:
+        state = self.engine.frontier.state_of(task)
+        if state is None:
+            known = ", ".join(self.engine.tasks)[:200]
+            return f'cancel_task: no task "{task}". Tasks: {known}'
+        if isinstance(state, Outcome):
+            return f'cancel_task: task "{task}" has ended: {state}'
+        return None
+
+    def cancel(self, task: TaskId, reason: str) -> None:
+        """Cancel one task that has not ended."""
+        self.why[task] = reason
+        if self.engine.frontier.state_of(task) is State.RUNNING:
+            units = [u for u in self.engine.jobs if u.task == task]
+            if self.engine.records[task].item_outcomes:
+                self.engine.frontier.abandon_units(task)
+            for unit in units:
+                self.engine.jobs[unit].cancel()
+            if not units and task not in self.engine.maps.closing:
+                self.engine.maps.close(self.engine.tasks[task])
+            return
+        self.engine.people.held.pop(task, None)
+        record = self.engine.records[task]
+        record.outcome, record.ended, record.reason = Outcome.CANCELLED, self.engine.now(), reason
+        self.engine.take_settled(self.engine.frontier.settle(task, Outcome.CANCELLED))
+        self.engine.pump()
+
+    def stop(self, reason: str) -> None:
+        """Start nothing more and cancel what runs: the end of the run is decided."""
+        if self.reason is None:
+            self.reason = reason
+        self.engine.frontier.is_stopped = True
+        self.engine.lack = None
+        self._cancel_waiting()
+        for unit in list(self.engine.jobs):
+            self.engine.jobs[unit].cancel()
+
+    def _cancel_waiting(self) -> None:
+        """What has not started is cancelled."""
+        for task in self.engine.frontier.unfinished():
+            if self.engine.frontier.state_of(task) in (State.WAITING, State.READY):
+                record = self.engine.records[task]
+                record.outcome, record.ended = Outcome.CANCELLED, self.engine.now()
+                record.reason = self.reason
+                self.engine.people.held.pop(task, None)
+                self.engine.take_settled(self.engine.frontier.settle(task, Outcome.CANCELLED))
+
+    def sweep(self) -> None:
+        """After a stop, when nothing runs: maps whose items did not all start end too."""
+        self._cancel_waiting()
+        for task in self.engine.frontier.unfinished():
+            self.engine.frontier.abandon_units(task)
+            self.engine.records[task].reason = self.reason
+            self.engine.maps.finish(self.engine.tasks[task], Outcome.CANCELLED, None)
+
+    async def check(self) -> None:
+        """End early once `stop_when` is true, or the joiner's inputs are there."""
+        if self.reason is not None or self.engine.plan is None:
+            return
+        condition = self.engine.plan.stop_when or self.engine.request.stop_when
+        if condition is not None and await self.engine.holds(condition):
+            self.stop(f"stop_when: {condition}")
+        elif self._may_join_early():
+            self.stop("early join: " + ", ".join(self.engine.plan.join or ()))
+
+    def _may_join_early(self) -> bool:
+        """All that the joiner is shown is there, and what still runs changes nothing outside."""
+        wanted = self.engine.plan.join if self.engine.plan is not None else None
+        if not wanted or not self.engine.frontier.is_closed:
+            return False
+        if not all((o := self.engine.frontier.outcome_of(t)) and o.is_good for t in wanted):
+            return False
+        left = self.engine.frontier.unfinished()
+        return bool(left) and not any(
+            is_kept_for_itself(self.engine.tasks[t], self.engine.site) for t in left
+        )

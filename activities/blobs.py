@@ -17,9 +17,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from planner.references import resolve, roots_of
-
 from activities.json_values import copied, depth_of, json_text, preview_of
+from planner.references import resolve, roots_of
 from planner.values import INLINE_MAX_BYTES, Bindings, JsonValue, Stored
 
 _HASH = re.compile(r"^[0-9a-f]{64}$")

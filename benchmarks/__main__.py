@@ -1,8 +1,8 @@
 """`python -m benchmarks [part …]`: the parts, and their figures as ratios.
 
-    engine     hop, chain of 30 and fan-out of 500 against bare Temporal; makespan over ideal
-    history    events and bytes of history a task
-    scheduler  makespan over ideal on shapes and 20 random graphs, planned and streamed
+engine     hop, chain of 30 and fan-out of 500 against bare Temporal; makespan over ideal
+history    events and bytes of history a task
+scheduler  makespan over ideal on shapes and 20 random graphs, planned and streamed
 """
 
 from __future__ import annotations

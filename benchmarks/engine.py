@@ -22,8 +22,9 @@ CHAIN, WIDTH = 30, 500
 
 def chain_plan(length: int) -> dict[str, Any]:
     tasks: list[dict[str, Any]] = [{"id": "t0", "tool": "noop", "args": {"n": 1}}]
-    for n in range(1, length):
-        tasks.append({"id": f"t{n}", "tool": "noop", "args": {"n": f"${{t{n - 1}}}"}})
+    tasks += [
+        {"id": f"t{n}", "tool": "noop", "args": {"n": f"${{t{n - 1}}}"}} for n in range(1, length)
+    ]
     return {"tasks": tasks, "answer": f"${{t{length - 1}}}"}
 
 
@@ -66,8 +67,10 @@ async def main() -> None:
         hops = [(a - c) / steps for a, c in zip(ours, ours_1, strict=True)]
         bare_hops = [(a - c) / steps for a, c in zip(theirs, theirs_1, strict=True)]
         print(f"hop ÷ bare                {ratio(hops, bare_hops)}")
-        print(f"  hop {statistics.median(hops) * 1000:.1f} ms, bare "
-              f"{statistics.median(bare_hops) * 1000:.1f} ms")
+        print(
+            f"  hop {statistics.median(hops) * 1000:.1f} ms, bare "
+            f"{statistics.median(bare_hops) * 1000:.1f} ms"
+        )
         print(f"chain of {CHAIN} ÷ bare         {ratio(ours, theirs)}")
         print(f"one task ÷ bare           {ratio(ours_1, theirs_1)}")
         ours, theirs = await interleaved(
@@ -80,8 +83,10 @@ async def main() -> None:
         ours, theirs = await interleaved(
             3, lambda: _planloom(b, {"plan": plan_of(graph)}), lambda: _bare(b, "BareDag", graph)
         )
-        print(f"makespan ÷ ideal          {statistics.median(ours) / ideal:.3f} "
-              f"(bare {statistics.median(theirs) / ideal:.3f}; 20 tasks of 0.2 to 1 s)")
+        print(
+            f"makespan ÷ ideal          {statistics.median(ours) / ideal:.3f} "
+            f"(bare {statistics.median(theirs) / ideal:.3f}; 20 tasks of 0.2 to 1 s)"
+        )
 
 
 async def history() -> None:
@@ -94,8 +99,10 @@ async def history() -> None:
             _, bare = await b.bare("BareChain" if "chain" in name else "BareFanOut", count)
             events, size = await _size(handle)
             bare_events, bare_size = await _size(bare)
-            print(f"{name}: {events / count:.2f} events and {size / count:,.0f} bytes a task; "
-                  f"bare {bare_events / count:.2f} and {bare_size / count:,.0f}")
+            print(
+                f"{name}: {events / count:.2f} events and {size / count:,.0f} bytes a task; "
+                f"bare {bare_events / count:.2f} and {bare_size / count:,.0f}"
+            )
 
 
 async def _size(handle: Any) -> tuple[int, int]:

@@ -91,9 +91,7 @@ async def bench(environment: Mapping[str, str] | None = None) -> AsyncIterator[B
         await parts.models.close()
 
 
-async def interleaved(
-    rounds: int, *ways: Callable[[], Awaitable[float]]
-) -> list[list[float]]:
+async def interleaved(rounds: int, *ways: Callable[[], Awaitable[float]]) -> list[list[float]]:
     """Each way once a round, in turns, after one round to warm up; seconds a way."""
     found: list[list[float]] = [[] for _ in ways]
     for n in range(rounds + 1):
@@ -111,7 +109,10 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return f"{middle:.2f} (rounds {min(rounds):.2f} to {max(rounds):.2f})"
 
 
-def random_graph(seed: int, tasks: int, low: float, high: float) -> dict[str, tuple[float, list[str]]]:
+Graph = dict[str, tuple[float, list[str]]]
+
+
+def random_graph(seed: int, tasks: int, low: float, high: float) -> Graph:
     """A random graph: each task's seconds and inputs."""
     chance = random.Random(seed)
     graph: dict[str, tuple[float, list[str]]] = {}

@@ -33,7 +33,10 @@ from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-DISCONNECT_CHECK_SECONDS = 0.02
+try:
+    from tests.model_http import Exchange
+except ImportError:  # run as a program
+    from model_http import Exchange  # type: ignore[no-redef]
 
 
 @dataclass
@@ -285,7 +288,7 @@ class ModelServer:
         assert task is not None
         self._connections.add(task)
         try:
-            while await self._one_request(_Exchange(reader, writer)):
+            while await self._one_request(Exchange(reader, writer)):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
@@ -293,7 +296,7 @@ class ModelServer:
             self._connections.discard(task)
             writer.close()
 
-    async def _one_request(self, http: _Exchange) -> bool:
+    async def _one_request(self, http: Exchange) -> bool:
         """Answer one request; False when the connection is to be closed."""
         head = await http.read_request()
         if head is None:
@@ -334,7 +337,7 @@ class ModelServer:
 
     # Chat.
 
-    async def _chat(self, http: _Exchange, headers: dict[str, str], raw: bytes) -> bool:
+    async def _chat(self, http: Exchange, headers: dict[str, str], raw: bytes) -> bool:
         kept = {k: v for k, v in headers.items() if k != "authorization"}
         kept["authorization"] = "present" if headers.get("authorization") else "absent"
         seen = Seen(body=json.loads(raw), headers=kept, at=time.time())
@@ -360,7 +363,7 @@ class ModelServer:
             return Reply(status=400, body={"error": {"message": text, "type": "no_script"}})
         return _reply(self.default(seen) if callable(self.default) else self.default)
 
-    async def _answer(self, http: _Exchange, seen: Seen, reply: Reply) -> bool:
+    async def _answer(self, http: Exchange, seen: Seen, reply: Reply) -> bool:
         rejected = [p for p in reply.rejects if p in seen.body]
         await http.pause(3600.0 if reply.fault == "hang" else reply.delay)
         if reply.fault == "close":
@@ -380,7 +383,7 @@ class ModelServer:
             return await self._stream(http, seen, reply)
         return await self._send_whole(http, seen, reply)
 
-    async def _send_wrong(self, http: _Exchange, reply: Reply) -> bool:
+    async def _send_wrong(self, http: Exchange, reply: Reply) -> bool:
         if reply.fault == "not_json":
             await http.send(200, b"<html>gateway</html>", "text/html", reply.headers)
         else:
@@ -388,7 +391,7 @@ class ModelServer:
             await http.send_json(200, body, reply.headers)
         return True
 
-    async def _send_whole(self, http: _Exchange, seen: Seen, reply: Reply) -> bool:
+    async def _send_whole(self, http: Exchange, seen: Seen, reply: Reply) -> bool:
         parts = reply.text if isinstance(reply.text, list) else [reply.text]
         await http.pause(sum(p for p in parts if not isinstance(p, str)))
         await http.pause(tokens_of(reply.whole) * reply.token_seconds)
@@ -408,7 +411,7 @@ class ModelServer:
         seen.ended = "whole"
         return True
 
-    async def _stream(self, http: _Exchange, seen: Seen, reply: Reply) -> bool:
+    async def _stream(self, http: Exchange, seen: Seen, reply: Reply) -> bool:
         await http.begin_stream(reply.headers, reply.content_type or "text/event-stream")
         envelope = _envelope(seen, "chat.completion.chunk")
         count = 0
@@ -541,72 +544,6 @@ def _error_body(reply: Reply) -> Any:
         reply.status, (f"scripted error {reply.status}", "server_error", None)
     )
     return {"error": {"message": reply.whole or message, "type": kind, "code": code}}
-
-
-class _Exchange:
-    """One HTTP/1.1 exchange on asyncio streams."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    async def read_request(self) -> tuple[str, str, dict[str, str], bytes] | None:
-        line = await self.reader.readline()
-        if not line:
-            return None
-        method, path, _ = line.decode("latin-1").split(" ", 2)
-        headers: dict[str, str] = {}
-        while (line := await self.reader.readline()) not in (b"\r\n", b"\n", b""):
-            name, _, value = line.decode("latin-1").partition(":")
-            headers[name.strip().lower()] = value.strip()
-        body = await self.reader.readexactly(int(headers.get("content-length", 0)))
-        return method, path, headers, body
-
-    async def pause(self, seconds: float) -> None:
-        """Sleep, but notice within 20 ms that the client went away."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._check()
-            await asyncio.sleep(min(left, DISCONNECT_CHECK_SECONDS))
-        self._check()
-
-    def _check(self) -> None:
-        if self.reader.at_eof() or self.writer.is_closing():
-            raise ConnectionResetError("the client went away")
-
-    async def send(
-        self, status: int, body: bytes, content_type: str, headers: dict[str, str] | None = None
-    ) -> None:
-        self._head(status, content_type, (headers or {}) | {"content-length": str(len(body))})
-        self.writer.write(body)
-        await self.writer.drain()
-
-    async def send_json(
-        self, status: int, body: Any, headers: dict[str, str] | None = None
-    ) -> None:
-        raw = body if isinstance(body, str) else json.dumps(body)
-        await self.send(status, raw.encode(), "application/json", headers)
-
-    async def begin_stream(self, headers: dict[str, str], content_type: str) -> None:
-        self._head(200, content_type, headers | {"transfer-encoding": "chunked"})
-        await self.writer.drain()
-
-    def _head(self, status: int, content_type: str, headers: dict[str, str]) -> None:
-        lines = [f"HTTP/1.1 {status} Scripted", f"content-type: {content_type}"]
-        lines += [f"{k}: {v}" for k, v in headers.items()]
-        self.writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-
-    async def send_event(self, data: Any) -> None:
-        await self.send_chunk(f"data: {json.dumps(data)}\n\n".encode())
-
-    async def send_chunk(self, data: bytes) -> None:
-        self._check()
-        self.writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-        await self.writer.drain()
-
-    async def end_stream(self) -> None:
-        self.writer.write(b"0\r\n\r\n")
-        await self.writer.drain()
 
 
 def main() -> None:

@@ -50,6 +50,7 @@ def test_settled_plus_reserved_never_exceeds_the_cap(
                 assert ledger.problem_with(raised) is None
                 ledger.raise_caps(raised)
         ledger.check()
+        assert ledger.held == sum(ledger.reserved.values(), Amount())
         used_now = ledger.settled + ledger.held
         assert used_now.tokens <= (ledger.caps.tokens or 0)
         assert used_now.usd_nano <= (ledger.caps.usd_nano or 0)

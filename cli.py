@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from console.documents import UsageError
-from planloom import AlreadyRunning, Client, PlanloomError, Refused, Run, RunFailed
+from planloom import AlreadyRunning, Client, PlanloomError, Refused, RunFailed
 from planner.settings import SettingsError
 
 app = typer.Typer(
@@ -110,7 +110,7 @@ def _with_problems(
     return exit_
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -124,10 +124,6 @@ def _root(
         except PackageNotFoundError:
             say("0 (not installed)")
         raise typer.Exit
-
-
-def watched(client: Client, id: str) -> Run:
-    return client.run(id)
 
 
 # -- looking at runs ------------------------------------------------------------------------
@@ -338,6 +334,8 @@ def cancel(run: RunId) -> None:
 
 def main() -> None:
     """Entry point of `planloom`."""
+    import console.commands_eval
+    import console.commands_fork
     import console.commands_plan
     import console.commands_run
     import console.commands_tools  # noqa: F401 - each adds its commands to `app`

@@ -28,6 +28,8 @@ GOAL = (
     "which year was the wettest, by how many millimetres more than the driest?"
 )
 WORKER_SECONDS = 60.0
+KEPT = ("PLANLOOM_MODEL", "PLANLOOM_CONFIG", "PLANLOOM_LOG", "PLANLOOM_LOG_LEVEL")
+"""Settings that reach the demo's worker; queues and folders are its own."""
 
 
 async def run_demo(*, keep: bool, out: Console, err: Console) -> int:
@@ -43,14 +45,15 @@ async def run_demo(*, keep: bool, out: Console, err: Console) -> int:
     except DevServerError as error:
         err.print(f"error: {error}\nhint: {error.hint}", markup=False)
         return 1
-    environment = os.environ | {
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PLANLOOM_") or k in KEPT}
+    environment = kept | {
         "TEMPORAL_ADDRESS": server.address,
         "TEMPORAL_NAMESPACE": "default",
         "PLANLOOM_DATA_DIR": str(folder),
         "PLANLOOM_WORKSPACE": str(workspace),
     }
     log = (folder / "worker.log").open("wb")
-    worker = worker_process(dict(environment), log)
+    worker = worker_process(environment, log)
     try:
         err.print(f"A Temporal server at {server.address}, its Web UI at {server.ui_url}")
         client = await Client.connect(target_host=server.address)

@@ -141,7 +141,11 @@ def templates_now() -> dict[str, tuple[Path, Plan | None, list[Problem]]]:
     found: dict[str, tuple[Path, Plan | None, list[Problem]]] = {}
     for folder in templates_folder():
         for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml"), *folder.glob("*.json")]):
-            if path.stem not in found:
+            if path.stem in found:
+                continue
+            try:
                 plan, problems = read_plan(read_document(str(path)))
-                found[path.stem] = (path, plan, problems)
+            except UsageError as error:  # one broken file hides no other
+                plan, problems = None, [Problem(path=str(path), code="bad", message=str(error))]
+            found[path.stem] = (path, plan, problems)
     return found

@@ -1,0 +1,113 @@
+"""`planloom fork` and `rerun`: a new run that reuses what an earlier one finished."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from cli import Json, RunId, app, call, errors
+from console.commands_run import start_and_follow
+from console.documents import UsageError
+from planloom import Client
+from planner.contract import Reused
+from planner.fork import fork_request, unfinished_of
+from planner.plan import Plan
+from planner.values import JsonValue
+
+NewId = Annotated[str | None, typer.Option("--id", help="The new run's workflow id.")]
+Detach = Annotated[bool, typer.Option(help="Start, print the id, and leave.")]
+
+
+def changes_from(options: list[str]) -> list[tuple[str, JsonValue]]:
+    """`--set TASK.FIELD=VALUE` options; a value is JSON, or else text.
+
+    Raises:
+        UsageError: one has no `=`.
+    """
+    found: list[tuple[str, JsonValue]] = []
+    for option in options:
+        path, has_value, text = option.partition("=")
+        if not has_value:
+            raise UsageError(f'--set "{option}": write --set TASK.FIELD=VALUE')
+        try:
+            found.append((path, json.loads(text)))
+        except json.JSONDecodeError:
+            found.append((path, text))
+    return found
+
+
+async def _finished(client: Client, run: str) -> tuple[Plan, dict[str, Reused]]:
+    handle = client.run(run)
+    document = await handle.query("plan")
+    if not document:
+        raise UsageError(f"run {run} has no plan to fork")
+    outputs = await handle.query("outputs")
+    return Plan.model_validate(document), {
+        task: Reused.model_validate(kept) for task, kept in outputs.items()
+    }
+
+
+async def _again(
+    client: Client,
+    run: str,
+    again: list[str] | None,
+    changes: list[tuple[str, JsonValue]],
+    id: str | None,
+    detach: bool,
+    as_json: bool,
+) -> int:
+    plan, outputs = await _finished(client, run)
+    starts = unfinished_of(plan, outputs) if again is None else again
+    if again is None and not starts:
+        raise UsageError(f"run {run} has no task without a value", hint="planloom fork --from TASK")
+    request, problems = fork_request(run, plan, outputs, starts, changes)
+    if request is None:
+        raise UsageError(f"run {run} cannot be forked so", problems)
+    return await start_and_follow(client, request, id, detach, as_json)
+
+
+@app.command()
+def fork(
+    run: RunId,
+    start: Annotated[
+        list[str] | None, typer.Option("--from", help="Run this task, and all behind it, again.")
+    ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a field: TASK.args.query=VALUE.")
+    ] = None,
+    id: NewId = None,
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """A new run that reuses every finished output upstream of a task.
+
+    Example: planloom fork trip --from hotels --set hotels.args.query="hotels in Lyon"
+    """
+    with errors():
+        changes = changes_from(change or [])
+        if not start and not changes:
+            raise UsageError("give --from TASK, or --set TASK.FIELD=VALUE")
+    given: list[str] = start or []
+
+    def work(client: Client) -> Any:
+        return _again(client, run, given, changes, id, detach, as_json)
+
+    raise typer.Exit(call(work))
+
+
+@app.command()
+def rerun(
+    run: RunId,
+    failed: Annotated[bool, typer.Option("--failed", help="Only what has no value.")] = True,
+    id: NewId = None,
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """Run again what failed, and what waited for it. Example: planloom rerun trip --failed"""
+
+    def work(client: Client) -> Any:
+        return _again(client, run, None if failed else [], [], id, detach, as_json)
+
+    raise typer.Exit(call(work))

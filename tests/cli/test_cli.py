@@ -1,0 +1,253 @@
+"""The command line as a person types it, against a real server and a real worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.model_server import Reply
+from tests.support.harness import Planloom
+from tests.support.tools import SOURCE
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PLAN = """
+tasks:
+  - {id: a, tool: calculate, args: {expression: 6 * 7}}
+  - {id: b, tool: calculate, args: {expression: "${a} + 1"}}
+answer: "the answer is ${b}"
+"""
+
+
+@dataclass
+class Done:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def planloom_cli(planloom: Planloom, *arguments: str, **env: str) -> Done:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(CHECKOUT / "cli.py"),
+        *arguments,
+        cwd=planloom.folder,
+        env={**os.environ, **planloom.env, "COLUMNS": "120", "NO_COLOR": "1", **env},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    return Done(process.returncode or 0, out.decode(), err.decode())
+
+
+@pytest.fixture
+def plan_file(planloom: Planloom) -> str:
+    (planloom.folder / "plan.yaml").write_text(PLAN)
+    return "plan.yaml"
+
+
+async def test_run_follows_a_plan_and_prints_its_answer(planloom: Planloom, plan_file: str) -> None:
+    async with planloom.worker():
+        done = await planloom_cli(planloom, "run", "--plan", plan_file, "--id", "cli-run-1")
+        again = await planloom_cli(planloom, "result", "cli-run-1", "--json")
+        graph = await planloom_cli(planloom, "plan", "graph", "cli-run-1")
+        shown = await planloom_cli(planloom, "plan", "show", "cli-run-1")
+        saved = await planloom_cli(planloom, "plan", "save", "cli-run-1", "saved.yaml")
+        redo = await planloom_cli(planloom, "run", "--plan", "saved.yaml", "--json")
+    assert (done.code, done.out.strip()) == (0, "the answer is 43"), done
+    assert "critical path" in done.err
+    assert json.loads(again.out)["status"] == "completed"
+    assert "✓ b" in graph.out
+    assert "expression: 6 * 7" in shown.out
+    assert saved.code == 0
+    assert json.loads(redo.out)["answer"] == "the answer is 43"
+
+
+async def test_a_bad_plan_is_refused_before_anything_starts(planloom: Planloom) -> None:
+    (planloom.folder / "bad.yaml").write_text(
+        "tasks:\n  - {id: a, tool: calcluate, args: {expression: '1'}}\n"
+        "  - {id: b, tool: calculate, args: {expresion: '${z}'}}\n"
+    )
+    done = await planloom_cli(planloom, "run", "--plan", "bad.yaml")
+    assert done.code == 2
+    assert 'Did you mean "calculate"' in done.err
+    assert 'Did you mean "expression"' in done.err
+    assert 'no task "z"' in done.err
+    checked = await planloom_cli(planloom, "plan", "check", "bad.yaml", "--json")
+    assert checked.code == 2
+    assert len(json.loads(checked.out)["problems"]) >= 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run",), "exactly one of goal, plan, template"),
+        (("run", "x", "--template", "data-report"), "parameter"),
+        (("run", "--template", "data-reprot"), 'Did you mean "data-report"'),
+        (("run", "--plan", "nowhere.yaml"), "no file nowhere.yaml"),
+        (("run", "x", "--budget-tokens", "-1"), "budget.tokens"),
+        (("run", "x", "--approval", "maybe"), "approval"),
+        (("blob", "zz"), "no blob"),
+        (("edit", "x"), "give --plan or --patch"),
+        (("fork", "x"), "give --from"),
+    ],
+)
+async def test_misuse_is_one_line_a_hint_and_exit_2(
+    planloom: Planloom, arguments: tuple[str, ...], said: str
+) -> None:
+    done = await planloom_cli(planloom, *arguments)
+    assert done.code == 2, done
+    assert said in done.err
+    assert "Traceback" not in done.err
+
+
+async def test_without_a_server_it_says_how_to_start_one(planloom: Planloom) -> None:
+    done = await planloom_cli(planloom, "watch", "x", TEMPORAL_ADDRESS="127.0.0.1:9")
+    assert done.code == 1
+    assert "no Temporal server answers at 127.0.0.1:9" in done.err
+    assert "planloom dev" in done.err
+
+
+async def test_without_a_worker_it_says_so_instead_of_hanging(
+    planloom: Planloom, plan_file: str
+) -> None:
+    done = await planloom_cli(planloom, "run", "--plan", plan_file)
+    assert done.code == 1
+    assert "no worker" in done.err
+    assert "planloom-worker" in done.err
+
+
+async def test_a_running_id_is_not_started_twice(planloom: Planloom) -> None:
+    (planloom.folder / "wait.yaml").write_text('tasks: [{id: q, human: "Well?"}]')
+    async with planloom.worker():
+        first = await planloom_cli(
+            planloom, "run", "--plan", "wait.yaml", "--id", "twice", "--detach"
+        )
+        second = await planloom_cli(planloom, "run", "--plan", "wait.yaml", "--id", "twice")
+        answered = await planloom_cli(planloom, "complete", "twice", "q", '"well"', "--by", "ann")
+        result = await planloom_cli(planloom, "result", "twice")
+    assert (first.code, second.code) == (0, 2)
+    assert 'run "twice" is already running' in second.err
+    assert answered.code == 0
+    assert json.loads(result.out) == {"q": "well"}
+
+
+async def test_approval_edits_and_budget_by_command(planloom: Planloom, plan_file: str) -> None:
+    (planloom.folder / "patch.json").write_text(
+        '[{"op": "replace", "path": "/tasks/0/args/expression", "value": "1"}]'
+    )
+    start = ("run", "--plan", plan_file, "--id", "ruled", "--approval", "always", "--detach")
+    async with planloom.worker():
+        await planloom_cli(planloom, *start)
+        edited = await planloom_cli(planloom, "edit", "ruled", "--patch", "patch.json")
+        stale = await planloom_cli(planloom, "approve", "ruled", "--revision", "1")
+        raised = await planloom_cli(planloom, "budget", "ruled", "--tokens", "5000")
+        diff = await planloom_cli(planloom, "plan", "diff", "ruled")
+        approved = await planloom_cli(planloom, "approve", "ruled", "--by", "ops")
+        result = await planloom_cli(planloom, "result", "ruled")
+        listed = await planloom_cli(planloom, "ps", "--json")
+    assert edited.out.startswith("revision 2"), edited
+    assert (stale.code, "was replaced by 2" in stale.err) == (1, True)
+    assert "tokens 5000" in raised.out
+    assert "~ a.args" in diff.out
+    assert "approved" in approved.out
+    assert result.out.strip() == "the answer is 2"
+    assert any(row["id"] == "ruled" for row in json.loads(listed.out))
+
+
+async def test_fork_reuses_what_is_upstream_and_rerun_what_succeeded(planloom: Planloom) -> None:
+    count = planloom.folder / "calls.txt"
+    env = {"PLANLOOM_TOOLS": planloom.tools(SOURCE), "COUNT_FILE": str(count)}
+    os.environ["COUNT_FILE"] = str(count)
+    (planloom.folder / "p.yaml").write_text(
+        "tasks:\n  - {id: a, tool: nap, args: {name: a}}\n"
+        '  - {id: b, tool: nap, args: {name: "${a}-b"}}\n'
+        f"  - {{id: f, tool: flaky, args: {{path: {planloom.folder}/n, until: 2}}, "
+        "retry: {max_attempts: 1}}\n"
+    )
+    async with planloom.worker(**env):
+        first = await planloom_cli(planloom, "run", "--plan", "p.yaml", "--id", "one", **env)
+        fork = ("fork", "one", "--from", "b", "--set", "b.args.name=new", "--json")
+        forked = await planloom_cli(planloom, *fork, **env)
+        again = await planloom_cli(planloom, "rerun", "one", "--failed", "--json", **env)
+        wrong = await planloom_cli(planloom, "fork", "one", "--from", "bb", **env)
+    assert first.code == 1
+    rows = json.loads(forked.out)["tasks"]
+    assert (rows["a"]["outcome"], rows["b"]["output"]) == ("cached", "new")
+    rows = json.loads(again.out)["tasks"]
+    # The fork ran `f` again too, as it had no value: that was its second call, this its third.
+    assert (rows["a"]["outcome"], rows["f"]["output"]) == ("cached", 3)
+    assert count.read_text().splitlines().count("start a") == 1
+    assert (wrong.code, 'no task "bb"' in wrong.err) == (2, True)
+
+
+async def test_tools_and_templates_are_listed_with_own_modules(planloom: Planloom) -> None:
+    module = planloom.tools(SOURCE)
+    tools = await planloom_cli(planloom, "tools", "--json", PLANLOOM_TOOLS=module)
+    names = {t["name"] for t in json.loads(tools.out)}
+    assert {"ask", "calculate", "query_sql", "http_get", "write_file", "nap"} <= names
+    templates = await planloom_cli(planloom, "templates", "--json")
+    found = json.loads(templates.out)
+    assert len(found) >= 5
+    assert all(not t["problems"] for t in found.values())
+
+
+async def test_plan_explain_shows_passes_and_estimate(planloom: Planloom, plan_file: str) -> None:
+    for arguments in (("plan", "--explain", plan_file), ("plan", "check", plan_file, "--explain")):
+        done = await planloom_cli(planloom, *arguments)
+        assert done.code == 0, done
+        assert "critical path: a -> b" in done.out
+        assert "low / likely / worst" in done.out
+
+
+async def test_blob_prints_the_whole_of_a_large_value(planloom: Planloom) -> None:
+    (planloom.folder / "big.yaml").write_text(
+        'tasks: [{id: t, tool: read_file, args: {path: big.txt}}]\nanswer: "${t}"'
+    )
+    (planloom.workspace / "big.txt").write_text("word " * 20_000)
+    async with planloom.worker():
+        result = json.loads(
+            (await planloom_cli(planloom, "run", "--plan", "big.yaml", "--json")).out
+        )
+        blob = await planloom_cli(planloom, "blob", result["answer"]["blob"][:16])
+    assert blob.out == "word " * 20_000
+
+
+async def test_eval_reports_plans_and_answers(planloom: Planloom) -> None:
+    planloom.model.script("two", 'a = calculate(expression="1 + 1")\njoin(answer="${a}")')
+    planloom.model.script("", Reply(text="no plan"))
+    (planloom.folder / "goals.yaml").write_text(
+        "name: small\ngoals:\n  - {id: good, goal: two, expect: {equals: '2'}}\n"
+        "  - {id: bad, goal: three, expect: {number: 3}}\n"
+    )
+    async with planloom.worker():
+        done = await planloom_cli(planloom, "eval", "goals.yaml", "--json")
+    summary = json.loads(done.out)["summary"]
+    assert done.code == 1
+    assert (summary["answers_right"], summary["plans_valid"]) == (0.5, 0.5)
+
+
+async def test_the_demo_ends_with_an_answer_and_a_real_fallback(planloom: Planloom) -> None:
+    done = await planloom_cli(planloom, "demo", OPENAI_BASE_URL="", OPENAI_API_KEY="")
+    assert done.code == 0, done
+    assert "The wettest day was 2015-03-15" in done.out
+    assert 'Task "snow" really failed' in done.err
+    assert "times the ideal" in done.err
+    assert "/namespaces/default/workflows/demo-weather" in done.err
+
+
+async def test_help_of_every_command_has_an_example(planloom: Planloom) -> None:
+    help_ = await planloom_cli(planloom, "--help")
+    names = ["run", "watch", "result", "approve", "reject", "edit", "fork", "rerun", "eval", "ps"]
+    for name in names:
+        assert name in help_.out
+        text = (await planloom_cli(planloom, name, "--help")).out
+        assert "planloom " + name in text

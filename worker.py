@@ -58,6 +58,7 @@ log = logging.getLogger("planloom.worker")
 
 STICKY_TIMEOUT = timedelta(seconds=1)
 """A workflow task waits this long for a worker that died; the server's default is ten seconds."""
+WORKFLOWS = [DagWorkflow]
 PASSED_THROUGH = (
     "planner",
     "workflows",
@@ -180,7 +181,7 @@ def build_workers(
     main = Worker(
         client,
         task_queue=settings.task_queue,
-        workflows=[DagWorkflow],
+        workflows=WORKFLOWS,
         activities=[
             prepare.prepare_run,
             tools.run_tool,

@@ -1,0 +1,194 @@
+"""Records a history of each kind of run: `python -m tests.record_histories`.
+
+A history is added once and never recorded anew: it stands for runs that are out there. A change
+that breaks one is versioned with `workflow.patched`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client
+
+from console.devserver import DevServer
+from tests.model_server import ModelServer, Reply
+from tests.support.harness import Handle, Planloom
+from tests.support.tools import SOURCE
+from workflows.converter import data_converter
+
+FOLDER = Path(__file__).parent / "histories"
+PLANNER = "Write the plan that reaches the goal"
+JOINER = "You decide whether a goal is reached"
+FINISH = '{"action": "finish", "answer": "done"}'
+
+Scenario = Callable[[Planloom], Awaitable[list[Handle]]]
+
+
+def calc(id: str, expression: str, **more: Any) -> dict[str, Any]:
+    return {"id": id, "tool": "calculate", "args": {"expression": expression}, **more}
+
+
+async def _ended(p: Planloom, request: dict[str, Any]) -> list[Handle]:
+    handle = await p.start(request)
+    await p.result(handle)
+    return [handle]
+
+
+async def plan(p: Planloom) -> list[Handle]:
+    tasks = [
+        calc("a", "6 * 7"),
+        calc("b", "${a} + 1"),
+        {"id": "bad", "tool": "broken", "args": {}, "fallback": 0},
+        {
+            "id": "worse",
+            "tool": "broken",
+            "args": {},
+            "fallback": {"tool": "echo", "args": {"value": 1}},
+        },
+        {"id": "gone", "tool": "broken", "args": {}},
+        calc("behind", "${gone}"),
+        {"id": "m", "tool": "odd", "args": {"n": "${item}"}, "map": [1, 2, 3]},
+        calc("no", "1", when="${a} > 100"),
+    ]
+    return await _ended(p, {"plan": {"tasks": tasks, "answer": "${b} ${m}"}, "tenant": "acme"})
+
+
+async def large_values(p: Planloom) -> list[Handle]:
+    tasks = [
+        {"id": "a", "tool": "big", "args": {"megabytes": 1}},
+        {"id": "b", "tool": "echo", "args": {"value": ["${a}", "x"]}},
+        {"id": "m", "tool": "echo", "args": {"value": "${index}"}, "map": "${b}"},
+    ]
+    return await _ended(p, {"plan": {"tasks": tasks, "answer": "${b}"}})
+
+
+async def sub_plan(p: Planloom) -> list[Handle]:
+    inner = {"tasks": [calc("sq", "${params.x} ** 2")], "answer": "${sq}"}
+    tasks = [calc("n", "7"), {"id": "sub", "plan": inner, "args": {"x": "${n}"}}]
+    handle = await p.start({"plan": {"tasks": tasks, "answer": "${sub}"}})
+    await p.result(handle)
+    return [handle, p.client.get_workflow_handle(f"{handle.id}/sub")]
+
+
+async def people(p: Planloom) -> list[Handle]:
+    tasks = [{"id": "q", "human": "Well?"}, calc("a", "1", approval=True, depends_on=["q"])]
+    handle = await p.start({"plan": {"tasks": tasks}, "approval": "always"})
+    await p.until(handle, lambda s: s.awaiting == "approval")
+    patch = [{"op": "replace", "path": "/tasks/1/args/expression", "value": "2"}]
+    await handle.execute_update("edit_plan", {"revision": 1, "patch": patch})
+    await handle.signal("approve_plan", {"revision": 1})
+    await handle.signal("approve_plan", {"revision": 2, "by": "ops"})
+    await p.until(handle, lambda s: s.awaiting == "human")
+    await handle.signal("pause")
+    await handle.signal("complete_task", {"id": "q", "output": "yes"})
+    await handle.execute_update("resume")
+    await p.until(handle, lambda s: s.awaiting == "approval")
+    await handle.execute_update("approve_task", {"id": "a"})
+    await p.result(handle)
+    return [handle]
+
+
+async def budget(p: Planloom) -> list[Handle]:
+    p.model.script("", Reply(text="ok", usage={"prompt_tokens": 100, "completion_tokens": 50}))
+    asks = [
+        {"id": f"a{n}", "ask": {"prompt": f"{n}", "max_tokens": 60}, "depends_on": before}
+        for n, before in enumerate([[], ["a0"], ["a1"]])
+    ]
+    tasks = [{"id": "sub", "plan": {"tasks": asks}, "estimate": {"tokens": 300}}]
+    handle = await p.start({"plan": {"tasks": tasks}, "budget": {"tokens": 400, "seconds": 60}})
+    await p.until(handle, lambda s: s.awaiting == "budget")
+    await handle.execute_update("raise_budget", {"tokens": 5_000})
+    await p.result(handle)
+    return [handle, p.client.get_workflow_handle(f"{handle.id}/sub")]
+
+
+async def goal(p: Planloom) -> list[Handle]:
+    first = Reply(text=['a = calculate(expression="1")\n', 0.2, "join(a)"], chunking="line")
+    p.model.script(PLANNER, "prose", first, 'b = calculate(expression="${a} + 1")\njoin(a, b)')
+    p.model.script(JOINER, '{"action": "replan", "feedback": "need b"}', FINISH)
+    return await _ended(p, {"goal": "count"})
+
+
+async def cancelled(p: Planloom) -> list[Handle]:
+    tasks = [
+        {"id": "long", "tool": "nap", "args": {"name": "long", "seconds": 30}},
+        {"id": "also", "tool": "nap", "args": {"name": "also", "seconds": 30}},
+    ]
+    handle = await p.start({"plan": {"tasks": tasks}})
+    await p.until(handle, lambda s: len(s.running) == 2)
+    await handle.execute_update("cancel_task", {"id": "also"})
+    await handle.cancel()
+    await p.result(handle)
+    return [handle]
+
+
+async def stopped_early(p: Planloom) -> list[Handle]:
+    tasks = [
+        {"id": "quick", "tool": "nap", "args": {"name": "quick"}},
+        {"id": "slow", "tool": "nap", "args": {"name": "slow", "seconds": 30}},
+        {
+            "id": "ahead",
+            "tool": "nap",
+            "args": {"name": "ahead", "seconds": 30},
+            "when": "slow.output == 'x'",
+            "speculate": True,
+        },
+    ]
+    plan_ = {"tasks": tasks, "stop_when": "quick.outcome == 'succeeded'"}
+    return await _ended(p, {"plan": plan_})
+
+
+async def refused(p: Planloom) -> list[Handle]:
+    handle = await p.start({"plan": {"tasks": [{"id": "a", "tool": "nothing"}]}})
+    with contextlib.suppress(Exception):
+        await p.result(handle)
+    return [handle]
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "plan": plan,
+    "large-values": large_values,
+    "sub-plan": sub_plan,
+    "people": people,
+    "budget": budget,
+    "goal-replan": goal,
+    "cancelled": cancelled,
+    "stopped-early": stopped_early,
+    "refused": refused,
+}
+
+
+async def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        DevServer(in_memory=True, headless=True, port=None) as server,
+    ):
+        client = await Client.connect(server.address, data_converter=data_converter())
+        for name, scenario in SCENARIOS.items():
+            if list(FOLDER.glob(f"{name}*.json")):
+                continue
+            home = Path(folder) / uuid.uuid4().hex
+            home.mkdir()
+            os.chdir(home)
+            os.environ["COUNT_FILE"] = str(home / "calls.txt")
+            with ModelServer() as model:
+                p = Planloom(client, model, home)
+                async with p.worker(PLANLOOM_TOOLS=p.tools(SOURCE)):
+                    for n, handle in enumerate(await scenario(p)):
+                        history = json.loads((await p.history(handle)).to_json())
+                        file = FOLDER / (f"{name}.json" if n == 0 else f"{name}.child.json")
+                        file.write_text(json.dumps(history, separators=(",", ":")) + "\n")
+                        print(f"recorded {file.name}: {len(history['events'])} events")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

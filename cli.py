@@ -332,14 +332,18 @@ def cancel(run: RunId) -> None:
     say(f"{run} is being cancelled")
 
 
-def main() -> None:
-    """Entry point of `planloom`."""
+def register_commands() -> None:
+    """Import the modules that add their commands to `app`."""
     import console.commands_eval
     import console.commands_fork
     import console.commands_plan
     import console.commands_run
     import console.commands_tools  # noqa: F401 - each adds its commands to `app`
 
+
+def main() -> None:
+    """Entry point of `planloom`."""
+    register_commands()
     # A flag that works wherever it stands, as people put it last.
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     if arguments[:1] == ["plan"] and len(arguments) > 1 and arguments[1] == "--explain":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
+import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -17,12 +18,20 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from cli import app
+from cli import app, register_commands
 from planner import contract, definitions, plan, values
 from planner import settings as settings_module
 
 TARGET = Path(__file__).resolve().parent / "reference"
 NOTICE = "<!-- Written by `make docs`; do not edit. -->\n"
+SCHEMAS = TARGET.parent.parent / "planner" / "schemas"
+SCHEMA_FILES: dict[str, type[BaseModel]] = {
+    "plan.schema.json": plan.Plan,
+    "run-request.schema.json": contract.RunRequest,
+    "run-result.schema.json": contract.RunResult,
+    "agent-request.schema.json": contract.AgentRequest,
+    "team-request.schema.json": contract.TeamRequest,
+}
 PAGES: dict[str, tuple[str, str, list[type[BaseModel]]]] = {
     "contract.md": (
         "The contract",
@@ -42,6 +51,7 @@ PAGES: dict[str, tuple[str, str, list[type[BaseModel]]]] = {
             contract.RaiseBudget,
             contract.CancelTask,
             contract.CompleteTask,
+            contract.ApproveTask,
             contract.Reply,
         ],
     ),
@@ -152,8 +162,18 @@ def _notes(model: type[BaseModel]) -> dict[str, str]:
     return notes
 
 
+def schema_text(model: type[BaseModel]) -> str:
+    """A model's JSON Schema as the file that is published."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **model.model_json_schema(),
+    }
+    return json.dumps(schema, indent=2, ensure_ascii=False)
+
+
 def command_page() -> str:
     """`planloom` and all its commands, from the same objects that print `--help`."""
+    register_commands()
     root = typer.main.get_command(app)
     text = f"{NOTICE}\n# The command line\n\n{_cell(root.help or '')}\n"
     return text + "".join(_command(root, ["planloom"]))
@@ -181,13 +201,13 @@ _MODULES = [contract, plan, definitions, values, settings_module]
 
 
 def main() -> int:
-    pages = {name: page(*content) for name, content in PAGES.items()}
-    pages["cli.md"] = command_page()
-    TARGET.mkdir(exist_ok=True)
+    pages = {TARGET / name: page(*content) for name, content in PAGES.items()}
+    pages[TARGET / "cli.md"] = command_page()
+    pages |= {SCHEMAS / name: schema_text(model) for name, model in SCHEMA_FILES.items()}
     stale = []
-    for name, text in pages.items():
-        path = TARGET / name
-        text = text.rstrip() + "\n"
+    for path, text in pages.items():
+        path.parent.mkdir(exist_ok=True)
+        text, name = text.rstrip() + "\n", path.name
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         stale.append(name)

@@ -1,0 +1,133 @@
+"""What the documents say works as written: commands, plans, code, links."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+import cli
+from planner.documents import read_plan
+from tests.support.harness import Planloom
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BIN = Path(sys.executable).parent
+
+
+def commands(path: Path) -> list[str]:
+    """The command lines of a document's bash blocks, continuation lines joined."""
+    found: list[str] = []
+    for language, text in BLOCK.findall(path.read_text(encoding="utf-8")):
+        if language == "bash":
+            joined = text.replace("\\\n", " ")
+            found += [re.sub(r"\s+# .*$", "", line).strip() for line in joined.splitlines()]
+    return [line for line in found if line]
+
+
+async def run(line: str, folder: Path, env: dict[str, str]) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *shlex.split(line),
+        cwd=folder,
+        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1", **env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode or 0, out.decode()
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/contract.md", "docs/guide.md"])
+async def test_every_temporal_command_of_a_page_works_in_order(
+    planloom: Planloom, name: str
+) -> None:
+    """With the page's own ids and queue, and no Planloom program but a worker."""
+    planloom.model.script(
+        "Write the plan",
+        'a = ask(prompt="one")\nb = ask(prompt="two")\nc = ask(prompt="three")\njoin(a, b, c)',
+    )
+    planloom.model.script("decide whether", '{"action": "finish", "answer": "France has more"}')
+    planloom.model.script("", "words")
+    lines = [c for c in commands(CHECKOUT / name) if c.startswith("temporal ")]
+    assert lines
+    async with planloom.worker_process(PLANLOOM_TASK_QUEUE="planloom"):
+        if not any("workflow start" in line for line in lines):
+            request = json.dumps({"goal": "x", "approval": "always"})
+            lines.insert(
+                0,
+                "temporal workflow start --type DagWorkflow --task-queue planloom "
+                f"--workflow-id trip --input {shlex.quote(request)}",
+            )
+        for line in lines:
+            code, out = await run(line, planloom.folder, planloom.env)
+            assert code == 0, f"{line}\n{out}"
+            if " start " in line and "trip" in line:
+                handle = planloom.client.get_workflow_handle("trip")
+                await planloom.until(handle, lambda p: p.awaiting == "approval")
+            if "workflow result" in line and "trip" in line:
+                assert "France has more" in out
+            if "edit_plan" in line:
+                await planloom.until(handle, lambda p: p.revision == 2)
+        await planloom.client.get_workflow_handle(
+            "trip"
+        ).terminate() if name != "README.md" else None
+
+
+async def test_the_examples_of_own_tool_and_own_plan_run(planloom: Planloom) -> None:
+    for file in ("my_tools.py", "trip.yaml"):
+        shutil.copy(CHECKOUT / "examples" / file, planloom.folder)
+    env = {**planloom.env, "PLANLOOM_TOOLS": "my_tools"}
+    async with planloom.worker_process(PLANLOOM_TOOLS="my_tools"):
+        code, out = await run("planloom plan check trip.yaml --explain", planloom.folder, env)
+        assert code == 0, out
+        code, out = await run("planloom run --plan trip.yaml", planloom.folder, env)
+    assert code == 0, out
+    assert "hotel 386.4 + train 187.2 = 573.6 euros" in out
+    assert "trip: 573.6" in (planloom.workspace / "ledger.txt").read_text()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(CHECKOUT)))
+def test_every_planloom_command_and_option_in_a_page_exists(path: Path) -> None:
+    cli.register_commands()
+    root = typer.main.get_command(cli.app)
+    for line in commands(path):
+        words = shlex.split(line)
+        if not words or Path(words[0]).name != "planloom":
+            continue
+        command, rest = root, words[1:]
+        while rest and hasattr(command, "commands"):
+            assert rest[0] in command.commands, line
+            command, rest = command.commands[rest[0]], rest[1:]
+        known = {o for p in command.params for o in p.opts}
+        unknown = [w for w in rest if w.startswith("-") and w.split("=")[0] not in known]
+        assert not unknown, f"{line}: {unknown}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(CHECKOUT)))
+def test_every_link_and_every_plan_in_a_page_holds(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (path.parent / target).exists(), f"{path.name}: {target}"
+    for language, block in BLOCK.findall(text):
+        if language == "yaml" and re.search(r"^tasks:", block, re.MULTILINE):
+            plan, problems = read_plan(yaml.safe_load(block))
+            assert plan is not None, problems
+        if language == "python":
+            compile(block, str(path), "exec")
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"make ([a-z]+)", (CHECKOUT / "README.md").read_text()))
+    assert named <= targets
+    assert {"setup", "demo", "dev", "test", "lint", "bench", "docs"} <= targets

@@ -110,6 +110,9 @@ class _Edit(_Of):
         """Compile the edited plan; it becomes the next revision, or nothing changes."""
         run = self.run
         plan = e.plan or await self._patched(e)
+        if plan.join:  # what the joiner is shown follows the tasks that are left
+            left = [j for j in plan.join if plan.task(j) is not None]
+            plan = plan.model_copy(update={"join": left or None})
         compiled = run.compile(plan)
         problems = [*compiled.problems, *run.problems_with_edit(plan)]
         if problems:

@@ -10,10 +10,15 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from benchmarks import engine, scheduler
+from benchmarks import engine, planning, scheduler
 
-PARTS = {"engine": engine.main, "history": engine.history, "scheduler": scheduler.main}
-DEFAULT = ("engine", "history", "scheduler")
+PARTS = {
+    "engine": engine.main,
+    "history": engine.history,
+    "scheduler": scheduler.main,
+    "planning": planning.main,
+}
+DEFAULT = ("engine", "history", "scheduler", "planning")
 
 
 async def main(names: list[str]) -> None:

@@ -59,7 +59,8 @@ class Stopping:
 
     def _cancel_waiting(self) -> None:
         """What has not started is cancelled."""
-        for task in self.engine.frontier.unfinished():
+        # Readers before what they read, so that each is cancelled and none skipped for the other.
+        for task in reversed(self.engine.frontier.unfinished()):
             if self.engine.frontier.state_of(task) in (State.WAITING, State.READY):
                 record = self.engine.records[task]
                 record.outcome, record.ended = Outcome.CANCELLED, self.engine.now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -375,3 +376,48 @@ async def test_speculation_starts_a_branch_before_its_condition_is_known(
     assert result["tasks"]["lost"]["outcome"] == "skipped"
     assert result["status"] == "completed"
     await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_no_random_run_passes_its_cap_by_a_token_and_parked_runs_go_on(
+    planloom: Planloom, seed: int
+) -> None:
+    """Every query along the way: settled + reserved within the cap."""
+    chance = Random(seed)
+    usage = {"prompt_tokens": chance.randint(5, 60), "completion_tokens": chance.randint(1, 60)}
+    planloom.model.script("", Reply(text="ok", usage=usage, delay=0.01))
+    tasks: list[dict[str, Any]] = []
+    for n in range(chance.randint(4, 10)):
+        before = [t["id"] for t in tasks if chance.random() < 0.3][:2]
+        ask = {"prompt": f"question {n}", "max_tokens": 60}
+        tasks.append({"id": f"a{n}", "ask": ask, "depends_on": before})
+    cap = chance.randint(150, 500)
+    async with planloom.worker():
+        handle = await planloom.start({"plan": {"tasks": tasks}, "budget": {"tokens": cap}})
+        for _ in range(12):
+            shown = await planloom.until(
+                handle, lambda p: p.awaiting == "budget" or p.status == "completed"
+            )
+            seen = await handle.query("usage")
+            assert seen["tokens"] + seen["reserved"]["tokens"] <= cap
+            if shown.status == "completed":
+                break
+            cap += chance.randint(150, 400)
+            await handle.execute_update("raise_budget", {"tokens": cap})
+        result = await planloom.result(handle)
+    assert result["status"] == "completed"
+    assert result["usage"]["tokens"] == len(tasks) * sum(usage.values()) <= cap
+
+
+@pytest.mark.parametrize(("mode", "paid"), [("off", 4), ("run", 2), ("shared", 1)])
+async def test_cache_reuses_by_content_in_a_run_or_between_runs(
+    planloom: Planloom, mode: str, paid: int
+) -> None:
+    planloom.model.script("", "ok")
+    tasks = [{"id": "a", "ask": "same"}, {"id": "b", "ask": "same", "depends_on": ["a"]}]
+    async with planloom.worker():
+        first = await planloom.run({"plan": {"tasks": tasks}, "cache": mode})
+        second = await planloom.run({"plan": {"tasks": tasks}, "cache": mode})
+    assert planloom.model.calls_paid("same") == paid
+    outcomes = [r["tasks"][t]["outcome"] for r in (first, second) for t in "ab"]
+    assert outcomes.count("cached") == 4 - paid

@@ -11,6 +11,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from planner.calls import call_text
 from planner.compiler import Compiled, check_task, inputs_of
 from planner.contract import RunResult
+from planner.estimate import estimate_task, items_of
 from planner.jobs import (
     FinishedTask,
     JoinJob,
@@ -22,11 +23,11 @@ from planner.jobs import (
     PlannerPrefix,
     PlanReply,
 )
-from planner.passes.deduplicate import rename_inputs, twin_key
+from planner.passes.deduplicate import rename_inputs, rename_references, twin_key
 from planner.passes.rank import rank_upward
 from planner.plan import TASKS_MAX, Plan, Task
 from planner.revision import fingerprint, major_changes, merge_replan, stability
-from planner.values import JsonValue, Problem, Stored, TaskId
+from planner.values import NANO, JsonValue, Problem, Stored, TaskId
 from workflows import doors
 from workflows.approval import needs_approval
 from workflows.budget import Amount
@@ -302,7 +303,7 @@ class GoalLoop:
         if not only_tasks:
             answer, join = reply.answer, reply.join_only
             if reply.has_answer:
-                more["answer"] = rename_value(answer, self.aliases)
+                more["answer"] = rename_references(answer, self.aliases)
             if join:
                 more["join"] = [self.aliases.get(TaskId(j), TaskId(j)) for j in join]
             if reply.stop_when:
@@ -351,6 +352,14 @@ class GoalLoop:
         assert plan is not None
         status, reason = run.judged()
         left = max(0, self.request.replan.max_rounds - self.rounds)
+        unmet = await self._unmet(plan)
+        if unmet is not None:
+            why_not: str | None = f"max_rounds {self.request.replan.max_rounds} is used up"
+            if left > 0:
+                why_not = await self._replan(unmet, "stop_when was not met", "")
+            if why_not is None:
+                return None
+            return run.end("partial", await run.plan_answer(), f"{unmet}, and {why_not}")
         wants_help = status != "completed" and self.request.replan.on_failure and left > 0
         stopped = engine.stopping.reason is not None and status != "completed"
         if stopped or (plan.has_answer and not wants_help):
@@ -366,6 +375,13 @@ class GoalLoop:
             return None
         because = f"the joiner asked to replan ({reply.feedback}), but {refused}"
         return run.end("partial", await run.plan_answer(), because)
+
+    async def _unmet(self, plan: Plan) -> str | None:
+        """The condition that was to end the run, if all has run and it is still not true."""
+        condition = plan.stop_when or self.request.stop_when
+        if condition is None or self.engine.stopping.reason is not None:
+            return None
+        return None if await self.engine.holds(condition) else f"stop_when is not met: {condition}"
 
     async def _ask_joiner(self, left: int) -> JoinReply:
         run, engine = self.run, self.engine
@@ -443,6 +459,17 @@ class GoalLoop:
         free = self.engine.ledger.free
         if free.tasks is not None and free.tasks < len(new):
             return f"its {len(new)} tasks are more than the {free.tasks} the budget leaves"
+        site = self.engine.site
+        model = self.engine.dispatcher.model_for("worker")
+        each = [estimate_task(t, site, model).times(items_of(t)) for t in new]
+        tokens = sum(int(e.tokens[1]) for e in each)
+        if free.tokens is not None and tokens > free.tokens:
+            return f"it would likely take {tokens:,} tokens of the {free.tokens:,} that are left"
+        usd = sum(int(e.usd_nano[1]) for e in each if e.usd_nano is not None)
+        if free.usd_nano is not None and usd > free.usd_nano:
+            left = free.usd_nano / NANO
+            return f"it would likely cost ${usd / NANO:.4f} of the ${left:.4f} that are left"
+        self.reasons.append(f"worth it: about {tokens:,} tokens for {len(new)} tasks")
         return None
 
     def problem_with_request(self) -> str | None:
@@ -490,15 +517,6 @@ class GoalLoop:
             "stability": [round(s, 3) for s in self.stabilities],
             "replans": list(self.reasons),
         }
-
-
-def rename_value(value: JsonValue, aliases: dict[TaskId, TaskId]) -> JsonValue:
-    """An answer with references to duplicates pointed at the call that is made."""
-    if not aliases:
-        return value
-    from planner.passes.deduplicate import rename_references
-
-    return rename_references(value, aliases)
 
 
 def _lines(problems: Sequence[Problem]) -> str:

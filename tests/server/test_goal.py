@@ -421,3 +421,29 @@ async def test_cache_reuses_by_content_in_a_run_or_between_runs(
     assert planloom.model.calls_paid("same") == paid
     outcomes = [r["tasks"][t]["outcome"] for r in (first, second) for t in "ab"]
     assert outcomes.count("cached") == 4 - paid
+
+
+async def test_a_goal_whose_stop_when_is_not_met_is_planned_again(planloom: Planloom) -> None:
+    plan(
+        planloom,
+        'a = calculate(expression="1")\njoin(answer="${a}")',
+        'b = calculate(expression="${a} + 8")\njoin(answer="${b}")',
+    )
+    request = {"goal": "more than five", "stop_when": "b.output > `5`"}
+    async with planloom.worker():
+        result = await planloom.run(request)
+    assert (result["status"], result["answer"], result["rounds"]) == ("completed", 9, 1)
+    assert "stop_when is not met" in planloom.model.seen(PLANNER)[1].text
+
+
+async def test_a_replan_that_the_budget_cannot_pay_is_refused_with_its_numbers(
+    planloom: Planloom,
+) -> None:
+    many = "\n".join(f'q{n} = ask(prompt="question {n}")' for n in range(40))
+    plan(planloom, 'a = calculate(expression="1")\njoin(a)', f"{many}\njoin(q1)")
+    join(planloom, '{"action": "replan", "feedback": "ask everything"}')
+    async with planloom.worker():
+        result = await planloom.run({"goal": "x", "budget": {"tokens": 12_000}})
+    assert result["status"] == "partial"
+    assert "it would likely take" in result["reason"]
+    assert "a" in result["tasks"]

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -341,6 +341,17 @@ def register_commands() -> None:
     import console.commands_tools  # noqa: F401 - each adds its commands to `app`
 
 
+def leave(code: object) -> NoReturn:
+    """End the process at once. All is written, and the SDK's threads may not outlive Python.
+
+    A thread of the SDK's core that ends while the interpreter does aborts the process now and
+    then, after the work is done and with a wrong exit code.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
 def main() -> None:
     """Entry point of `planloom`."""
     register_commands()
@@ -348,7 +359,11 @@ def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     if arguments[:1] == ["plan"] and len(arguments) > 1 and arguments[1] == "--explain":
         arguments = ["plan", "check", "--explain", *arguments[2:]]
-    app(args=arguments)
+    try:
+        app(args=arguments)
+    except SystemExit as end:
+        leave(end.code)
+    leave(0)
 
 
 if __name__ == "__main__":

@@ -78,9 +78,8 @@ async def test_every_temporal_command_of_a_page_works_in_order(
                 assert "France has more" in out
             if "edit_plan" in line:
                 await planloom.until(handle, lambda p: p.revision == 2)
-        await planloom.client.get_workflow_handle(
-            "trip"
-        ).terminate() if name != "README.md" else None
+        with contextlib.suppress(RPCError):  # a page may leave its run waiting
+            await planloom.client.get_workflow_handle("trip").terminate()
 
 
 async def test_the_examples_of_own_tool_and_own_plan_run(planloom: Planloom) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from temporalio.service import RPCError
 
 import cli
 from planner.documents import read_plan

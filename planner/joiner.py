@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from planner.json_text import objects_in, parse_json
 from planner.values import JsonValue, Problem
 
 JOIN_SCHEMA: dict[str, JsonValue] = {
@@ -32,43 +32,67 @@ class JoinDecision:
 
 
 _ACTION = re.compile(r"^[ \t>*_#-]*Action[*_ \t]*:[*_ \t]*(Finish|Replan)\b[ \t]*", re.I | re.M)
-_BARE = re.compile(r"^[ \t>*_#-]*(Finish|Replan)[ \t]*\(", re.I | re.M)
+_BARE = re.compile(r"^[ \t>*_#-]*(Finish|Replan)(?=[ \t]*\()[ \t]*", re.I | re.M)
 _THOUGHT = re.compile(r"^[ \t>*_#-]*Thought[*_ \t]*:[*_ \t]*(.*)$", re.I | re.M)
+_QUOTED = re.compile(r'"([^"]*)"|\'([^\']*)\'')
 _HINT = 'Answer with {"action": "finish", "answer": …} or {"action": "replan", "feedback": "…"}.'
+_ACTIONS_MAX = 50
+"""How many places of a text are looked at."""
+_NESTING_MAX = 3
+"""How deep inside other objects a decision is looked for."""
 
 
 def parse_join(text: str) -> JoinDecision | list[Problem]:
-    """The decision in a joiner's answer, as JSON or in LLMCompiler's text, or the problems."""
+    """The decision in a joiner's answer, as JSON or in LLMCompiler's text, or the problems.
+
+    Of several decisions the last counts. JSON goes before text; JSON whose action is neither
+    finish nor replan is a decision gone wrong only when no text form is there either.
+    """
     text = text.replace("\r", "").split("<END_OF_RESPONSE>")[0]
-    document = _json_in(text)
-    if document is not None:
-        return _from_json(document)
-    actions = list(_ACTION.finditer(text)) or list(_BARE.finditer(text))
-    if not actions:
-        said = text.strip()[:80]
-        message = f'no action found in "{said}"' if said else "the answer is empty"
-        return [Problem(path="join", code="no_action", message=message, hint=_HINT)]
-    return _from_text(text, actions[-1])
+    documents = _decisions_in(text)
+    good = [d for d in documents if str(d["action"]).strip().lower() in ("finish", "replan")]
+    action = _last_action(text, _ACTION)
+    if good and not (action and _is_inside(text, action)):
+        return _from_json(good[-1])
+    action = action or _last_action(text, _BARE)
+    if action is not None:
+        return _from_text(text, action)
+    if documents:
+        return _from_json(documents[-1])
+    said = text.strip()[:80]
+    message = f'no action found in "{said}"' if said else "the answer is empty"
+    return [Problem(path="join", code="no_action", message=message, hint=_HINT)]
 
 
-def _json_in(text: str) -> dict[str, Any] | None:
-    """The first JSON object with an action in it, fenced or with prose around."""
-    decoder = json.JSONDecoder()
-    at = text.find("{")
-    while at >= 0:
-        try:
-            found, _ = decoder.raw_decode(text, at)
-        except json.JSONDecodeError:
-            found = None
-        if isinstance(found, dict) and "action" in found:
-            return found
-        at = text.find("{", at + 1)
-    return None
+def _decisions_in(text: str) -> list[dict[str, Any]]:
+    """The JSON objects with an action, fenced, wrapped or with prose around, in order."""
+    found = [d for d in map(_decision, objects_in(text)) if d is not None]
+    begins = [m.start() for m in re.finditer(r"\{", text)][:_ACTIONS_MAX]
+    while begins and not found:  # a stray brace or quote in prose hides what follows
+        inner = objects_in(text[begins.pop(0) + 1 :])
+        found = [d for d in map(_decision, inner[:_ACTIONS_MAX]) if d is not None]
+    return found
+
+
+def _decision(text: str) -> dict[str, Any] | None:
+    try:
+        return _unwrapped(parse_json(text), _NESTING_MAX)
+    except ValueError:
+        return None
+
+
+def _unwrapped(document: Any, depth: int) -> dict[str, Any] | None:
+    if not isinstance(document, dict):
+        return None
+    if "action" in document:
+        return document
+    inner = (_unwrapped(v, depth - 1) for v in document.values()) if depth else ()
+    return next((d for d in inner if d is not None), None)
 
 
 def _from_json(document: dict[str, Any]) -> JoinDecision | list[Problem]:
     thought = str(document.get("thought") or "")
-    match str(document["action"]).lower():
+    match str(document["action"]).strip().lower():
         case "finish" if "answer" in document:
             return JoinDecision("finish", answer=document["answer"], thought=thought)
         case "replan" if str(document.get("feedback") or "").strip():
@@ -78,21 +102,41 @@ def _from_json(document: dict[str, Any]) -> JoinDecision | list[Problem]:
         case "replan":
             missing = 'replan needs "feedback": what is missing, and why'
         case other:
-            missing = f'action "{other}" is neither finish nor replan'
+            missing = f'action "{other[:40]}" is neither finish nor replan'
     return [Problem(path="join", code="bad_action", message=missing, hint=_HINT)]
 
 
+def _last_action(text: str, pattern: re.Pattern[str]) -> re.Match[str] | None:
+    """The last action that does not stand inside the brackets of one before it."""
+    last, at = None, 0
+    for _ in range(_ACTIONS_MAX):
+        found = pattern.search(text, at)
+        if found is None:
+            break
+        last = found
+        end = _closing(text, found.end())
+        at = found.end() if end is None else end + 1
+    return last
+
+
+def _is_inside(text: str, action: re.Match[str]) -> bool:
+    """Whether the JSON is the answer that the text form holds: `Finish({"action": …})`."""
+    if not text.startswith("(", action.end()):
+        return False
+    end = _closing(text, action.end())
+    return action.end() < text.find("{") < (len(text) if end is None else end)
+
+
 def _from_text(text: str, action: re.Match[str]) -> JoinDecision | list[Problem]:
-    start = action.end()
     kind: Literal["finish", "replan"] = "finish" if action[1].lower() == "finish" else "replan"
-    if action.re is _BARE:
-        start -= 1
-    inner = _in_brackets(text, start)
+    inner = _in_brackets(text, action.end())
     if inner is None:
-        inner = text[start:].strip(" \t:*_")
+        inner = text[action.end() :].strip(" \t:*_")
     inner = inner.strip()
     thoughts = _THOUGHT.findall(text[: action.start()])
     thought = thoughts[-1].strip() if thoughts else ""
+    if quoted := _QUOTED.fullmatch(inner):
+        inner = quoted[1] if quoted[1] is not None else quoted[2]
     if kind == "replan":
         return JoinDecision(
             "replan", feedback=inner or thought or "no reason given", thought=thought
@@ -104,19 +148,31 @@ def _from_text(text: str, action: re.Match[str]) -> JoinDecision | list[Problem]
 
 
 def _in_brackets(text: str, start: int) -> str | None:
-    """What stands in the brackets that open at `start`; an answer may hold brackets of its own.
+    """What stands in the brackets that open at `start`; an answer may hold brackets of its own."""
+    if not text.startswith("(", start):
+        return None
+    end = _closing(text, start)
+    if end is None:
+        last = text.rfind(")")
+        end = last if last > start else len(text)
+    return text[start + 1 : end]
 
-    The closing bracket is the one that matches, else the last on the last line that has one.
-    """
+
+def _closing(text: str, start: int) -> int | None:
+    """Where the bracket that opens at `start` closes: the one that matches and ends its line."""
     if not text.startswith("(", start):
         return None
     depth = 0
     for at in range(start, len(text)):
         depth += (text[at] == "(") - (text[at] == ")")
         if depth == 0:
-            rest = text[at + 1 :].strip(" \t*_.")
-            if not rest or rest.startswith("\n"):
-                return text[start + 1 : at]
+            if _ends_line(text, at + 1):
+                return at
             depth = 1  # it closed too early: the answer itself is unbalanced
-    last = text.rfind(")")
-    return text[start + 1 : last] if last > start else text[start + 1 :]
+    return None
+
+
+def _ends_line(text: str, at: int) -> bool:
+    while at < len(text) and text[at] in " \t*_.`":
+        at += 1
+    return at == len(text) or text[at] == "\n"

@@ -103,7 +103,7 @@ CASES = {
     12: Case(
         '1. math("$2")\n2. search("A")\n3. math("$3")\n4. join()',
         {"2": []},
-        codes=["self_reference", "forward_reference"],
+        codes=["forward_reference", "self_reference"],
     ),
     13: Case(
         '1. search("A")\n2. math("${8} + 1")\n3. join()', {"1": []}, codes=["missing_reference"]

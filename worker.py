@@ -33,11 +33,13 @@ from temporalio.service import RPCError
 from temporalio.worker import Interceptor, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.agent_turn import TurnActivities
 from activities.ask import ModelActivities
 from activities.blobs import BlobStore, open_backend
 from activities.builtin import ASK_SPEC, BUILTIN_TOOLS
 from activities.cache import ResultCache
 from activities.claims import ClaimStore
+from activities.definitions import DefinitionActivities, Definitions
 from activities.join import JoinActivities
 from activities.model_client import ModelClient
 from activities.prepare import PrepareActivities
@@ -51,14 +53,16 @@ from activities.tooling import ToolLoadError, ToolRegistry, check_own_modules
 from activities.write_plan import PlanActivities
 from planner.contract import SEARCH_ATTRIBUTES
 from planner.settings import Settings, SettingsError, settings_from
+from workflows.agent import AgentWorkflow
 from workflows.converter import data_converter
 from workflows.dag import DagWorkflow
+from workflows.team import TeamWorkflow
 
 log = logging.getLogger("planloom.worker")
 
 STICKY_TIMEOUT = timedelta(seconds=1)
 """A workflow task waits this long for a worker that died; the server's default is ten seconds."""
-WORKFLOWS = [DagWorkflow]
+WORKFLOWS: list[type] = [DagWorkflow, AgentWorkflow, TeamWorkflow]
 PASSED_THROUGH = (
     "planner",
     "workflows",
@@ -160,12 +164,17 @@ def build_workers(
     plans = PlanActivities(parts.models, client, parts.registry, parts.blobs)
     joins = JoinActivities(parts.models, parts.blobs)
     values = ResolveActivities(parts.blobs)
+    turns = TurnActivities(parts.models, parts.registry, parts.blobs)
+    definitions = Definitions(Path(settings.workspace).resolve())
+    found = DefinitionActivities(definitions, parts.blobs)
     prepare = PrepareActivities(
         parts.registry,
         settings,
         parts.models.prices,
         search_attributes=lambda: parts.known_attributes,
         tool_seconds=parts.tool_times.likely,
+        agents=lambda: definitions.descriptions("agent"),
+        teams=lambda: definitions.descriptions("team"),
     )
     threads = ThreadPoolExecutor(
         max_workers=max(64, settings.max_activities), thread_name_prefix="planloom-activity"
@@ -190,6 +199,8 @@ def build_workers(
             values.resolve_value,
             values.pack_bindings,
             values.patch_plan,
+            found.load_definition,
+            turns.read_output,
         ],
         workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
@@ -208,7 +219,7 @@ def build_workers(
         Worker(
             client,
             task_queue=settings.llm_task_queue(name),
-            activities=[models.ask_model, tools.run_tool],
+            activities=[models.ask_model, turns.agent_turn, tools.run_tool],
             max_concurrent_activities=pool.parallel or settings.max_activities,
             disable_eager_activity_execution=True,
             **common,

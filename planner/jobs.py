@@ -142,6 +142,95 @@ class FinishedTask(Model):
     description: str = ""
 
 
+class LoadJob(Model):
+    """`load_definition`: an agent or team by name, as this worker knows it."""
+
+    kind: Literal["agent", "team"]
+    name: str
+
+
+class Loaded(Model):
+    """The definition (an `AgentSpec` or `TeamSpec` document), or why there is none."""
+
+    spec: Stored | None = None
+    tools: list[str] | None = None
+    model: str | None = None
+    members: list[dict[str, JsonValue]] = Field(default_factory=list)
+    """Of a team: each member without its prompt text."""
+    links: JsonValue = None
+    problems: list[Problem] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+
+
+class AgentCall(Model):
+    """One tool call that an agent's model asked for; large arguments are in `inputs`."""
+
+    id: str
+    name: str
+    args: dict[str, JsonValue] = Field(default_factory=dict)
+    inputs: dict[str, Stored] = Field(default_factory=dict)
+    mark: str = ""
+    """Equal for equal calls."""
+    problem: str | None = None
+
+
+class CallResult(Model):
+    """What a tool call of an agent came to, for its next turn."""
+
+    id: str
+    output: Stored | None = None
+    error: str | None = None
+
+
+class TurnJob(Model):
+    """`agent_turn`: one model turn of an agent or a team member. The transcript is a blob."""
+
+    name: str
+    spec: Stored
+    """An `AgentSpec` document: system prompt and description."""
+    task: Stored
+    context: Stored | None = None
+    inputs: dict[str, Stored] = Field(default_factory=dict)
+    """More values that `read_output` opens, by name."""
+    heard: Stored | None = None
+    """What other members say, in a later round."""
+    transcript: Stored | None = None
+    results: list[CallResult] = Field(default_factory=list)
+    problems: list[str] = Field(default_factory=list)
+    tools: list[str] = Field(default_factory=list)
+    is_last: bool = False
+    """No tools any more: the answer must come now."""
+    form: Literal["agent", "member", "free"] = "free"
+    output_schema: dict[str, JsonValue] | None = None
+    role: Role = "worker"
+    model: str | None = None
+    pool: str = "default"
+    max_tokens: int | None = None
+    tokens_max: int | None = None
+    tenant: str | None = None
+
+
+class TurnReply(Model):
+    """What a turn came to: calls to make, or the answer with what is wrong with it."""
+
+    transcript: Stored
+    calls: list[AgentCall] = Field(default_factory=list)
+    text: Stored | None = None
+    value: Stored | None = None
+    """The parsed answer when there is a schema."""
+    fields: dict[str, str] = Field(default_factory=dict)
+    """The labelled form's fields, each cut to a length that history bears."""
+    confidence: float | None = None
+    evidence: int = 0
+    contradictions: int = 0
+    conflicts: int = 0
+    problems: list[str] = Field(default_factory=list)
+    is_degraded: bool = False
+    """The form was not kept, and the text was wrapped into it."""
+    usage: Usage = Field(default_factory=Usage)
+    attempts: int = 1
+
+
 class PlannedTask(Model):
     """One task as the planner wrote it."""
 

@@ -18,6 +18,8 @@ from planner.jobs import (
     AskJob,
     JoinJob,
     JoinReply,
+    Loaded,
+    LoadJob,
     PatchedPlan,
     PatchJob,
     PlanJob,
@@ -27,9 +29,11 @@ from planner.jobs import (
     ResolveJob,
     TaskOutput,
     ToolJob,
+    TurnJob,
+    TurnReply,
 )
 from planner.plan import Retry
-from planner.values import Bindings
+from planner.values import Bindings, Stored
 
 ACTIVITIES = (
     "prepare_run",
@@ -40,6 +44,9 @@ ACTIVITIES = (
     "resolve_value",
     "pack_bindings",
     "patch_plan",
+    "load_definition",
+    "agent_turn",
+    "read_output",
 )
 
 HEARTBEAT = timedelta(seconds=10)
@@ -196,6 +203,48 @@ async def patch_plan(job: PatchJob) -> PatchedPlan:
         retry_policy=RetryPolicy(maximum_attempts=3),
     )
     return patched
+
+
+async def load_definition(job: LoadJob) -> Loaded:
+    """An agent or team by name, as the worker knows it."""
+    loaded: Loaded = await workflow.execute_local_activity(
+        "load_definition",
+        job,
+        result_type=Loaded,
+        start_to_close_timeout=timedelta(seconds=20),
+        retry_policy=RetryPolicy(maximum_attempts=3),
+    )
+    return loaded
+
+
+async def agent_turn(job: TurnJob, place: Place) -> TurnReply:
+    """One model turn of an agent, on its pool's queue."""
+    reply: TurnReply = await workflow.execute_activity(
+        "agent_turn",
+        job,
+        result_type=TurnReply,
+        task_queue=place.queue,
+        activity_id=place.activity_id,
+        start_to_close_timeout=MODEL_TIMEOUT,
+        schedule_to_close_timeout=MODEL_PATIENCE,
+        heartbeat_timeout=HEARTBEAT,
+        retry_policy=MODEL_RETRY,
+        priority=place.priority,
+        summary=_clip(place.summary),
+    )
+    return reply
+
+
+async def read_output(stored: Stored, start: int, end: int) -> Stored:
+    """A part of a large value."""
+    part: Stored = await workflow.execute_local_activity(
+        "read_output",
+        args=[stored, start, end],
+        result_type=Stored,
+        start_to_close_timeout=timedelta(seconds=20),
+        retry_policy=RetryPolicy(maximum_attempts=2),
+    )
+    return part
 
 
 MODEL_RETRY = RetryPolicy(

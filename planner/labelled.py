@@ -41,8 +41,8 @@ def parse_labelled(text: str) -> dict[str, str]:
         return found
     fields: dict[str, str] = {}
     marks = [m for m in _LABEL.finditer(text) if m[1].upper() in LABELS]
-    for mark, after in zip(marks, [*marks[1:], None], strict=True):
-        end = after.start() if after is not None else len(text)
+    ends = [m.start() for m in marks[1:]] + [len(text)]
+    for mark, end in zip(marks, ends, strict=False):
         fields.setdefault(mark[1].upper(), text[mark.end() : end].strip())
     return fields
 

@@ -100,13 +100,13 @@ class Desk:
         key = PRIORITY_KEYS[self.request.priority]
         return Priority(priority_key=key, fairness_key=self.request.tenant)
 
-    def reserve(self, tokens: int) -> int | None:
-        """Tokens for one call, fewer when the cap is near; None when it is reached."""
+    def reserve(self, tokens: int, at_least: int = 64) -> int | None:
+        """Tokens for one call, fewer when the cap is near; None when `at_least` are not free."""
         if self.tokens_cap is None:
             return tokens
         free = self.tokens_cap - self.used.tokens - self.reserved_tokens
         granted = min(tokens, free)
-        if granted < min(tokens, 64):
+        if granted < min(tokens, at_least):
             return None
         self.reserved_tokens += granted
         return granted
@@ -137,6 +137,7 @@ class Conversation:
         self._run_key = run_key
         self._transcript: Stored | None = None
         self._turn = 0
+        self._last_prompt = 0
         self._marks: dict[str, int] = {}
 
     async def say(self, heard: Stored | None = None, role: Role = "worker") -> Ended:
@@ -214,7 +215,9 @@ class Conversation:
         persona, desk = self.persona, self.desk
         model = desk.model_for(role, persona.model)
         size = text_bytes(self._task.value) + (self._context.size_bytes if self._context else 0)
-        granted = desk.reserve(size // 2 + 1_500 + 1_000 * self._turn)
+        # The prompt is at least what it was the last time: history only grows.
+        want = max(size // 2 + 1_500, self._last_prompt * 2 + 1_000)
+        granted = desk.reserve(want, self._last_prompt + 64)
         if granted is None:
             return None
         self._turn += 1
@@ -245,6 +248,7 @@ class Conversation:
             desk.settle(granted, Usage())
             raise failure_of(error, 1) from error
         desk.settle(granted, reply.usage)
+        self._last_prompt = reply.usage.input_tokens
         self._transcript = reply.transcript
         return reply
 

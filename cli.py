@@ -334,6 +334,7 @@ def cancel(run: RunId) -> None:
 
 def register_commands() -> None:
     """Import the modules that add their commands to `app`."""
+    import console.commands_agents
     import console.commands_eval
     import console.commands_fork
     import console.commands_plan

@@ -267,10 +267,31 @@ def _list_tools(registry: ToolRegistry) -> None:
     print(json.dumps([spec.model_dump(mode="json") for spec in registry.specs], indent=2))
 
 
+def _list_definitions(settings: Settings) -> None:
+    definitions = Definitions(Path(settings.workspace).resolve())
+    rows = [
+        {
+            "kind": kind,
+            "name": name,
+            "file": str(found.path),
+            "description": found.description,
+            "problems": [p.model_dump() for p in found.problems],
+            "warnings": found.warnings,
+            "definition": found.spec.model_dump(mode="json", exclude_unset=True)
+            if found.spec
+            else None,
+        }
+        for kind in ("agent", "team")
+        for name, found in definitions.all(kind).items()
+    ]
+    print(json.dumps(rows, indent=2))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `planloom-worker`."""
     parser = argparse.ArgumentParser(prog="planloom-worker", description=__doc__)
     parser.add_argument("--list-tools", action="store_true", help="print the tools and stop")
+    parser.add_argument("--list-definitions", action="store_true", help="print agents and teams")
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
     try:
@@ -280,6 +301,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for problem in error.problems:
             print(f"error: {problem.line()}", file=sys.stderr)
         raise SystemExit(2) from None
+    if given.list_definitions:
+        _list_definitions(settings)
+        return
     if given.list_tools:
         _list_tools(registry)
         return

@@ -80,8 +80,22 @@ def catalog_now() -> list[ToolSpec]:
     Raises:
         UsageError: a tool module cannot be loaded.
     """
+    return [ToolSpec.model_validate(spec) for spec in _ask_worker("--list-tools")]
+
+
+def definitions_now() -> list[dict[str, Any]]:
+    """The agents and teams that a worker started here would know, with what is wrong with them.
+
+    Raises:
+        UsageError: a tool module cannot be loaded.
+    """
+    found: list[dict[str, Any]] = _ask_worker("--list-definitions")
+    return found
+
+
+def _ask_worker(flag: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", "worker", "--list-tools", "--json"],
+        [sys.executable, "-m", "worker", flag, "--json"],
         capture_output=True,
         text=True,
         check=False,
@@ -89,8 +103,8 @@ def catalog_now() -> list[ToolSpec]:
         env=os.environ | {"PYTHONPATH": _python_path()},
     )
     if done.returncode:
-        raise UsageError("the tools cannot be listed", hint=done.stderr.strip()[-600:])
-    return [ToolSpec.model_validate(spec) for spec in json.loads(done.stdout)]
+        raise UsageError(f"a worker here cannot start ({flag})", hint=done.stderr.strip()[-600:])
+    return json.loads(done.stdout)
 
 
 def _python_path() -> str:

@@ -251,3 +251,21 @@ async def test_help_of_every_command_has_an_example(planloom: Planloom) -> None:
         assert name in help_.out
         text = (await planloom_cli(planloom, name, "--help")).out
         assert "planloom " + name in text
+
+
+async def test_agents_and_teams_are_listed_shown_and_run(planloom: Planloom) -> None:
+    form = "SUMMARY: s\nCLAIM: c\nEVIDENCE: e\nCONFIDENCE: 0.9\n"
+    form += "RESULT: the team says so, at length\nNEXT_STEP: none"
+    planloom.model.script("You judge", '{"verdict": "trusted", "reason": "ok"}')
+    planloom.model.script("You are ", form)
+    agents = await planloom_cli(planloom, "agents", "--json")
+    team = await planloom_cli(planloom, "teams", "bug-hunt")
+    nobody = await planloom_cli(planloom, "agents", "nobody")
+    async with planloom.worker():
+        one = await planloom_cli(planloom, "agent", "run", "researcher", "Look")
+        many = await planloom_cli(planloom, "team", "run", "bug-hunt", "Why?", "--rounds", "0")
+    assert {"researcher", "tester"} <= {row["name"] for row in json.loads(agents.out)}
+    assert "reproducer" in team.out
+    assert (nobody.code, 'no agent "nobody"' in nobody.err) == (2, True)
+    assert (one.code, "the team says so" in one.out) == (0, True)
+    assert (many.code, "verdict: trusted" in many.err) == (0, True)

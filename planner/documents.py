@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -17,7 +17,23 @@ from planner.values import JsonValue, Problem
 M = TypeVar("M", bound=BaseModel)
 
 PROBLEMS_MAX = 100
+TEXT_MAX_CHARS = 500
 _CONTAINERS = (typing.Union, types.UnionType, list, dict, typing.Annotated)
+
+
+def bounded_problems(problems: Sequence[Problem]) -> list[Problem]:
+    """At most `PROBLEMS_MAX`, none longer than `TEXT_MAX_CHARS`: they go into history."""
+    kept = [_bounded(p) for p in problems[:PROBLEMS_MAX]]
+    if len(problems) > PROBLEMS_MAX and problems[PROBLEMS_MAX].code != "more":
+        message = f"there are more problems than these {PROBLEMS_MAX}"
+        return [*kept, Problem(path="input", code="more", message=message)]
+    return [*kept, *problems[PROBLEMS_MAX : PROBLEMS_MAX + 1]]
+
+
+def _bounded(problem: Problem) -> Problem:
+    texts = {"path": problem.path, "message": problem.message, "hint": problem.hint}
+    long = {n: t[: TEXT_MAX_CHARS - 1] + "…" for n, t in texts.items() if len(t) > TEXT_MAX_CHARS}
+    return problem.model_copy(update=long) if long else problem
 
 
 def problems_from_validation(

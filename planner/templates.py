@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
 from planner.documents import read_plan
 from planner.plan import Param, Plan
-from planner.references import find_references
+from planner.references import find_references, shortened
 from planner.schema_check import check_value
 from planner.values import JsonValue, Problem
+
+_FIRST = re.compile(r'\.\s*(?:([A-Za-z_]\w*)|"([^"]+)")')
 
 
 def read_template(
@@ -30,21 +34,34 @@ def read_template(
 
 
 def check_declared(plan: Plan) -> list[Problem]:
-    """References to parameters that the template does not declare."""
+    """References to parameters that the template does not declare; sub-plans have their own."""
     document = plan.model_dump(mode="json", exclude_unset=True)
+    for task in document["tasks"]:
+        task.pop("plan", None)
     problems: dict[str, Problem] = {}
     for reference in find_references(document):
-        name = reference.path.lstrip(".").split(".")[0].split("[")[0].strip()
+        name = first_name(reference.path)
         if reference.root == "params" and name and name not in plan.params:
             near = get_close_matches(name, list(plan.params), n=1)
             hint = f'Did you mean "{near[0]}"?' if near else "Declare it under params."
             problems[name] = Problem(
                 path=f"params.{name}",
                 code="undeclared_param",
-                message=f'"{reference.text}" reads a parameter that is not declared',
+                message=f'"{shortened(reference.text)}" reads a parameter that is not declared',
                 hint=hint,
             )
     return list(problems.values())
+
+
+def first_name(path: str) -> str:
+    """The first field that a reference's path reads; `""` when it reads none by name."""
+    found = _FIRST.match(path)
+    return (found[1] or found[2]) if found else ""
+
+
+def is_needed(param: Param) -> bool:
+    """Whether a parameter has to be given."""
+    return param.required and "default" not in param.model_fields_set
 
 
 def check_params(
@@ -74,7 +91,7 @@ def check_params(
         if name in given:
             values[name] = given[name]
             problems += check_value(given[name], schema_of(param), f"params.{name}")
-        elif "default" in param.model_fields_set or not param.required:
+        elif not is_needed(param):
             values[name] = param.default
         else:
             problems.append(
@@ -101,8 +118,6 @@ def param_from_text(param: Param, text: str) -> JsonValue:
     Raises:
         ValueError: the text is none of the parameter's type.
     """
-    import json
-
     match param.type:
         case "string":
             return text

@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.catalog import Site
-from planner.plan import Plan, Task
+from planner.conditions import rename_in_condition
+from planner.passes.rank import depths_of
+from planner.passes.resolve import graph_of, inputs_of
+from planner.plan import Plan, Task, is_body
 from planner.references import rename
 from planner.values import JsonValue, TaskId
 
-_LABELS = ("id", "description", "estimate")
+_LABELS = {"id", "description", "estimate"}
+_READING = ("args", "ask", "human", "map")
+"""Fields whose references are resolved. An inline `plan` has names of its own."""
 
 
 def twin_key(task: Task, site: Site) -> str | None:
@@ -21,7 +26,9 @@ def twin_key(task: Task, site: Site) -> str | None:
     spec = site.tool(task.tool)
     if spec is None or spec.side_effects or not spec.idempotent or task.tool == "ask":
         return None
-    document = task.model_dump(mode="json", exclude_unset=True, exclude=set(_LABELS))
+    document = task.model_dump(mode="json", exclude_defaults=True, exclude=_LABELS)
+    document["depends_on"] = sorted(task.depends_on)
+    document["has_fallback"] = task.has_fallback  # `fallback: null` is one
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
@@ -30,60 +37,64 @@ def rename_references(value: JsonValue, aliases: Mapping[TaskId, TaskId]) -> Jso
     return rename(value, {str(k): str(v) for k, v in aliases.items()})
 
 
+def rename_condition(condition: str, aliases: Mapping[TaskId, TaskId]) -> str:
+    """A condition over the kept tasks."""
+    return rename_in_condition(condition, {str(k): str(v) for k, v in aliases.items()})
+
+
+def rename_in_document(
+    document: Mapping[str, Any], aliases: Mapping[TaskId, TaskId]
+) -> dict[str, Any]:
+    """A task's document that reads the kept tasks, wherever it reads one."""
+    renamed = dict(document)
+    for name in _READING:
+        if renamed.get(name) is not None:
+            renamed[name] = rename_references(renamed[name], aliases)
+    if is_body(renamed.get("fallback")):
+        renamed["fallback"] = rename_in_document(renamed["fallback"], aliases)
+    if renamed.get("depends_on"):
+        renamed["depends_on"] = list(
+            dict.fromkeys(aliases.get(d, d) for d in renamed["depends_on"])
+        )
+    if renamed.get("when") is not None:
+        renamed["when"] = rename_condition(renamed["when"], aliases)
+    return renamed
+
+
 def rename_inputs(task: Task, aliases: Mapping[TaskId, TaskId]) -> Task:
     """A task that reads the kept tasks instead of their duplicates."""
-    if not aliases:
+    if not aliases or not any(i in aliases for i in inputs_of(task)):
         return task
-    document: dict[str, Any] = task.model_dump(mode="json", exclude_unset=True, by_alias=True)
-    renamed = rename_references(document, aliases)
-    assert isinstance(renamed, dict)
-    if task.depends_on:
-        renamed["depends_on"] = [aliases.get(d, d) for d in task.depends_on]
-    if task.when is not None:
-        renamed["when"] = rename_condition(str(renamed["when"]), aliases)
-    return task if renamed == document else Task.model_validate(renamed)
-
-
-def rename_condition(condition: str, aliases: Mapping[TaskId, TaskId]) -> str:
-    """A condition over the kept tasks; names of tasks outside `${…}` are looked for as words."""
-    import re
-
-    for old, new in aliases.items():
-        pattern = rf'(?<![\w.$"\'-]){re.escape(old)}(?=\.|\s|$|\))'
-        condition = re.sub(pattern, lambda _, new=new: str(new), condition)  # type: ignore[misc]
-    return condition
+    document = task.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    return Task.model_validate(rename_in_document(document, aliases))
 
 
 def deduplicate_calls(plan: Plan, site: Site) -> tuple[Plan, dict[TaskId, TaskId]]:
     """The plan without identical calls, and each duplicate with the task that is kept for it.
 
-    Walks tasks in order until nothing changes: duplicates of inputs make twins of their readers.
+    One pass, inputs before readers: duplicates of inputs make twins of their readers. Twins read
+    the same tasks, so they stand at one depth, and the first of the plan's order is kept.
     """
+    depths = depths_of(graph_of(plan))
+    places = sorted(range(len(plan.tasks)), key=lambda n: (depths[plan.tasks[n].id], n))
+    seen: dict[str, TaskId] = {}
     aliases: dict[TaskId, TaskId] = {}
-    tasks = list(plan.tasks)
-    while True:
-        seen: dict[str, TaskId] = {}
-        found: dict[TaskId, TaskId] = {}
-        kept: list[Task] = []
-        for task in tasks:
-            key = twin_key(task, site)
-            first = seen.setdefault(key, task.id) if key is not None else task.id
-            if first == task.id:
-                kept.append(task)
-            else:
-                found[task.id] = first
-        if not found:
-            break
-        aliases = {k: found.get(v, v) for k, v in aliases.items()} | found
-        tasks = [rename_inputs(task, found) for task in kept]
+    kept: dict[int, Task] = {}
+    for n in places:
+        task = rename_inputs(plan.tasks[n], aliases)
+        key = twin_key(task, site)
+        first = seen.setdefault(key, task.id) if key is not None else task.id
+        if first == task.id:
+            kept[n] = task
+        else:
+            aliases[task.id] = first
     if not aliases:
         return plan, {}
-    more: dict[str, Any] = {"tasks": tasks}
+    more: dict[str, Any] = {"tasks": [kept[n] for n in sorted(kept)]}
     if plan.has_answer:
         more["answer"] = rename_references(plan.answer, aliases)
     if plan.join:
-        more["join"] = [aliases.get(j, j) for j in plan.join]
+        more["join"] = list(dict.fromkeys(aliases.get(j, j) for j in plan.join))
     if plan.stop_when:
-        text = rename_references(plan.stop_when, aliases)
-        more["stop_when"] = rename_condition(str(text), aliases)
+        more["stop_when"] = rename_condition(plan.stop_when, aliases)
     return plan.model_copy(update=more), aliases

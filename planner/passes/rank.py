@@ -48,12 +48,21 @@ def critical_path(
     return path
 
 
+def depths_of(inputs: Mapping[TaskId, Sequence[TaskId]]) -> dict[TaskId, int]:
+    """How many tasks stand before each on its longest chain of inputs, from 0.
+
+    Raises:
+        graphlib.CycleError: as `rank_upward`.
+    """
+    depths: dict[TaskId, int] = {}
+    for task in TopologicalSorter(inputs).static_order():
+        depths[task] = 1 + max((depths[i] for i in inputs[task]), default=-1)
+    return depths
+
+
 def width_of(inputs: Mapping[TaskId, Sequence[TaskId]]) -> int:
     """Most tasks at one depth: how far the plan fans out."""
-    depth: dict[TaskId, int] = {}
-    for task in TopologicalSorter(inputs).static_order():
-        depth[task] = 1 + max((depth[i] for i in inputs[task]), default=-1)
     counts: dict[int, int] = {}
-    for level in depth.values():
+    for level in depths_of(inputs).values():
         counts[level] = counts.get(level, 0) + 1
     return max(counts.values(), default=0)

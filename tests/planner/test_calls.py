@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from planner.calls import CallsParser, ParsedEnd, call_text
 from planner.catalog import ToolSpec
 from planner.compiler import inputs_of
-from planner.plan import Task
+from planner.plan import AtLeast, Task
+from planner.references import resolve
 
 
 def spec(name: str, *parameters: str) -> ToolSpec:
@@ -30,7 +32,7 @@ TOOLS = [
 
 
 def parse(
-    chunks: Iterable[str], known: tuple[str, ...] = (), cut: bool = False
+    chunks: Iterable[str], known: Any = (), cut: bool = False
 ) -> tuple[list[Task], ParsedEnd]:
     parser = CallsParser(TOOLS, known=known)
     tasks = [p.task for chunk in chunks for p in parser.feed(chunk)]
@@ -191,6 +193,12 @@ def test_line_ends_tabs_and_fences_change_nothing(number: int) -> None:
     assert [p.code for p in other.problems] == [p.code for p in end.problems]
 
 
+def test_two_dollars_are_a_literal_one() -> None:
+    tasks, end = parse(['1. search("a")\n2. math("$$1 is not $1")\n3. join()'])
+    assert tasks[1].args == {"problem": "$1 is not ${1}"}
+    assert end.warnings == []
+
+
 def test_prose_is_no_plan() -> None:
     _, end = parse(["I cannot plan this."])
     assert [p.code for p in end.problems] == ["no_tasks"]
@@ -271,6 +279,227 @@ def test_a_model_that_writes_accepted_lines_again_is_not_punished() -> None:
     tasks, end = parse(['a = search(query="x")\nb = search(query=a)\njoin(b)'], known=("a",))
     assert [t.id for t in tasks] == ["b"]
     assert not end.problems
+
+
+def test_a_known_id_with_another_call_is_a_problem_and_never_silently_the_old_one() -> None:
+    before = {"1": '1. search(query="old")'}
+    tasks, end = parse(['1. search("new")\n2. math("$1")\n3. join()'], known=before)
+    assert [t.id for t in tasks] == ["2"]
+    assert [(p.path, p.code) for p in end.problems] == [("tasks.1", "duplicate_id")]
+    tasks, end = parse(['1. search("old")\n2. math("$1")\n3. join()'], known=before)
+    assert ([t.id for t in tasks], end.problems, end.warnings) == (["2"], [], [])
+
+
+def test_a_known_id_whose_call_is_not_told_is_left_out_with_a_warning() -> None:
+    tasks, end = parse(['a = search("new")\nb = math(a)\njoin(b)'], known=("a",))
+    assert ([t.id for t in tasks], end.problems) == (["b"], [])
+    assert '"a" stands already' in end.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("a", "${a}"),
+        ("a.value", "${a.value}"),
+        ('a["x"][0]', "${a.x[0]}"),
+        ("a[-1]", "${a[-1]}"),
+        ("a[1:3]", "${a[1:3]}"),
+        ('a["two words"]', '${a."two words"}'),
+        ("${a.rows[0]}", "${a.rows[0]}"),
+        ('${a."b c"}', '${a."b c"}'),
+        ("$a", "${a}"),
+        ('f"at {a.x}, {3}"', "at ${a.x}, 3"),
+        ('f"at ${a.x}"', "at ${a.x}"),
+        ('f"{{a}}"', "{a}"),
+        ('"at " + a.x + " now"', "at ${a.x} now"),
+        ('"at " + str(a)', "at ${a}"),
+        ('"US$" + a.x', "US${a.x | join('', ['$', to_string(@)])}"),
+        ('"costs $1"', "costs $1"),
+        (r'"\d+\.csv in C:\users\new"', "\\d+\\.csv in C:\\users\new"),
+        (r'r"\d\n"', "\\d\\n"),
+        (r'"a\/b"', "a/b"),
+        (r'"\ud83d\ude00"', "\U0001f600"),
+        ("(1, -2.5, +3)", [1, -2.5, 3]),
+        ("{1: true, None: null}", {"1": True, "null": None}),
+        ('"two" " parts"', "two parts"),
+        ('"two\nlines"', "two\nlines"),
+    ],
+)
+def test_a_value_as_models_write_it(written: str, value: object) -> None:
+    tasks, end = parse([f'a = search("x")\nb = math(problem={written})\njoin(b)'])
+    assert (end.problems, end.warnings) == ([], [])
+    assert tasks[1].args == {"problem": value}
+
+
+def test_a_dollar_before_a_name_is_text_before_its_value() -> None:
+    tasks, _ = parse(['a = search("x")\nb = math("US$" + a.x)\njoin(b)'])
+    assert resolve(tasks[1].args["problem"], {"a": {"x": 4.5}}) == "US$4.5"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "a + a",
+        "a.x + 1",
+        '"x" + 1',
+        "-a",
+        "a * 2",
+        "1e999",
+        '"\\ud800"',
+        "f'{a:.2f}'",
+        "len(a)",
+        "b''",
+    ],
+)
+def test_what_would_need_work_is_no_value(written: str) -> None:
+    tasks, end = parse([f'a = search("x")\nb = math(problem={written})\njoin(a)'])
+    assert [t.id for t in tasks] == ["a"]
+    assert [p.code for p in end.problems] == ["bad_argument"]
+    assert end.problems[0].path.startswith("tasks.b")
+
+
+def test_specials_are_called_by_name() -> None:
+    text = """
+who = agent("scout", task="look", context={"n": 1})
+two = agent(scout, "look again")
+all = team("pair", task=f"judge {who}", rounds=2)
+sub = plan("report", name="Bob", template="x")
+go = human("Go on?", schema={"type": "boolean"}, _timeout="1h")
+why = ask("Why?", [all], max_tokens=50)
+join(why)"""
+    tasks, end = parse([text])
+    assert (end.problems, end.warnings) == ([], [])
+    found = {t.id: t for t in tasks}
+    assert (found["who"].agent, found["who"].args) == (
+        "scout",
+        {"task": "look", "context": {"n": 1}},
+    )
+    assert (found["two"].agent, found["two"].args) == ("scout", {"task": "look again"})
+    assert (found["all"].team, found["all"].args["rounds"]) == ("pair", 2)
+    assert (found["sub"].plan, found["sub"].args) == ("report", {"name": "Bob", "template": "x"})
+    assert found["go"].human_body().schema_ == {"type": "boolean"}
+    assert found["why"].ask_body().context == ["${all}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "code", "hint"),
+    [
+        ('a = agent("scuot", task="x")', "tasks.a.agent", "unknown_agent", '"scout"'),
+        ('a = team("x", task="x")', "tasks.a.team", "unknown_team", "Teams: pair"),
+        ('a = plan("reprot")', "tasks.a.plan", "unknown_template", '"report"'),
+        ('a = agent(task="x")', "tasks.a.agent", "bad_argument", ""),
+        ('a = search("x", _whem="b")', "tasks.a.args._whem", "bad_argument", '"_when"'),
+        ('a = search("x", query="y")', "tasks.a.args.query", "bad_argument", ""),
+        ('a = search("x", _requires=0)', "tasks.a.requires", "literal_error", ""),
+        ('a = serch("x")', "tasks.a.tool", "unknown_tool", '"search"'),
+        ('a = math("x", _when="z.ok")', "tasks.a.when", "missing_reference", ""),
+        ('a = math("x", _after=[z])', "tasks.a.depends_on", "missing_reference", ""),
+        (
+            'a = math("x", b)\nb = search("y")',
+            "tasks.a.args.context",
+            "forward_reference",
+            "b first",
+        ),
+    ],
+)
+def test_a_problem_says_where_and_offers_the_nearest_name(
+    line: str, path: str, code: str, hint: str
+) -> None:
+    parser = CallsParser(TOOLS, agents=["scout"], teams=["pair"], template_names=["report"])
+    parser.feed(line + "\njoin()")
+    found = parser.close().problems[0]
+    assert (found.path, found.code) == (path, code)
+    assert hint in found.hint
+
+
+def test_numbers_stand_for_the_short_forms_of_retry_and_requires() -> None:
+    tasks, _ = parse(['a = search("x")\nb = math("x", _after=a, _retry=5, _requires=1)\njoin()'])
+    assert tasks[1].retry is not None
+    assert tasks[1].retry.max_attempts == 5
+    assert tasks[1].requires == AtLeast(at_least=1)
+
+
+@pytest.mark.parametrize(
+    ("join", "only", "answer", "warns"),
+    [
+        ("join()", None, None, ""),
+        ("join(a, b)", ["a", "b"], None, ""),
+        ("join([a, b.x])", ["a", "b"], None, ""),
+        ('join("${a}")', ["a"], None, ""),
+        ("join(answer=a)", None, "${a}", ""),
+        ('join(answer={"n": a.n, "t": "so"})', None, {"n": "${a.n}", "t": "so"}, ""),
+        ('join(f"It is {a}.")', None, "It is ${a}.", ""),
+        ("join(a, result=b)", ["a", "b"], None, 'no "result"'),
+        ('join("sum it up")', None, None, "left out"),
+        ("join(sum it up)", None, None, "left out"),
+        ("3. join(sum up $1)", None, None, "left out"),
+        ("Finish(a)", ["a"], None, ""),
+        ("result = join(b)", ["b"], None, ""),
+    ],
+)
+def test_what_join_may_hold(join: str, only: object, answer: object, warns: str) -> None:
+    _, end = parse([f'a = search("x")\nb = search("y")\n{join}'])
+    assert end.problems == []
+    assert (end.is_complete, end.join_only, end.answer) == (True, only, answer)
+    assert bool(end.warnings) == bool(warns)
+    assert warns in "".join(end.warnings)
+
+
+def test_a_join_without_tasks_may_be_the_answer() -> None:
+    _, end = parse(['join("Nothing to look up.")'])
+    assert (end.answer, end.problems) == ("Nothing to look up.", [])
+
+
+def test_join_reads_only_what_there_is() -> None:
+    _, end = parse(["""first = search("x")\njoin(answer={"n": frist})"""])
+    assert [(p.path, p.code) for p in end.problems] == [("join", "missing_reference")]
+    assert 'Did you mean "first"' in end.problems[0].hint
+
+
+@pytest.mark.parametrize(
+    ("line", "condition"),
+    [
+        ('stop_when("${a.n} > 10")', "${a.n} > 10"),
+        ('stop_when(condition="a.ok")', "a.ok"),
+        ("stop_when(a.ok)", "${a.ok}"),
+    ],
+)
+def test_stop_when_stands_on_a_line_of_its_own(line: str, condition: str) -> None:
+    _, end = parse([f'a = search("x")\n{line}\njoin(a)'])
+    assert (end.stop_when, end.problems) == (condition, [])
+
+
+def test_what_follows_a_call_is_not_lost() -> None:
+    tasks, end = parse(['a = search("x").rows[0]\nb = math(a)\njoin(b)'])
+    assert [t.id for t in tasks] == ["a", "b"]
+    assert [(p.path, p.code) for p in end.problems] == [("tasks.a", "syntax")]
+    assert "a.rows[0]" in end.problems[0].hint
+
+
+def test_a_cut_before_the_bracket_names_the_task() -> None:
+    for text in ('a = search("x")\nb = sea', 'a = search("x")\nb = search(query="ha'):
+        tasks, end = parse([text], cut=True)
+        assert [t.id for t in tasks] == ["a"]
+        assert [(p.path, p.code) for p in end.problems] == [("tasks.b", "cut_off")]
+
+
+def test_a_line_that_is_not_assigned_gets_a_name() -> None:
+    tasks, end = parse(['search("x")\nsearch("y")\njoin(search_1, search_2)'], known=("search_1",))
+    assert [t.id for t in tasks] == ["search_2", "search_3"]
+    assert len(end.warnings) == 2
+
+
+def test_an_inline_plan_reads_its_own_tasks() -> None:
+    inner = '{"tasks": [{"id": "in", "ask": "x"}, {"id": "out", "ask": "${in}"}]}'
+    tasks, end = parse([f"a = plan({inner})\nb = search('x', _fallback=plan({inner}))\njoin(a)"])
+    assert ([t.id for t in tasks], end.problems) == (["a", "b"], [])
+
+
+def test_regular_expressions_in_arguments_bring_no_python_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tasks, _ = parse([r'a = search("\d+\w\.py \y")' + "\njoin(a)"])
+    assert tasks[0].args == {"query": r"\d+\w\.py \y"}
 
 
 def test_a_long_text_fed_by_characters_takes_linear_time() -> None:

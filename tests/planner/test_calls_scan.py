@@ -103,6 +103,7 @@ def test_a_call_ends_with_its_own_bracket(text: str, found: list[object]) -> Non
         "(" * 100_000,
         "\n" * 100_000,
     ],
+    ids=["a word", "a word in a call", "a string", "lines", "comments", "brackets", "newlines"],
 )
 def test_a_long_text_by_characters_takes_linear_time(text: str) -> None:
     parser = CallsParser(TOOLS)

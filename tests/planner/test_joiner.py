@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import time
 
-from planner.joiner import JoinDecision, parse_join
+import pytest
+from jsonschema import Draft202012Validator
+
+from planner.joiner import JOIN_SCHEMA, JoinDecision, parse_join
 
 
 @pytest.mark.parametrize(
@@ -20,6 +24,27 @@ from planner.joiner import JoinDecision, parse_join
         ('{"action": "finish", "answer": {"n": 1}}', {"n": 1}),
         ('Here:\n```json\n{"action": "finish", "answer": null}\n```', None),
         ("Finish(7)", "7"),
+        ('Action: Finish("Paris")', "Paris"),
+        ('Action: Finish("a" or "b")', '"a" or "b"'),
+        ('Action: Finish({"action": "buy"})', '{"action": "buy"}'),
+        (
+            "Action: Finish(do this:\nAction: Replan the trip\ndone)",
+            "do this:\nAction: Replan the trip\ndone",
+        ),
+        ("Action: Replan(no)\nAction: Finish(yes)", "yes"),
+        ("Action:\nFinish(42)", "42"),
+        ("- **Action: Finish(42)**", "42"),
+        ("Action: Finish(Done :)", "Done :"),
+        ('{"action": "finish", "answer": "two\nlines",}', "two\nlines"),
+        ('{"decision": {"action": "Finish", "answer": 0}}', 0),
+        ('If {"action": "replan", "feedback": "x"} no; {"action": "finish", "answer": 1}', 1),
+        ('A stray { or "quote: {"action": "finish", "answer": [1]}', [1]),
+        ('Action: finish\n{"action": "finish", "answer": "x"}', "x"),
+        (
+            '{"action": "finish", "answer": {"action": "replan", "feedback": "x"}}',
+            {"action": "replan", "feedback": "x"},
+        ),
+        ('{"action": "finish", "answer": false}', False),
     ],
 )
 def test_finish_gives_the_whole_answer(text: str, answer: object) -> None:
@@ -51,6 +76,10 @@ def test_replan_gives_its_reason(text: str, feedback: str) -> None:
         ('{"action": "finish"}', "bad_action"),
         ('{"action": "replan", "feedback": " "}', "bad_action"),
         ("Action: Finish()", "no_answer"),
+        ("Action: Finish", "no_answer"),
+        ('{"action": "finish", "answer": "cut o', "no_action"),
+        ('{"action": "finish", "answer": NaN}', "no_action"),
+        pytest.param('{"a": ' * 5_000, "no_action", id="nested too deeply"),
     ],
 )
 def test_what_is_no_decision_is_a_problem_to_repair_and_never_an_empty_success(
@@ -60,3 +89,23 @@ def test_what_is_no_decision_is_a_problem_to_repair_and_never_an_empty_success(
     assert isinstance(found, list)
     assert found[0].code == code
     assert "finish" in found[0].hint
+
+
+def test_the_schema_is_that_of_what_is_read() -> None:
+    checker = Draft202012Validator(JOIN_SCHEMA)
+    for good in ({"action": "finish", "answer": None}, {"action": "replan", "feedback": "x"}):
+        checker.validate(good)
+        assert isinstance(parse_join(json.dumps(good)), JoinDecision)
+    assert not checker.is_valid({"action": "stop"})
+    assert not checker.is_valid({"answer": 1})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Action: Finish(\n" * 5_000, "{" * 100_000, ")(" * 50_000],
+    ids=["actions", "braces", "brackets"],
+)
+def test_a_long_answer_takes_no_long_time(text: str) -> None:
+    began = time.perf_counter()
+    parse_join("Action: Finish(" + text)
+    assert time.perf_counter() - began < 5  # under a second

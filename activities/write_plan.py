@@ -22,7 +22,7 @@ from activities.blobs import BlobStore
 from activities.chat import ChatReply, ChatRequest, estimate_tokens
 from activities.model_attempt import Attempt, Target, attempt_model, model_for
 from activities.model_client import ModelClient, ModelError
-from planner.calls import CallsParser, ParsedEnd
+from planner.calls import CallsParser, ParsedEnd, call_text
 from planner.catalog import ToolSpec
 from planner.jobs import (
     PlanJob,
@@ -170,10 +170,17 @@ class PlanWriter:
     def _parser(
         self, job: PlanJob, accepted: Sequence[PlannedTask]
     ) -> CallsParser | JsonPlanParser:
-        known = [str(t.task.id) for t in accepted] + [t.id for t in job.finished]
+        known = {str(t.task.id): call_text(t.task) for t in accepted}
+        known |= {t.id: t.call for t in job.finished}
         if job.syntax == "json":
-            return JsonPlanParser(self._tools, known=known)
-        return CallsParser(self._tools, known=known)
+            return JsonPlanParser(self._tools, known=list(known))
+        return CallsParser(
+            self._tools,
+            known=known,
+            agents=job.agents or None,
+            teams=job.teams or None,
+            template_names=job.template_names or None,
+        )
 
     def _request(
         self, job: PlanJob, model: str, accepted: Sequence[PlannedTask], attempt: Attempt

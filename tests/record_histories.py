@@ -153,6 +153,43 @@ async def refused(p: Planloom) -> list[Handle]:
     return [handle]
 
 
+async def agent(p: Planloom) -> list[Handle]:
+    calls = [{"id": "c1", "name": "echo", "arguments": {"value": 1}}]
+    p.model.script("", Reply(tool_calls=calls), "SUMMARY: s\nRESULT: done\nNEXT_STEP: none")
+    spec = {"id": "helper", "system": "Help.", "tools": ["echo"]}
+    handle = await p.start({"agent": spec, "task": "go"}, "AgentWorkflow")
+    await p.result(handle)
+    return [handle]
+
+
+async def team(p: Planloom) -> list[Handle]:
+    form = (
+        "SUMMARY: s\nCLAIM: c {0}\nEVIDENCE: e\nCONFIDENCE: 0.9\nRESULT: {0} says so, at length\n"
+    )
+    p.model.script("You judge", '{"verdict": "trusted", "reason": "ok"}')
+    p.model.script("You are a1,", form.format("a1") + "NEXT_STEP: none")
+    p.model.script("You are b2,", "", "", form.format("b2") + "NEXT_STEP: none")
+    p.model.script("You are c3,", form.format("c3") + "NEXT_STEP: none")
+    members = [{"id": i, "role": "x"} for i in ("a1", "b2", "c3")]
+    handle = await p.start({"team": {"members": members}, "task": "go"}, "TeamWorkflow")
+    await p.result(handle)
+    return [handle]
+
+
+async def team_graph(p: Planloom) -> list[Handle]:
+    p.model.script("You judge", "prose")
+    form = "SUMMARY: s\nCLAIM: c\nEVIDENCE: e\nCONFIDENCE: 0.9\n"
+    form += "RESULT: said at length here\nNEXT_STEP: none"
+    p.model.script("", form)
+    members = [
+        {"id": "a1", "task": "A"},
+        {"id": "b2", "task": "B", "depends_on": ["a1"]},
+    ]
+    handle = await p.start({"team": {"members": members}, "task": "go"}, "TeamWorkflow")
+    await p.result(handle)
+    return [handle]
+
+
 SCENARIOS: dict[str, Scenario] = {
     "plan": plan,
     "large-values": large_values,
@@ -163,6 +200,9 @@ SCENARIOS: dict[str, Scenario] = {
     "cancelled": cancelled,
     "stopped-early": stopped_early,
     "refused": refused,
+    "agent": agent,
+    "team-rounds": team,
+    "team-graph": team_graph,
 }
 
 
@@ -174,7 +214,7 @@ async def main() -> None:
     ):
         client = await Client.connect(server.address, data_converter=data_converter())
         for name, scenario in SCENARIOS.items():
-            if list(FOLDER.glob(f"{name}*.json")):
+            if list(FOLDER.glob(f"{name}.json")):
                 continue
             home = Path(folder) / uuid.uuid4().hex
             home.mkdir()

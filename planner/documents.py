@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -11,14 +12,20 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from planner.plan import PLAN_MAX_BYTES, TASKS_MAX, Plan
+from planner.plan import PLAN_MAX_BYTES, TASKS_MAX, Body, Plan, is_body
 from planner.values import JsonValue, Problem
 
 M = TypeVar("M", bound=BaseModel)
 
 PROBLEMS_MAX = 100
 TEXT_MAX_CHARS = 500
+NESTING_MAX = 100
+"""Levels of objects and lists in a document: deeper ones run Python out of stack."""
+SEEN_MAX_CHARS = 24
+"""A longer text is not shown in a message: it may be a prompt, or a key."""
+
 _CONTAINERS = (typing.Union, types.UnionType, list, dict, typing.Annotated)
+_FORMS = ("string_type", "literal_error", "model_type", "model_attributes_type")
 
 
 def bounded_problems(problems: Sequence[Problem]) -> list[Problem]:
@@ -41,12 +48,31 @@ def problems_from_validation(
 ) -> list[Problem]:
     """Pydantic's errors as problems: task ids for indexes, near misses for unknown fields."""
     problems: dict[tuple[str, str], Problem] = {}
-    for entry in error.errors(include_url=False, include_context=True)[:PROBLEMS_MAX]:
-        loc = _without_branches(entry["loc"], document)
+    entries = error.errors(include_url=False, include_context=True)
+    placed = [(_without_branches(e["loc"], document), e) for e in entries[: 2 * PROBLEMS_MAX]]
+    for loc, entry in _told_once(placed):
         path = _path(loc, document, prefix)
         problem = _problem(entry, loc, path, document, model)
         problems.setdefault((problem.path, problem.message), problem)
-    return list(problems.values())
+    return bounded_problems(list(problems.values()))
+
+
+def _told_once(placed: list[tuple[tuple[int | str, ...], Any]]) -> list[tuple[Any, Any]]:
+    """Without what only says that a value is none of the other forms it might have had.
+
+    `ask: {promt: …}` is an object with a wrong field, and not also a text that is none.
+    """
+    blamed = {loc[:n] for loc, _ in placed for n in range(len(loc))}
+    blamed |= {loc for loc, e in placed if e["type"] not in _FORMS}
+    scalar = {loc for loc, e in placed if e["type"] in ("string_type", "literal_error")}
+    kept = []
+    for loc, entry in placed:
+        if entry["type"] == "string_type" and isinstance(entry["input"], Mapping) and loc in blamed:
+            continue
+        if entry["type"] in ("model_type", "model_attributes_type") and loc in scalar:
+            continue
+        kept.append((loc, entry))
+    return kept
 
 
 def _without_branches(loc: tuple[int | str, ...], document: Any) -> tuple[int | str, ...]:
@@ -113,38 +139,69 @@ def _problem(
         case "extra_forbidden":
             message = f'no field "{loc[-1] if loc else path}"'
             known = _fields_at(model, loc[:-1], document)
-            near = get_close_matches(str(loc[-1]) if loc else "", known, n=1, cutoff=0.5)
+            near = get_close_matches(str(loc[-1])[:100] if loc else "", known, n=1, cutoff=0.5)
             listed = "Fields: " + ", ".join(known) if known else ""
             hint = f'Did you mean "{near[0]}"?' if near else listed
         case "missing":
             message = "is missing"
         case "model_type" | "model_attributes_type":
             message = f"needs an object, found {_kind_of(entry['input'])}"
+            known = _fields_at(model, loc, document)
+            hint = "Fields: " + ", ".join(known) if known else ""
         case "value_error":
             message = message.removeprefix("Value error, ")
+            if isinstance(entry["input"], str) and len(entry["input"]) > SEEN_MAX_CHARS:
+                message = message.replace(entry["input"], "…")
         case "literal_error":
             expected = entry.get("ctx", {}).get("expected", "")
             message = f"needs {expected}; found {_shown(entry['input'])}"
             options = [o.strip(" '") for o in expected.replace(" or ", ", ").split(",")]
-            near = get_close_matches(str(entry["input"]), options, n=1)
+            near = get_close_matches(str(entry["input"])[:100], options, n=1)
             hint = f'Did you mean "{near[0]}"?' if near else ""
         case "string_pattern_mismatch":
             message = f"{_shown(entry['input'])} is no id: letters, digits, _ - . and no spaces"
+        case "string_type" if isinstance(entry["input"], bool | int | float):
+            message = f"needs text, found {_shown(entry['input'])}"
+            hint = f'Write it in quotes: "{_shown(entry["input"])}".'
+        case "string_type":
+            message = f"needs text, found {_shown(entry['input'])}"
+        case "list_type":
+            message = f"needs a list, found {_shown(entry['input'])}"
+            if loc[-1:] == ("tasks",) and isinstance(entry["input"], Mapping):
+                hint = "Write each task as a list item with an id: [{id: a, tool: …}]."
+        case "dict_type":
+            message = f"needs an object, found {_shown(entry['input'])}"
+        case "too_short" if entry["input"] == []:
+            message = "is empty: it needs at least one"
         case _:
             message = f"{message[:1].lower()}{message[1:]}, found {_shown(entry['input'])}"
     return Problem(path=path, code=kind, message=message, hint=hint)
 
 
 def _kind_of(value: Any) -> str:
-    if value is None:
-        return "null"
-    kinds = {str: "text", list: "a list", dict: "an object", bool: "a boolean"}
-    return kinds.get(type(value), "a number")
+    kinds: dict[type, str] = {
+        type(None): "null",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+    }
+    return kinds.get(type(value), f"a {type(value).__name__}")  # YAML has dates
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """A value as a message shows it: short ones whole, of others what they are."""
+    if isinstance(value, str):
+        if len(value) > SEEN_MAX_CHARS:
+            return f"a text of {len(value):,} characters"
+        return json.dumps(value, ensure_ascii=False)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return str(value) if abs(value) < 1e15 or isinstance(value, float) else "a huge number"
+    return _kind_of(value)
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...], document: Any) -> list[str]:
@@ -169,13 +226,7 @@ def _models_of(model: type[BaseModel], field: str) -> list[type[BaseModel]]:
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if typing.get_origin(annotation) in (
-        typing.Union,
-        types.UnionType,
-        list,
-        dict,
-        typing.Annotated,
-    ):
+    if typing.get_origin(annotation) in _CONTAINERS:
         return [m for a in typing.get_args(annotation) for m in _models_in(a)]
     return []
 
@@ -188,23 +239,55 @@ def read_plan(document: JsonValue | str, prefix: str = "") -> tuple[Plan | None,
             return None, [_too_big(where, len(document))]
         try:
             document = json.loads(document)
+        except RecursionError:
+            return None, [_too_deep(where)]
         except json.JSONDecodeError as error:
             message = f"is no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+            return None, [Problem(path=where, code="not_json", message=message)]
+        except ValueError:
+            message = "holds a number with thousands of digits"
             return None, [Problem(path=where, code="not_json", message=message)]
     if not isinstance(document, Mapping):
         message = f"needs an object with a list of tasks, found {_kind_of(document)}"
         return None, [Problem(path=where, code="not_a_plan", message=message)]
+    if faults := _faults_of(document, where, PLAN_MAX_BYTES):
+        return None, faults
     tasks = document.get("tasks")
     if isinstance(tasks, list) and len(tasks) > TASKS_MAX:
         message = f"has {len(tasks):,} tasks; at most {TASKS_MAX:,}"
         hint = "Use a map, or sub-plans."
         return None, [Problem(path=f"{where}.tasks", code="too_many", message=message, hint=hint)]
-    if (size := _rough_bytes(document, PLAN_MAX_BYTES)) > PLAN_MAX_BYTES:
-        return None, [_too_big(where, size)]
+    checked, problems = _without_bad_fallbacks(document, prefix)
     try:
-        return Plan.model_validate(document), []
+        plan = Plan.model_validate(checked)
     except ValidationError as error:
-        return None, problems_from_validation(error, document, Plan, prefix)
+        problems = [*problems_from_validation(error, document, Plan, prefix), *problems]
+        return None, bounded_problems(problems)
+    return (None, problems) if problems else (plan, [])
+
+
+def _without_bad_fallbacks(
+    document: Mapping[str, Any], prefix: str
+) -> tuple[Mapping[str, Any], list[Problem]]:
+    """The plan without fallback tasks that are wrong, and what is wrong with them.
+
+    The model checks them while it checks their task, and so would place their problems there.
+    """
+    tasks = document.get("tasks")
+    if not isinstance(tasks, list):
+        return document, []
+    problems: list[Problem] = []
+    checked: list[Any] = []
+    for n, task in enumerate(tasks):
+        if isinstance(task, Mapping) and is_body(fallback := task.get("fallback")):
+            try:
+                Body.model_validate(fallback)
+            except ValidationError as error:
+                path = _path(("tasks", n, "fallback"), document, prefix)
+                problems += problems_from_validation(error, fallback, Body, path)
+                task = {k: v for k, v in task.items() if k != "fallback"}
+        checked.append(task)
+    return ({**document, "tasks": checked}, problems) if problems else (document, [])
 
 
 def _too_big(where: str, size: int) -> Problem:
@@ -216,22 +299,41 @@ def _too_big(where: str, size: int) -> Problem:
     )
 
 
-def _rough_bytes(value: Any, limit: int) -> int:
-    """Size of a JSON value, counted until `limit` is passed."""
-    total, stack = 0, [value]
-    while stack and total <= limit:
-        match stack.pop():
-            case str() as text:
-                total += len(text) + 2
-            case Mapping() as fields:
-                total += sum(len(str(k)) + 4 for k in fields)
-                stack.extend(fields.values())
-            case list() as items:
-                total += len(items) + 2
-                stack.extend(items)
-            case _:
-                total += 5
-    return total
+def _too_deep(where: str) -> Problem:
+    return Problem(
+        path=where,
+        code="too_deep",
+        message=f"is nested deeper than {NESTING_MAX} levels",
+        hint="Put deep values in files or blobs, and read them with a tool.",
+    )
+
+
+def _faults_of(document: Any, where: str, limit: int | None = None) -> list[Problem]:
+    """What keeps a value from being read at all: too large, too deep, no JSON."""
+    total, level = 0, [document]
+    for _ in range(NESTING_MAX + 1):
+        following: list[Any] = []
+        for value in level:
+            match value:
+                case str():
+                    total += len(value) + 2
+                case Mapping():
+                    total += sum(len(str(k)) + 4 for k in value)
+                    following += value.values()
+                case list():
+                    total += len(value) + 2
+                    following += value
+                case float() if not math.isfinite(value):
+                    message = f"holds {value}, which is no number in JSON"
+                    return [Problem(path=where, code="not_json", message=message)]
+                case _:
+                    total += 5
+        if limit is not None and total > limit:
+            return [_too_big(where, total)]
+        if not following:
+            return []
+        level = following
+    return [_too_deep(where)]
 
 
 def read_request(document: Any, model: type[M]) -> tuple[M | None, list[Problem]]:
@@ -244,13 +346,17 @@ def read_request(document: Any, model: type[M]) -> tuple[M | None, list[Problem]
     checked = dict(document)
     if "plan" in model.model_fields and checked.get("plan") is not None:
         plan, problems = read_plan(checked["plan"], "plan")
-        if plan is None and problems[0].code in ("too_big", "too_many"):
-            return None, problems
         # The rest of the request is checked as if the plan were right: all problems at once.
         checked["plan"] = plan if plan is not None else {"tasks": [{"id": "x", "tool": "x"}]}
+    for name, value in document.items():
+        if name != "plan" and (faults := _faults_of(value, str(name))):
+            problems += faults
+            checked.pop(name)
     try:
         request = model.model_validate(checked)
     except ValidationError as error:
-        rest = problems_from_validation(error, document, model)
-        return None, [*(p for p in rest if not p.path.startswith("plan.")), *problems]
+        rest = problems_from_validation(error, checked, model)
+        unread = {p.path for p in problems}
+        rest = [p for p in rest if not p.path.startswith("plan.") and p.path not in unread]
+        return None, bounded_problems([*rest, *problems])
     return (None, problems) if problems else (request, [])

@@ -65,6 +65,8 @@ class Definitions:
 
     def __init__(self, workspace: Path) -> None:
         self._workspace = workspace
+        self._read: dict[tuple[Path, int, int], Definition] = {}
+        """Files as they were read, by path, time and size: every run asks for them."""
 
     def folders(self, kind: str) -> list[Path]:
         user = Path(platformdirs.user_config_dir("planloom"))
@@ -79,8 +81,11 @@ class Definitions:
         """By name, broken ones included."""
         found: dict[str, Definition] = {}
         for path in self._files(kind):
-            made = read_definition(path, kind)
-            found.setdefault(made.name, made)
+            seen = path.stat()
+            key = (path, seen.st_mtime_ns, seen.st_size)
+            if key not in self._read:
+                self._read[key] = read_definition(path, kind)
+            found.setdefault(self._read[key].name, self._read[key])
         return found
 
     def _files(self, kind: str) -> Iterator[Path]:

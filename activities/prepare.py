@@ -80,8 +80,9 @@ class PrepareActivities:
             tools_queue=self._settings.tools_task_queue,
             models=roles,
             prices=self._known_prices([*roles.values(), *job.models, *named.models]),
-            agents=_short(self._agents()),
-            teams=_short(self._teams()),
+            # A plan that names none has no use for the list, and history none for its length.
+            agents=_short(self._agents()) if job.is_goal or job.agents or templates else {},
+            teams=_short(self._teams()) if job.is_goal or job.teams or templates else {},
             templates=templates,
             template_names=self._templates.names(),
             search_attributes=list(self._search_attributes()),

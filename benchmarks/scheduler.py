@@ -10,12 +10,12 @@ from benchmarks.harness import Bench, bench, ideal_seconds, plan_of, random_grap
 Graph = dict[str, tuple[float, list[str]]]
 
 
-def fan_out(width: int = 20, seconds: float = 0.5) -> Graph:
+def fan_out(width: int = 20, seconds: float = 1.0) -> Graph:
     graph: Graph = {f"t{n}": (seconds, []) for n in range(width)}
     return graph | {"end": (seconds, list(graph))}
 
 
-def chain(length: int = 8, seconds: float = 0.3) -> Graph:
+def chain(length: int = 8, seconds: float = 0.5) -> Graph:
     return {f"t{n}": (seconds, [f"t{n - 1}"] if n else []) for n in range(length)}
 
 

@@ -227,17 +227,21 @@ class GoalLoop:
         try:
             reply = await doors.write_plan(job, dispatcher.priority())
         except ActivityError as error:
-            failed = failure_of(error, 1)
-            if isinstance(failed, BodyCancelled):
-                engine.ledger.refund(key)
-                raise
-            engine.ledger.settle(key, failed.usage)
-            raise PlanningFailed(f"planner: {failed.message}") from error
+            raise self._failed_call("planner", key, error) from error
         engine.ledger.settle(key, reply.usage)
         self.wasted_tokens += reply.wasted_tokens
         for warning in reply.warnings[:20]:
             engine.note(f"planner: {warning}")
         return reply
+
+    def _failed_call(self, who: str, key: str, error: ActivityError) -> Exception:
+        """What a failed model call of the loop ends in; what it was paid for is settled."""
+        failed = failure_of(error, 1)
+        if isinstance(failed, BodyCancelled):
+            self.engine.ledger.refund(key)
+            return error
+        self.engine.ledger.settle(key, failed.usage)
+        return PlanningFailed(f"{who}: {failed.message}")
 
     def _kept(self) -> list[PlannedTask]:
         engine = self.engine
@@ -414,12 +418,7 @@ class GoalLoop:
         try:
             reply = await doors.join_outcomes(job, f"join.{self.rounds + 1}", dispatcher.priority())
         except ActivityError as error:
-            failed = failure_of(error, 1)
-            if isinstance(failed, BodyCancelled):
-                engine.ledger.refund(key)
-                raise
-            engine.ledger.settle(key, failed.usage)
-            raise PlanningFailed(f"joiner: {failed.message}") from error
+            raise self._failed_call("joiner", key, error) from error
         engine.ledger.settle(key, reply.usage)
         return reply
 

@@ -23,7 +23,7 @@ from planner.references import (
     shortened,
     whole_reference,
 )
-from planner.schema_check import check_arguments
+from planner.schema_check import check_arguments, check_schema
 from planner.templates import first_name, is_needed, schema_of
 from planner.values import RESERVED_IDS, JsonValue, Problem
 
@@ -161,19 +161,22 @@ class _TaskChecker:
                     problems += self._named(body.plan, names, "template", where, kind="plan")
                 if params := _params_of(body, self.site):
                     problems += check_arguments(body.args, _schema_of(params), f"{where}args")
-            case "ask" | "human" if body.args:
-                message = f"args do not go with {body.kind}, and would not be read"
-                wanted = "ask: {prompt: …, context: …}" if body.ask else "human: {question: …}"
-                problems.append(
-                    Problem(
-                        path=f"{where}args",
-                        code="unused_args",
-                        message=message,
-                        hint=f"Put them into {wanted}.",
-                    )
-                )
+            case "ask" if (schema := body.ask_body().output_schema) is not None:
+                problems += check_schema(schema, f"{where}ask.output_schema")
+            case "human" if (schema := body.human_body().schema_) is not None:
+                problems += check_schema(schema, f"{where}human.schema")
             case _:
                 pass
+        if body.kind in ("ask", "human") and body.args:
+            wanted = "ask: {prompt: …, context: …}" if body.ask else "human: {question: …}"
+            problems.append(
+                Problem(
+                    path=f"{where}args",
+                    code="unused_args",
+                    message=f"args do not go with {body.kind}, and would not be read",
+                    hint=f"Put them into {wanted}.",
+                )
+            )
         if body.kind in ("agent", "team") and "task" not in body.args and not self.task.description:
             problems.append(
                 Problem(

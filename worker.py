@@ -319,6 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             flush=True,
         )
 
+    code = 0
     try:
         asyncio.run(serve(settings, registry, ready))
     except RuntimeError as error:
@@ -326,7 +327,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"error: no Temporal server answers at {address}", file=sys.stderr)
         print("hint: start one with: planloom dev (or set TEMPORAL_ADDRESS)", file=sys.stderr)
-        raise SystemExit(1) from None
+        code = 1
+    # A thread of the SDK's core that ends while the interpreter does aborts the process now and
+    # then; all is done and written here.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

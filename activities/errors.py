@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 import openai
 import pydantic
-from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, CancelledError
 
 from planner.jobs import ErrorClass
 from planner.plan import Retry
@@ -349,6 +349,8 @@ def as_application_error(
             "usage": paid.model_dump() if isinstance(paid, Usage) else None,
         },
         type=error_class,
+        # The run's result says it; a traceback in the worker's log for each would drown the rest.
+        category=ApplicationErrorCategory.BENIGN,
         non_retryable=is_last,
         next_retry_delay=timedelta(
             seconds=_next_delay(rule, own_attempt, waits, is_wait, retry_after, retry)

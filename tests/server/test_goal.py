@@ -447,3 +447,39 @@ async def test_a_replan_that_the_budget_cannot_pay_is_refused_with_its_numbers(
     assert result["status"] == "partial"
     assert "it would likely take" in result["reason"]
     assert "a" in result["tasks"]
+
+
+async def test_without_a_key_or_an_endpoint_the_run_says_what_to_set(planloom: Planloom) -> None:
+    async with planloom.worker(OPENAI_BASE_URL="", OPENAI_API_KEY="", PLANLOOM_MODEL=""):
+        result = await planloom.run({"goal": "x"})
+    assert result["status"] == "failed"
+    assert "set OPENAI_API_KEY or OPENAI_BASE_URL" in result["reason"]
+
+
+async def test_a_goal_may_use_a_tool_an_agent_and_a_team_and_its_replan_be_approved(
+    planloom: Planloom,
+) -> None:
+    plan(
+        planloom,
+        'n = calculate(expression="6 * 7")\n'
+        'look = agent("researcher", task="Look into ${n}")\n'
+        'view = team("core-delivery", task="Decide on ${look}", rounds=0)\n'
+        "join(look, view)",
+        'more = calculate(expression="${n} + 1")\njoin(answer="${more}: ${view}")',
+    )
+    join(planloom, '{"action": "replan", "feedback": "one more"}')
+    form = "SUMMARY: s\nCLAIM: yes\nEVIDENCE: e\nCONFIDENCE: 0.9\n"
+    form += "RESULT: yes, and at length\nNEXT_STEP: none"
+    planloom.model.script("You judge", '{"verdict": "trusted", "reason": "ok", "answer": "agreed"}')
+    planloom.model.script("Look into 42", "looked")
+    planloom.model.script("Decide on looked", form)
+    async with planloom.worker():
+        handle = await planloom.start({"goal": "decide", "approval": "replan"})
+        shown = await planloom.until(handle, lambda p: p.awaiting == "approval", timeout=30)
+        assert shown.tasks["view"] == "succeeded"
+        await handle.signal("approve_plan", {"revision": 2, "by": "ops"})
+        result = await planloom.result(handle)
+    assert (result["status"], result["answer"]) == ("completed", "43: agreed")
+    offered = planloom.model.seen(PLANNER)[0].text
+    assert "researcher" in offered
+    assert "core-delivery" in offered

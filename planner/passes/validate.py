@@ -37,12 +37,21 @@ def check_task(
     site: Site,
     allow: Sequence[str] | None = None,
     params: Collection[str] = (),
+    *,
+    depth: int = 0,
 ) -> list[Problem]:
-    """What is wrong with one task, given the names it may refer to.
+    """What is wrong with one task, inline sub-plans included, given the names it may refer to.
 
     `params` are those the plan declares; a plan that declares none takes what it is given.
+    `depth` is how deep in sub-plans the task stands.
     """
-    return bounded_problems(_TaskChecker(task, earlier, site, allow, params).check())
+    problems = _TaskChecker(task, earlier, site, allow, params).check()
+    for where, body in (("", task), ("fallback.", task.fallback_body)):
+        if body is not None and isinstance(body.plan, Plan):
+            inner = check_plan(body.plan, site, allow=allow, depth=depth + 1)
+            at = f"tasks.{task.id}.{where}plan."
+            problems += [p.model_copy(update={"path": at + p.path}) for p in inner]
+    return bounded_problems(problems)
 
 
 class _TaskChecker:
@@ -329,12 +338,7 @@ def check_plan(
     for task in plan.tasks:
         if len(problems) > PROBLEMS_MAX:
             break  # each may look through all names for the nearest
-        problems += check_task(task, names, site, allow, plan.params)
-        for where, body in (("", task), ("fallback.", task.fallback_body)):
-            if body is not None and isinstance(body.plan, Plan):
-                inner = check_plan(body.plan, site, allow=allow, depth=depth + 1)
-                at = f"tasks.{task.id}.{where}plan."
-                problems += [p.model_copy(update={"path": at + p.path}) for p in inner]
+        problems += check_task(task, names, site, allow, plan.params, depth=depth)
     problems += _check_answer(plan, names)
     if not any(p.code in ("duplicate_id", "self_reference") for p in problems):
         problems += check_cycles(plan)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError
 
 from planner.catalog import Site
 from planner.contract import EstimateReport
+from planner.definitions import AgentSpec
 from planner.passes.rank import rank_upward
+from planner.passes.resolve import graph_of
 from planner.plan import Body, Plan, Task
 from planner.values import NANO, JsonValue, TaskId
 
@@ -57,9 +60,12 @@ def items_of(task: Task) -> int:
 
 def estimate_task(task: Task, site: Site, model: str | None = None) -> TaskEstimate:
     """One run of a task's body, from its own `estimate`, the tool's history, or defaults."""
-    tokens, seconds, basis = _defaults(task, site)
-    usd: Span | None = (0.0, 0.0, 0.0)
-    if any(tokens):
+    inner = _sub_plan(task.plan, site, model) if isinstance(task.plan, Plan) else None
+    tokens, seconds, basis = (
+        (inner.tokens, inner.seconds, inner.basis) if inner else _defaults(task, site)
+    )
+    usd: Span | None = inner.usd_nano if inner else (0.0, 0.0, 0.0)
+    if any(tokens) and inner is None:
         price = site.prices.get(_model_of(task, model) or "")
         usd = None
         if price is not None:
@@ -86,6 +92,8 @@ def estimate_task(task: Task, site: Site, model: str | None = None) -> TaskEstim
 def _model_of(body: Body, model: str | None) -> str | None:
     if body.ask is not None and (named := body.ask_body().model):
         return named
+    if isinstance(body.agent, AgentSpec) and body.agent.model:
+        return body.agent.model
     return model
 
 
@@ -107,18 +115,31 @@ def _defaults(task: Task, site: Site) -> tuple[Span, Span, str]:
             return AGENT_TOKENS, AGENT_SECONDS, "default"
         case "team":
             return TEAM_TOKENS, TEAM_SECONDS, "default"
-        case "plan":
-            return _sub_plan(task, site)
+        case "plan":  # a template, whose tasks are not known here
+            return AGENT_TOKENS, AGENT_SECONDS, "default"
         case _:
             return (0.0, 0.0, 0.0), HUMAN_SECONDS, "default"
 
 
-def _sub_plan(task: Task, site: Site) -> tuple[Span, Span, str]:
-    if not isinstance(task.plan, Plan):
-        return AGENT_TOKENS, AGENT_SECONDS, "default"
-    parts = [estimate_task(t, site).times(items_of(t)) for t in task.plan.tasks]
-    tokens = _sum([p.tokens for p in parts])
-    return tokens, _sum([p.seconds for p in parts]), "sub-plan"
+def _sub_plan(plan: Plan, site: Site, model: str | None) -> TaskEstimate:
+    """An inline sub-plan: its work added up, its time along its longest path."""
+    each = {t.id: estimate_task(t, site, model) for t in plan.tasks}
+    whole = [each[t.id].times(items_of(t)) for t in plan.tasks]
+    usd = [e.usd_nano for e in whole if e.usd_nano is not None]
+    graph = graph_of(plan)
+    try:
+        seconds = [
+            max(rank_upward(graph, {t: e.seconds[n] for t, e in each.items()}).values())
+            for n in range(3)
+        ]
+    except CycleError:  # a streamed task is estimated before its sub-plan was refused
+        seconds = list(_sum([e.seconds for e in each.values()]))
+    return TaskEstimate(
+        _sum([e.tokens for e in whole]),
+        _sum(usd) if len(usd) == len(whole) else None,
+        (seconds[0], seconds[1], seconds[2]),
+        "sub-plan",
+    )
 
 
 def _length(values: Sequence[JsonValue]) -> int:

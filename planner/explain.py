@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 
 from planner.compiler import Compiled, inputs_of
+from planner.conditions import roots_of_condition
 from planner.contract import EstimateReport
 from planner.plan import Plan, Task
+from planner.values import JsonValue
 
 _CLASSES = {
     "waiting": "fill:#eee,stroke:#999,color:#555",
@@ -43,9 +45,10 @@ def mermaid(plan: Plan, states: Mapping[str, str] | None = None) -> str:
         left, right = ("{{", "}}") if task.human is not None else ("[", "]")
         lines.append(f'  {nodes[task.id]}{left}"{_UNSAFE.sub(" ", task.id)}: {words}"{right}')
     for task in plan.tasks:
+        judged = roots_of_condition(task.when) if task.when else ()
         for needed in inputs_of(task):
             if needed in nodes:
-                arrow = "-.->" if task.when is not None and needed in task.when else "-->"
+                arrow = "-.->" if needed in judged else "-->"
                 lines.append(f"  {nodes[needed]} {arrow} {nodes[task.id]}")
     used: dict[str, list[str]] = {}
     for name, state in (states or {}).items():
@@ -77,12 +80,27 @@ def explain(compiled: Compiled, original: Plan | None = None) -> str:
     lines.append(f"                   width {compiled.width}, {len(plan.tasks)} tasks run")
     lines += _estimate_lines(compiled.estimate)
     width = max([len(t.id) for t in plan.tasks] + [4])
-    lines += ["", f"{'task':<{width}}  {'does':<22} {'rank s':>8}  inputs"]
+    head = f"{'task':<{width}}  {'does':<22} {'rank s':>8} {'likely s':>8} {'tokens':>8} {'usd':>8}"
+    lines += ["", f"{head}  inputs"]
     for task in sorted(plan.tasks, key=lambda t: -compiled.ranks.get(t.id, 0.0)):
         rank = compiled.ranks.get(task.id, 0.0)
         inputs = ", ".join(compiled.inputs.get(task.id, ()))
-        lines.append(f"{task.id:<{width}}  {body_of(task)[:22]:<22} {rank:>8.2f}  {inputs}")
+        likely = _likely(compiled.estimate.tasks.get(task.id))
+        lines.append(
+            f"{task.id:<{width}}  {body_of(task)[:22]:<22} {rank:>8.2f} {likely}  {inputs}".rstrip()
+        )
     return "\n".join(lines)
+
+
+def _likely(estimate: JsonValue) -> str:
+    """A task's likely seconds, tokens and money as columns; `?` where nothing is known."""
+    spans = estimate if isinstance(estimate, dict) else {}
+    cells = []
+    for name, form in (("seconds", ".2f"), ("tokens", ",.0f"), ("usd", ".4f")):
+        span = spans.get(name)
+        known = span[1] if isinstance(span, list) else None
+        cells.append(format(known, form) if isinstance(known, int | float) else "?")
+    return " ".join(f"{cell:>8}" for cell in cells)
 
 
 def _estimate_lines(estimate: EstimateReport) -> list[str]:

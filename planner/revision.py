@@ -8,15 +8,17 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from planner.catalog import Site
-from planner.compiler import inputs_of
 from planner.contract import MajorThresholds
 from planner.estimate import estimate_task, items_of
-from planner.passes.deduplicate import rename_references
+from planner.passes.deduplicate import rename_condition, rename_in_document, rename_references
+from planner.passes.resolve import inputs_of
 from planner.plan import Plan, Task
 from planner.references import roots_of
 from planner.values import JsonValue, Problem, TaskId
 
 VALUE_MAX_CHARS = 80
+BEFORE_CHANGE_CHARS = 20
+"""Of two long texts, how much is shown before the place where they part."""
 
 
 def _document(task: Task) -> dict[str, Any]:
@@ -45,15 +47,40 @@ def diff_plans(old: Plan, new: Plan) -> list[str]:
     for task in after:
         if task not in before or before[task] == after[task]:
             continue
-        a, b = _document(before[task]), _document(after[task])
-        for name in dict.fromkeys([*a, *b]):
-            if a.get(name) != b.get(name):
-                lines.append(f"~ {task}.{name}: {_shown(a.get(name))} -> {_shown(b.get(name))}")
-    for name in ("answer", "join", "stop_when"):
-        left, right = getattr(old, name), getattr(new, name)
-        if left != right:
-            lines.append(f"~ {name}: {_shown(left)} -> {_shown(right)}")
+        lines += _changes(task, _document(before[task]), _document(after[task]))
+    left, right = _plan_document(old), _plan_document(new)
+    for name in ("goal", "params", "answer", "join", "stop_when"):
+        lines += _changes(name, left.get(name), right.get(name))
     return lines
+
+
+def _plan_document(plan: Plan) -> dict[str, Any]:
+    document: dict[str, Any] = plan.model_dump(
+        mode="json", exclude_unset=True, by_alias=True, exclude={"tasks"}
+    )
+    return document
+
+
+def _changes(where: str, old: JsonValue, new: JsonValue) -> list[str]:
+    """A line for each value that differs, as deep inside as both have it."""
+    if old == new:
+        return []
+    match old, new:
+        case dict(), dict():
+            names = dict.fromkeys([*old, *new])
+            return [c for n in names for c in _changes(f"{where}.{n}", old.get(n), new.get(n))]
+        case list(), list() if len(old) == len(new):
+            pairs = enumerate(zip(old, new, strict=True))
+            return [c for n, (a, b) in pairs for c in _changes(f"{where}[{n}]", a, b)]
+        case str(), str() if max(len(old), len(new)) > VALUE_MAX_CHARS:
+            shorter = min(len(old), len(new))
+            same = next((n for n in range(shorter) if old[n] != new[n]), shorter)
+            begin = max(0, same - BEFORE_CHANGE_CHARS)
+            begin = begin if begin > 1 else 0
+            mark = "…" if begin else ""
+            return [f"~ {where}: {_shown(mark + old[begin:])} -> {_shown(mark + new[begin:])}"]
+        case _:
+            return [f"~ {where}: {_shown(old)} -> {_shown(new)}"]
 
 
 def fingerprint(plan: Plan, finished: Collection[str]) -> str:
@@ -70,18 +97,19 @@ def fingerprint(plan: Plan, finished: Collection[str]) -> str:
         document = _document(task)
         for label in ("id", "description", "estimate", "priority"):
             document.pop(label, None)
-        renamed = rename_references(document, names)
-        assert isinstance(renamed, dict)
+        renamed = rename_in_document(document, names)
         if task.depends_on:
-            renamed["depends_on"] = [
-                str(d) for d in sorted(names.get(d, d) for d in task.depends_on)
-            ]
+            renamed["depends_on"] = sorted(renamed["depends_on"])
         text = json.dumps(renamed, sort_keys=True, separators=(",", ":"))
         mark = "h" + hashlib.sha256(text.encode()).hexdigest()[:24]
         names[task.id] = TaskId(mark)
         marks.append(mark)
-    answer = json.dumps(rename_references(plan.answer, names), sort_keys=True)
-    text = "\n".join([*sorted(marks), answer])
+    ending = {
+        "answer": rename_references(plan.answer, names),
+        "join": plan.join and sorted(names.get(j, j) for j in plan.join),
+        "stop_when": plan.stop_when and rename_condition(plan.stop_when, names),
+    }
+    text = "\n".join([*sorted(marks), json.dumps(ending, sort_keys=True)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -128,7 +156,7 @@ def major_changes(
         acting = [t for t in added if _acts(after[t], site)]
         if acting:
             reasons.append("side effects: " + ", ".join(acting[:10]))
-    left, right = _cost(old, site), _cost(new, site)
+    left, right = _costs(old, new, site)
     if left > 0 and right > left * limits.usd_factor:
         reasons.append(f"likely cost {right / left:.1f} times the plan before")
     wide = max((items_of(after[t]) for t in added if after[t].map is not None), default=0)
@@ -143,12 +171,14 @@ def _acts(task: Task, site: Site) -> bool:
     return any(s is not None and s.side_effects for s in specs)
 
 
-def _cost(plan: Plan, site: Site) -> float:
-    """Likely money, or likely tokens where no price is known."""
-    each = [estimate_task(t, site).times(items_of(t)) for t in plan.tasks]
-    if all(e.usd_nano is not None for e in each):
-        return sum(e.usd_nano[1] for e in each if e.usd_nano is not None)
-    return sum(e.tokens[1] for e in each)
+def _costs(old: Plan, new: Plan, site: Site) -> tuple[float, float]:
+    """What both plans likely cost: in money, or in tokens where either has no price."""
+    each = [[estimate_task(t, site).times(items_of(t)) for t in p.tasks] for p in (old, new)]
+    if all(e.usd_nano is not None for plan in each for e in plan):
+        left, right = (sum(e.usd_nano[1] for e in p if e.usd_nano is not None) for p in each)
+    else:
+        left, right = (sum(e.tokens[1] for e in p) for p in each)
+    return left, right
 
 
 def merge_replan(
@@ -161,17 +191,19 @@ def merge_replan(
     """The next revision: finished tasks stay as they are, the new ones follow, the rest goes.
 
     `more` may hold `answer`, `join`, `stop_when` of the new plan; without an answer of its own the
-    old one stays while all it reads is still there.
+    old one stays while all it reads is still there. A plan without any task is a problem, and the
+    old plan comes back.
     """
     problems: list[Problem] = []
     kept = [t for t in old.tasks if t.id in finished]
-    names = {t.id for t in kept}
+    written = {t.id: t for t in kept}
+    names = set(written)
     fresh: list[Task] = []
     for task in new_tasks:
         if task.id not in names:
             fresh.append(task)
             continue
-        if old.task(task.id) != task:
+        if written[task.id] != task:
             problems.append(
                 Problem(
                     path=f"tasks.{task.id}",
@@ -180,6 +212,16 @@ def merge_replan(
                     hint=f"Refer to its value as ${{{task.id}}}, or use another id.",
                 )
             )
+    if not kept and not fresh:
+        problems.append(
+            Problem(
+                path="tasks",
+                code="no_tasks",
+                message="nothing has finished, and the new plan has no tasks",
+                hint="Write at least one task.",
+            )
+        )
+        return old, problems
     fields: dict[str, Any] = {"goal": old.goal, "tasks": [*kept, *fresh], **more}
     present = names | {t.id for t in fresh}
     if "answer" not in more and old.has_answer and set(roots_of(old.answer)) <= present:

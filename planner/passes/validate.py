@@ -23,7 +23,7 @@ from planner.references import (
     shortened,
     whole_reference,
 )
-from planner.schema_check import check_arguments
+from planner.schema_check import check_arguments, check_schema
 from planner.templates import first_name, is_needed, schema_of
 from planner.values import RESERVED_IDS, JsonValue, Problem
 
@@ -37,12 +37,21 @@ def check_task(
     site: Site,
     allow: Sequence[str] | None = None,
     params: Collection[str] = (),
+    *,
+    depth: int = 0,
 ) -> list[Problem]:
-    """What is wrong with one task, given the names it may refer to.
+    """What is wrong with one task, inline sub-plans included, given the names it may refer to.
 
     `params` are those the plan declares; a plan that declares none takes what it is given.
+    `depth` is how deep in sub-plans the task stands.
     """
-    return bounded_problems(_TaskChecker(task, earlier, site, allow, params).check())
+    problems = _TaskChecker(task, earlier, site, allow, params).check()
+    for where, body in (("", task), ("fallback.", task.fallback_body)):
+        if body is not None and isinstance(body.plan, Plan):
+            inner = check_plan(body.plan, site, allow=allow, depth=depth + 1)
+            at = f"tasks.{task.id}.{where}plan."
+            problems += [p.model_copy(update={"path": at + p.path}) for p in inner]
+    return bounded_problems(problems)
 
 
 class _TaskChecker:
@@ -161,19 +170,22 @@ class _TaskChecker:
                     problems += self._named(body.plan, names, "template", where, kind="plan")
                 if params := _params_of(body, self.site):
                     problems += check_arguments(body.args, _schema_of(params), f"{where}args")
-            case "ask" | "human" if body.args:
-                message = f"args do not go with {body.kind}, and would not be read"
-                wanted = "ask: {prompt: …, context: …}" if body.ask else "human: {question: …}"
-                problems.append(
-                    Problem(
-                        path=f"{where}args",
-                        code="unused_args",
-                        message=message,
-                        hint=f"Put them into {wanted}.",
-                    )
-                )
+            case "ask" if (schema := body.ask_body().output_schema) is not None:
+                problems += check_schema(schema, f"{where}ask.output_schema")
+            case "human" if (schema := body.human_body().schema_) is not None:
+                problems += check_schema(schema, f"{where}human.schema")
             case _:
                 pass
+        if body.kind in ("ask", "human") and body.args:
+            wanted = "ask: {prompt: …, context: …}" if body.ask else "human: {question: …}"
+            problems.append(
+                Problem(
+                    path=f"{where}args",
+                    code="unused_args",
+                    message=f"args do not go with {body.kind}, and would not be read",
+                    hint=f"Put them into {wanted}.",
+                )
+            )
         if body.kind in ("agent", "team") and "task" not in body.args and not self.task.description:
             problems.append(
                 Problem(
@@ -326,12 +338,7 @@ def check_plan(
     for task in plan.tasks:
         if len(problems) > PROBLEMS_MAX:
             break  # each may look through all names for the nearest
-        problems += check_task(task, names, site, allow, plan.params)
-        for where, body in (("", task), ("fallback.", task.fallback_body)):
-            if body is not None and isinstance(body.plan, Plan):
-                inner = check_plan(body.plan, site, allow=allow, depth=depth + 1)
-                at = f"tasks.{task.id}.{where}plan."
-                problems += [p.model_copy(update={"path": at + p.path}) for p in inner]
+        problems += check_task(task, names, site, allow, plan.params, depth=depth)
     problems += _check_answer(plan, names)
     if not any(p.code in ("duplicate_id", "self_reference") for p in problems):
         problems += check_cycles(plan)

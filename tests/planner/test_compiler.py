@@ -12,6 +12,7 @@ from planner.catalog import Site, ToolSpec
 from planner.compiler import check_task, compile_plan, graph_of
 from planner.contract import MajorThresholds, RunRequest
 from planner.documents import read_plan, read_request
+from planner.estimate import estimate_task
 from planner.explain import explain, mermaid
 from planner.fork import downstream_of, fork_request
 from planner.passes.rank import critical_path, rank_upward, width_of
@@ -201,6 +202,26 @@ def test_explain_and_mermaid_show_every_task() -> None:
     drawn = mermaid(plan, {"a": "succeeded", "b": "running"})
     assert "n0 --> n1" in drawn
     assert "class n1 running" in drawn
+    asking = compile_plan(plan_of({"id": "q", "ask": "why?"}, search("s")), SITE, model="m")
+    rows = [line.split() for line in explain(asking).splitlines() if line[:2] in ("q ", "s ")]
+    assert [r[3] for r in rows] == ["3.00", "0.30"]  # likely seconds of an ask, of a tool
+    assert int(rows[0][4]) > int(rows[1][4]) == 0
+    assert explain(compile_plan(plan_of({"id": "q", "ask": "why?"}), SITE)).endswith("?")
+
+
+def test_a_dotted_arrow_is_a_condition_and_not_a_name_within_another() -> None:
+    plan = plan_of(search("a"), search("banana"), search("c", "${a}", when="banana.ok"))
+    drawn = mermaid(plan)
+    assert "n0 --> n2" in drawn
+    assert "n1 -.-> n2" in drawn
+
+
+def test_a_label_cannot_break_out_of_the_graph() -> None:
+    nasty = 'x"]; click n0 "javascript:1"\n end`<b>'
+    drawn = mermaid(plan_of(search("a", description=nasty)))
+    (node,) = [line for line in drawn.splitlines() if "n0" in line]
+    assert node.count('"') == 2
+    assert not set("<>`;") & set(node)
 
 
 def test_a_request_and_its_plan_report_all_problems_together() -> None:
@@ -249,7 +270,69 @@ def test_a_diff_says_what_was_added_dropped_and_changed() -> None:
     new = plan_of(search("a"), search("b", "${a} now"), search("d", "${b}"), answer="${d}")
     lines = diff_plans(OLD, new)
     assert [line[0] for line in lines] == ["-", "+", "~", "~"]
-    assert lines[2].startswith("~ b.args:")
+    assert lines[2] == '~ b.args.query: "${a}" -> "${a} now"'
+
+
+def test_a_diff_of_long_texts_shows_where_they_part() -> None:
+    long = "say " * 60
+    old = plan_of(search("a", long + "yes, and go on"), goal="g")
+    new = plan_of(search("a", long + "no, and stop"), goal="h")
+    lines = diff_plans(old, new)
+    assert lines[0].startswith('~ a.args.query: "…')
+    assert "yes, and go on" in lines[0]
+    assert "no, and stop" in lines[0]
+    assert lines[1:] == ['~ goal: "g" -> "h"']
+
+
+def test_a_fingerprint_follows_conditions_joins_and_what_ends_the_run() -> None:
+    def plan(a: str, b: str, value: int = 1) -> Plan:
+        return plan_of(
+            search(a),
+            search(b, "z", when=f"{a}.n == {value} && 'x.a' != ${{{a}}}", depends_on=[a]),
+            join=[b, a],
+            stop_when=f"{b}.ok",
+        )
+
+    assert fingerprint(plan("x", "y"), ()) == fingerprint(plan("first", "my-second"), ())
+    assert fingerprint(plan("x", "y"), ()) != fingerprint(plan("x", "y", value=2), ())
+    ended = plan("x", "y").model_copy(update={"stop_when": "x.ok"})
+    assert fingerprint(plan("x", "y"), ()) != fingerprint(ended, ())
+
+
+def test_a_replan_that_leaves_nothing_is_a_problem_and_no_exception() -> None:
+    merged, problems = merge_replan(OLD, finished=[], new_tasks=[], more={"answer": "done"})
+    assert merged == OLD
+    assert [p.code for p in problems] == ["no_tasks"]
+
+
+def test_costs_are_compared_in_one_unit() -> None:
+    priced = plan_of({"id": "q", "ask": "x", "estimate": {"usd": 0.01, "tokens": 500}})
+    unpriced = plan_of({"id": "q", "ask": "x", "estimate": {"tokens": 400}})
+    assert major_changes(priced, unpriced, SITE, MajorThresholds()) == []
+    dear = plan_of({"id": "q", "ask": "x", "estimate": {"tokens": 1_000}})
+    assert "2.0 times" in major_changes(priced, dear, SITE, MajorThresholds())[0]
+
+
+def test_a_sub_plan_takes_its_longest_path_and_costs_all_its_work() -> None:
+    inner = {
+        "tasks": [
+            search("x", estimate={"seconds": 2, "usd": 0.1}),
+            search("y", "2", estimate={"seconds": 3, "usd": 0.2}),
+            search("z", "${x}", estimate={"seconds": 4, "usd": 0.3}),
+        ]
+    }
+    estimate = compile_plan(plan_of({"id": "s", "plan": inner}), SITE).estimate
+    assert estimate.seconds is not None
+    assert estimate.seconds[1] == 6.0
+    assert estimate.usd is not None
+    assert estimate.usd[1] == pytest.approx(0.6)
+
+
+def test_a_streamed_task_is_checked_with_its_sub_plan() -> None:
+    ring = {"tasks": [search("x", "${y}"), search("y", "${x}")]}
+    task = Task.model_validate({"id": "s", "plan": ring})
+    assert [p.path for p in check_task(task, (), SITE)] == ["tasks.s.plan.tasks.x"]
+    assert estimate_task(task, SITE).seconds[1] > 0
 
 
 def test_a_fingerprint_ignores_names_and_sees_work() -> None:

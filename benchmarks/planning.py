@@ -13,7 +13,7 @@ from benchmarks.harness import Bench, Graph, bench, random_graph, ratio
 from tests.model_server import ModelServer, Reply
 
 LINE_SECONDS = 0.15
-ROUNDS = 3
+ROUNDS = 2
 PLANNER = "Write the plan that reaches the goal"
 
 
@@ -59,7 +59,7 @@ async def main() -> None:
 
 async def _streaming(b: Bench, model: ModelServer) -> None:
     over, streams, plans = [], list[float](), list[float]()
-    for seed in range(4):
+    for seed in range(3):
         graph = random_graph(seed, 10, 0.2, 1.0)
         model.reset()
         model.script(PLANNER, paced(graph))

@@ -60,7 +60,7 @@ async def main() -> None:
             ("diamonds", diamonds()),
         ):
             print(f"makespan ÷ ideal, {name:<10} {await _over_ideal(b, graph):.3f}", flush=True)
-        graphs = [random_graph(seed, 14, 0.2, 2.0) for seed in range(20)]
+        graphs = [random_graph(seed, 10, 0.2, 2.0) for seed in range(20)]
         found = [await _over_ideal(b, graph) for graph in graphs]
         print(
             f"makespan ÷ ideal, 20 random graphs: median {statistics.median(found):.3f}, "

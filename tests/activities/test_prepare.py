@@ -112,7 +112,9 @@ def test_models_pools_and_prices(prepare: PrepareActivities) -> None:
     assert pools["local"].fallback == "default"
     assert (pools["local"].is_metered, pools["default"].is_metered) == (True, False)
     assert site.search_attributes == ["PlanloomStatus"]
-    assert site.agents == {"scout": "finds things"}
+    assert site.agents == {}  # this plan names none
+    assert prepare.site(PrepareJob(agents=["scout"])).agents == {"scout": "finds things"}
+    assert prepare.site(PrepareJob(is_goal=True)).agents == {"scout": "finds things"}
 
 
 def test_what_a_document_names_is_found_wherever_it_stands() -> None:

@@ -167,9 +167,11 @@ class _Checker:
         return problems
 
     def _target(self, ref: str) -> Any:
+        """What a JSON pointer into the schema itself leads to; `#` is the whole schema."""
         node: Any = self.root
-        for step in ref.removeprefix("#/").split("/"):
-            node = node.get(step, {}) if isinstance(node, Mapping) else {}
+        for step in ref.removeprefix("#").split("/")[1:]:
+            name = step.replace("~1", "/").replace("~0", "~")
+            node = node.get(name, {}) if isinstance(node, Mapping) else {}
         return node
 
     def _check_type(self, value: JsonValue, schema: Any, where: str) -> Problem | None:

@@ -40,18 +40,20 @@ def plans(draw: st.DrawFn) -> Plan:
         query = [draw(st.sampled_from("xy")), *(f"${{t{r}}}" for r in reads)]
         tool = draw(st.sampled_from(["search", "search", "dice"]))
         tasks.append({"id": f"t{n}", "tool": tool, "args": {"query": query}})
-    return plan_of(*tasks)
+    return plan_of(*draw(st.permutations(tasks)))  # readers may stand before what they read
 
 
 def calls_by_definition(plan: Plan) -> dict[str, str]:
     """The oracle: write each call out with its inputs' calls in place of their names."""
-    written: dict[str, str] = {}
-    for task in plan.tasks:
+
+    def written(task: Task) -> str:
         text = json.dumps([task.tool, task.args])
-        for other, call in written.items():
-            text = text.replace(f"${{{other}}}", call)
-        written[task.id] = text if task.tool == "search" else f"{task.id} {text}"
-    return written
+        for other in plan.tasks:
+            if f"${{{other.id}}}" in text:
+                text = text.replace(f"${{{other.id}}}", written(other))
+        return text if task.tool == "search" else f"{task.id} {text}"
+
+    return {t.id: written(t) for t in plan.tasks}
 
 
 @given(plans())

@@ -61,6 +61,7 @@ SCOPE = {
         ('${"a.b".c}', 7),
         ("${a.items[?name=='}'] | length(@)}", 0),
         ("${a.n}" * 500, "1" * 500),
+        ("${x " * 50 + "${a.n}", "${x " * 50 + "1"),
     ],
 )
 def test_a_reference_gives_its_value_with_its_type(value, found) -> None:

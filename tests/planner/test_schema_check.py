@@ -130,6 +130,19 @@ def test_no_schema_breaks_the_check(schema: Any, value: Any) -> None:
     check_value(value, schema)
 
 
+def test_a_schema_may_refer_to_itself() -> None:
+    tree: dict[str, Any] = {
+        "type": "object",
+        "properties": {"left": {"$ref": "#"}, "a/b": {"type": "integer"}, "n": {}},
+        "additionalProperties": False,
+    }
+    tree["properties"]["n"] = {"$ref": "#/properties/a~1b"}
+    assert check_value({"left": {"left": {"n": 1}}}, tree) == []
+    assert [p.path for p in check_value({"left": {"left": {"n": "x"}}}, tree)] == [
+        "output.left.left.n"
+    ]
+
+
 def test_a_schema_that_refers_to_itself_is_done_in_time() -> None:
     endless = {"anyOf": [{"$ref": "#"}] * 8}
     began = time.perf_counter()

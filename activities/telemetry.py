@@ -1,4 +1,4 @@
-"""Spans, metrics and logs: off by default, on by OpenTelemetry's standard variables.
+"""Spans and metrics: off by default, on by OpenTelemetry's standard variables.
 
 Names follow the GenAI semantic conventions: `chat {model}` (CLIENT), `execute_tool {tool}`,
 `plan {…}`, `invoke_workflow {type}`. Spans and metrics are recorded in activities; workflow code
@@ -14,6 +14,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,10 +22,14 @@ from opentelemetry import metrics, trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import (
+    ConsoleMetricExporter,
+    MetricExporter,
+    PeriodicExportingMetricReader,
+)
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from temporalio import activity
 from temporalio.contrib.opentelemetry import OpenTelemetryPlugin, create_tracer_provider
@@ -35,14 +40,18 @@ from temporalio.worker import (
     Interceptor,
 )
 
+from activities.chat import ChatReply, Message
+from activities.logs import JobInterceptor, setup_logging, task_of
 from activities.model_client import ModelCall, Observer
 
+__all__ = ["Telemetry", "setup_logging", "setup_telemetry"]
+
+log = logging.getLogger("planloom.telemetry")
+
 SERVICE = "planloom"
-SIGNALS = (
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-)
+EXPORTERS = ("otlp", "console")
+CAPTURED_CHARS_MAX = 100_000
+"""Of one message: a larger span attribute is more than collectors take."""
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 TOKEN_BUCKETS = [float(4**n) for n in range(14)]
 SECOND_BUCKETS = [0.01 * 2**n for n in range(14)]
@@ -56,7 +65,7 @@ class Telemetry:
         self.is_on = is_on
         self.captures = captures
         self.plugins: list[Any] = []
-        self.interceptors: list[Interceptor] = []
+        self.interceptors: list[Interceptor] = [JobInterceptor()]
         self._providers: list[Any] = []
         meter = metrics.get_meter(SERVICE)
         self._tokens = meter.create_histogram("gen_ai.client.token.usage", "{token}")
@@ -81,6 +90,7 @@ class Telemetry:
             "server.address": address.hostname or "",
             "server.port": address.port or (443 if address.scheme == "https" else 80),
         }
+        info = activity.info() if activity.in_activity() else None
         began = time.perf_counter()
         name = f"chat {request.model}"
         with _tracer().start_as_current_span(
@@ -89,8 +99,12 @@ class Telemetry:
             if request.max_tokens is not None:
                 span.set_attribute("gen_ai.request.max_tokens", request.max_tokens)
             span.set_attribute("planloom.pool", call.pool)
+            if info is not None:
+                span.set_attributes(
+                    {"planloom.run": info.workflow_id or "", "planloom.task": info.activity_id}
+                )
             if self.captures:
-                span.set_attribute("gen_ai.input.messages", json.dumps(request.messages)[:100_000])
+                span.set_attribute("gen_ai.input.messages", captured_input(request.messages))
             try:
                 yield
             finally:
@@ -118,7 +132,7 @@ class Telemetry:
                 }
             )
             if self.captures:
-                span.set_attribute("gen_ai.output.messages", reply.text[:100_000])
+                span.set_attribute("gen_ai.output.messages", captured_output(reply))
             for kind, count in (
                 ("input", reply.usage.input_tokens),
                 ("output", reply.usage.output_tokens),
@@ -130,19 +144,21 @@ class Telemetry:
         labels = {"gen_ai.tool.name": tool} | ({"error.type": error} if error else {})
         self._tool_seconds.record(seconds, labels)
 
-    def start(self, environment: Mapping[str, str]) -> None:
+    def start(self, environment: Mapping[str, str], switches: Switches) -> None:
         """Install providers and exporters; called once a process, when telemetry is on."""
-        resource = Resource.create({"service.name": environment.get("OTEL_SERVICE_NAME", SERVICE)})
-        tracers = create_tracer_provider(resource=resource)
-        tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        trace.set_tracer_provider(tracers)
-        self._providers.append(tracers)
-        if environment.get("OTEL_METRICS_EXPORTER", "otlp") != "none":
-            reader = PeriodicExportingMetricReader(OTLPMetricExporter())
-            meters = MeterProvider([reader], resource=resource, views=_views())
+        resource = _resource(environment)
+        if switches.traces:
+            tracers = create_tracer_provider(resource=resource)
+            for name in switches.traces:
+                tracers.add_span_processor(BatchSpanProcessor(_span_exporter(name)))
+            trace.set_tracer_provider(tracers)
+            self._providers.append(tracers)
+            self.plugins.append(OpenTelemetryPlugin(add_temporal_spans=False))
+        if switches.metrics:
+            readers = [PeriodicExportingMetricReader(_metric_exporter(m)) for m in switches.metrics]
+            meters = MeterProvider(readers, resource=resource, views=_views())
             metrics.set_meter_provider(meters)
             self._providers.append(meters)
-        self.plugins.append(OpenTelemetryPlugin(add_temporal_spans=False))
         self.interceptors.append(_SpanInterceptor(self))
 
     def shutdown(self) -> None:
@@ -151,21 +167,116 @@ class Telemetry:
             provider.shutdown()
 
 
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """Which exporters take traces and metrics; none is off. `warnings` say what was not obeyed."""
+
+    traces: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def switches_from(environment: Mapping[str, str]) -> Switches:
+    """What the standard variables ask for, each signal by itself.
+
+    An endpoint switches its signal on, `OTEL_{TRACES,METRICS}_EXPORTER` says where it goes, and
+    `none` or `OTEL_SDK_DISABLED` switches it off.
+
+    Source: OpenTelemetry specification, "Environment Variable Specification".
+    """
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return Switches()
+    warnings: list[str] = []
+    chosen: dict[str, tuple[str, ...]] = {}
+    for signal in ("TRACES", "METRICS"):
+        variable = f"OTEL_{signal}_EXPORTER"
+        has_endpoint = any(
+            environment.get(name, "").strip()
+            for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+        )
+        asked = environment.get(variable, "").strip() or ("otlp" if has_endpoint else "none")
+        names = [n for part in asked.split(",") if (n := part.strip().lower())]
+        unknown = [n for n in names if n not in (*EXPORTERS, "none")]
+        warnings += [
+            f'{variable}: no exporter "{n}" here; use otlp, console or none.' for n in unknown
+        ]
+        known = dict.fromkeys(n for n in names if n in EXPORTERS)
+        chosen[signal] = () if "none" in names else tuple(known)
+        protocol = environment.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or environment.get(
+            "OTEL_EXPORTER_OTLP_PROTOCOL"
+        )
+        if "otlp" in chosen[signal] and protocol not in (None, "", "http/protobuf"):
+            warnings.append(
+                f'OTLP {signal.lower()} go out as http/protobuf, not "{protocol}": '
+                "point the endpoint at the collector's HTTP port, often 4318."
+            )
+    return Switches(chosen["TRACES"], chosen["METRICS"], tuple(warnings))
+
+
 def setup_telemetry(environment: Mapping[str, str]) -> Telemetry:
     """Telemetry as the standard variables ask for it; the same object, inert, when they do not."""
-    wanted = any(environment.get(name) for name in SIGNALS) or environment.get(
-        "OTEL_TRACES_EXPORTER", ""
-    ) not in ("", "none")
-    is_on = wanted and environment.get("OTEL_SDK_DISABLED", "").lower() != "true"
-    captures = environment.get(CAPTURE, "NO_CONTENT").upper() in (
+    switches = switches_from(environment)
+    for warning in switches.warnings:
+        log.warning("%s", warning)
+    is_on = bool(switches.traces or switches.metrics)
+    captures = environment.get(CAPTURE, "NO_CONTENT").strip().upper() in (
         "SPAN_ONLY",
         "SPAN_AND_EVENT",
         "TRUE",
     )
     telemetry = Telemetry(is_on=is_on, captures=captures)
     if is_on:
-        telemetry.start(environment)
+        telemetry.start(environment, switches)
     return telemetry
+
+
+def captured_input(messages: Sequence[Message]) -> str:
+    """A conversation in the form of the conventions: role and parts, as JSON."""
+    return json.dumps([{"role": m.get("role"), "parts": _parts(m)} for m in messages])
+
+
+def captured_output(reply: ChatReply) -> str:
+    """An answer in the form of the conventions."""
+    reason = reply.finish_reason or "unknown"
+    message = {"role": "assistant", "parts": _parts(reply.as_message()), "finish_reason": reason}
+    return json.dumps([message])
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    content = message.get("content")
+    text = content if isinstance(content, str) else json.dumps(content)
+    if message.get("role") == "tool":
+        called = message.get("tool_call_id")
+        return [{"type": "tool_call_response", "id": called, "response": _clip(text)}]
+    parts: list[dict[str, Any]] = []
+    if content:
+        parts.append({"type": "text", "content": _clip(text)})
+    for call in message.get("tool_calls") or ():
+        function = call["function"]
+        part = {"type": "tool_call", "id": call["id"], "name": function["name"]}
+        parts.append(part | {"arguments": _clip(function["arguments"])})
+    return parts
+
+
+def _clip(text: str) -> str:
+    # Cut inside a part, so that the whole stays JSON.
+    return text if len(text) <= CAPTURED_CHARS_MAX else text[: CAPTURED_CHARS_MAX - 1] + "…"
+
+
+def _resource(environment: Mapping[str, str]) -> Resource:
+    named = environment.get("OTEL_SERVICE_NAME") or "service.name=" in environment.get(
+        "OTEL_RESOURCE_ATTRIBUTES", ""
+    )
+    return Resource.create({} if named else {"service.name": SERVICE})
+
+
+def _span_exporter(name: str) -> SpanExporter:
+    # The worker's standard output carries its one line; all else goes to standard error.
+    return OTLPSpanExporter() if name == "otlp" else ConsoleSpanExporter(out=sys.stderr)
+
+
+def _metric_exporter(name: str) -> MetricExporter:
+    return OTLPMetricExporter() if name == "otlp" else ConsoleMetricExporter(out=sys.stderr)
 
 
 def _views() -> list[View]:
@@ -207,9 +318,11 @@ class _SpanInbound(ActivityInboundInterceptor):
         attributes = {
             "gen_ai.operation.name": operation,
             "planloom.run": info.workflow_id or "",
-            "planloom.task": getattr(job, "task", None) or info.activity_id,
+            "planloom.task": getattr(job, "task", None) or task_of(info, job),
             "planloom.attempt": info.attempt,
         }
+        if revision := getattr(job, "revision", 0):
+            attributes["planloom.revision"] = revision
         if operation == "execute_tool":
             attributes |= {"gen_ai.tool.name": what, "gen_ai.tool.type": "function"}
         else:
@@ -234,51 +347,3 @@ def _subject(activity_type: str, job: Any) -> str:
     if activity_type == "run_tool":
         return str(getattr(job, "tool", "tool"))
     return "planner" if activity_type == "write_plan" else "joiner"
-
-
-class _Fields(logging.Filter):
-    """Adds run, task and attempt to every record that an activity writes."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.run = record.task = ""
-        if activity.in_activity():
-            info = activity.info()
-            record.run, record.task = info.workflow_id or "", info.activity_id
-        elif isinstance(found := getattr(record, "temporal_workflow", None), Mapping):
-            record.run = found.get("workflow_id", "")
-        return True
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            "run": getattr(record, "run", ""),
-            "task": getattr(record, "task", ""),
-        }
-        if record.exc_info:
-            fields["error"] = self.formatException(record.exc_info)
-        return json.dumps({k: v for k, v in fields.items() if v}, ensure_ascii=False)
-
-
-def setup_logging(environment: Mapping[str, str], names: Sequence[str] = ()) -> None:
-    """Logs to stderr with run and task: text, or JSON lines with `PLANLOOM_LOG=json`."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_Fields())
-    if environment.get("PLANLOOM_LOG") == "json":
-        handler.setFormatter(_JsonLines())
-    else:
-        handler.setFormatter(
-            logging.Formatter("%(levelname)s %(name)s %(run)s %(task)s %(message)s")
-        )
-    level = environment.get("PLANLOOM_LOG_LEVEL", "WARNING").upper()
-    logging.basicConfig(
-        level=level if level in logging.getLevelNamesMapping() else "WARNING",
-        handlers=[handler],
-        force=True,
-    )

@@ -53,6 +53,8 @@ class ToolJob(Model):
     bindings: Bindings = Field(default_factory=Bindings)
     key: str = ""
     """Idempotency key: the same for every attempt of this task in this run."""
+    revision: int = 0
+    """The newest revision when the task started, for logs; 0 while the first is being written."""
     cache: CacheMode = "off"
     cache_scope: str = ""
     """What `cache: run` is keyed by beside the content: the root run's id."""
@@ -65,6 +67,7 @@ class AskJob(Model):
     """`ask_model`: one model call of an `ask` task, or a summary. Strings may hold references."""
 
     task: str
+    revision: int = 0
     role: Role = "worker"
     prompt: str
     context: JsonValue = None

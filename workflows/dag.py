@@ -7,7 +7,7 @@ import contextvars
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from planner.contract import (
@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.controls import Control
     from workflows.requests import request_from
     from workflows.run import Run
-    from workflows.tracing import start_run_span
+    from workflows.tracing import fail_run_span, start_run_span
 
 
 @workflow.defn(name="DagWorkflow")
@@ -35,14 +35,18 @@ class DagWorkflow:
 
     @workflow.run
     async def run(self, request: Any = None) -> RunResult:
-        if self._run is None:
-            raise self._problems
         span = start_run_span("DagWorkflow")
+        if self._run is None:
+            fail_run_span(span, self._problems)
+            raise self._problems
         self._run.engine.context = contextvars.copy_context()
         try:
             result = await self._run.main()
         except asyncio.CancelledError:
             result = await self._run.cancelled()
+        except FailureError as error:
+            fail_run_span(span, error)
+            raise
         span.set_attribute("planloom.status", result.status)
         span.set_attribute("planloom.revision", result.revision)
         span.end()

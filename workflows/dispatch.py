@@ -89,6 +89,8 @@ class Piece:
     """What the budget leaves for a model's answer."""
     tokens_max: int | None = None
     """What was reserved for the whole of it, repairs and retries included."""
+    revision: int = 0
+    """The newest revision when it started."""
 
 
 @dataclass(slots=True)
@@ -230,6 +232,7 @@ class Dispatcher:
             args=body.args,
             bindings=await self.bindings(piece, body.args),
             key=f"{self.run_key}/{piece.name}",
+            revision=piece.revision,
             cache=task.cache or self.request.cache,
             cache_scope=self.root,
             tenant=self.request.tenant,
@@ -250,6 +253,7 @@ class Dispatcher:
         pool = self.pool_for(model)
         job = AskJob(
             task=task.id,
+            revision=piece.revision,
             prompt=ask.prompt,
             context=ask.context,
             system=ask.system,

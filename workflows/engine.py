@@ -385,7 +385,10 @@ class Engine:
                 tokens=granted.tokens if caps.tokens is not None else None,
                 usd_nano=granted.usd_nano if caps.usd_nano is not None else None,
             )
-        piece = Piece(task, body, name, grant=grant, max_tokens=room, tokens_max=reserved)
+        revision = self.desk.revision
+        piece = Piece(
+            task, body, name, grant=grant, max_tokens=room, tokens_max=reserved, revision=revision
+        )
         if unit.index is not None:
             source = record.items_source
             items = source.value if isinstance(source.value, list) else []

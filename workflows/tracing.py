@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from opentelemetry import context, trace
+from opentelemetry.trace import Status, StatusCode
 from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError
 
 
 def start_run_span(workflow_type: str) -> trace.Span:
@@ -21,3 +23,11 @@ def start_run_span(workflow_type: str) -> trace.Span:
     span = trace.get_tracer("planloom").start_span(name, attributes=attributes)
     context.attach(trace.set_span_in_context(span))
     return span
+
+
+def fail_run_span(span: trace.Span, error: FailureError) -> None:
+    """End the span of a run that fails: one that is never ended is never exported."""
+    kind = (error.type if isinstance(error, ApplicationError) else None) or type(error).__name__
+    span.set_attribute("error.type", kind)
+    span.set_status(Status(StatusCode.ERROR, kind))
+    span.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 
@@ -81,3 +82,96 @@ async def test_a_run_started_by_a_signal_still_belongs_to_its_trace(
         await planloom.result(handle)
     run = one(collector.spans, "invoke_workflow DagWorkflow")
     assert one(collector.spans, "execute_tool nap").parent == run.id
+
+
+def quick(tools: dict[str, str], collector: Collector) -> dict[str, str]:
+    return {**tools, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
+
+
+async def test_sub_plans_and_model_calls_are_in_the_trace_with_their_run_and_task(
+    planloom: Planloom, tools: dict[str, str], collector: Collector
+) -> None:
+    planloom.model.script("Say hi", "hello")
+    inner = {"tasks": [{"id": "in", "tool": "nap", "args": {"name": "in"}}]}
+    tasks = [
+        {"id": "sub", "plan": inner},
+        {"id": "q", "ask": "Say hi", "depends_on": ["sub"]},
+        {"id": "bad", "tool": "broken", "args": {}, "retry": {"max_attempts": 1}},
+    ]
+    async with planloom.worker_process(**quick(tools, collector)):
+        handle = await planloom.start({"plan": {"tasks": tasks}})
+        assert (await planloom.result(handle))["status"] == "partial"
+    spans = collector.spans
+    assert len({s.trace for s in spans}) == 1
+    runs = {s.attributes["planloom.run"]: s for s in spans if s.name.startswith("invoke_workflow")}
+    assert set(runs) == {handle.id, f"{handle.id}/sub"}
+    assert runs[f"{handle.id}/sub"].parent == runs[handle.id].id
+    assert one(spans, "execute_tool nap").parent == runs[f"{handle.id}/sub"].id
+    chat = one(spans, "chat test-model")
+    assert (chat.attributes["planloom.run"], chat.attributes["planloom.task"]) == (handle.id, "q")
+    assert "planloom.usd" in chat.attributes
+    assert one(spans, "execute_tool broken").attributes["error.type"] == "tool"
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind"),
+    [
+        ({"plan": {"tasks": [{"id": "a", "tool": "nothing"}]}}, "InvalidPlan"),
+        ({"goal": "x", "template": "y"}, "InvalidRequest"),
+    ],
+)
+async def test_a_run_that_fails_has_a_span_that_says_why(
+    planloom: Planloom,
+    tools: dict[str, str],
+    collector: Collector,
+    request_: dict[str, object],
+    kind: str,
+) -> None:
+    async with planloom.worker_process(**quick(tools, collector)):
+        await planloom.failure(await planloom.start(request_))
+    assert one(collector.spans, "invoke_workflow DagWorkflow").attributes["error.type"] == kind
+
+
+async def test_content_is_captured_when_it_is_asked_for(
+    planloom: Planloom, tools: dict[str, str], collector: Collector
+) -> None:
+    planloom.model.script("Say hi", "hello")
+    env = quick(tools, collector) | {
+        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"
+    }
+    async with planloom.worker_process(**env):
+        await planloom.run({"plan": {"tasks": [{"id": "q", "ask": "Say hi"}]}})
+    chat = one(collector.spans, "chat test-model").attributes
+    said = json.loads(chat["gen_ai.output.messages"])[0]["parts"][0]["content"]
+    assert said == "hello"
+    assert "Say hi" in chat["gen_ai.input.messages"]
+
+
+async def test_a_tools_own_log_line_has_its_run_task_and_revision(planloom: Planloom) -> None:
+    module = planloom.tools(
+        """
+        import logging
+        from planloom import tool
+
+        @tool
+        def loud(n: int) -> int:
+            "Says so."
+            logging.getLogger("loud").warning("n is %s", n)
+            return n
+
+        @tool(local=True)
+        def near(n: int) -> int:
+            "Says so, in the workflow's worker."
+            logging.getLogger("near").warning("n is %s", n)
+            return n
+        """
+    )
+    tasks = [{"id": name, "tool": name, "args": {"n": 1}} for name in ("loud", "near")]
+    async with planloom.worker_process(PLANLOOM_TOOLS=module, PLANLOOM_LOG="json") as worker:
+        handle = await planloom.start({"plan": {"tasks": tasks}})
+        await planloom.result(handle)
+        await worker.stop()
+        lines = [json.loads(x) for x in worker.output.splitlines() if x.startswith("{")]
+    seen = {x["logger"]: (x["run"], x["task"], x["revision"], x["message"]) for x in lines}
+    assert seen["loud"] == (handle.id, "loud", 1, "n is 1")
+    assert seen["near"] == (handle.id, "near", 1, "n is 1")

@@ -76,3 +76,4 @@ class Collector:
 
     def stop(self) -> None:
         self._server.shutdown()
+        self._server.server_close()

@@ -1,0 +1,104 @@
+"""Logs to stderr, each line with its run, task and revision: text, or JSON lines.
+
+Run and task come from Temporal's own context; the revision from the job an activity was given, so
+that a tool that logs with nothing but `logging` is found again in the run it belongs to.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+from temporalio import activity, workflow
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
+
+FIELDS = ("run", "task", "revision")
+
+_job: ContextVar[Any] = ContextVar("planloom_job", default=None)
+"""The job of the activity that this context carries out."""
+
+
+def task_of(info: activity.Info, job: object) -> str:
+    """What people call this activity: its id, which a local activity has only from its job."""
+    named = getattr(job, "task", None)
+    return named if info.is_local and isinstance(named, str) else info.activity_id
+
+
+class JobInterceptor(Interceptor):
+    """Keeps the job where log lines can see it."""
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        return _JobInbound(next)
+
+
+class _JobInbound(ActivityInboundInterceptor):
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        # Not taken back: the SDK's own line about a failure comes after this, in this context.
+        _job.set(input.args[0] if input.args else None)
+        return await super().execute_activity(input)
+
+
+class Fields(logging.Filter):
+    """Adds `run`, `task` and `revision` to every record; empty where there is none."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        run, task, revision = "", "", 0
+        if activity.in_activity():
+            info, job = activity.info(), _job.get()
+            run, task = info.workflow_id or "", task_of(info, job)
+            revision = getattr(job, "revision", 0)
+        elif isinstance(found := getattr(record, "temporal_workflow", None), Mapping):
+            run = str(found.get("workflow_id", ""))
+        record.run, record.task, record.revision = run, task, revision
+        return True
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line; fields without a value are left out. Times are UTC."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields |= {name: value for name in FIELDS if (value := getattr(record, name, None))}
+        if record.exc_info:
+            fields["error"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
+
+
+class TextLines(logging.Formatter):
+    """`time LEVEL logger run/task revision 2: message`, without what is not known."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s%(where)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        run, task, revision = (getattr(record, name, "") for name in FIELDS)
+        where = "/".join(part for part in (run, task) if part)
+        record.where = (f" {where}" if where else "") + (f" revision {revision}" * bool(revision))
+        return super().format(record)
+
+
+def setup_logging(environment: Mapping[str, str]) -> None:
+    """Logs to stderr: text, or JSON with `PLANLOOM_LOG=json`; from `PLANLOOM_LOG_LEVEL` up."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Fields())
+    handler.setFormatter(JsonLines() if environment.get("PLANLOOM_LOG") == "json" else TextLines())
+    level = environment.get("PLANLOOM_LOG_LEVEL", "WARNING").upper()
+    known = level in logging.getLevelNamesMapping()
+    logging.basicConfig(level=level if known else "WARNING", handlers=[handler], force=True)
+    # Both say in each message what the fields say already.
+    activity.logger.activity_info_on_message = False
+    workflow.logger.workflow_info_on_message = False
+    if not known:
+        logging.getLogger("planloom.worker").warning(
+            'PLANLOOM_LOG_LEVEL: no level "%s"; DEBUG, INFO, WARNING, ERROR. Using WARNING.', level
+        )

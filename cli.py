@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 plan_app = typer.Typer(help="Check, show, draw, save and compare plans.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
+capacity_app = typer.Typer(help="Model endpoints: rate, room, penalty, permits.")
+app.add_typer(capacity_app, name="capacity")
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -335,6 +337,7 @@ def cancel(run: RunId) -> None:
 def register_commands() -> None:
     """Import the modules that add their commands to `app`."""
     import console.commands_agents
+    import console.commands_capacity
     import console.commands_eval
     import console.commands_fork
     import console.commands_plan

@@ -18,6 +18,9 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client as TemporalClient,
 )
@@ -34,6 +37,15 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.tooling import ToolContext, ToolError, tool
+from planner.capacity import (
+    CapacityRequest,
+    CapacityState,
+    PermitReply,
+    Release,
+    Renew,
+    Reserve,
+    SetCapacity,
+)
 from planner.contract import (
     AgentRequest,
     AgentResult,
@@ -182,8 +194,16 @@ class Run:
         Raises:
             Refused: with the reason, for example a revision that was replaced.
         """
+        return Reply.model_validate(await self.ask(name, payload))
+
+    async def ask(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> Any:
+        """An update's answer as plain JSON.
+
+        Raises:
+            Refused: with the reason.
+        """
         try:
-            answer = await self._handle.execute_update(
+            return await self._handle.execute_update(
                 name,
                 *([payload] if payload is not None else []),
                 id=uuid.uuid4().hex,
@@ -194,7 +214,6 @@ class Run:
             raise Refused(str(error.cause), kind or "") from None
         except RPCError as error:
             raise self._translated(error) from error
-        return Reply.model_validate(answer)
 
     async def describe(self) -> str:
         """The server's word for the run's state: RUNNING, COMPLETED, FAILED …"""
@@ -219,6 +238,81 @@ class Run:
         if error.status in no_worker or "no poller" in error.message:
             return NoWorker(self._client.task_queue)
         return NoServer(self._client.address, error.message)
+
+
+class Pool:
+    """A handle of one model endpoint's capacity: the contract of `CapacityWorkflow`, typed."""
+
+    def __init__(self, client: Client, name: str, settings: Settings) -> None:
+        self.name = name
+        self.id = settings.capacity_id(name)
+        self._client = client
+        self._queue = settings.llm_task_queue(name)
+        self._run = client.run(self.id)
+
+    async def state(self) -> CapacityState | None:
+        """The state now; None while nobody has used the pool."""
+        try:
+            found = await self._run.query("state")
+        except NoSuchRun:
+            return None
+        return CapacityState.model_validate(found) if found else None
+
+    async def waiting(self) -> dict[str, int]:
+        """Calls that wait in the pool's queue on the server, by priority."""
+        request = DescribeTaskQueueRequest(
+            namespace=self._client.temporal.namespace,
+            task_queue=TaskQueue(name=self._queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+            report_stats=True,
+        )
+        try:
+            found = await self._client.temporal.workflow_service.describe_task_queue(request)
+        except RPCError as error:
+            raise NoServer(self._client.address, error.message) from None
+        levels = {key: name for name, key in PRIORITY_KEYS.items()}
+        return {
+            str(levels.get(key, key)): stats.approximate_backlog_count
+            for key, stats in sorted(found.stats_by_priority_key.items())
+            if stats.approximate_backlog_count
+        }
+
+    async def change(self, name: str, payload: BaseModel | dict[str, Any]) -> Reply:
+        """`set`, `drain` or `resume`; starts the pool's workflow if it does not run yet.
+
+        Raises:
+            Refused: with the reason, for example a pool that the worker does not know.
+        """
+        return Reply.model_validate(await self._ask(name, payload))
+
+    async def permit(self, name: str, payload: Reserve | Renew | Release) -> PermitReply:
+        """`reserve`, `renew` or `release`."""
+        return PermitReply.model_validate(await self._ask(name, payload))
+
+    async def _ask(self, name: str, payload: BaseModel | dict[str, Any]) -> Any:
+        try:
+            handle = await self._client.temporal.start_workflow(
+                "CapacityWorkflow",
+                CapacityRequest(pool=self.name),
+                id=self.id,
+                task_queue=self._client.task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary=f"Capacity of the pool {self.name}",
+            )
+        except RPCError as error:
+            raise NoServer(self._client.address, error.message) from None
+        run = self._client.run(self.id)
+        try:
+            return await run.ask(name, payload)
+        except (Refused, NoSuchRun):
+            # It may have ended before it could answer: then it says why itself.
+            ended = self._client.run(self.id, handle.first_execution_run_id)
+            if await ended.describe() == "FAILED":
+                try:
+                    await ended.result_as(CapacityState)
+                except RunFailed as failed:
+                    raise Refused(str(failed), failed.type) from None
+            raise
 
 
 class Client:
@@ -287,25 +381,35 @@ class Client:
     def run(self, id: str, run_id: str | None = None) -> Run:
         return Run(self, id, run_id)
 
+    def pool(self, name: str = "default", settings: Settings | None = None) -> Pool:
+        return Pool(self, name, settings or Settings(task_queue=self.task_queue))
+
 
 __all__ = [
     "AgentRequest",
     "AgentResult",
     "AlreadyRunning",
+    "CapacityState",
     "Client",
     "NoServer",
     "NoSuchRun",
     "NoWorker",
+    "PermitReply",
     "Plan",
     "PlanloomError",
+    "Pool",
     "Problem",
     "Progress",
     "Refused",
+    "Release",
+    "Renew",
     "Reply",
+    "Reserve",
     "Run",
     "RunFailed",
     "RunRequest",
     "RunResult",
+    "SetCapacity",
     "Task",
     "TaskId",
     "TeamRequest",

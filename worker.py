@@ -30,7 +30,7 @@ from temporalio.api.operatorservice.v1 import (
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
-from temporalio.worker import Interceptor, Worker
+from temporalio.worker import FixedSizeSlotSupplier, Interceptor, Worker, WorkerTuner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.agent_turn import TurnActivities
@@ -38,6 +38,7 @@ from activities.ask import ModelActivities
 from activities.blobs import BlobStore, open_backend
 from activities.builtin import ASK_SPEC, BUILTIN_TOOLS
 from activities.cache import ResultCache
+from activities.capacity import CapacityActivities, Gates, GateSlots
 from activities.claims import ClaimStore
 from activities.definitions import DefinitionActivities, Definitions
 from activities.join import JoinActivities
@@ -54,6 +55,7 @@ from activities.write_plan import PlanActivities
 from planner.contract import SEARCH_ATTRIBUTES
 from planner.settings import Settings, SettingsError, settings_from
 from workflows.agent import AgentWorkflow
+from workflows.capacity import CapacityWorkflow
 from workflows.converter import data_converter
 from workflows.dag import DagWorkflow
 from workflows.team import TeamWorkflow
@@ -62,7 +64,7 @@ log = logging.getLogger("planloom.worker")
 
 STICKY_TIMEOUT = timedelta(seconds=1)
 """A workflow task waits this long for a worker that died; the server's default is ten seconds."""
-WORKFLOWS: list[type] = [DagWorkflow, AgentWorkflow, TeamWorkflow]
+WORKFLOWS: list[type] = [DagWorkflow, AgentWorkflow, TeamWorkflow, CapacityWorkflow]
 PASSED_THROUGH = (
     "planner",
     "workflows",
@@ -115,6 +117,8 @@ class Parts:
     models: ModelClient
     tool_times: ToolTimes
     known_attributes: list[str]
+    gates: Gates | None = None
+    """Set by `build_workers`."""
 
 
 async def register_search_attributes(client: Client) -> list[str]:
@@ -149,6 +153,9 @@ def build_workers(
 ) -> list[Worker]:
     """One worker for workflows, one for tools, one a pool; all share the client."""
     settings = parts.settings
+    gates = parts.gates = Gates(client, settings)
+    parts.models.gates = gates.gate
+    capacity = CapacityActivities(client, settings)
     data = Path(settings.data_dir)
     cache = ResultCache(data / "cache", parts.blobs)
     runner = ToolRunner(
@@ -201,6 +208,9 @@ def build_workers(
             values.patch_plan,
             found.load_definition,
             turns.read_output,
+            capacity.set_queue_rate,
+            capacity.load_pool,
+            capacity.take_permit,
         ],
         workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
@@ -220,13 +230,25 @@ def build_workers(
             client,
             task_queue=settings.llm_task_queue(name),
             activities=[models.ask_model, turns.agent_turn, tools.run_tool],
-            max_concurrent_activities=pool.parallel or settings.max_activities,
+            tuner=_tuner(gates, name, settings.max_activities),
             disable_eager_activity_execution=True,
             **common,
         )
-        for name, pool in settings.pools.items()
+        for name in settings.pools
     ]
     return [main, tool_worker, *pools]
+
+
+def _tuner(gates: Gates, pool: str, maximum: int) -> WorkerTuner:
+    gate = gates.gate(pool)
+    assert gate is not None
+    unused = FixedSizeSlotSupplier(1)
+    return WorkerTuner.create_composite(
+        workflow_supplier=unused,
+        activity_supplier=GateSlots(gate, maximum),
+        local_activity_supplier=unused,
+        nexus_supplier=unused,
+    )
 
 
 async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], None]) -> None:
@@ -256,8 +278,11 @@ async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], 
     async with contextlib.AsyncExitStack() as stack:
         for worker in workers:
             await stack.enter_async_context(worker)
+        assert parts.gates is not None
+        await parts.gates.start()
         ready()
         await stop.wait()
+        await parts.gates.close()
     parts.tool_times.save()
     await parts.models.close()
     telemetry.shutdown()

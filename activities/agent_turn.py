@@ -98,7 +98,7 @@ class TurnActivities:
         Raises:
             ApplicationError: its type is the error class; details hold the usage paid so far.
         """
-        target = Target(job.pool, job.model, tokens_max=job.tokens_max)
+        target = Target(job.pool, job.model, tokens_max=job.tokens_max, before=job.before)
         return await attempt_model(lambda attempt: self._turn(job, attempt), self._client, target)
 
     @activity.defn(name="read_output")

@@ -54,7 +54,9 @@ class ModelActivities:
         Raises:
             ApplicationError: its type is the error class; details hold the usage paid so far.
         """
-        target = Target(job.pool, job.model, job.max_attempts, job.retry, job.tokens_max)
+        target = Target(
+            job.pool, job.model, job.max_attempts, job.retry, job.tokens_max, job.before
+        )
         return await attempt_model(lambda attempt: self._ask(job, attempt), self._client, target)
 
     async def _ask(self, job: AskJob, attempt: Attempt) -> TaskOutput:

@@ -33,7 +33,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, Ca
 
 from planner.jobs import ErrorClass
 from planner.plan import Retry
-from planner.retries import RETRY_TABLE, RetryRule
+from planner.retries import RETRY_TABLE, RetryRule, RetryTable
 from planner.values import Usage
 
 WAIT_MAX_SECONDS = 300.0
@@ -320,6 +320,7 @@ def as_application_error(
     retry_after: float | None = None,
     retry: Retry | None = None,
     usage: Usage | None = None,
+    table: RetryTable = RETRY_TABLE,
 ) -> ApplicationError:
     """The failure as Temporal sees it: type = error class, the message names endpoint and cause.
 
@@ -329,8 +330,8 @@ def as_application_error(
     (what the failed attempt paid; without it, what `exc` itself knows).
     """
     error_class = classify(exc)
-    rule = RETRY_TABLE[error_class]
-    is_wait = is_free_wait(error_class, waits)
+    rule = table[error_class]
+    is_wait = is_free_wait(error_class, waits, table)
     is_last = not rule.retryable or (
         not is_wait and own_attempt >= min(max_attempts, rule.attempts_max)
     )
@@ -358,9 +359,9 @@ def as_application_error(
     )
 
 
-def is_free_wait(error_class: ErrorClass, waits: int) -> bool:
+def is_free_wait(error_class: ErrorClass, waits: int, table: RetryTable = RETRY_TABLE) -> bool:
     """Whether this failure is a pause that the endpoint asked for, and costs no attempt."""
-    return waits < RETRY_TABLE[error_class].waits_max
+    return waits < table[error_class].waits_max
 
 
 def _next_delay(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -60,10 +60,10 @@ def attempts_so_far(details: Sequence[Any], attempt: int) -> Attempts:
     return Attempts(failures, waits, max(0, attempt - 1 - failures - waits), usage)
 
 
-def attempts_now() -> Attempts:
-    """Counts for the activity that is running."""
+def attempts_now(before: Mapping[str, Any] | None = None) -> Attempts:
+    """Counts for the activity that is running; `before` from one that this one goes on for."""
     info = activity.info()
-    return attempts_so_far(list(info.heartbeat_details), info.attempt)
+    return attempts_so_far(list(info.heartbeat_details) or [before], info.attempt)
 
 
 def deadline_seconds() -> float | None:

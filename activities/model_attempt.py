@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio.exceptions import ApplicationError
 
@@ -44,6 +44,8 @@ class Target:
     retry: Retry | None = None
     tokens_max: int | None = None
     """What is reserved for the whole call, its repairs and failed attempts included."""
+    before: Mapping[str, Any] | None = None
+    """Counts of an activity that this one goes on for."""
 
 
 class Attempt:
@@ -110,7 +112,7 @@ async def attempt_model(
     Raises:
         ApplicationError: the failure with its class; final when our own count is used up.
     """
-    before = attempts_now()
+    before = attempts_now(target.before)
     limits = [client.timeout_seconds(target.pool), deadline_seconds()]
     async with Heartbeat(before.details()) as beat:
         limit = min(x for x in limits if x is not None)
@@ -133,7 +135,8 @@ def _failure(
     before = attempt.before
     spent = attempt.total + (getattr(exc, "usage", None) or Usage())
     after = replace(before, usage=spent)
-    if is_free_wait(classify(exc), before.waits):
+    table = client.settings.retry_table
+    if is_free_wait(classify(exc), before.waits, table):
         beat.set(replace(after, waits=before.waits + 1).details())
     else:
         beat.set(replace(after, failures=before.failures + 1).details())
@@ -147,6 +150,7 @@ def _failure(
         retry_after=asked_to_wait(exc, time.time()),
         retry=target.retry,
         usage=spent,
+        table=table,
     )
 
 

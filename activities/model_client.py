@@ -15,12 +15,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import openai
+from temporalio import activity
 
-from activities.chat import ChatReply, ChatRequest, ReplyBuilder, SseDecoder, ToolCall
+from activities.chat import (
+    ChatReply,
+    ChatRequest,
+    ReplyBuilder,
+    SseDecoder,
+    ToolCall,
+    estimate_tokens,
+)
 from activities.errors import ModelError, asked_to_wait, cause_of, classify, host_of
+from activities.gate import PATIENCE_SECONDS, Gate
 from activities.prices import Prices
 from planner.jobs import ErrorClass
 from planner.settings import PoolSettings, Settings
+from planner.values import Usage
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_DEFAULT_MODEL = "gpt-4o-mini"
@@ -42,10 +52,21 @@ class ModelCall:
     request: ChatRequest
     reply: ChatReply | None = None
     error_class: ErrorClass | None = None
+    error: str = ""
+    usage: Usage | None = None
+    """What a failed call has paid, as far as known."""
     retry_after: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        paid = self.reply.usage if self.reply is not None else self.usage
+        return paid.tokens if paid is not None else 0
 
 
 Observer = Callable[[ModelCall], AbstractContextManager[None]]
+Gates = Callable[[str], Gate | None]
+ANSWER_TOKENS = 256
+"""Taken for an answer whose length nobody limits, until the real one is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +107,8 @@ class ModelClient:
         self._environment = environment
         self._prices = prices or Prices(settings)
         self._observers = list(observers)
+        self.gates: Gates = lambda pool: None
+        """The pool's gate, set where a worker has one."""
         self._clients: dict[str, openai.AsyncOpenAI] = {}
         self._quirks: dict[tuple[str, str], Quirks] = {}
         self._default_models: dict[str, str] = {}
@@ -114,7 +137,35 @@ class ModelClient:
         Raises:
             ModelError: with its class, the usage already paid, and the wait the server asked for.
         """
+        gate = self.gates(pool)
+        if gate is None:
+            return await self._observed(ModelCall(pool, self.endpoint(pool), request), on_text)
+        queue = activity.info().task_queue if activity.in_activity() else ""
+        estimate = estimate_tokens(request.messages) + (request.max_tokens or ANSWER_TOKENS)
+        began = time.monotonic()
+        ticket = await gate.admit(
+            request.model,
+            estimate,
+            is_queued=queue == gate.task_queue,
+            # The rest of the time belongs to the call itself.
+            patience=min(PATIENCE_SECONDS, request.timeout_seconds / 2),
+        )
+        waited = time.monotonic() - began
+        request = replace(request, timeout_seconds=request.timeout_seconds - waited)
         call = ModelCall(pool, self.endpoint(pool), request)
+        try:
+            return await self._observed(call, on_text)
+        finally:
+            gate.end(
+                ticket,
+                error_class=None if call.reply is not None else call.error_class or "unknown",
+                cause=call.error,
+                retry_after=call.retry_after,
+                tokens=call.tokens,
+            )
+
+    async def _observed(self, call: ModelCall, on_text: OnText | None) -> ChatReply:
+        pool, request = call.pool, call.request
         builder = ReplyBuilder()
         with ExitStack() as observed:
             for observer in self._observers:
@@ -128,6 +179,7 @@ class ModelClient:
             except Exception as exc:
                 error = self._model_error(exc, pool, request, builder)
                 call.error_class, call.retry_after = error.error_class, error.retry_after
+                call.error, call.usage = str(error), error.usage
                 raise error from exc
             except asyncio.CancelledError:
                 call.error_class = "cancelled"

@@ -86,6 +86,8 @@ class PrepareActivities:
             templates=templates,
             template_names=self._templates.names(),
             search_attributes=list(self._search_attributes()),
+            dag_retry=self._dag_retry(),
+            tenants=dict(self._settings.tenants),
             tool_seconds={n: s for n, s in seconds.items() if n in names},
         )
 
@@ -106,12 +108,18 @@ class PrepareActivities:
                 models=pool.models,
                 task_queue=self._settings.llm_task_queue(name),
                 fallback=pool.fallback,
-                is_metered=bool(
-                    pool.requests_per_minute or pool.tokens_per_minute or pool.parallel
-                ),
+                is_metered=pool.is_metered,
+                capacity_id=self._settings.capacity_id(name) if pool.is_reserved else "",
+                is_reserved=pool.is_reserved,
+                max_calls=pool.max_calls,
             )
             for name, pool in self._settings.pools.items()
         ]
+
+    def _dag_retry(self) -> list[str] | None:
+        if not self._settings.retries:
+            return None
+        return [name for name, rule in self._settings.retry_table.items() if rule.dag_retry]
 
     def _roles(self) -> dict[str, str]:
         models, default = self._settings.models, self._settings.model

@@ -19,7 +19,7 @@ import typer
 from pydantic import BaseModel
 
 from cli import app, register_commands
-from planner import contract, definitions, plan, values
+from planner import capacity, contract, definitions, plan, values
 from planner import settings as settings_module
 
 TARGET = Path(__file__).resolve().parent / "reference"
@@ -53,6 +53,20 @@ PAGES: dict[str, tuple[str, str, list[type[BaseModel]]]] = {
             contract.CompleteTask,
             contract.ApproveTask,
             contract.Reply,
+        ],
+    ),
+    "capacity.md": (
+        "Capacity",
+        "Input, updates and the query of `CapacityWorkflow`, as JSON. See docs/capacity.md.",
+        [
+            capacity.CapacityRequest,
+            capacity.Reserve,
+            capacity.Renew,
+            capacity.Release,
+            capacity.PermitReply,
+            capacity.SetCapacity,
+            capacity.Because,
+            capacity.CapacityState,
         ],
     ),
     "plan.md": ("The plan", "A plan document, as JSON or YAML.", [plan.Plan, plan.Task]),

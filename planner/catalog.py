@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 from pydantic import Field
 
 from planner.values import JsonValue, Model
@@ -35,7 +37,18 @@ class PoolSpec(Model):
     task_queue: str = ""
     fallback: str | None = None
     is_metered: bool = False
-    """True when a CapacityWorkflow decides its rate and parallelism."""
+    """True when the settings limit its rate or its parallelism."""
+    capacity_id: str = ""
+    """The id of its `CapacityWorkflow`."""
+    is_reserved: bool = False
+    """True when whole runs and teams need a permit of it before they start."""
+    max_calls: int | None = None
+
+    def model_for(self, model: str | None) -> str | None:
+        """The model to ask for here: that one if it is served, else the first that is named."""
+        if any(fnmatchcase(model or "", pattern) for pattern in self.models):
+            return model
+        return next((m for m in self.models if not set(m) & set("*?[")), model)
 
 
 class Site(Model):
@@ -62,6 +75,28 @@ class Site(Model):
     """Those registered on the server: an unregistered one would hang the run."""
     tool_seconds: dict[str, float] = Field(default_factory=dict)
     """Likely duration of each tool from its history, for ranking and estimates."""
+
+    dag_retry: list[str] | None = None
+    """Error classes worth another round of the run; None is the table's own."""
+    tenants: dict[str, float] = Field(default_factory=dict)
+    """Weights by which tenants share a pool."""
+
+    def pool_for(self, model: str | None) -> PoolSpec:
+        """The pool that serves a model; the first one when none says so."""
+        for pool in self.pools:
+            if any(fnmatchcase(model or "", pattern) for pattern in pool.models):
+                return pool
+        return self.pools[0] if self.pools else PoolSpec(name="default")
+
+    def pools_for(self, model: str | None) -> list[PoolSpec]:
+        """The pool that serves a model, then its fallback, and so on, each once."""
+        found = [self.pool_for(model)]
+        while (name := found[-1].fallback) is not None:
+            following = next((p for p in self.pools if p.name == name), None)
+            if following is None or following in found:
+                break
+            found.append(following)
+        return found
 
     def tool(self, name: str) -> ToolSpec | None:
         return next((t for t in self.tools if t.name == name), None)

@@ -13,7 +13,16 @@ from pydantic import Field
 from planner.catalog import ToolSpec
 from planner.contract import CacheMode, Role
 from planner.plan import Body, Plan, Retry, Task
-from planner.values import Bindings, JsonValue, Model, Outcome, Problem, Stored, Usage
+from planner.values import (
+    Bindings,
+    JsonValue,
+    Model,
+    Outcome,
+    PriorityName,
+    Problem,
+    Stored,
+    Usage,
+)
 
 ErrorClass = Literal[
     "rate_limit",
@@ -85,6 +94,8 @@ class AskJob(Model):
     """Pauses between failed attempts, when the task names its own; `max_attempts` counts them."""
     tokens_max: int | None = None
     """What is reserved for the whole call: repairs and failed attempts stay within it."""
+    before: dict[str, JsonValue] | None = None
+    """What earlier attempts counted, when the call was put in line anew."""
 
 
 class TaskOutput(Model):
@@ -211,6 +222,8 @@ class TurnJob(Model):
     max_tokens: int | None = None
     tokens_max: int | None = None
     tenant: str | None = None
+    before: dict[str, JsonValue] | None = None
+    """What earlier attempts counted, when the call was put in line anew."""
 
 
 class TurnReply(Model):
@@ -232,6 +245,19 @@ class TurnReply(Model):
     """The form was not kept, and the text was wrapped into it."""
     usage: Usage = Field(default_factory=Usage)
     attempts: int = 1
+
+
+class PermitJob(Model):
+    """`take_permit`: wait for room in a pool, in a fair order."""
+
+    pool: str
+    capacity_id: str
+    holder: str
+    requests: int = 1
+    calls: int = 1
+    priority: PriorityName = "normal"
+    tenant: str | None = None
+    ttl_seconds: float = 60.0
 
 
 class PlannedTask(Model):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import Field
 
 from planner.jobs import ErrorClass
+from planner.values import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +55,27 @@ RETRY_TABLE: Mapping[ErrorClass, RetryRule] = MappingProxyType(
         "unknown": RetryRule(True, dag_retry=True),
     }
 )
+
+
+class RetryOverride(Model):
+    """`[retries.<class>]` of `planloom.toml`: only what is given changes."""
+
+    retryable: bool | None = None
+    attempts_max: Annotated[int, Field(ge=1)] | None = None
+    waits_max: Annotated[int, Field(ge=0)] | None = None
+    initial_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
+    backoff: Annotated[float, Field(ge=1, le=100)] | None = None
+    max_seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
+    dag_retry: bool | None = None
+
+
+RetryTable = Mapping[ErrorClass, RetryRule]
+
+
+def table_with(overrides: Mapping[ErrorClass, RetryOverride]) -> RetryTable:
+    """The table as settings change it."""
+    changed = {
+        name: replace(RETRY_TABLE[name], **override.model_dump(exclude_none=True))
+        for name, override in overrides.items()
+    }
+    return MappingProxyType({**RETRY_TABLE, **changed})

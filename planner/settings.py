@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from planner.jobs import ErrorClass
+from planner.retries import RetryOverride, RetryTable, table_with
 from planner.values import Model, Problem
 
 
@@ -34,8 +36,30 @@ class PoolSettings(Model):
     parallel: Annotated[int, Field(ge=1, le=1000)] | None = None
     prices: dict[str, Price] = Field(default_factory=dict)
     fallback: str | None = None
+    """The pool that takes a call which this one cannot serve (key, capacity, no answer)."""
     penalty: Literal["off", "legacy", "enhanced"] = "enhanced"
+    penalty_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1.0
+    """One step of the penalty's decay."""
+    predictive: bool = False
+    """Lower the parallelism also by the chance of a 429, from the last hour's."""
+    on_broken: Literal["fail", "wait"] = "fail"
+    """While a breaker is open (bad key, model gone): calls fail with its cause, or wait."""
+    max_requests: Annotated[int, Field(ge=1)] | None = None
+    """Reservations: requests at once. Without it `parallel`."""
+    max_calls: Annotated[int, Field(ge=1)] | None = None
+    """Reservations: model calls at once. Without it `parallel`."""
+    max_runs: Annotated[int, Field(ge=1)] | None = None
+    """Reservations: holders at once."""
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 600.0
+
+    @property
+    def is_metered(self) -> bool:
+        return bool(self.requests_per_minute or self.tokens_per_minute or self.parallel)
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether whole runs need a permit before they start."""
+        return bool(self.max_requests or self.max_calls or self.max_runs)
 
     def serves(self, model: str) -> bool:
         return any(fnmatchcase(model, pattern) for pattern in self.models)
@@ -57,6 +81,10 @@ class Settings(Model):
     models: dict[Literal["planner", "joiner", "judge", "worker"], str] = Field(default_factory=dict)
     prices: dict[str, Price] = Field(default_factory=dict)
     pools: dict[str, PoolSettings] = Field(default_factory=dict)
+    retries: dict[ErrorClass, RetryOverride] = Field(default_factory=dict)
+    """`[retries.<class>]`: changes of the retry table in docs/capacity.md."""
+    tenants: dict[str, Annotated[float, Field(ge=0.001, le=1000)]] = Field(default_factory=dict)
+    """`[tenants]`: weights by which tenants share a pool; one that is not named has 1."""
     max_activities: Annotated[int, Field(ge=1, le=5000)] = 200
     """Activity slots of one worker process per queue."""
 
@@ -66,6 +94,14 @@ class Settings(Model):
 
     def llm_task_queue(self, pool: str) -> str:
         return f"{self.llm_queue_prefix or self.task_queue + '-llm'}-{pool}"
+
+    @property
+    def retry_table(self) -> RetryTable:
+        return table_with(self.retries)
+
+    def capacity_id(self, pool: str) -> str:
+        """The id of a pool's `CapacityWorkflow`."""
+        return f"{self.task_queue}-capacity-{pool}"
 
     def blobs_dir(self) -> Path:
         return Path(self.blob_url) if self.blob_url else Path(self.data_dir) / "blobs"

@@ -190,6 +190,34 @@ async def team_graph(p: Planloom) -> list[Handle]:
     return [handle]
 
 
+async def capacity(p: Planloom) -> list[Handle]:
+    busy = Reply(status=429, headers={"retry-after": "0.3"})
+    p.model.script("1", busy, "ok")
+    p.model.script("bad", Reply(status=401))
+    p.model.script("", "ok")
+    await p.run({"plan": {"tasks": [{"id": f"a{n}", "ask": f"{n}"} for n in range(3)]}})
+    pool = p.client.get_workflow_handle(f"{p.task_queue}-capacity-default")
+    await pool.execute_update("reserve", {"holder": "a", "calls": 2})
+    await pool.execute_update("set", {"max_runs": 1, "requests_per_minute": 600, "parallel": 4})
+    waiting = asyncio.create_task(
+        pool.execute_update("reserve", {"holder": "b", "wait_seconds": 20})
+    )
+    await pool.execute_update("drain", {"by": "ops"})
+    await pool.execute_update("resume", {})
+    await pool.execute_update("renew", {"holder": "a"})
+    await pool.signal("release", {"holder": "a"})
+    await waiting
+    await p.run({"plan": {"tasks": [{"id": f"b{n}", "ask": f"bad {n}"} for n in range(3)]}})
+    return [pool]
+
+
+async def permit(p: Planloom) -> list[Handle]:
+    p.model.script("", "ok")
+    return await _ended(p, {"plan": {"tasks": [{"id": "a", "ask": "x"}]}})
+
+
+CONFIGS = {"permit": "[pools.default]\nmax_runs = 1\n"}
+"""The `planloom.toml` of a scenario."""
 SCENARIOS: dict[str, Scenario] = {
     "plan": plan,
     "large-values": large_values,
@@ -203,6 +231,8 @@ SCENARIOS: dict[str, Scenario] = {
     "agent": agent,
     "team-rounds": team,
     "team-graph": team_graph,
+    "capacity": capacity,
+    "permit": permit,
 }
 
 
@@ -219,6 +249,7 @@ async def main() -> None:
             home = Path(folder) / uuid.uuid4().hex
             home.mkdir()
             os.chdir(home)
+            (home / "planloom.toml").write_text(CONFIGS.get(name, ""))
             os.environ["COUNT_FILE"] = str(home / "calls.txt")
             with ModelServer() as model:
                 p = Planloom(client, model, home)

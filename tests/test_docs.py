@@ -84,6 +84,23 @@ async def test_every_temporal_command_of_a_page_works_in_order(
             await planloom.client.get_workflow_handle("trip").terminate()
 
 
+async def test_every_command_of_the_capacity_page_works_in_order(planloom: Planloom) -> None:
+    planloom.model.script("", "words")
+    env = {**planloom.env, "PLANLOOM_TASK_QUEUE": "planloom"}
+    planloom.task_queue = "planloom"
+    async with planloom.worker_process(PLANLOOM_TASK_QUEUE="planloom"):
+        await planloom.run({"plan": {"tasks": [{"id": "q", "ask": "hello"}]}})
+        for line in commands(CHECKOUT / "docs" / "capacity.md"):
+            code, out = await run(line, planloom.folder, env)
+            assert code == 0, f"{line}\n{out}"
+            if "reserve" in line:
+                assert "allowed:true" in out
+            if line == "planloom capacity":
+                assert "default  open" in out
+        result = await planloom.run({"plan": {"tasks": [{"id": "q", "ask": "hello"}]}})
+    assert result["status"] == "completed"
+
+
 async def test_the_examples_of_own_tool_and_own_plan_run(planloom: Planloom) -> None:
     for file in ("my_tools.py", "trip.yaml"):
         shutil.copy(CHECKOUT / "examples" / file, planloom.folder)

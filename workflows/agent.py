@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import doors
     from workflows.conversation import ASK_HUMAN, Conversation, Desk, Ended, Persona
     from workflows.requests import invalid
+    from workflows.run_permit import run_permit
     from workflows.tracing import start_run_span
 
 
@@ -64,7 +65,9 @@ class AgentWorkflow:
         info = workflow.info()
         key = f"{info.workflow_id}/{info.first_execution_run_id}"
         talk = Conversation(desk, persona, task, context, inputs, key)
-        self._ended = await talk.say()
+        pool = desk.site.pool_for(desk.model_for("worker", persona.model))
+        async with run_permit(pool, request, 1, desk.wait_for_room):
+            self._ended = await talk.say()
         return self._result(self._ended)
 
     def _result(self, ended: Ended) -> AgentResult:
@@ -98,11 +101,11 @@ class AgentWorkflow:
         desk = self._desk
         if desk is None:
             return {"status": "failed"}
-        waits = bool(desk.questions)
+        waits = desk.awaiting is not None
         return {
             "status": "paused" if desk.is_paused else "waiting" if waits else self._status,
-            "awaiting": "human" if waits else None,
-            "detail": "; ".join(f"{n}: {q}" for n, q in desk.questions.items()) or None,
+            "awaiting": desk.awaiting,
+            "detail": "; ".join(f"{n}: {q}" for n, q in desk.questions.items()) or desk.room_wait,
             "usage": usage_report(desk.used).model_dump(mode="json"),
             "seconds": (workflow.now() - self._started).total_seconds(),
         }

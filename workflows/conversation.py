@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from temporalio import workflow
@@ -20,9 +19,10 @@ from planner.catalog import Site
 from planner.contract import Common, Role
 from planner.jobs import AgentCall, CallResult, ToolJob, TurnJob, TurnReply
 from planner.plan import Retry
-from planner.values import PRIORITY_KEYS, Bindings, JsonValue, Stored, Usage
+from planner.values import Bindings, JsonValue, Stored, Usage
 from workflows import doors
-from workflows.dispatch import BodyCancelled, BodyFailed, failure_of
+from workflows.failures import BodyCancelled, BodyFailed, failure_of
+from workflows.pools import on_pools, priority_of
 from workflows.record import text_bytes
 
 REPEATS_MAX = 3
@@ -68,6 +68,8 @@ class Desk:
         self.request = request
         self.site = Site()
         self.is_paused = False
+        self.room_wait: str | None = None
+        """The room in a pool that all of it waits for."""
         self.questions: dict[str, str] = {}
         self.answers: dict[str, JsonValue] = {}
         self.used = Usage()
@@ -80,25 +82,20 @@ class Desk:
         asked = named or self.request.model_for(role)
         return asked or self.site.models.get(role) or self.site.models.get("worker") or None
 
-    def place(self, model: str | None, name: str, summary: str) -> doors.Place:
-        """Where a model call of this workflow runs."""
-        pools = self.site.pools
-        pool = next(
-            (p for p in pools if any(fnmatchcase(model or "", m) for m in p.models)),
-            pools[0] if pools else None,
-        )
-        return doors.Place(pool.task_queue if pool else "", name, summary, self.priority)
-
-    def pool_of(self, model: str | None) -> str:
-        for pool in self.site.pools:
-            if any(fnmatchcase(model or "", m) for m in pool.models):
-                return pool.name
-        return "default"
+    def place(self, name: str, summary: str) -> doors.Place:
+        """Where a call of this workflow is shown; its pool gives the queue."""
+        return doors.Place("", name, summary, self.priority)
 
     @property
     def priority(self) -> Priority:
-        key = PRIORITY_KEYS[self.request.priority]
-        return Priority(priority_key=key, fairness_key=self.request.tenant)
+        return priority_of(self.request.priority, self.request.tenant, self.site)
+
+    @property
+    def awaiting(self) -> str | None:
+        return "capacity" if self.room_wait else "human" if self.questions else None
+
+    def wait_for_room(self, why: str | None) -> None:
+        self.room_wait = why
 
     def reserve(self, tokens: int, at_least: int = 64) -> int | None:
         """Tokens for one call, fewer when the cap is near; None when `at_least` are not free."""
@@ -238,15 +235,15 @@ class Conversation:
             output_schema=persona.output_schema,
             role=role,
             model=model,
-            pool=desk.pool_of(model),
             tokens_max=granted if desk.tokens_cap is not None else None,
             tenant=desk.request.tenant,
         )
         try:
-            reply = await doors.agent_turn(job, desk.place(model, name, f"{name}: a turn"))
-        except FailureError as error:
+            place = desk.place(name, f"{name}: a turn")
+            reply = await on_pools(desk.site, job, place, doors.agent_turn)
+        except (BodyFailed, BodyCancelled):
             desk.settle(granted, Usage())
-            raise failure_of(error, 1) from error
+            raise
         desk.settle(granted, reply.usage)
         self._last_prompt = reply.usage.input_tokens
         self._transcript = reply.transcript

@@ -9,18 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import Priority
 from temporalio.exceptions import (
     ActivityError,
-    ApplicationError,
-    ChildWorkflowError,
     FailureError,
-    TimeoutError,
-    is_cancelled_exception,
 )
 from temporalio.workflow import ParentClosePolicy
 
@@ -43,7 +38,6 @@ from planner.references import resolve, roots_of
 from planner.retries import RETRY_TABLE
 from planner.values import (
     NANO,
-    PRIORITY_KEYS,
     Bindings,
     JsonValue,
     Outcome,
@@ -52,25 +46,12 @@ from planner.values import (
     Usage,
 )
 from workflows import doors
+from workflows.failures import BodyCancelled, BodyFailed, failure_of
+from workflows.pools import on_pools, priority_of
 from workflows.record import text_bytes
 
 BINDINGS_INLINE_BYTES = 12_000
 """Wider fan-ins go behind one reference, so that no history event grows with the plan."""
-
-
-class BodyFailed(Exception):
-    """A body failed for good, after its retries."""
-
-    def __init__(self, message: str, error_class: str, *, attempts: int = 1) -> None:
-        self.message = message
-        self.error_class = error_class
-        self.attempts = attempts
-        self.usage = Usage()
-        super().__init__(message)
-
-
-class BodyCancelled(Exception):
-    """A body was cancelled: by a person, an early end, or the run's own cancellation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +92,11 @@ class Dispatcher:
         return asked or self.site.models.get(role) or self.site.models.get("worker") or None
 
     def pool_for(self, model: str | None) -> str:
-        for pool in self.site.pools:
-            if any(fnmatchcase(model or "", pattern) for pattern in pool.models):
-                return pool.name
-        return self.site.pools[0].name if self.site.pools else "default"
+        return self.site.pool_for(model).name
 
     def priority(self, task: Task | None = None) -> Priority:
         name = (task.priority if task else None) or self.request.priority
-        return Priority(priority_key=PRIORITY_KEYS[name], fairness_key=self.request.tenant)
+        return priority_of(name, self.request.tenant, self.site)
 
     def _place(self, piece: Piece, queue: str, summary: str) -> doors.Place:
         words = piece.task.description or summary
@@ -250,7 +228,6 @@ class Dispatcher:
     async def _ask(self, piece: Piece, ask: Ask) -> TaskOutput:
         task = piece.task
         model = self.model_for("worker", ask.model)
-        pool = self.pool_for(model)
         job = AskJob(
             task=task.id,
             revision=piece.revision,
@@ -258,7 +235,6 @@ class Dispatcher:
             context=ask.context,
             system=ask.system,
             model=model,
-            pool=pool,
             max_tokens=piece.max_tokens or ask.max_tokens,
             output_schema=ask.output_schema,
             bindings=await self.bindings(piece, ask.prompt, ask.context, ask.system),
@@ -269,8 +245,10 @@ class Dispatcher:
             retry=task.retry,
             tokens_max=piece.tokens_max,
         )
-        place = self._place(piece, self._pool_queue(pool), f"ask {model or ''}: {ask.prompt}")
-        return await doors.ask_model(job, place, task.timeout)
+        place = self._place(piece, "", f"ask {model or ''}: {ask.prompt}")
+        return await on_pools(
+            self.site, job, place, lambda j, p: doors.ask_model(j, p, task.timeout)
+        )
 
     def _pool_queue(self, name: str) -> str:
         return next((p.task_queue for p in self.site.pools if p.name == name), "")
@@ -431,38 +409,10 @@ def usage_from_report(report: UsageReport) -> Usage:
     )
 
 
-def failure_of(error: FailureError, max_attempts: int) -> BodyFailed | BodyCancelled:
-    """What an activity's or child's failure means for its task."""
-    if is_cancelled_exception(error):
-        return BodyCancelled(str(error))
-    cause = error.cause if isinstance(error, ActivityError | ChildWorkflowError) else error
-    reached = isinstance(error, ActivityError) and getattr(error.retry_state, "value", 0) == 4
-    attempts = max_attempts if reached else 1
-    match cause:
-        case ApplicationError():
-            kind = cause.type or "unknown"
-            told = _details(cause)
-            counted = told.get("attempts")
-            attempts = counted if isinstance(counted, int) and counted > 0 else attempts
-            failed = BodyFailed(cause.message or kind, kind, attempts=attempts)
-            if isinstance(told.get("usage"), dict):
-                # What failed attempts were paid for is charged like any other use.
-                failed.usage = Usage.model_validate(told["usage"])
-            return failed
-        case TimeoutError():
-            limit = cause.type.name.lower().replace("_", " ") if cause.type else "its time"
-            return BodyFailed(f"timed out ({limit})", "timeout", attempts=attempts)
-        case _:
-            return BodyFailed(str(cause or error), "unknown", attempts=attempts)
-
-
-def _details(cause: ApplicationError) -> dict[str, Any]:
-    first = cause.details[0] if cause.details else None
-    return first if isinstance(first, dict) else {}
-
-
-def is_worth_a_round(failed: BodyFailed) -> bool:
+def is_worth_a_round(failed: BodyFailed, site: Site) -> bool:
     """Whether another DAG-level round may mend it."""
+    if site.dag_retry is not None:
+        return failed.error_class in site.dag_retry
     rule = RETRY_TABLE.get(failed.error_class)  # type: ignore[call-overload]
     return bool(rule and rule.dag_retry)
 

@@ -6,13 +6,16 @@ that the worker registers every name in `ACTIVITIES`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.common import Priority, RetryPolicy
+from temporalio.exceptions import ActivityError, TimeoutError, TimeoutType
 from temporalio.workflow import ActivityCancellationType
 
+from planner.capacity import PoolLoaded, QueueRate
 from planner.catalog import Site
 from planner.jobs import (
     AskJob,
@@ -22,6 +25,7 @@ from planner.jobs import (
     LoadJob,
     PatchedPlan,
     PatchJob,
+    PermitJob,
     PlanJob,
     PlanReply,
     PrepareJob,
@@ -33,7 +37,10 @@ from planner.jobs import (
     TurnReply,
 )
 from planner.plan import Retry
-from planner.values import Bindings, Stored
+from planner.values import PRIORITY_KEYS, Bindings, Stored
+
+Job = TypeVar("Job", AskJob, TurnJob)
+R = TypeVar("R", TaskOutput, TurnReply)
 
 ACTIVITIES = (
     "prepare_run",
@@ -47,6 +54,9 @@ ACTIVITIES = (
     "load_definition",
     "agent_turn",
     "read_output",
+    "set_queue_rate",
+    "load_pool",
+    "take_permit",
 )
 
 HEARTBEAT = timedelta(seconds=10)
@@ -55,6 +65,9 @@ TOOL_TIMEOUT = timedelta(minutes=10)
 MODEL_TIMEOUT = timedelta(minutes=15)
 MODEL_PATIENCE = timedelta(hours=24)
 """Waiting for capacity uses up no attempt, so something else must bound it."""
+STARVING = timedelta(seconds=60)
+"""A model call that waits this long for its turn moves up one priority; the next step takes twice
+as long. So the least urgent is as urgent as any after 15 minutes."""
 NEVER_AGAIN = ["PayloadsTooLarge"]
 """The SDK's own error for a result over 2 MiB is retryable: the work would be paid again."""
 RETRY_DEFAULT = Retry()
@@ -119,20 +132,7 @@ async def run_local_tool(job: ToolJob, retry: Retry, timeout: float | None) -> T
 
 async def ask_model(job: AskJob, place: Place, timeout: float | None) -> TaskOutput:
     """One model call on its pool's queue. The activity counts its own failed attempts."""
-    output: TaskOutput = await workflow.execute_activity(
-        "ask_model",
-        job,
-        result_type=TaskOutput,
-        task_queue=place.queue,
-        activity_id=place.activity_id,
-        start_to_close_timeout=timedelta(seconds=timeout) if timeout else MODEL_TIMEOUT,
-        schedule_to_close_timeout=MODEL_PATIENCE,
-        heartbeat_timeout=HEARTBEAT,
-        retry_policy=MODEL_RETRY,
-        priority=place.priority,
-        summary=_clip(place.summary),
-    )
-    return output
+    return await _on_pool("ask_model", job, place, TaskOutput, timeout)
 
 
 async def write_plan(job: PlanJob, priority: Priority) -> PlanReply:
@@ -219,20 +219,47 @@ async def load_definition(job: LoadJob) -> Loaded:
 
 async def agent_turn(job: TurnJob, place: Place) -> TurnReply:
     """One model turn of an agent, on its pool's queue."""
-    reply: TurnReply = await workflow.execute_activity(
-        "agent_turn",
-        job,
-        result_type=TurnReply,
-        task_queue=place.queue,
-        activity_id=place.activity_id,
-        start_to_close_timeout=MODEL_TIMEOUT,
-        schedule_to_close_timeout=MODEL_PATIENCE,
-        heartbeat_timeout=HEARTBEAT,
-        retry_policy=MODEL_RETRY,
-        priority=place.priority,
-        summary=_clip(place.summary),
-    )
-    return reply
+    return await _on_pool("agent_turn", job, place, TurnReply)
+
+
+async def _on_pool(
+    name: str, job: Job, place: Place, result: type[R], timeout: float | None = None
+) -> R:
+    """A model call on a pool's queue. One that is passed over for long gets more urgent.
+
+    The server keeps strict order of priority, so a pool that is always full with urgent calls would
+    never serve the others. A call that has waited is put in line again one level up; what its
+    attempts have counted so far goes along.
+    """
+    priority, patience = place.priority, STARVING
+    while True:
+        key = priority.priority_key or PRIORITY_KEYS["normal"]
+        try:
+            found: R = await workflow.execute_activity(
+                name,
+                job,
+                result_type=result,
+                task_queue=place.queue,
+                activity_id=place.activity_id,
+                start_to_close_timeout=timedelta(seconds=timeout) if timeout else MODEL_TIMEOUT,
+                schedule_to_close_timeout=MODEL_PATIENCE,
+                schedule_to_start_timeout=patience if key > 1 else None,
+                heartbeat_timeout=HEARTBEAT,
+                retry_policy=MODEL_RETRY,
+                priority=priority,
+                summary=_clip(place.summary),
+            )
+        except ActivityError as error:
+            late = error.cause
+            if not isinstance(late, TimeoutError) or late.type != TimeoutType.SCHEDULE_TO_START:
+                raise
+            details = late.last_heartbeat_details
+            before = details[0] if details and isinstance(details[0], dict) else job.before
+            job = job.model_copy(update={"before": before})
+            priority = replace(priority, priority_key=key - 1)
+            patience *= 2
+        else:
+            return found
 
 
 async def read_output(stored: Stored, start: int, end: int) -> Stored:
@@ -245,6 +272,50 @@ async def read_output(stored: Stored, start: int, end: int) -> Stored:
         retry_policy=RetryPolicy(maximum_attempts=2),
     )
     return part
+
+
+async def set_queue_rate(rate: QueueRate) -> str:
+    """What the server lets a pool's queue dispatch; "" when it is set, else why not."""
+    problem: str = await workflow.execute_activity(
+        "set_queue_rate",
+        rate,
+        result_type=str,
+        start_to_close_timeout=timedelta(seconds=10),
+        retry_policy=RetryPolicy(maximum_attempts=3),
+        priority=Priority(priority_key=1),
+        summary=f"{rate.task_queue}: {rate.reason}",
+    )
+    return problem
+
+
+async def take_permit(job: PermitJob) -> None:
+    """Returns when the holder has its permit; waiting for it uses up no attempt.
+
+    Raises:
+        ActivityError: `InvalidRequest`: it asks for more than the pool can ever give.
+    """
+    await workflow.execute_activity(
+        "take_permit",
+        job,
+        activity_id="permit",
+        start_to_close_timeout=MODEL_PATIENCE,
+        heartbeat_timeout=HEARTBEAT,
+        retry_policy=MODEL_RETRY,
+        priority=Priority(priority_key=PRIORITY_KEYS[job.priority]),
+        summary=f"room in pool {job.pool}",
+    )
+
+
+async def load_pool(pool: str) -> PoolLoaded:
+    """The worker's settings of a pool."""
+    loaded: PoolLoaded = await workflow.execute_local_activity(
+        "load_pool",
+        pool,
+        result_type=PoolLoaded,
+        start_to_close_timeout=timedelta(seconds=10),
+        retry_policy=RetryPolicy(maximum_attempts=3),
+    )
+    return loaded
 
 
 MODEL_RETRY = RetryPolicy(

@@ -37,14 +37,13 @@ from workflows import doors
 from workflows.approval import ApprovalDesk
 from workflows.budget import Amount, Ledger, caps_from
 from workflows.dispatch import (
-    BodyCancelled,
-    BodyFailed,
     Dispatcher,
     Piece,
     is_worth_a_round,
     rounds_name,
 )
 from workflows.estimates import amounts_for, answer_room, prompt_tokens
+from workflows.failures import BodyCancelled, BodyFailed
 from workflows.frontier import Frontier, Settled, State, Unit
 from workflows.grants import Grants
 from workflows.maps import Maps
@@ -78,6 +77,8 @@ class Engine:
         self.records: dict[TaskId, Record] = {}
         self.values: dict[str, Stored] = {}
         self.notes: list[str] = []
+        self.room_wait: str | None = None
+        """The room in a pool that the whole run waits for."""
         self.seconds_cap = request.budget.seconds
         self.is_time_up = False
         self.lack: str | None = None
@@ -129,6 +130,8 @@ class Engine:
 
     @property
     def awaiting(self) -> Awaiting | None:
+        if self.room_wait is not None:
+            return "capacity"
         if self.desk.is_open or self.people.held:
             return "approval"
         if self.lack or self.is_time_up:
@@ -138,6 +141,8 @@ class Engine:
         return None
 
     def awaiting_detail(self) -> str | None:
+        if self.room_wait is not None:
+            return self.room_wait
         if self.desk.is_open:
             why = f" ({'; '.join(self.desk.why)})" if self.desk.why else ""
             return f"approval of revision {self.desk.revision}{why}"
@@ -409,7 +414,7 @@ class Engine:
     async def _failed(self, unit: Unit, task: Task, failed: BodyFailed) -> None:
         """Fallback value, then alternative path, then the failure itself."""
         record = self.records[task.id]
-        record.fail(failed.message, failed.error_class, is_worth_a_round(failed))
+        record.fail(failed.message, failed.error_class, is_worth_a_round(failed, self.site))
         record.attempts += failed.attempts
         if unit.mode == "fallback" or not task.has_fallback:
             outcome = Outcome.SKIPPED if task.on_error == "skip" else Outcome.FAILED

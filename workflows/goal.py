@@ -31,7 +31,6 @@ from planner.values import NANO, JsonValue, Problem, Stored, TaskId
 from workflows import doors
 from workflows.approval import needs_approval
 from workflows.budget import Amount
-from workflows.dispatch import BodyCancelled, BodyFailed, failure_of
 from workflows.engine import OutOfBudget
 from workflows.estimates import (
     ANSWER_TOKENS_MIN,
@@ -42,6 +41,7 @@ from workflows.estimates import (
     answer_room,
     model_amount,
 )
+from workflows.failures import BodyCancelled, BodyFailed, failure_of
 from workflows.planning import REPAIRS_MAX, PlanBook
 from workflows.record import text_bytes
 

@@ -10,7 +10,8 @@ from planner.contract import CompleteTask
 from planner.jobs import TaskOutput
 from planner.schema_check import check_value
 from planner.values import Outcome, Stored, TaskId
-from workflows.dispatch import BodyFailed, Piece
+from workflows.dispatch import Piece
+from workflows.failures import BodyFailed
 
 if TYPE_CHECKING:
     from workflows.engine import Engine

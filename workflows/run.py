@@ -33,12 +33,14 @@ from planner.values import JsonValue, Outcome, Problem, Stored, TaskId, Usage
 from workflows import doors
 from workflows.approval import Verdict, needs_approval
 from workflows.control_table import control_table
-from workflows.dispatch import BodyFailed, Piece
+from workflows.dispatch import Piece
 from workflows.engine import Engine
+from workflows.failures import BodyFailed
 from workflows.frontier import State
 from workflows.goal import GoalLoop
 from workflows.record import critical_path, task_reports, total_usage
 from workflows.requests import invalid, prepare_job
+from workflows.run_permit import run_permit
 from workflows.status import details, progress, run_status
 
 ANSWER_INLINE_BYTES = 12_000
@@ -110,17 +112,27 @@ class Run:
         try:
             engine.open(await doors.prepare_run(prepare_job(self.request)))
             self.show()
-            if self.goal_loop is not None:
-                return await self.goal_loop.main()
-            await self.take_given_plan()
-            await self.execute()
-            return await self.finish()
+            pool = engine.site.pool_for(engine.dispatcher.model_for("worker"))
+            calls = len(self.request.agents or self.request.teams or [1])
+            async with run_permit(pool, self.request, calls, self._wait_for_room):
+                return await self._course()
         except PlanRefused as refused:
             return self.end("rejected", None, str(refused))
         except FailureError as error:
             if is_cancelled_exception(error):
                 return await self.cancelled()
             raise
+
+    def _wait_for_room(self, why: str | None) -> None:
+        self.engine.room_wait = why
+        self.show()
+
+    async def _course(self) -> RunResult:
+        if self.goal_loop is not None:
+            return await self.goal_loop.main()
+        await self.take_given_plan()
+        await self.execute()
+        return await self.finish()
 
     async def execute(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run until nothing is left to do, or `until` says that something else comes first."""

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, Literal
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError
 
 from planner.contract import (
     INVALID_REQUEST,
@@ -25,9 +24,10 @@ from planner.jobs import AskJob, LoadJob, PrepareJob, ResolveJob
 from planner.values import JsonValue, Outcome, Stored, TaskId, Usage
 from workflows import doors
 from workflows.conversation import ASK_HUMAN, Conversation, Desk, Ended, Persona
-from workflows.dispatch import BodyFailed, failure_of
+from workflows.failures import BodyCancelled, BodyFailed
 from workflows.frontier import Frontier, Node, units_of
 from workflows.judge import Diagnostics, Judgement, judge, lowered
+from workflows.pools import on_pools
 from workflows.requests import invalid
 from workflows.rounds import (
     Said,
@@ -37,6 +37,7 @@ from workflows.rounds import (
     links_of,
     may_retry,
 )
+from workflows.run_permit import run_permit
 
 HEARD_INLINE_CHARS = 1_500
 ANSWER_INLINE_BYTES = 12_000
@@ -124,11 +125,14 @@ class TeamCourse:
             ApplicationError: `InvalidRequest`.
         """
         await self._gather_team()
-        self.phase = "initial"
-        await self._initial()
-        await self._communicate()
-        await self._ask_failed_again()
-        return await self._conclude()
+        pool = self.desk.site.pool_for(self.desk.model_for("worker"))
+        calls = 1 if self.request.strategy == "sequential" else len(self.members)
+        async with run_permit(pool, self.request, calls, self.desk.wait_for_room):
+            self.phase = "initial"
+            await self._initial()
+            await self._communicate()
+            await self._ask_failed_again()
+            return await self._conclude()
 
     async def _gather_team(self) -> None:
         request, named = self.request, self.request.team
@@ -375,16 +379,15 @@ class TeamCourse:
                 "prompt": JUDGE_PROMPT,
                 "context": context,
                 "model": model,
-                "pool": desk.pool_of(model),
                 "output_schema": JUDGE_SCHEMA,
                 "bindings": {"inputs": {k: v for k, v in bound.items() if v is not None}},
                 "tenant": self.request.tenant,
             }
         )
         try:
-            output = await doors.ask_model(job, desk.place(model, "judge", "judge"), None)
-        except FailureError as error:
-            failed = failure_of(error, 1)
+            place = desk.place("judge", "judge")
+            output = await on_pools(desk.site, job, place, lambda j, p: doors.ask_model(j, p, None))
+        except (BodyFailed, BodyCancelled) as failed:
             desk.settle(tokens, failed.usage if isinstance(failed, BodyFailed) else Usage())
             self.notes.append(
                 f"judge: the formula stands; the model's answer cannot be used: {failed}"
@@ -490,14 +493,15 @@ class TeamCourse:
 
     def progress(self) -> dict[str, Any]:
         """The answer of the query `progress`."""
-        waits = bool(self.desk.questions)
+        waits = self.desk.awaiting is not None
         states = {
             name: m.outcome.value if m.outcome else "running" for name, m in self.members.items()
         }
         return {
             "status": "paused" if self.desk.is_paused else "waiting" if waits else self.phase,
-            "awaiting": "human" if waits else None,
-            "detail": "; ".join(f"{n}: {q}" for n, q in self.desk.questions.items()) or None,
+            "awaiting": self.desk.awaiting,
+            "detail": "; ".join(f"{n}: {q}" for n, q in self.desk.questions.items())
+            or self.desk.room_wait,
             "members": states,
             "rounds": [r.model_dump(mode="json") for r in self.rounds],
             "usage": usage_report(self.desk.used).model_dump(mode="json"),

@@ -23,7 +23,7 @@ from activities.errors import (
 from activities.tooling import ToolError
 from planner.jobs import ErrorClass
 from planner.plan import Retry
-from planner.retries import RETRY_TABLE
+from planner.retries import RETRY_TABLE, RetryOverride, table_with
 from planner.values import Usage
 
 NOW = 1_800_000_000.0
@@ -225,3 +225,13 @@ def test_an_endpoint_is_named_by_host_and_port_only() -> None:
 
 def test_a_cause_is_short() -> None:
     assert len(cause_of(RuntimeError("x" * 5000))) == 500
+
+
+def test_settings_change_the_table_by_class() -> None:
+    table = table_with({"timeout": RetryOverride(attempts_max=1, dag_retry=False)})
+    assert table["timeout"].attempts_max == 1
+    assert not table["timeout"].dag_retry
+    assert table["timeout"].initial_seconds == RETRY_TABLE["timeout"].initial_seconds
+    assert table["unknown"] == RETRY_TABLE["unknown"]
+    assert told(TimeoutError(), own_attempt=1, max_attempts=3, table=table).non_retryable
+    assert not told(TimeoutError(), own_attempt=1, max_attempts=3).non_retryable

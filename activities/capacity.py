@@ -1,0 +1,317 @@
+"""A worker's side of the pools: its gates, the slots behind them, the server's rates."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import RateLimit, TaskQueue
+from temporalio.api.workflowservice.v1 import (
+    DescribeTaskQueueRequest,
+    UpdateTaskQueueConfigRequest,
+)
+from temporalio.client import (
+    Client,
+    WithStartWorkflowOperation,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import (
+    CustomSlotSupplier,
+    SlotMarkUsedContext,
+    SlotPermit,
+    SlotReleaseContext,
+    SlotReserveContext,
+)
+
+from activities.gate import Gate, Reporter
+from activities.heartbeats import Heartbeat
+from planner.capacity import (
+    CapacityRequest,
+    Directive,
+    PermitReply,
+    PoolLoaded,
+    QueueRate,
+    Release,
+    Report,
+    Reserve,
+)
+from planner.contract import INVALID_REQUEST
+from planner.jobs import PermitJob
+from planner.settings import Settings
+
+log = logging.getLogger("planloom.capacity")
+
+REASON = "planloom: "
+"""Begins the reason of every limit set by us, so that a person sees who did it."""
+RPC_TIMEOUT = timedelta(seconds=5)
+ANSWER_SECONDS = 10.0
+"""For one answer while a permit is waited for; then it asks again and keeps its place."""
+AGAIN_SECONDS = 0.2
+
+
+class Gates:
+    """All gates of a worker process, one a pool, and their `CapacityWorkflow`s."""
+
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self._client, self._settings = client, settings
+        self._worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self._gates: dict[str, Gate] = {}
+
+    def gate(self, pool: str) -> Gate | None:
+        """The pool's gate; None for a pool this worker does not have."""
+        if pool not in self._gates and pool in self._settings.pools:
+            self._gates[pool] = Gate(
+                pool,
+                self._settings.pools[pool],
+                self._reporter(pool),
+                worker=self._worker,
+                task_queue=self._settings.llm_task_queue(pool),
+            )
+        return self._gates.get(pool)
+
+    async def start(self) -> None:
+        """Join the pools that have limits, and those whose queue was left stopped."""
+        for name, pool in self._settings.pools.items():
+            gate = self.gate(name)
+            if gate is not None and (pool.is_metered or await self._is_stopped(name)):
+                gate.join()
+
+    async def close(self) -> None:
+        await asyncio.gather(*(gate.close() for gate in self._gates.values()))
+
+    def _reporter(self, pool: str) -> Reporter:
+        id = self._settings.capacity_id(pool)
+        queue = self._settings.task_queue
+
+        async def report(report: Report) -> Directive:
+            handle = self._client.get_workflow_handle(id)
+            try:
+                answer: Directive = await handle.execute_update(
+                    "report", report, result_type=Directive, rpc_timeout=RPC_TIMEOUT
+                )
+                return answer
+            except (RPCError, WorkflowUpdateFailedError) as error:
+                # Gone, or about to begin anew.
+                if isinstance(error, RPCError) and error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                if report.is_leaving:
+                    return Directive()
+            whole = report.model_copy(
+                update={
+                    "settings": self._settings.pools[pool],
+                    "task_queue": self._settings.llm_task_queue(pool),
+                }
+            )
+            request = CapacityRequest(
+                pool=pool, settings=whole.settings, task_queue=whole.task_queue
+            )
+            start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
+                "CapacityWorkflow",
+                request,
+                id=id,
+                task_queue=queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary=f"Capacity of the pool {pool}",
+            )
+            told: Directive = await self._client.execute_update_with_start_workflow(
+                "report",
+                whole,
+                start_workflow_operation=start,
+                result_type=Directive,
+                rpc_timeout=RPC_TIMEOUT,
+            )
+            return told
+
+        return report
+
+    async def _is_stopped(self, pool: str) -> bool:
+        return await has_our_limit(self._client, self._settings.llm_task_queue(pool))
+
+
+async def has_our_limit(client: Client, task_queue: str) -> bool:
+    """Whether the server limits this queue because Planloom asked it to."""
+    try:
+        found = await client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=client.namespace,
+                task_queue=TaskQueue(name=task_queue),
+                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+                report_config=True,
+            ),
+            timeout=RPC_TIMEOUT,
+        )
+    except RPCError:
+        return False
+    limit = found.config.queue_rate_limit
+    return limit.metadata.reason.startswith(REASON) and limit.HasField("rate_limit")
+
+
+class GateSlots(CustomSlotSupplier):
+    """As many activities of the pool's queue as its gate has room for: the rest wait, in the order
+    of their priority, on the server.
+    """
+
+    def __init__(self, gate: Gate, maximum: int) -> None:
+        self._gate, self._maximum = gate, maximum
+        self._taken = 0
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        gate.on_change(self._wake)
+
+    async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:
+        event = asyncio.Event()
+        entry = (asyncio.get_running_loop(), event)
+        with self._lock:
+            self._waiting.append(entry)
+        try:
+            while (permit := self.try_reserve_slot(ctx)) is None:
+                await event.wait()
+                event.clear()
+            return permit
+        finally:
+            with self._lock:
+                self._waiting.remove(entry)
+
+    def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:
+        room = self._gate.slots
+        limit = self._maximum if room is None else min(room, self._maximum)
+        with self._lock:
+            if self._taken >= limit:
+                return None
+            self._taken += 1
+            return SlotPermit()
+
+    def mark_slot_used(self, ctx: SlotMarkUsedContext) -> None:
+        """A slot counts from its reservation on."""
+
+    def release_slot(self, ctx: SlotReleaseContext) -> None:
+        with self._lock:
+            self._taken -= 1
+        self._wake()
+
+    def _wake(self) -> None:
+        # Called from threads of the SDK's core as well.
+        with self._lock:
+            waiting = list(self._waiting)
+        for loop, event in waiting:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
+
+
+class CapacityActivities:
+    """What `CapacityWorkflow` lets a worker do."""
+
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self._client, self._settings = client, settings
+
+    @activity.defn(name="set_queue_rate")
+    async def set_queue_rate(self, job: QueueRate) -> str:
+        """Tell the server how fast the pool's queue may dispatch. "" when done, else why not.
+
+        A limit that somebody else set is not taken away.
+        """
+        is_free = job.per_second is None and not job.weights
+        if is_free and not await has_our_limit(self._client, job.task_queue):
+            return ""
+        limit = UpdateTaskQueueConfigRequest.RateLimitUpdate(reason=f"{REASON}{job.reason}"[:200])
+        if job.per_second is not None:
+            limit.rate_limit.CopyFrom(RateLimit(requests_per_second=job.per_second))
+        request = UpdateTaskQueueConfigRequest(
+            namespace=self._client.namespace,
+            identity=self._client.identity,
+            task_queue=job.task_queue,
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+            update_queue_rate_limit=limit,
+            set_fairness_weight_overrides=job.weights,
+        )
+        try:
+            await self._client.workflow_service.update_task_queue_config(
+                request, timeout=RPC_TIMEOUT
+            )
+        except RPCError as error:
+            log.warning("the rate of %s cannot be set: %s", job.task_queue, error.message)
+            return error.message[:300]
+        return ""
+
+    @activity.defn(name="take_permit")
+    async def take_permit(self, job: PermitJob) -> None:
+        """Wait until the holder has its permit.
+
+        Raises:
+            ApplicationError: `InvalidRequest`: it asks for more than the pool can ever give.
+        """
+        wish = Reserve(
+            holder=job.holder,
+            requests=job.requests,
+            calls=job.calls,
+            wait_seconds=3600,
+            answer_seconds=ANSWER_SECONDS,
+            ttl_seconds=job.ttl_seconds,
+            priority=job.priority,
+            tenant=job.tenant,
+        )
+        async with Heartbeat():
+            try:
+                while not (reply := await self._reserve(job, wish)).allowed:
+                    if not reply.waiting:
+                        text = f"pool {job.pool}: {'; '.join(reply.reasons)}"
+                        raise ApplicationError(text, type=INVALID_REQUEST, non_retryable=True)
+                    await asyncio.sleep(AGAIN_SECONDS)
+            except asyncio.CancelledError:
+                handle = self._client.get_workflow_handle(job.capacity_id)
+                with contextlib.suppress(RPCError):
+                    await handle.signal("release", Release(holder=job.holder))
+                raise
+
+    async def _reserve(self, job: PermitJob, wish: Reserve) -> PermitReply:
+        start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
+            "CapacityWorkflow",
+            CapacityRequest(
+                pool=job.pool,
+                settings=self._settings.pools.get(job.pool),
+                task_queue=self._settings.llm_task_queue(job.pool),
+            ),
+            id=job.capacity_id,
+            task_queue=self._settings.task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            static_summary=f"Capacity of the pool {job.pool}",
+        )
+        try:
+            reply: PermitReply = await self._client.execute_update_with_start_workflow(
+                "reserve",
+                wish,
+                start_workflow_operation=start,
+                result_type=PermitReply,
+                rpc_timeout=timedelta(seconds=ANSWER_SECONDS * 2),
+            )
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            # The SDK says so of both; a cancel of this activity is one too.
+            task = asyncio.current_task()
+            if activity.is_cancelled() or (task is not None and task.cancelling()):
+                raise asyncio.CancelledError from None
+            return PermitReply(allowed=False, waiting=True)
+        return reply
+
+    @activity.defn(name="load_pool")
+    async def load_pool(self, pool: str) -> PoolLoaded:
+        """This worker's settings of a pool: without them a capacity workflow rules over nothing."""
+        known: Mapping[str, object] = self._settings.pools
+        if pool not in known:
+            names = ", ".join(known)
+            return PoolLoaded(problem=f'no pool "{pool}". Pools of this worker: {names}')
+        return PoolLoaded(
+            settings=self._settings.pools[pool], task_queue=self._settings.llm_task_queue(pool)
+        )

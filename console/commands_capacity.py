@@ -1,0 +1,158 @@
+"""`planloom capacity`: the pools as they are, and live changes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.table import Table
+
+from cli import By, Json, call, capacity_app, errors, out, say, say_json
+from console.documents import UsageError, settings_now
+from planloom import CapacityState, Client, SetCapacity
+from planner.settings import PoolSettings
+
+PoolName = Annotated[str, typer.Argument(metavar="POOL", help="A pool of planloom.toml.")]
+Why = Annotated[str, typer.Option("--reason", help="Recorded.")]
+Seen = tuple[CapacityState | None, dict[str, int]]
+
+
+@capacity_app.callback(invoke_without_command=True)
+def show(context: typer.Context, as_json: Json = False) -> None:
+    """The pools: rate, room, what waits, penalty, permits. Example: planloom capacity"""
+    if context.invoked_subcommand is not None:
+        return
+    with errors():
+        settings = settings_now()
+
+    async def work(client: Client) -> dict[str, Seen]:
+        async def one(name: str) -> Seen:
+            pool = client.pool(name, settings)
+            return await pool.state(), await pool.waiting()
+
+        found = await asyncio.gather(*(one(name) for name in settings.pools))
+        return dict(zip(settings.pools, found, strict=True))
+
+    pools = call(work)
+    if as_json:
+        say_json(
+            {
+                name: {"state": state and state.model_dump(mode="json"), "waiting": waiting}
+                for name, (state, waiting) in pools.items()
+            }
+        )
+        return
+    out.print(_table(pools, settings.pools))
+    for state, _ in pools.values():
+        for line in _details(state) if state else []:
+            out.print(line)
+
+
+def _table(pools: dict[str, Seen], settings: dict[str, PoolSettings]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("pool", "status", "rate/min", "calls", "waiting", "penalty", "done", "permits"):
+        table.add_column(column, no_wrap=column != "waiting")
+    for name, (state, waiting) in pools.items():
+        line = ", ".join(f"{n} {level}" for level, n in waiting.items()) or "–"
+        if state is None:
+            own = settings[name]
+            rate = f"{own.requests_per_minute:g}" if own.requests_per_minute else "no limit"
+            room = f"0 of {own.parallel}" if own.parallel else "0"
+            table.add_row(name, "not used yet", rate, room, line, "–", "0", "–")
+            continue
+        colour = {"open": "green", "cooling": "yellow"}.get(state.status, "red")
+        rate = "no limit" if state.requests_per_minute is None else f"{state.requests_per_minute:g}"
+        room = "no limit" if state.parallel is None else str(state.parallel)
+        failed = sum(n for kind, n in state.calls.items() if kind != "succeeded")
+        done = str(state.calls.get("succeeded", 0)) + (f", {failed} failed" if failed else "")
+        cool = f" {state.cool_seconds:.0f} s" if state.cool_seconds else ""
+        table.add_row(
+            name,
+            f"[{colour}]{state.status}{cool}[/{colour}]",
+            rate,
+            f"{state.in_flight} of {room}",
+            line,
+            f"{state.penalty:g} ({state.penalty_mode})",
+            done,
+            str(len(state.permits)) if state.permits else "–",
+        )
+    return table
+
+
+def _details(state: CapacityState) -> list[str]:
+    lines = [
+        f"{state.pool}: breaker open, {b.cause}; tried again in {b.retry_seconds:.0f} s "
+        f"(now: planloom capacity resume {state.pool})"
+        for b in state.breakers
+    ]
+    lines += [
+        f"{state.pool}: {p.holder} holds {p.requests} requests, {p.calls} calls, "
+        f"{p.expires_in_seconds:.0f} s left"
+        for p in state.permits
+    ]
+    if state.permits_waiting:
+        waiting = ", ".join(f"{n} {level}" for level, n in state.permits_waiting.items())
+        longest = state.longest_wait_seconds
+        lines.append(f"{state.pool}: permits waited for: {waiting}; the longest {longest:.0f} s")
+    if state.penalty_reasons and state.penalty:
+        last = state.penalty_reasons[-1]
+        lines.append(f"{state.pool}: penalty for {last.reason}, {last.seconds_ago:.0f} s ago")
+    if state.overrides:
+        changed = ", ".join(f"{k}={v}" for k, v in state.overrides.items())
+        lines.append(f"{state.pool}: set by hand: {changed}")
+    return [line.replace("[", "\\[") for line in lines]
+
+
+def _change(pool: str, name: str, payload: Any) -> None:
+    with errors():
+        settings = settings_now()
+        if pool not in settings.pools:
+            known = ", ".join(settings.pools)
+            raise UsageError(f'no pool "{pool}"', hint=f"Pools of planloom.toml: {known}")
+
+    async def work(client: Client) -> Any:
+        return await client.pool(pool, settings).change(name, payload)
+
+    say(f"{pool}: {call(work).message}")
+
+
+@capacity_app.command("set")
+def set_(
+    pool: PoolName,
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="FIELD=VALUE…", help="What changes.")
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Back to planloom.toml first.")] = False,
+) -> None:
+    """Change limits while runs go on. Example: planloom capacity set default parallel=4"""
+    fields: dict[str, Any] = {"reset": True} if reset else {}
+    with errors():
+        for change in changes or []:
+            field, has_value, value = change.partition("=")
+            if not has_value:
+                raise UsageError(f'"{change}": write FIELD=VALUE, such as parallel=4')
+            if field.startswith("tenants."):
+                fields.setdefault("tenants", {})[field.removeprefix("tenants.")] = value
+            else:
+                fields[field] = value
+        try:
+            wanted = SetCapacity.model_validate(fields)
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, e['loc'])) or 'set'}: {e['msg']}" for e in error.errors()]
+            fields_known = ", ".join(SetCapacity.model_fields)
+            raise UsageError("; ".join(lines), hint=f"Fields: {fields_known}") from None
+    _change(pool, "set", wanted.model_dump(mode="json", exclude_unset=True))
+
+
+@capacity_app.command()
+def drain(pool: PoolName, reason: Why = "", by: By = None) -> None:
+    """Start no further call; they wait. Example: planloom capacity drain default"""
+    _change(pool, "drain", {"reason": reason, "by": by})
+
+
+@capacity_app.command()
+def resume(pool: PoolName, reason: Why = "", by: By = None) -> None:
+    """Open again; ends cool-down and penalty. Example: planloom capacity resume default"""
+    _change(pool, "resume", {"reason": reason, "by": by})

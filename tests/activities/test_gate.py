@@ -1,0 +1,245 @@
+"""The gate of a pool in one worker: turns, pace, cool-down, the unproven key, open breakers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from activities.errors import ModelError
+from activities.gate import Gate, breaker_key
+from planner.capacity import Directive, OpenBreaker, Report
+from planner.jobs import ErrorClass
+from planner.settings import PoolSettings
+
+MadeGate = Callable[..., tuple[Gate, list[Report]]]
+
+
+@pytest.fixture
+async def made() -> AsyncIterator[MadeGate]:
+    gates: list[Gate] = []
+
+    def make(
+        *told: Directive, is_proven: bool = True, error: Exception | None = None, **settings: object
+    ) -> tuple[Gate, list[Report]]:
+        reports: list[Report] = []
+        answers = list(told) or [Directive()]
+
+        async def report(said: Report) -> Directive:
+            reports.append(said)
+            if error is not None:
+                raise error
+            return answers.pop(0) if len(answers) > 1 else answers[0]
+
+        own = PoolSettings.model_validate(settings)
+        gate = Gate("p", own, report, worker="w", task_queue="q")
+        gate.is_proven = is_proven
+        gates.append(gate)
+        return gate, reports
+
+    yield make
+    for gate in gates:
+        await gate.close()
+
+
+async def call(
+    gate: Gate, seconds: float = 0.0, error: ErrorClass | None = None, **more: object
+) -> float:
+    """One call of that duration; gives the time at which it began."""
+    fields = {"model": "m", "estimate": 10, "is_queued": True, **more}
+    ticket = await gate.admit(**fields)  # type: ignore[arg-type]
+    began = time.monotonic()
+    await asyncio.sleep(seconds)
+    gate.end(ticket, error_class=error, cause="401 bad key" if error == "auth" else "")
+    return began
+
+
+async def test_calls_at_once_never_pass_the_share(made: MadeGate) -> None:
+    gate, reports = made(Directive(parallel=3))
+    most = 0
+
+    async def one() -> None:
+        nonlocal most
+        ticket = await gate.admit("m", 10, is_queued=True)
+        most = max(most, gate.in_flight)
+        await asyncio.sleep(0.02)
+        gate.end(ticket, error_class=None)
+
+    await asyncio.gather(*(one() for _ in range(12)))
+    assert most == 3
+    assert gate.in_flight == 0
+    await gate.close()
+    assert sum(r.succeeded for r in reports) == 12
+    assert any(r.was_full for r in reports)
+    assert reports[-1].is_leaving
+
+
+async def test_planner_calls_do_not_wait_for_the_queues_room(made: MadeGate) -> None:
+    gate, _ = made(Directive(parallel=1))
+    held = await gate.admit("m", 10, is_queued=True)
+    await asyncio.wait_for(call(gate, is_queued=False), 1)
+    gate.end(held, error_class=None)
+
+
+async def test_starts_are_spread_evenly_without_a_burst(made: MadeGate) -> None:
+    gate, _ = made(Directive(starts_per_second=50))
+    starts = sorted(await asyncio.gather(*(call(gate) for _ in range(26))))
+    assert 0.42 <= starts[-1] - starts[0] <= 0.8  # 25 pauses of 20 ms
+    gaps = [b - a for a, b in itertools.pairwise(starts)]
+    assert sorted(gaps)[12] == pytest.approx(0.02, abs=0.008)
+
+
+async def test_tokens_are_paced_by_estimate_and_settled_by_use(made: MadeGate) -> None:
+    gate, _ = made(Directive(tokens_per_second=1000))
+    first = await gate.admit("m", 100, is_queued=True)  # takes 0.1 s of the pace
+    began = time.monotonic()
+    gate.end(first, error_class=None, tokens=300)  # but has cost 0.3 s of it
+    await call(gate)
+    assert time.monotonic() - began >= 0.2
+
+
+async def test_a_429_cools_all_calls_and_is_reported_at_once(made: MadeGate) -> None:
+    gate, reports = made(Directive(), Directive(cool_seconds=0.3), Directive())
+    ticket = await gate.admit("m", 10, is_queued=True)
+    refused = time.monotonic()
+    gate.end(ticket, error_class="rate_limit", retry_after=0.3)
+    began = await call(gate)
+    assert 0.25 <= began - refused <= 0.8
+    assert reports[1].failed == {"rate_limit": 1}
+    assert reports[1].retry_after == 0.3
+
+
+async def test_a_call_that_waits_too_long_goes_back_to_the_server(made: MadeGate) -> None:
+    gate, _ = made(Directive(is_drained=True))
+    with pytest.raises(ModelError) as seen:
+        await gate.admit("m", 10, is_queued=True, patience=0.05)
+    assert (seen.value.error_class, seen.value.retry_after) == ("rate_limit", 1.0)
+    assert "drained" in str(seen.value)
+
+
+async def test_a_long_cool_down_is_not_waited_out_here(made: MadeGate) -> None:
+    gate, _ = made(Directive(cool_seconds=90))
+    began = time.monotonic()
+    with pytest.raises(ModelError) as seen:
+        await gate.admit("m", 10, is_queued=True)
+    assert time.monotonic() - began < 1
+    assert seen.value.retry_after == pytest.approx(90, abs=1)
+
+
+async def test_a_key_that_nobody_has_tried_is_tried_by_three_calls_at_most(made: MadeGate) -> None:
+    opened = OpenBreaker(key="auth", error_class="auth", cause="401", retry_seconds=30)
+    gate, _ = made(is_proven=False)
+    tried = failed = 0
+
+    async def report(said: Report) -> Directive:
+        nonlocal failed
+        failed += len(said.permanent)
+        await asyncio.sleep(0.02)
+        return Directive(breakers=[opened] if failed >= 2 else [])
+
+    gate._report = report
+
+    async def one() -> str:
+        nonlocal tried
+        try:
+            ticket = await gate.admit("m", 10, is_queued=True)
+        except ModelError as error:
+            return error.error_class
+        tried += 1
+        await asyncio.sleep(0.01 * tried)
+        gate.end(ticket, error_class="auth", cause="401 bad key")
+        return "asked"
+
+    outcomes = await asyncio.gather(*(one() for _ in range(100)))
+    assert tried <= 3
+    assert outcomes.count("auth") == 100 - tried
+
+
+async def test_the_first_success_opens_the_gate_for_all(made: MadeGate) -> None:
+    gate, _ = made(Directive(), is_proven=False)
+    starts = sorted(await asyncio.gather(*(call(gate, 0.1) for _ in range(10))))
+    assert starts[2] - starts[0] < 0.05
+    assert starts[3] - starts[0] >= 0.08
+    assert starts[9] - starts[3] < 0.05
+
+
+async def test_failures_of_one_prompt_do_not_close_the_gate(made: MadeGate) -> None:
+    gate, _ = made(Directive(), is_proven=False)
+    for _ in range(8):
+        await asyncio.wait_for(call(gate, error="schema_violation"), 2)
+
+
+async def test_a_workflow_that_does_not_answer_is_gone_without(made: MadeGate) -> None:
+    gate, reports = made(error=ConnectionError("no server"))
+    await asyncio.wait_for(call(gate), 2)
+    await asyncio.wait_for(call(gate), 0.5)  # not asked again for each call
+    gate.end(await gate.admit("m", 1, is_queued=True), error_class="timeout")
+    gate.join()
+    await asyncio.sleep(0.1)
+    assert reports
+
+
+async def test_what_could_not_be_reported_is_reported_later(made: MadeGate) -> None:
+    gate, reports = made()
+    ticket = await gate.admit("m", 10, is_queued=True)
+    answer, gate._report = gate._report, _failing
+    gate.end(ticket, error_class="rate_limit", retry_after=0.1)
+    await asyncio.sleep(0.2)
+    gate._report = answer
+    await asyncio.sleep(0.1)
+    await gate.close()
+    assert sum(r.failed.get("rate_limit", 0) for r in reports) == 1
+
+
+async def _failing(report: Report) -> Directive:
+    raise ConnectionError("gone")
+
+
+async def test_an_open_breaker_waits_when_the_pool_says_so(made: MadeGate) -> None:
+    opened = OpenBreaker(key="auth", error_class="auth", cause="401", retry_seconds=12)
+    gate, _ = made(Directive(breakers=[opened]), on_broken="wait")
+    with pytest.raises(ModelError) as seen:
+        await gate.admit("m", 10, is_queued=True)
+    assert (seen.value.error_class, seen.value.retry_after) == ("rate_limit", 12)
+
+
+async def test_a_breaker_of_one_model_lets_others_pass(made: MadeGate) -> None:
+    key = "refused:gone:model not found"
+    opened = OpenBreaker(key=key, error_class="refused", cause="404", retry_seconds=30)
+    gate, _ = made(Directive(breakers=[opened]))
+    await asyncio.wait_for(call(gate, model="there"), 1)
+    with pytest.raises(ModelError) as seen:
+        await gate.admit("gone", 10, is_queued=True)
+    assert seen.value.error_class == "refused"
+    assert "planloom capacity resume p" in str(seen.value)
+
+
+async def test_a_half_open_breaker_lets_one_probe_pass(made: MadeGate) -> None:
+    probe = OpenBreaker(key="auth", error_class="auth", cause="401", retry_seconds=0, is_probe=True)
+    gate, reports = made(Directive(breakers=[probe]))
+    ticket = await gate.admit("m", 10, is_queued=True)
+    with pytest.raises(ModelError):
+        await gate.admit("m", 10, is_queued=True)
+    gate.end(ticket, error_class=None)
+    await gate.close()
+    assert [key for r in reports for key in r.worked] == ["auth"]
+
+
+@pytest.mark.parametrize(
+    ("error_class", "cause", "key"),
+    [
+        ("auth", "401: wrong key", "auth"),
+        ("refused", "HTTP 404: The model `x-1` does not exist", "refused:m:HTTP #: The model"),
+        ("refused", "HTTP 400: invalid schema for response_format", "refused:m:HTTP #: invalid"),
+        ("refused", "HTTP 400: content management policy", None),
+        ("timeout", "no answer in time", None),
+        (None, "", None),
+    ],
+)
+def test_what_siblings_share(error_class: str | None, cause: str, key: str | None) -> None:
+    found = breaker_key(error_class, "m", cause)
+    assert (found or "").startswith(key or "")
+    assert (found is None) == (key is None)

@@ -1,0 +1,428 @@
+"""Pools on the real server: rates, cool-down, priorities, permits, breakers, across processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planloom import CapacityState, Client, Pool, Refused, Release, Renew, Reserve
+from planner.settings import Settings
+from tests.model_server import Reply, Seen
+from tests.support.harness import Planloom
+from workflows.capacity import UPDATES_MAX
+
+
+def configure(planloom: Planloom, text: str) -> None:
+    """`planloom.toml` in the folder in which this test's workers run."""
+    (planloom.folder / "planloom.toml").write_text(inspect.cleandoc(text), encoding="utf-8")
+
+
+def pool_of(planloom: Planloom, name: str = "default") -> Pool:
+    settings = Settings(task_queue=planloom.task_queue)
+    return Client(planloom.client, planloom.task_queue).pool(name, settings)
+
+
+async def state_of(planloom: Planloom, name: str = "default") -> CapacityState:
+    state = await pool_of(planloom, name).state()
+    assert state is not None
+    return state
+
+
+@contextlib.asynccontextmanager
+async def processes(planloom: Planloom, count: int, **env: str) -> AsyncIterator[None]:
+    async with contextlib.AsyncExitStack() as stack:
+        started = [planloom.worker_process(**env) for _ in range(count)]
+        await asyncio.gather(*(stack.enter_async_context(each) for each in started))
+        yield
+
+
+def asks(count: int, text: str = "question", **task: Any) -> dict[str, Any]:
+    """A map of that many model calls."""
+    items = [f"{text} {n}" for n in range(count)]
+    body = {"id": "all", "map": items, "ask": {"prompt": "${item}"}, **task}
+    return {"plan": {"tasks": [body]}, "budget": {"parallel": 1000}}
+
+
+def busiest(times: Sequence[float], seconds: float) -> float:
+    """The most requests a second in any window of that length."""
+    ordered = sorted(times)
+    most = 0
+    first = 0
+    for last, at in enumerate(ordered):
+        while ordered[first] <= at - seconds:
+            first += 1
+        most = max(most, last - first + 1)
+    return most / seconds
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - another process changes it
+            await asyncio.sleep(0.05)
+
+
+async def test_a_call_starts_the_pools_workflow_on_demand(planloom: Planloom) -> None:
+    planloom.model.script("question", "answer")
+    async with planloom.worker():
+        assert await pool_of(planloom).state() is None
+        result = await planloom.run(asks(5))
+        assert result["status"] == "completed"
+        state = await until_state(planloom, lambda state: state.calls.get("succeeded") == 5)
+    assert state.calls == {"succeeded": 5}
+    assert (state.status, state.penalty, state.in_flight) == ("open", 0, 0)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+async def test_a_pools_rate_holds_for_all_workers_together(
+    planloom: Planloom, workers: int
+) -> None:
+    configure(planloom, "[pools.default]\nrequests_per_minute = 600\n")
+    planloom.model.script("question", Reply(text="answer", delay=0.2))
+    count = 110
+    async with processes(planloom, workers):
+        result = await planloom.run(asks(count), timeout=60)
+    assert result["status"] == "completed"
+    times = sorted(seen.at for seen in planloom.model.requests)
+    assert len(times) == count
+    rate = (count - 1) / (times[-1] - times[0])
+    print(f"{workers} workers: {rate:.2f}/s, busiest 5 s {busiest(times, 5):.2f}/s")
+    assert busiest(times, 5.0) <= 10.5
+    assert rate >= 9.0
+
+
+class Endpoint:
+    """Answers 429 with Retry-After 2 above `room` calls at a time."""
+
+    def __init__(self, room: int, seconds: float) -> None:
+        self.room, self.seconds = room, seconds
+        self.ends: list[float] = []
+        self.served: list[float] = []
+        self.refused: list[float] = []
+
+    def __call__(self, seen: Seen) -> Reply:
+        now = time.time()
+        self.ends = [end for end in self.ends if end > now]
+        if len(self.ends) >= self.room:
+            self.refused.append(now)
+            return Reply(status=429, headers={"retry-after": "2"}, text="too many")
+        self.ends.append(now + self.seconds)
+        self.served.append(now)
+        return Reply(text="answer", delay=self.seconds)
+
+
+async def test_one_429_slows_everyone_a_little_and_never_wipes_out_a_fan_out(
+    planloom: Planloom,
+) -> None:
+    server = Endpoint(room=8, seconds=0.3)
+    planloom.model.script("question", server)
+    async with processes(planloom, 2):
+        result = await planloom.run(asks(200), timeout=90)
+        state = await state_of(planloom)
+    assert result["status"] == "completed"
+    assert result["tasks"]["all"]["attempts"] == 200  # one each: waiting used up none
+    assert 1 <= len(server.refused) < 0.05 * 200
+    first = server.refused[0]
+    cooled = [t for t in server.served if first + 0.1 < t < first + 1.7]
+    assert not cooled, "nobody asks while the pool cools down"
+    best = max(_rate(server.served, first + n / 4, 1.0) for n in range(8, 41))
+    print(f"{len(server.refused)} refused, {best:.0f}/s within 10 s of {8 / 0.3:.0f}/s")
+    assert best >= 0.8 * 8 / 0.3
+    assert [r.reason for r in state.penalty_reasons][:1] == ["rate_limit"]
+
+
+def _rate(times: Sequence[float], begin: float, seconds: float) -> float:
+    return sum(begin <= t < begin + seconds for t in times) / seconds
+
+
+async def test_the_urgent_overtake_a_backlog(planloom: Planloom) -> None:
+    configure(planloom, "[pools.default]\nparallel = 4\n")
+    seconds = 0.4
+    planloom.model.script("question", Reply(text="answer", delay=seconds))
+    planloom.model.script("urgent", Reply(text="answer", delay=seconds))
+    async with processes(planloom, 2):
+        backlog = await planloom.start(asks(500) | {"priority": "background"})
+        await until(lambda: len(planloom.model.requests) >= 12)
+        waiting = await pool_of(planloom).waiting()
+        asked = time.time()
+        result = await planloom.run(asks(4, "urgent") | {"priority": "critical"})
+        await backlog.terminate()
+    assert result["status"] == "completed"
+    assert waiting["background"] > 400
+    starts = [r.at - asked for r in planloom.model.requests if "urgent" in r.text]
+    print(f"urgent calls began after {[round(s, 2) for s in starts]} s of {seconds} s each")
+    assert max(starts) <= 2 * seconds + 0.2
+
+
+async def test_tenants_share_a_pool_by_their_weights(planloom: Planloom) -> None:
+    configure(planloom, "[pools.default]\nparallel = 4\n\n[tenants]\nsmall = 1\nlarge = 3\n")
+    planloom.model.script("small", Reply(text="answer", delay=0.05))
+    planloom.model.script("large", Reply(text="answer", delay=0.05))
+    async with processes(planloom, 1):
+        async with asyncio.timeout(20):
+            await pool_of(planloom).change("drain", {"reason": "fill the queue first"})
+            runs = [
+                await planloom.start(asks(150, name) | {"tenant": name})
+                for name in ("small", "large")
+            ]
+            while sum((await pool_of(planloom).waiting()).values()) < 300:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+            assert not planloom.model.requests
+            await pool_of(planloom).change("resume", {})
+            await until(lambda: len(planloom.model.requests) >= 140)
+        for run in runs:
+            await run.terminate()
+    names = ["large" if "large" in r.text else "small" for r in planloom.model.requests][20:120]
+    print(f"{names.count('large')} of 100 for the tenant of weight 3 of 4")
+    assert names.count("large") == pytest.approx(75, abs=7.5)
+
+
+async def test_a_bad_key_reaches_the_endpoint_three_times_for_a_hundred_siblings(
+    planloom: Planloom,
+) -> None:
+    body = {"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}
+    planloom.model.script("question", Reply(status=401, body=body))
+    async with processes(planloom, 2):
+        result = await planloom.run(asks(100))
+        state = await state_of(planloom)
+        assert len(planloom.model.requests) <= 3
+        assert state.status == "broken"
+        assert "Incorrect API key" in state.breakers[0].cause
+        assert result["status"] in ("failed", "partial")
+        planloom.model.script("again", "answer")
+        await pool_of(planloom).change("resume", {"by": "ops"})
+        assert (await planloom.run(asks(1, "again")))["status"] == "completed"
+        await until_state(planloom, lambda state: state.status == "open")
+        result = await planloom.run(asks(3, "again"))
+    assert result["status"] == "completed"
+
+
+HOLDER = """
+import asyncio, sys
+from planloom import Client, Reserve, Renew
+from planner.settings import Settings
+
+async def main():
+    client = await Client.connect()
+    pool = client.pool("default", Settings(task_queue=sys.argv[1]))
+    reply = await pool.permit("reserve", Reserve(holder="killed", calls=4, ttl_seconds=3))
+    print(reply.allowed, flush=True)
+    while True:
+        await asyncio.sleep(0.5)
+        await pool.permit("renew", Renew(holder="killed", ttl_seconds=3))
+
+asyncio.run(main())
+"""
+
+
+async def _said(process: asyncio.subprocess.Process) -> str:
+    return (await process.communicate())[1].decode()
+
+
+async def test_the_room_of_a_killed_holder_is_back_within_its_time(planloom: Planloom) -> None:
+    configure(planloom, "[pools.default]\nparallel = 4\n")
+    root = Path(__file__).parents[2]
+    async with planloom.worker():
+        holder = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            HOLDER,
+            planloom.task_queue,
+            env={**os.environ, **planloom.env, "PYTHONPATH": str(root)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert holder.stdout is not None
+        assert (await holder.stdout.readline()).strip() == b"True", await _said(holder)
+        pool = pool_of(planloom)
+        await asyncio.sleep(3.5)  # longer than its time: it is renewed
+        refused = await pool.permit("reserve", Reserve(holder="b", calls=1))
+        assert (refused.allowed, refused.reasons) == (False, ["calls: 5 of 4"])
+        holder.kill()
+        killed = time.monotonic()
+        reply = await pool.permit("reserve", Reserve(holder="b", calls=4, wait_seconds=20))
+        assert reply.allowed
+        assert time.monotonic() - killed <= 3.5
+        again = await pool.permit("reserve", Reserve(holder="b", calls=4))
+        assert again.allowed
+        state = await state_of(planloom)
+        assert [(p.holder, p.calls) for p in state.permits] == [("b", 4)]
+        stranger = await pool.permit("release", Release(holder="killed"))
+        assert not stranger.allowed
+        assert "holds nothing" in stranger.reasons[0]
+        assert (await pool.permit("release", Release(holder="b"))).allowed
+        assert not (await pool.permit("release", Release(holder="b"))).allowed
+        await holder.wait()
+
+
+async def test_whole_runs_wait_for_room_and_say_so(planloom: Planloom) -> None:
+    configure(planloom, "[pools.default]\nmax_runs = 1\n")
+    planloom.model.script("question", Reply(text="answer", delay=1.0))
+    async with planloom.worker():
+        first = await planloom.start(asks(1))
+        await planloom.until(first, lambda p: p.status == "running")
+        second = await planloom.start(asks(1))
+        seen = await planloom.until(second, lambda p: p.awaiting == "capacity")
+        assert (seen.status, seen.detail) == ("waiting", "room in pool default: planloom capacity")
+        third = await planloom.start(asks(1))
+        await planloom.until(third, lambda p: p.awaiting == "capacity")
+        await third.cancel()
+        assert (await planloom.result(third))["status"] == "cancelled"
+        assert (await planloom.result(first))["status"] == "completed"
+        assert (await planloom.result(second))["status"] == "completed"
+        await until_state(planloom, lambda s: not s.permits and not s.permits_waiting)
+
+
+async def test_a_pool_that_cannot_serve_hands_over_to_its_fallback(planloom: Planloom) -> None:
+    configure(
+        planloom,
+        f"""
+        [pools.main]
+        base_url = "http://127.0.0.1:9/v1"
+        models = ["test-model"]
+        fallback = "spare"
+        [pools.spare]
+        base_url = "{planloom.model.url}"
+        models = ["spare-model"]
+        """,
+    )
+    planloom.model.script("question", "answer")
+    request = asks(1, retry={"max_attempts": 1})
+    async with planloom.worker():
+        result = await planloom.run(request)
+    assert result["answer"] == {"all": ["answer"]}
+    assert [r.model for r in planloom.model.requests] == ["spare-model"]
+
+
+async def test_what_people_set_acts_at_once_and_can_be_taken_back(planloom: Planloom) -> None:
+    planloom.model.script("question", Reply(text="answer", delay=0.3))
+    async with planloom.worker():
+        pool = pool_of(planloom)
+        await pool.change("set", {"parallel": 2})
+        handle = await planloom.start(asks(12))
+        await asyncio.sleep(1.0)
+        state = await state_of(planloom)
+        assert (state.parallel, state.parallel_set) == (2, 2)
+        assert state.in_flight <= 2
+        await pool.change("set", {"reset": True})
+        assert (await planloom.result(handle))["status"] == "completed"
+        assert (await state_of(planloom)).parallel_set is None
+        with pytest.raises(Refused, match="greater than 0"):
+            await pool.change("set", {"requests_per_minute": 0})
+        with pytest.raises(Refused, match="nothing to set"):
+            await pool.change("set", {})
+    most = max(
+        sum(o.at <= r.at < (o.ended_at or 0) for o in planloom.model.requests)
+        for r in planloom.model.requests[:6]
+    )
+    assert most <= 2
+
+
+async def test_a_drained_pool_keeps_calls_waiting_until_it_is_resumed(planloom: Planloom) -> None:
+    planloom.model.script("question", "answer")
+    async with planloom.worker():
+        pool = pool_of(planloom)
+        await pool.change("drain", {"reason": "night", "by": "ops"})
+        handle = await planloom.start(asks(3))
+        await asyncio.sleep(1.0)
+        assert not planloom.model.requests
+        assert (await state_of(planloom)).status == "drained"
+        await pool.change("resume", {})
+        assert (await planloom.result(handle))["status"] == "completed"
+
+
+async def test_a_pool_nobody_knows_is_refused_with_the_names(planloom: Planloom) -> None:
+    async with planloom.worker():
+        handle = await planloom.start({"pool": "nope"}, "CapacityWorkflow")
+        failure = await planloom.failure(handle)
+        assert failure.type == "InvalidRequest"
+        assert 'no pool "nope". Pools of this worker: default' in str(failure)
+        with pytest.raises(Refused, match='no pool "nope"'):
+            await pool_of(planloom, "nope").change("drain", {})
+        handle = await planloom.start({"pol": "default"}, "CapacityWorkflow")
+        assert (await planloom.failure(handle)).type == "InvalidRequest"
+
+
+async def test_the_pools_workflow_begins_anew_by_itself_and_forgets_nothing(
+    planloom: Planloom,
+) -> None:
+    configure(planloom, "[pools.default]\nparallel = 3\n")
+    async with planloom.worker():
+        pool = pool_of(planloom)
+        assert (await pool.permit("reserve", Reserve(holder="kept", ttl_seconds=600))).allowed
+        first = (await planloom.client.get_workflow_handle(pool.id).describe()).run_id
+        for n in range(UPDATES_MAX + 10):
+            await pool.permit("renew", Renew(holder="kept", ttl_seconds=600))
+            if n % 100 == 0:
+                now = (await planloom.client.get_workflow_handle(pool.id).describe()).run_id
+                if now != first:
+                    break
+        handle = planloom.client.get_workflow_handle(pool.id)
+        assert (await handle.describe()).run_id != first
+        state = await state_of(planloom)
+        assert [p.holder for p in state.permits] == ["kept"]
+
+
+async def test_a_limit_that_somebody_else_set_is_left_alone(planloom: Planloom) -> None:
+    queue = f"{planloom.task_queue}-llm-default"
+    limit = ["--task-queue", queue, "--task-queue-type", "activity"]
+    asked = [*limit, "--queue-rps-limit", "50", "--queue-rps-limit-reason", "by hand"]
+    planloom.model.script("question", "answer")
+    await _temporal(planloom, "task-queue", "config", "set", *asked)
+    async with planloom.worker():
+        await planloom.run(asks(2))
+        await until_state(planloom, lambda state: state.calls.get("succeeded") == 2)
+    found = await _temporal(planloom, "task-queue", "config", "get", *limit, "-o", "json")
+    assert "by hand" in found
+
+
+async def until_state(
+    planloom: Planloom, condition: Callable[[CapacityState], bool], seconds: float = 10.0
+) -> CapacityState:
+    async with asyncio.timeout(seconds):
+        while not condition(state := await state_of(planloom)):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return state
+
+
+async def _temporal(planloom: Planloom, *words: str) -> str:
+    program = Path(sys.executable).parent / "temporal"
+    process = await asyncio.create_subprocess_exec(
+        program,
+        *words,
+        env={**os.environ, **planloom.env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out = (await process.communicate())[0].decode()
+    assert process.returncode == 0, out
+    return out
+
+
+@pytest.mark.parametrize(
+    ("reply", "class_"),
+    [
+        (Reply(status=429), "rate_limit"),
+        (Reply(status=429, headers={"retry-after": "soon"}), "rate_limit"),
+        (Reply(status=429, headers={"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}), "rate_limit"),
+        (Reply(status=503, headers={"retry-after": "1"}), "capacity"),
+        (Reply(fault="error_body", body={"error": {"message": "Too many requests"}}), "rate_limit"),
+    ],
+)
+async def test_every_form_of_too_many_is_waited_out(
+    planloom: Planloom, reply: Reply, class_: str
+) -> None:
+    planloom.model.script("question", reply, "answer")
+    async with planloom.worker():
+        result = await planloom.run(asks(1))
+        assert result["answer"] == {"all": ["answer"]}
+        assert result["tasks"]["all"]["attempts"] == 1
+        await until_state(planloom, lambda state: state.calls == {"succeeded": 1, class_: 1})

@@ -1,0 +1,306 @@
+"""`CapacityWorkflow`: one per pool; decides its room and rate from what workers report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from pydantic import BaseModel
+
+    from planner.capacity import (
+        Because,
+        CapacityRequest,
+        CapacityState,
+        Directive,
+        PermitReply,
+        QueueRate,
+        Release,
+        Renew,
+        Report,
+        Reserve,
+        SetCapacity,
+    )
+    from planner.contract import INVALID_REQUEST, Reply
+    from planner.documents import read_request
+    from planner.values import Problem
+    from workflows import doors
+    from workflows.pool import Pool, PoolState, new_state
+    from workflows.pool_view import view_of
+    from workflows.requests import invalid
+
+UPDATES_MAX = 1_000
+"""The server allows 2,000 in one run; a new one begins well before."""
+WAITERS_MAX = 5
+"""Waiting answers at once, of the ten the server allows: the rest of them keep their place in line
+and ask again."""
+RATE_STEP = 0.02
+"""Smaller changes of the rate are not worth an event."""
+RATE_AGAIN_SECONDS = 60.0
+TOLD_SECONDS = 5.0
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+
+@workflow.defn(name="CapacityWorkflow")
+class CapacityWorkflow:
+    """Rule one pool; see docs/capacity.md."""
+
+    @workflow.init
+    def __init__(self, request: Any = None) -> None:
+        document = {} if request is None else request
+        self._request, self._problems = read_request(document, CapacityRequest)
+        self._pool: Pool | None = None
+        self._applied: QueueRate | None = None
+        self._rate_error = ""
+        self._rate_again = 0.0
+        self._handled = 0
+        self._waiters = 0
+        self._is_ending = False
+        self._is_refused = False
+        self._is_changed = True
+        asked = self._request
+        if asked is not None and asked.state is not None:
+            self._pool = Pool(PoolState.model_validate(asked.state))
+        elif asked is not None and asked.settings is not None and asked.task_queue:
+            self._pool = Pool(new_state(asked.pool, asked.task_queue, asked.settings))
+
+    @workflow.run
+    async def run(self, request: Any = None) -> None:
+        if self._request is not None and self._pool is None:
+            await self._load(self._request)
+        if self._request is None or self._pool is None:
+            # Who asked something meanwhile gets the same answer.
+            self._is_refused = True
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            raise invalid(INVALID_REQUEST, self._problems)
+        while True:
+            self._is_changed = False
+            await self._apply(self._pool)
+            if self._is_long:
+                break
+            if not self._is_behind(self._pool):
+                await self._sleep(self._pool)
+            self._pool.tick(_now())
+        self._is_ending = True
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        workflow.continue_as_new(
+            CapacityRequest(pool=self._request.pool, state=self._pool.state.model_dump(mode="json"))
+        )
+
+    async def _load(self, request: CapacityRequest) -> None:
+        found = await doors.load_pool(request.pool)
+        if self._pool is not None:  # a worker told us meanwhile
+            return
+        settings = request.settings or found.settings
+        if settings is None:
+            message = found.problem or "no such pool"
+            self._problems = [Problem(path="pool", code="unknown_pool", message=message)]
+            return
+        queue = request.task_queue or found.task_queue
+        self._pool = Pool(new_state(request.pool, queue, settings))
+
+    @property
+    def _is_long(self) -> bool:
+        return self._handled >= UPDATES_MAX or workflow.info().is_continue_as_new_suggested()
+
+    async def _sleep(self, pool: Pool) -> None:
+        """Until something was said, or changes by itself."""
+        now = _now()
+        times = [pool.next_deadline(now)]
+        if self._rate_error:
+            times.append(self._rate_again)
+        at = min((t for t in times if t is not None), default=None)
+        try:
+            await workflow.wait_condition(
+                lambda: self._is_changed or self._is_long,
+                timeout=None if at is None else max(0.01, at - now),
+            )
+        except asyncio.TimeoutError:  # noqa: UP041 - the name under which the SDK raises it
+            return
+
+    def _is_behind(self, pool: Pool) -> bool:
+        """Whether the server is to be told something, as time has passed meanwhile."""
+        if self._rate_error:
+            return _now() >= self._rate_again
+        return not _is_alike(self._applied, _wanted(pool, _now()))
+
+    async def _apply(self, pool: Pool) -> None:
+        """Tell the server what the pool's queue may dispatch."""
+        if not self._is_behind(pool):
+            return
+        now = _now()
+        wanted = _wanted(pool, now)
+        try:
+            self._rate_error = await doors.set_queue_rate(wanted)
+        except ActivityError as error:
+            self._rate_error = str(error.cause or error)
+        self._rate_again = now + RATE_AGAIN_SECONDS
+        self._applied = wanted
+
+    async def _ready(self) -> Pool:
+        """The pool, once it is known.
+
+        Raises:
+            ApplicationError: `InvalidRequest`.
+        """
+        await workflow.wait_condition(lambda: self._pool is not None or self._is_refused)
+        if self._pool is None:
+            raise invalid(INVALID_REQUEST, self._problems)
+        self._handled += 1
+        return self._pool
+
+    async def _do(self, change: Callable[[Pool, float], T]) -> T:
+        pool = await self._ready()
+        found = change(pool, _now())
+        self._is_changed = True
+        return found
+
+    async def _told(self) -> None:
+        """Until the server knows, so that an answer means that it acts."""
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: self._pool is None or not self._is_behind(self._pool),
+                timeout=TOLD_SECONDS,
+                timeout_summary="the server's rate",
+            )
+
+    # -- workers ----------------------------------------------------------------------------
+
+    @workflow.update(description="A worker's report; answered with what it may do")
+    async def report(self, report: Report) -> Directive:
+        # A worker that runs knows its settings: an unknown pool needs no activity to be loaded.
+        if self._pool is None and report.settings is not None and self._request is not None:
+            queue = report.task_queue or ""
+            self._pool = Pool(new_state(self._request.pool, queue, report.settings))
+        pool = await self._ready()
+        now = _now()
+        before = (pool.queue_rate(now), pool.state.task_queue)
+        told = pool.report(report, now)
+        if (pool.queue_rate(now), pool.state.task_queue) != before:
+            self._is_changed = True
+        return told
+
+    # -- people -----------------------------------------------------------------------------
+
+    @workflow.query(description="Rate, room, penalty, cool-down, breakers, workers, permits")
+    def state(self) -> CapacityState | None:
+        if self._pool is None:
+            return None
+        view = view_of(self._pool, _now())
+        notes = [f"the server's rate cannot be set: {self._rate_error}"] if self._rate_error else []
+        return view.model_copy(update={"notes": [*view.notes, *notes]})
+
+    @workflow.update(
+        description="Room before work starts {holder, requests, calls, wait_seconds, ttl_seconds}"
+    )
+    async def reserve(self, document: Any = None) -> PermitReply:
+        wish = _read(Reserve, document)
+        pool = await self._ready()
+        reply = pool.reserve(wish, _now())
+        self._is_changed = True
+        if not reply.waiting or self._waiters >= WAITERS_MAX:
+            return reply
+        self._waiters += 1
+        try:
+            await workflow.wait_condition(
+                lambda: not pool.waits(wish.holder) or self._is_ending,
+                timeout=wish.answer_seconds,
+                timeout_summary=f"{wish.holder}: answer",
+            )
+        except TimeoutError:
+            pass  # it keeps its place
+        finally:
+            self._waiters -= 1
+        # Asked once more without waiting: the answer says what it has, or its place in line.
+        return pool.answer(wish.holder, _now())
+
+    @workflow.update(description="Keep a permit {holder, ttl_seconds}")
+    async def renew(self, document: Any = None) -> PermitReply:
+        wish = _read(Renew, document)
+        return await self._do(lambda pool, now: pool.renew(wish, now))
+
+    @workflow.update(description="Give a permit back {holder}")
+    async def release(self, document: Any = None) -> PermitReply:
+        wish = _read(Release, document)
+        return await self._do(lambda pool, now: pool.release(wish, now))
+
+    @workflow.signal(name="renew", description="Keep a permit {holder, ttl_seconds}")
+    async def renew_signal(self, document: Any = None) -> None:
+        wish, _ = read_request(document, Renew)
+        if wish is not None:
+            await self._do(lambda pool, now: pool.renew(wish, now))
+
+    @workflow.signal(name="release", description="Give a permit back {holder}")
+    async def release_signal(self, document: Any = None) -> None:
+        wish, _ = read_request(document, Release)
+        if wish is not None:
+            await self._do(lambda pool, now: pool.release(wish, now))
+
+    @workflow.update(description="Change limits while it runs {requests_per_minute, parallel, …}")
+    async def set(self, document: Any = None) -> Reply:
+        change = _read(SetCapacity, document)
+        await self._do(lambda pool, now: pool.set(change))
+        await self._told()
+        return Reply(accepted=True, message="set")
+
+    @workflow.update(description="Start no further call {reason, by}")
+    async def drain(self, document: Any = None) -> Reply:
+        why = _read(Because, document or {})
+        await self._do(lambda pool, now: pool.drain(why))
+        await self._told()
+        return Reply(accepted=True, message="drained: calls wait until resume")
+
+    @workflow.update(description="Open again, end cool-down and penalty, try breakers {reason, by}")
+    async def resume(self, document: Any = None) -> Reply:
+        why = _read(Because, document or {})
+        await self._do(lambda pool, now: pool.resume(why, now))
+        await self._told()
+        return Reply(accepted=True, message="resumed")
+
+
+def _read(model: type[M], document: Any) -> M:
+    """What a person sent.
+
+    Raises:
+        ApplicationError: `InvalidRequest`, with all that is wrong with it.
+    """
+    found, problems = read_request(document, model)
+    if found is None:
+        raise invalid(INVALID_REQUEST, problems)
+    return found
+
+
+def _now() -> float:
+    return workflow.time()
+
+
+def _wanted(pool: Pool, now: float) -> QueueRate:
+    return QueueRate(
+        task_queue=pool.state.task_queue,
+        per_second=pool.queue_rate(now),
+        weights=pool.state.overrides.get("tenants") or {},
+        reason=_why(pool, now),
+    )
+
+
+def _is_alike(was: QueueRate | None, wanted: QueueRate) -> bool:
+    if was is None or was.task_queue != wanted.task_queue or was.weights != wanted.weights:
+        return False
+    old, new = was.per_second, wanted.per_second
+    if old is None or new is None or old == 0 or new == 0:
+        return old == new
+    return abs(old - new) <= RATE_STEP * old
+
+
+def _why(pool: Pool, now: float) -> str:
+    if pool.state.is_drained:
+        return "drained"
+    if pool.queue_rate(now) == 0:
+        return "cool-down"
+    return f"penalty {pool.state.penalty.value:.2f}" if pool.state.penalty.value else "settings"

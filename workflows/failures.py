@@ -1,0 +1,61 @@
+"""What an activity's or child's failure means for the work it was part of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    ChildWorkflowError,
+    FailureError,
+    TimeoutError,
+    is_cancelled_exception,
+)
+
+from planner.values import Usage
+
+
+class BodyFailed(Exception):
+    """A body failed for good, after its retries."""
+
+    def __init__(self, message: str, error_class: str, *, attempts: int = 1) -> None:
+        self.message = message
+        self.error_class = error_class
+        self.attempts = attempts
+        self.usage = Usage()
+        super().__init__(message)
+
+
+class BodyCancelled(Exception):
+    """A body was cancelled: by a person, an early end, or the run's own cancellation."""
+
+
+def failure_of(error: FailureError, max_attempts: int) -> BodyFailed | BodyCancelled:
+    """What an activity's or child's failure means for its task."""
+    if is_cancelled_exception(error):
+        return BodyCancelled(str(error))
+    cause = error.cause if isinstance(error, ActivityError | ChildWorkflowError) else error
+    reached = isinstance(error, ActivityError) and getattr(error.retry_state, "value", 0) == 4
+    attempts = max_attempts if reached else 1
+    match cause:
+        case ApplicationError():
+            kind = cause.type or "unknown"
+            told = _details(cause)
+            counted = told.get("attempts")
+            attempts = counted if isinstance(counted, int) and counted > 0 else attempts
+            failed = BodyFailed(cause.message or kind, kind, attempts=attempts)
+            if isinstance(told.get("usage"), dict):
+                # What failed attempts were paid for is charged like any other use.
+                failed.usage = Usage.model_validate(told["usage"])
+            return failed
+        case TimeoutError():
+            limit = cause.type.name.lower().replace("_", " ") if cause.type else "its time"
+            return BodyFailed(f"timed out ({limit})", "timeout", attempts=attempts)
+        case _:
+            return BodyFailed(str(cause or error), "unknown", attempts=attempts)
+
+
+def _details(cause: ApplicationError) -> dict[str, Any]:
+    first = cause.details[0] if cause.details else None
+    return first if isinstance(first, dict) else {}

@@ -1,0 +1,64 @@
+"""Room that a whole run, agent or team holds in its pool while it goes on.
+
+Only where the pool limits it (`max_requests`, `max_calls`, `max_runs`), and only at the root: a
+child that waited for room which its parent holds would wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from temporalio import workflow
+from temporalio.exceptions import FailureError
+
+from planner.capacity import Release, Renew
+from planner.catalog import PoolSpec
+from planner.contract import Common
+from planner.jobs import PermitJob
+from workflows import doors
+
+TTL_SECONDS = 300.0
+"""A run whose workflow is gone without a word gives its room back after this."""
+
+
+@contextlib.asynccontextmanager
+async def run_permit(
+    pool: PoolSpec, request: Common, calls: int, on_wait: Callable[[str | None], None]
+) -> AsyncIterator[None]:
+    """Hold a permit of the pool while the block runs; `on_wait` hears why it waits, then None."""
+    if not pool.is_reserved or request.lineage.parent is not None:
+        yield
+        return
+    holder = workflow.info().workflow_id
+    on_wait(f"room in pool {pool.name}: planloom capacity")
+    job = PermitJob(
+        pool=pool.name,
+        capacity_id=pool.capacity_id,
+        holder=holder,
+        calls=min(calls, pool.max_calls or calls),
+        priority=request.priority,
+        tenant=request.tenant,
+        ttl_seconds=TTL_SECONDS,
+    )
+    await doors.take_permit(job)
+    on_wait(None)
+    renewing = asyncio.create_task(_renew(pool, holder))
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        with contextlib.suppress(FailureError):
+            handle = workflow.get_external_workflow_handle(pool.capacity_id)
+            # Also when the run is being cancelled.
+            await asyncio.shield(handle.signal("release", Release(holder=holder)))
+
+
+async def _renew(pool: PoolSpec, holder: str) -> None:
+    while True:
+        await workflow.sleep(TTL_SECONDS / 3, summary="renew the permit")
+        # A pool that is gone limits nothing.
+        with contextlib.suppress(FailureError):
+            handle = workflow.get_external_workflow_handle(pool.capacity_id)
+            await handle.signal("renew", Renew(holder=holder, ttl_seconds=TTL_SECONDS))

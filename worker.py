@@ -151,7 +151,9 @@ def _snake(kind: str) -> str:
 def build_workers(
     client: Client, parts: Parts, interceptors: Sequence[Interceptor] = ()
 ) -> list[Worker]:
-    """One worker for workflows, one for tools, one a pool; all share the client."""
+    """One worker for workflows, one for tools, one a pool, one for this process's own news; all
+    share the client.
+    """
     settings = parts.settings
     gates = parts.gates = Gates(client, settings)
     parts.models.gates = gates.gate
@@ -236,7 +238,15 @@ def build_workers(
         )
         for name in settings.pools
     ]
-    return [main, tool_worker, *pools]
+    ear = Worker(
+        client,
+        task_queue=gates.worker_queue,
+        activities=[gates.hear],
+        max_concurrent_activities=10,
+        max_concurrent_activity_task_polls=1,
+        **common,
+    )
+    return [main, tool_worker, *pools, ear]
 
 
 def _tuner(gates: Gates, pool: str, maximum: int) -> WorkerTuner:

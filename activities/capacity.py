@@ -41,6 +41,7 @@ from activities.heartbeats import Heartbeat
 from planner.capacity import (
     CapacityRequest,
     Directive,
+    News,
     PermitReply,
     PoolLoaded,
     QueueRate,
@@ -68,6 +69,8 @@ class Gates:
     def __init__(self, client: Client, settings: Settings) -> None:
         self._client, self._settings = client, settings
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self.worker_queue = f"{settings.task_queue}-worker-{uuid.uuid4().hex[:12]}"
+        """This process's own, for news that cannot wait until it reports again."""
         self._gates: dict[str, Gate] = {}
 
     def gate(self, pool: str) -> Gate | None:
@@ -79,6 +82,7 @@ class Gates:
                 self._reporter(pool),
                 worker=self._worker,
                 task_queue=self._settings.llm_task_queue(pool),
+                worker_queue=self.worker_queue,
             )
         return self._gates.get(pool)
 
@@ -88,6 +92,13 @@ class Gates:
             gate = self.gate(name)
             if gate is not None and (pool.is_metered or await self._is_stopped(name)):
                 gate.join()
+
+    @activity.defn(name="hear")
+    async def hear(self, news: News) -> None:
+        """News of a pool, from its `CapacityWorkflow`, on this process's own queue."""
+        gate = self.gate(news.pool)
+        if gate is not None:
+            gate.hear(news.cool_seconds, asks=news.asks)
 
     async def close(self) -> None:
         await asyncio.gather(*(gate.close() for gate in self._gates.values()))

@@ -141,6 +141,8 @@ class Report(Model):
     next_seconds: float = 1.0
     """It reports again within this; a worker that does not is taken for dead."""
     is_leaving: bool = False
+    worker_queue: str | None = None
+    """This process's own task queue, for news that cannot wait until it reports again."""
 
 
 class OpenBreaker(Model):
@@ -165,10 +167,19 @@ class Directive(Model):
     is_drained: bool = False
     breakers: list[OpenBreaker] = Field(default_factory=list)
     unproven_starts: int = 3
-    """Calls this process may have tried before the first succeeds."""
+    """Calls this process may have tried before the first succeeds; 0 while others try."""
     penalty: float = 0.0
     report_seconds: float = 1.0
     """While it is busy: shorter when the room is about to change."""
+
+
+class News(Model):
+    """What a process hears at once, on its own queue: a cool-down, or that it should ask anew."""
+
+    pool: str
+    cool_seconds: float = 0.0
+    asks: bool = False
+    """What people changed is in the answer to its next report: it reports now."""
 
 
 class PenaltyReason(Model):

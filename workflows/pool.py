@@ -40,6 +40,7 @@ and a request is on the wire a little later than it was let go."""
 QUIET_SECONDS = 60.0
 """After a 429, until the room is widened again bit by bit."""
 UNPROVEN_STARTS = 3
+"""Calls with a key that has never worked, of all workers together."""
 REPORT_SECONDS, SOON_SECONDS = 1.0, 0.25
 TOKENS_WEIGHT = 0.1
 """Of one call in the mean of tokens per call."""
@@ -57,6 +58,9 @@ class Seen(Model):
     parallel: int = 0
     starts: float = 0.0
     tokens: float = 0.0
+    tries: int = 0
+    """Of the calls with a key that has never worked."""
+    worker_queue: str | None = None
 
 
 class Episode(Model):
@@ -251,6 +255,8 @@ class Pool:
                 waiting=said.waiting,
                 is_proven=said.is_proven,
                 parallel=told.parallel if told else 0,
+                tries=told.tries if told else 0,
+                worker_queue=said.worker_queue,
             )
             others = sorted([*others, mine], key=lambda w: w.name)
         self._update(workers=others)
@@ -267,8 +273,13 @@ class Pool:
         rate, tokens = self.rate(now), self._tokens_per_second(now)
         starts = _share(rate, len(alive), sum(w.starts for w in others))
         of_tokens = _share(tokens, len(alive), sum(w.tokens for w in others))
-        unproven = sum(not w.is_proven for w in alive)
-        given = {"parallel": parallel or 0, "starts": starts or 0.0, "tokens": of_tokens or 0.0}
+        tries = self._tries(said, others)
+        given = {
+            "parallel": parallel or 0,
+            "starts": starts or 0.0,
+            "tokens": of_tokens or 0.0,
+            "tries": tries,
+        }
         self._update(
             workers=[w.model_copy(update=given) if w.name == said.worker else w for w in alive]
         )
@@ -281,15 +292,25 @@ class Pool:
             is_drained=self.state.is_drained,
             # Only a call that waits can try.
             breakers=self.open_breakers(now, said.worker if said.waiting else None),
-            unproven_starts=max(1, UNPROVEN_STARTS // max(1, unproven)),
+            unproven_starts=tries,
             penalty=self.state.penalty.value,
             report_seconds=SOON_SECONDS if self._is_moving(said) else REPORT_SECONDS,
         )
 
+    def _tries(self, said: Report, others: list[Seen]) -> int:
+        """Calls that a worker may try whose key has never worked."""
+        if said.is_proven or not (said.waiting or said.in_flight):
+            return 0
+        if any(w.is_proven for w in others):  # the pool's key is good; this process's will be
+            unproven = 1 + sum(not w.is_proven for w in others)
+            return max(1, UNPROVEN_STARTS // unproven)
+        return max(0, UNPROVEN_STARTS - sum(w.tries for w in others))
+
     def _is_moving(self, said: Report) -> bool:
         """Whether the room is about to change, so that it is worth hearing of soon."""
         ramps = said.was_full and not self.state.concurrency.total_429
-        return self.state.penalty.value > 0 or ramps
+        waits_for_a_try = bool(said.waiting) and not said.is_proven
+        return self.state.penalty.value > 0 or ramps or waits_for_a_try
 
     def _share_of_room(self, place: int, count: int, others: list[Seen], now: float) -> int | None:
         room = self.room(now)

@@ -127,16 +127,36 @@ async def test_one_429_slows_everyone_a_little_and_never_wipes_out_a_fan_out(
     async with processes(planloom, 2):
         result = await planloom.run(asks(200), timeout=90)
         state = await state_of(planloom)
+        heard = await _heard_of_cooling(planloom)
     assert result["status"] == "completed"
     assert result["tasks"]["all"]["attempts"] == 200  # one each: waiting used up none
     assert 1 <= len(server.refused) < 0.05 * 200
     first = server.refused[0]
-    cooled = [t for t in server.served if first + 0.1 < t < first + 1.7]
+    assert heard - first < 1.0
+    # A call that was let go before the news came is on its way to the endpoint.
+    cooled = [t - first for t in server.served if heard + 0.3 < t < first + 2.0]
     assert not cooled, "nobody asks while the pool cools down"
     best = max(_rate(server.served, first + n / 4, 1.0) for n in range(8, 41))
-    print(f"{len(server.refused)} refused, {best:.0f}/s within 10 s of {8 / 0.3:.0f}/s")
+    print(
+        f"{len(server.refused)} refused, the other process knew after {heard - first:.3f} s, "
+        f"{best:.0f}/s within 10 s of {8 / 0.3:.0f}/s"
+    )
     assert best >= 0.8 * 8 / 0.3
     assert [r.reason for r in state.penalty_reasons][:1] == ["rate_limit"]
+
+
+async def _heard_of_cooling(planloom: Planloom) -> float:
+    """When the other worker process knew of the first cool-down."""
+    history = await planloom.client.get_workflow_handle(pool_of(planloom).id).fetch_history()
+    names = {
+        e.event_id: e.activity_task_scheduled_event_attributes.activity_type.name
+        for e in history.events
+    }
+    return next(
+        e.event_time.ToNanoseconds() / 1e9
+        for e in history.events
+        if names.get(e.activity_task_completed_event_attributes.scheduled_event_id) == "hear"
+    )
 
 
 def _rate(times: Sequence[float], begin: float, seconds: float) -> float:

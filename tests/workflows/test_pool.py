@@ -170,8 +170,19 @@ def test_two_bad_keys_open_the_breaker_for_all_and_one_probe_closes_it() -> None
 
 def test_processes_nobody_has_proven_share_three_tries() -> None:
     one = pool()
-    assert one.report(report("a", is_proven=False), T).unproven_starts == 3
-    assert one.report(report("b", is_proven=False), T).unproven_starts == 1
+
+    def tries(worker: str, **fields: Any) -> int:
+        return one.report(report(worker, **{"is_proven": False, **fields}), T).unproven_starts
+
+    assert tries("idle") == 0  # it has nothing to try, and keeps no try from others
+    assert tries("a", waiting=5) == 3
+    assert tries("b", waiting=5) == 0
+    assert tries("a", waiting=2, in_flight=3) == 3
+    assert tries("a") == 0  # all it had has failed, not for its key
+    assert tries("b", waiting=5) == 3
+    assert tries("b", is_proven=True) == 0  # it needs none: from now on others try for themselves
+    assert tries("a", waiting=1) == 1
+    assert tries("c", waiting=1) == 1
 
 
 def test_what_people_set_acts_at_once_and_outlives_a_workers_file() -> None:

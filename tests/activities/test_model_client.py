@@ -12,6 +12,7 @@ from activities.chat import ReplyBuilder, SseDecoder, ThoughtFilter
 from activities.model_client import ChatRequest, ModelCall, ModelClient, ModelError
 from planner.settings import PoolSettings, Price, Settings, settings_from
 from tests.model_server import ModelServer, Reply
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -208,12 +209,11 @@ async def test_an_answer_that_takes_too_long_is_a_timeout(server: ModelServer) -
 async def test_a_cancelled_call_closes_its_connection(server: ModelServer) -> None:
     server.script("hello", Reply(text="x" * 4000, token_seconds=0.02))
     task = asyncio.create_task(client_for(server).chat("default", request(stream=True)))
-    await asyncio.sleep(0.3)
+    await until(lambda: any(r.paid_tokens for r in server.requests))  # it writes
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0.2)
-    assert server.requests[0].ended == "aborted"
+    await until(lambda: server.requests[0].ended == "aborted")
 
 
 async def test_a_reply_cut_at_its_limit_says_so(server: ModelServer) -> None:

@@ -18,6 +18,7 @@ from planloom import CapacityState, Client, Pool, Refused, Release, Renew, Reser
 from planner.settings import Settings
 from tests.model_server import Reply, Seen
 from tests.support.harness import Planloom
+from tests.support.waiting import until
 from workflows.capacity import UPDATES_MAX
 
 
@@ -62,12 +63,6 @@ def busiest(times: Sequence[float], seconds: float) -> float:
             first += 1
         most = max(most, last - first + 1)
     return most / seconds
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - another process changes it
-            await asyncio.sleep(0.05)
 
 
 async def test_a_call_starts_the_pools_workflow_on_demand(planloom: Planloom) -> None:

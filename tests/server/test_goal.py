@@ -69,9 +69,9 @@ async def test_tasks_start_while_the_model_still_writes(
     async with planloom.worker(**tools):
         result = await planloom.run({"goal": "nap"})
     times = {t: r["times"] for t, r in result["tasks"].items()}
-    assert times["b"]["started"] - times["a"]["ended"] < 0.05
-    assert result["planning"]["overlap_seconds"] > 1.5
-    assert result["planning"]["first_task_seconds"] < 1.0
+    assert times["b"]["started"] - times["a"]["ended"] < 0.5
+    assert result["planning"]["overlap_seconds"] > 1.0
+    assert result["planning"]["first_task_seconds"] < 1.5
 
 
 async def test_llmcompilers_own_text_is_understood(planloom: Planloom) -> None:
@@ -353,11 +353,11 @@ async def test_speculation_starts_a_branch_before_its_condition_is_known(
     planloom: Planloom, tools: Tools
 ) -> None:
     tasks = [
-        {"id": "test", "tool": "nap", "args": {"name": "yes", "seconds": 0.4}},
+        {"id": "test", "tool": "nap", "args": {"name": "yes", "seconds": 1.0}},
         {
             "id": "won",
             "tool": "nap",
-            "args": {"name": "won", "seconds": 0.4},
+            "args": {"name": "won", "seconds": 1.0},
             "when": "test.output == 'yes'",
             "speculate": True,
         },
@@ -371,7 +371,7 @@ async def test_speculation_starts_a_branch_before_its_condition_is_known(
     ]
     async with planloom.worker(**tools):
         result = await planloom.run({"plan": {"tasks": tasks}})
-    assert result["seconds"] < 0.75
+    assert result["seconds"] < 1.8  # one after the other it would be 2
     assert result["tasks"]["won"]["outcome"] == "succeeded"
     assert result["tasks"]["lost"]["outcome"] == "skipped"
     assert result["status"] == "completed"

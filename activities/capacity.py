@@ -51,6 +51,7 @@ from planner.capacity import (
 )
 from planner.contract import INVALID_REQUEST
 from planner.jobs import PermitJob
+from planner.retries import penalised
 from planner.settings import Settings
 
 log = logging.getLogger("planloom.capacity")
@@ -71,6 +72,8 @@ class Gates:
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self.worker_queue = f"{settings.task_queue}-worker-{uuid.uuid4().hex[:12]}"
         """This process's own, for news that cannot wait until it reports again."""
+        classes = penalised(settings.retry_table)
+        self._penalised = classes if classes != penalised() else None
         self._gates: dict[str, Gate] = {}
 
     def gate(self, pool: str) -> Gate | None:
@@ -83,6 +86,7 @@ class Gates:
                 worker=self._worker,
                 task_queue=self._settings.llm_task_queue(pool),
                 worker_queue=self.worker_queue,
+                penalised=self._penalised,
             )
         return self._gates.get(pool)
 

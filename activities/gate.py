@@ -64,6 +64,7 @@ class Tally:
     succeeded: int = 0
     tokens: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    misfits: int = 0
     retry_after: float | None = None
     full_at: int | None = None
     permanent: list[Failure] = field(default_factory=list)
@@ -79,6 +80,7 @@ class Tally:
         self.succeeded += other.succeeded
         self.tokens += other.tokens
         self.failed.update(other.failed)
+        self.misfits += other.misfits
         waits = [w for w in (self.retry_after, other.retry_after) if w is not None]
         self.retry_after = max(waits, default=None)
         self.full_at = other.full_at if self.full_at is None else self.full_at
@@ -126,6 +128,7 @@ class Gate:
         worker: str,
         task_queue: str,
         worker_queue: str | None = None,
+        penalised: list[ErrorClass] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pool = pool
@@ -139,6 +142,7 @@ class Gate:
         self._report = report
         self.task_queue = task_queue
         self._worker, self._worker_queue = worker, worker_queue
+        self._penalised = penalised
         self._clock = clock
         self._queue: deque[object] = deque()
         self._tally = Tally()
@@ -262,6 +266,10 @@ class Gate:
             self.join()
             self._urgent.set()
         self._notify()
+
+    def misfit(self) -> None:
+        """A call that has ended well gave an answer that does not fit its schema."""
+        self._tally.misfits += 1
 
     def hear(self, cool_seconds: float, *, asks: bool = False) -> None:
         """News of the pool, before this process would have asked."""
@@ -419,6 +427,8 @@ class Gate:
             succeeded=tally.succeeded,
             tokens=tally.tokens,
             failed={k: n for k, n in tally.failed.items() if n},
+            misfits=tally.misfits,
+            penalised=self._penalised,
             retry_after=tally.retry_after,
             full_at=tally.full_at,
             permanent=tally.permanent,

@@ -187,6 +187,12 @@ class ModelClient:
             call.reply = replace(reply, usage=self._priced(pool, request, reply))
             return call.reply
 
+    def misfit(self, pool: str) -> None:
+        """An answer of this pool's does not fit its schema, after its repair."""
+        gate = self.gates(pool)
+        if gate is not None:
+            gate.misfit()
+
     async def default_model(self, pool: str) -> str:
         """The model of a pool when nobody names one: its first listed name, else what it serves.
 

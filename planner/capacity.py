@@ -128,6 +128,10 @@ class Report(Model):
     """Paid by the calls that ended."""
     failed: dict[str, int] = Field(default_factory=dict)
     """Ended calls by error class, without the successes."""
+    misfits: int = 0
+    """Answers that did not fit their schema after their repair; their calls have succeeded."""
+    penalised: list[str] | None = None
+    """The error classes that count as penalty, where this worker's settings change that."""
     retry_after: float | None = None
     """The longest wait that an endpoint asked for."""
     full_at: int | None = None

@@ -39,6 +39,7 @@ RATE_SHARE = 0.95
 and a request is on the wire a little later than it was let go."""
 QUIET_SECONDS = 60.0
 """After a 429, until the room is widened again bit by bit."""
+PRESSURE = ("rate_limit", "capacity")
 UNPROVEN_STARTS = 3
 """Calls with a key that has never worked, of all workers together."""
 REPORT_SECONDS, SOON_SECONDS = 1.0, 0.25
@@ -183,7 +184,7 @@ class Pool:
     def _feel(self, said: Report, now: float) -> None:
         """Pressure: a cool-down, a narrower room, a penalty."""
         state, rule = self.state, self.penalty_rule
-        refused = said.failed.get("rate_limit", 0) + said.failed.get("capacity", 0)
+        refused = sum(said.failed.get(name, 0) for name in PRESSURE)
         felt = penalty.decayed(state.penalty, rule, now)
         concurrency = state.concurrency
         if refused:
@@ -192,10 +193,17 @@ class Pool:
             concurrency = rate_control.succeeded(concurrency, now)
         if said.failed.get("timeout"):
             concurrency = rate_control.timed_out(concurrency, self._control_rule)
-        for reason in ("timeout", "schema_violation"):
-            if said.failed.get(reason):
-                felt = penalty.raised(felt, rule, reason, now)
+        for reason in self._penalised(said):
+            if reason not in PRESSURE:  # that has counted, once for all of a moment
+                felt = penalty.raised(felt, rule, reason, now, default=1.0)
         self._update(concurrency=concurrency, penalty=felt)
+
+    def _penalised(self, said: Report) -> list[str]:
+        """The classes of what it reports that count as penalty."""
+        counted = list(penalty.WEIGHTS) if said.penalised is None else said.penalised
+        failed = {name for name, count in said.failed.items() if count}
+        misfit = {"schema_violation"} if said.misfits else set()
+        return [name for name in counted if name in failed | misfit]
 
     def _refused(
         self, said: Report, refused: int, felt: Penalty, now: float
@@ -209,7 +217,8 @@ class Pool:
             limit = state.concurrency.limit
             spare = max(0, limit - others - said.full_at) if said.full_at else 0
             episode = Episode(before=state.concurrency, over=refused + spare)
-            felt = penalty.raised(felt, self.penalty_rule, reason, now)
+            if reason in self._penalised(said):
+                felt = penalty.raised(felt, self.penalty_rule, reason, now)
         else:
             episode = episode.model_copy(update={"over": episode.over + refused})
         concurrency = rate_control.rejected(

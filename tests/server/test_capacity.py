@@ -158,9 +158,28 @@ def _rate(times: Sequence[float], begin: float, seconds: float) -> float:
     return sum(begin <= t < begin + seconds for t in times) / seconds
 
 
+async def test_answers_that_do_not_fit_are_felt_by_the_pool_unless_settings_say_no(
+    planloom: Planloom,
+) -> None:
+    planloom.model.script("question", "no number")
+    ask = {"prompt": "question", "output_schema": {"type": "integer"}}
+    request = {"plan": {"tasks": [{"id": "a", "ask": ask}]}}
+    async with planloom.worker():
+        assert (await planloom.run(request))["status"] == "failed"
+        state = await until_state(planloom, lambda s: len(s.penalty_reasons) == 2)
+    first = state.penalty_reasons[0]
+    assert (first.reason, first.penalty) == ("schema_violation", 0.5)
+    assert state.calls == {"succeeded": 4}  # two attempts, each with its repair
+    configure(planloom, "[retries.schema_violation]\ncounts_as_penalty = false\nattempts_max = 1\n")
+    async with planloom.worker():
+        assert (await planloom.run(request))["status"] == "failed"
+        state = await until_state(planloom, lambda s: s.calls["succeeded"] == 6)
+    assert len(state.penalty_reasons) == 2
+
+
 async def test_the_urgent_overtake_a_backlog(planloom: Planloom) -> None:
     configure(planloom, "[pools.default]\nparallel = 4\n")
-    seconds = 0.4
+    seconds = 0.8
     planloom.model.script("question", Reply(text="answer", delay=seconds))
     planloom.model.script("urgent", Reply(text="answer", delay=seconds))
     async with processes(planloom, 2):
@@ -168,12 +187,13 @@ async def test_the_urgent_overtake_a_backlog(planloom: Planloom) -> None:
         await until(lambda: len(planloom.model.requests) >= 12)
         waiting = await pool_of(planloom).waiting()
         asked = time.time()
-        result = await planloom.run(asks(4, "urgent") | {"priority": "critical"})
+        result = await planloom.run(asks(5, "urgent") | {"priority": "critical"})
         await backlog.terminate()
     assert result["status"] == "completed"
     assert waiting["background"] > 400
     starts = [r.at - asked for r in planloom.model.requests if "urgent" in r.text]
     print(f"urgent calls began after {[round(s, 2) for s in starts]} s of {seconds} s each")
+    assert len(starts) == 5
     assert max(starts) <= 2 * seconds + 0.2
 
 
@@ -200,12 +220,13 @@ async def test_tenants_share_a_pool_by_their_weights(planloom: Planloom) -> None
     assert names.count("large") == pytest.approx(75, abs=7.5)
 
 
+@pytest.mark.parametrize(("workers", "seconds"), [(2, 0.0), (4, 0.5)])
 async def test_a_bad_key_reaches_the_endpoint_three_times_for_a_hundred_siblings(
-    planloom: Planloom,
+    planloom: Planloom, workers: int, seconds: float
 ) -> None:
     body = {"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}
-    planloom.model.script("question", Reply(status=401, body=body))
-    async with processes(planloom, 2):
+    planloom.model.script("question", Reply(status=401, body=body, delay=seconds))
+    async with processes(planloom, workers):
         result = await planloom.run(asks(100))
         state = await state_of(planloom)
         assert len(planloom.model.requests) <= 3

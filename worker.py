@@ -343,6 +343,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _list_tools(registry)
         return
     setup_logging(os.environ)
+    for name, pool in settings.pools.items():
+        if "api_key_env" in pool.model_fields_set and not os.environ.get(pool.api_key_env):
+            log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)
     queues = f"{settings.task_queue}, {settings.tools_task_queue}"
     pools = ", ".join(settings.pools)
     address = ClientConfig.load_client_connect_config().get("target_host", "localhost:7233")

@@ -126,7 +126,7 @@ class Gates:
                     return Directive()
             whole = report.model_copy(
                 update={
-                    "settings": self._settings.pools[pool],
+                    "settings": self._settings.pools[pool].limits(),
                     "task_queue": self._settings.llm_task_queue(pool),
                 }
             )
@@ -292,11 +292,12 @@ class CapacityActivities:
                 raise
 
     async def _reserve(self, job: PermitJob, wish: Reserve) -> PermitReply:
+        own = self._settings.pools.get(job.pool)
         start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
             "CapacityWorkflow",
             CapacityRequest(
                 pool=job.pool,
-                settings=self._settings.pools.get(job.pool),
+                settings=own.limits() if own is not None else None,
                 task_queue=self._settings.llm_task_queue(job.pool),
             ),
             id=job.capacity_id,
@@ -328,5 +329,6 @@ class CapacityActivities:
             names = ", ".join(known)
             return PoolLoaded(problem=f'no pool "{pool}". Pools of this worker: {names}')
         return PoolLoaded(
-            settings=self._settings.pools[pool], task_queue=self._settings.llm_task_queue(pool)
+            settings=self._settings.pools[pool].limits(),
+            task_queue=self._settings.llm_task_queue(pool),
         )

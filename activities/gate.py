@@ -420,7 +420,7 @@ class Gate:
         tally, self._tally = self._tally, Tally()
         report = Report(
             worker=self._worker,
-            settings=self.settings if is_first else None,
+            settings=self.settings.limits() if is_first else None,
             task_queue=self.task_queue if is_first else None,
             in_flight=self.in_flight,
             waiting=len(self._queue),

@@ -237,11 +237,11 @@ class ModelClient:
             own = self._pool(pool)
             key = self._environment.get(own.api_key_env)
             url = self.endpoint(pool)
-            if not key and _is_openai(url):
+            if not key and (_is_openai(url) or "api_key_env" in own.model_fields_set):
+                other = "" if own.base_url else " or OPENAI_BASE_URL"
                 raise ModelError(
                     "auth",
-                    f"no key in {own.api_key_env} and no other endpoint: set OPENAI_API_KEY or "
-                    "OPENAI_BASE_URL where the worker runs",
+                    f'pool "{pool}" has no key: set {own.api_key_env}{other} where the worker runs',
                 )
             self._clients[pool] = openai.AsyncOpenAI(
                 api_key=key or NO_KEY, base_url=url, max_retries=0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from planner.settings import PoolSettings
 from planner.values import JsonValue, Model, PriorityName, parse_seconds
@@ -17,6 +17,8 @@ PenaltyMode = Literal["off", "legacy", "enhanced"]
 Rate = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 Wait = Annotated[float, BeforeValidator(parse_seconds), Field(ge=0, le=3600)]
 Life = Annotated[float, BeforeValidator(parse_seconds)]
+OF_ANY_VERSION = ConfigDict(extra="ignore", frozen=True)
+"""Of what workers and workflow tell each other: while workers are replaced, both ends differ."""
 Holder = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -117,6 +119,8 @@ class Failure(Model):
 class Report(Model):
     """What a worker process has seen since its last report, and what it is doing."""
 
+    model_config = OF_ANY_VERSION
+
     worker: str
     settings: PoolSettings | None = None
     """What this worker's file says of the pool; sent when it joins."""
@@ -161,6 +165,8 @@ class OpenBreaker(Model):
 class Directive(Model):
     """What a worker may do until it reports again."""
 
+    model_config = OF_ANY_VERSION
+
     parallel: int | None = None
     """Calls at once in this process; None is no limit of the pool's."""
     starts_per_second: float | None = None
@@ -179,6 +185,8 @@ class Directive(Model):
 
 class News(Model):
     """What a process hears at once, on its own queue: a cool-down, or that it should ask anew."""
+
+    model_config = OF_ANY_VERSION
 
     pool: str
     cool_seconds: float = 0.0

@@ -29,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from planner.contract import INVALID_REQUEST, Reply
     from planner.documents import read_request
-    from planner.values import Problem
+    from planner.values import JsonValue, Problem
     from workflows import doors
     from workflows.pool import Pool, PoolState, new_state
     from workflows.pool_view import view_of
@@ -72,9 +72,17 @@ class CapacityWorkflow:
         self._jobs: list[asyncio.Task[None]] = []
         asked = self._request
         if asked is not None and asked.state is not None:
-            self._pool = Pool(PoolState.model_validate(asked.state))
+            self._restore(asked.state)
         elif asked is not None and asked.settings is not None and asked.task_queue:
             self._pool = Pool(new_state(asked.pool, asked.task_queue, asked.settings))
+
+    def _restore(self, state: JsonValue) -> None:
+        try:
+            self._pool = Pool(PoolState.model_validate(state))
+        except ValueError:  # written by hand: a run of its own hands over what it can read
+            message = "is no state of a pool: leave it out"
+            self._problems = [Problem(path="state", code="unreadable", message=message)]
+            self._request = None
 
     @workflow.run
     async def run(self, request: Any = None) -> None:

@@ -124,7 +124,10 @@ class Pool:
     def load(self, settings: PoolSettings, task_queue: str | None = None) -> None:
         """A worker that joined says what its file holds; what `set` changed stays."""
         if settings != self.state.settings:
-            was = self.settings.parallel
+            old, was = self.state.settings.model_dump(), self.settings.parallel
+            new = settings.model_dump()
+            changed = ", ".join(f"{k}={v}" for k, v in new.items() if v != old[k])
+            self._note(f"a worker that joined has other settings: {changed}")
             self._update(settings=settings)
             self._resize(was)
         if task_queue and task_queue != self.state.task_queue:

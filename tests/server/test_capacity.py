@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import inspect
 import os
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -383,8 +385,14 @@ async def test_a_pool_nobody_knows_is_refused_with_the_names(planloom: Planloom)
         assert 'no pool "nope". Pools of this worker: default' in str(failure)
         with pytest.raises(Refused, match='no pool "nope"'):
             await pool_of(planloom, "nope").change("drain", {})
-        handle = await planloom.start({"pol": "default"}, "CapacityWorkflow")
-        assert (await planloom.failure(handle)).type == "InvalidRequest"
+        for wrong in ({"pol": "default"}, {"pool": "default", "state": {"calls": 3}}, [1], None):
+            handle = await planloom.client.start_workflow(
+                "CapacityWorkflow",
+                args=[] if wrong is None else [wrong],
+                id=f"{planloom.task_queue}-wrong",
+                task_queue=planloom.task_queue,
+            )
+            assert (await planloom.failure(handle)).type == "InvalidRequest"
 
 
 async def test_the_pools_workflow_begins_anew_by_itself_and_forgets_nothing(
@@ -405,6 +413,35 @@ async def test_the_pools_workflow_begins_anew_by_itself_and_forgets_nothing(
         assert (await handle.describe()).run_id != first
         state = await state_of(planloom)
         assert [p.holder for p in state.permits] == ["kept"]
+
+
+async def test_no_address_or_key_of_a_pool_reaches_its_history(planloom: Planloom) -> None:
+    address = planloom.model.url.replace("://", "://ops:pass-word@")
+    configure(
+        planloom,
+        f"""
+        [pools.default]
+        base_url = "{address}"
+        api_key_env = "SOME_KEY"
+        max_runs = 5
+        """,
+    )
+    planloom.model.script("question", "answer")
+    async with planloom.worker(SOME_KEY="key-of-somebody"):
+        assert (await planloom.run(asks(2)))["status"] == "completed"
+        handle = planloom.client.get_workflow_handle(pool_of(planloom).id)
+        await until_state(planloom, lambda state: state.calls.get("succeeded") == 2)
+        text = (await handle.fetch_history()).to_json()
+    for part in _payload_texts(text):
+        assert "pass-word" not in part
+        assert "SOME_KEY" not in part
+        assert "key-of-somebody" not in part
+
+
+def _payload_texts(history: str) -> list[str]:
+    found = re.findall(r'"data":\s*"([A-Za-z0-9+/=]+)"', history)
+    assert found
+    return [base64.b64decode(data).decode(errors="replace") for data in found]
 
 
 async def test_a_limit_that_somebody_else_set_is_left_alone(planloom: Planloom) -> None:

@@ -215,6 +215,7 @@ class Engine:
         self.lack = None
         if self.grants.wanted:
             self.grants.grant_more()
+        self.speculation.release()
         while (unit := self.frontier.next_ready()) is not None:
             task = self.tasks[unit.task]
             if task.approval and unit.task not in self.people.allowed and unit.index is None:
@@ -223,6 +224,9 @@ class Engine:
                 self.people.held[unit.task] = (
                     task.description or f"{task.kind} {task.tool or ''}".strip()
                 )
+                continue
+            if self.speculation.is_ahead(task) and self.speculation.room <= 0:
+                self.speculation.hold(unit)
                 continue
             grant = self._reserve(unit, task)
             if grant is None:

@@ -62,13 +62,14 @@ def compile_plan(
     problems = check_plan(plan, site, allow=allow, known=known, depth=depth)
     if problems:
         return Compiled(plan, problems=problems)
-    slim, aliases = deduplicate_calls(plan, site)
-    slim, pruned = prune_tasks(slim, graph_of(slim), site)
-    inputs = graph_of(slim)
-    seconds = {
-        t.id: estimate_task(t, site, model).seconds[1] * -(-items_of(t) // parallel)
-        for t in slim.tasks
-    }
+    graph = graph_of(plan)
+    slim, aliases = deduplicate_calls(plan, graph, site)
+    if aliases:
+        graph = graph_of(slim)
+    slim, pruned = prune_tasks(slim, graph, site)
+    inputs = {t.id: graph[t.id] for t in slim.tasks}  # what is kept reads nothing that is not
+    each = {t.id: estimate_task(t, site, model) for t in slim.tasks}
+    seconds = {t.id: each[t.id].seconds[1] * -(-items_of(t) // parallel) for t in slim.tasks}
     ranks = rank_upward(inputs, seconds)
     return Compiled(
         slim,
@@ -79,7 +80,7 @@ def compile_plan(
         ranks=ranks,
         aliases=aliases,
         pruned=pruned,
-        estimate=estimate_plan(slim, inputs, site, parallel=parallel, model=model),
+        estimate=estimate_plan(slim, inputs, each, parallel=parallel),
         critical_path=critical_path(inputs, ranks),
         width=width_of(inputs),
     )

@@ -122,12 +122,12 @@ class Dispatcher:
                     inputs[root] = stored
                 elif root not in inputs and root not in ("item", "index"):
                     inputs[root] = Stored()
-        bound = Bindings(
-            inputs=inputs,
-            item=piece.item,
-            is_item_of_list=piece.is_item_of_list,
-            index=piece.index,
-        )
+        given: dict[str, Any] = {"inputs": inputs} if inputs else {}
+        if piece.index is not None:
+            given |= {"item": piece.item, "index": piece.index}
+        if piece.is_item_of_list:
+            given["is_item_of_list"] = True
+        bound = Bindings(**given)
         size = sum(120 + (text_bytes(s.value) if s.is_inline else 240) for s in inputs.values())
         if size > BINDINGS_INLINE_BYTES:
             bound = await doors.pack_bindings(bound)
@@ -204,18 +204,7 @@ class Dispatcher:
             return await self._ask(piece, ask_from_args(body.args))
         spec = self.site.tool(body.tool or "")
         retry = self.retry_for(task, spec)
-        job = ToolJob(
-            task=task.id,
-            tool=body.tool or "",
-            args=body.args,
-            bindings=await self.bindings(piece, body.args),
-            key=f"{self.run_key}/{piece.name}",
-            revision=piece.revision,
-            cache=task.cache or self.request.cache,
-            cache_scope=self.root,
-            tenant=self.request.tenant,
-            max_attempts=retry.max_attempts,
-        )
+        job = await self._tool_job(piece, retry)
         timeout = task.timeout or (spec.timeout_seconds if spec else None)
         if spec is not None and spec.local:
             return await doors.run_local_tool(job, retry, timeout)
@@ -224,6 +213,26 @@ class Dispatcher:
             queue = self._pool_queue(spec.pool)
         place = self._place(piece, queue, f"{body.tool}({_brief(body.args)})")
         return await doors.run_tool(job, place, retry, timeout)
+
+    async def _tool_job(self, piece: Piece, retry: Retry) -> ToolJob:
+        """What is not set does not travel: history has one of these a task."""
+        task, args, cache = piece.task, piece.body.args, piece.task.cache or self.request.cache
+        bound = await self.bindings(piece, args)
+        more: dict[str, Any] = {"cache": cache, "cache_scope": self.root} if cache != "off" else {}
+        if args:
+            more["args"] = args
+        if bound.model_fields_set:
+            more["bindings"] = bound
+        if self.request.tenant is not None:
+            more["tenant"] = self.request.tenant
+        return ToolJob(
+            task=task.id,
+            tool=piece.body.tool or "",
+            key=f"{self.run_key}/{piece.name}",
+            revision=piece.revision,
+            max_attempts=retry.max_attempts,
+            **more,
+        )
 
     async def _ask(self, piece: Piece, ask: Ask) -> TaskOutput:
         task = piece.task

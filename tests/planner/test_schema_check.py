@@ -145,6 +145,6 @@ def test_a_schema_may_refer_to_itself() -> None:
 
 def test_a_schema_that_refers_to_itself_is_done_in_time() -> None:
     endless = {"anyOf": [{"$ref": "#"}] * 8}
-    began = time.perf_counter()
+    began = time.process_time()
     check_value("x", endless)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1

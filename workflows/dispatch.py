@@ -13,10 +13,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import Priority
-from temporalio.exceptions import (
-    ActivityError,
-    FailureError,
-)
+from temporalio.exceptions import FailureError
 from temporalio.workflow import ParentClosePolicy
 
 from planner.catalog import Site, ToolSpec
@@ -168,7 +165,7 @@ class Dispatcher:
                     {"value": value, "mode": mode, "bindings": bound, "inline_max_bytes": limit}
                 )
             )
-        except ActivityError as error:
+        except FailureError as error:
             raise failure_of(error, 1) from error
         return reply.stored, reply.count or 0
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from temporalio import workflow
+from temporalio.exceptions import FailureError
 
 from planner.catalog import Site
 from planner.compiler import inputs_of
@@ -43,7 +44,7 @@ from workflows.dispatch import (
     rounds_name,
 )
 from workflows.estimates import amounts_for, answer_room, prompt_tokens
-from workflows.failures import BodyCancelled, BodyFailed
+from workflows.failures import BodyCancelled, BodyFailed, failure_of
 from workflows.frontier import Frontier, Settled, State, Unit
 from workflows.grants import Grants
 from workflows.maps import Maps
@@ -359,10 +360,17 @@ class Engine:
         self.on_change()
 
     async def is_wanted(self, task: Task) -> bool:
-        return task.when is None or await self.holds(task.when)
+        try:
+            return task.when is None or await self.holds(task.when)
+        except BodyFailed as failed:
+            raise BodyFailed(f"when: {failed.message}", failed.error_class) from failed
 
     async def holds(self, condition: str) -> bool:
-        """Whether a condition over outcomes is true now."""
+        """Whether a condition over outcomes is true now.
+
+        Raises:
+            BodyFailed: it does not fit the values.
+        """
         roots = roots_of_condition(condition, {*self.tasks, *self.values})
         outcomes = {str(t): o.value for t, o in self.frontier.outcomes().items() if t in roots}
         found = {r: s for r in roots if (s := self.value_of(r)) is not None}
@@ -370,14 +378,17 @@ class Engine:
             if all(s.is_inline for s in found.values()):
                 return evaluate(condition, outcomes, {r: s.value for r, s in found.items()})
         except ValueError as error:
-            raise BodyFailed(f"when: {error}", "tool") from error
+            raise BodyFailed(str(error), "tool") from error
         job = ResolveJob(
             value=condition,
             mode="condition",
             bindings=Bindings(inputs=found),
             outcomes=outcomes,
         )
-        return bool((await doors.resolve_value(job)).stored.value)
+        try:
+            return bool((await doors.resolve_value(job)).stored.value)
+        except FailureError as error:
+            raise failure_of(error, 1) from error
 
     def piece_of(self, unit: Unit, task: Task, granted: Amount) -> Piece:
         body, record = self.body_of(unit, task), self.records[task.id]

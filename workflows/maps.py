@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from temporalio.exceptions import FailureError
+
 from planner.jobs import ResolveJob
 from planner.plan import Task
 from planner.values import Bindings, JsonValue, Outcome, Stored, TaskId, Usage
 from workflows import doors
 from workflows.dispatch import Piece, outputs_text
+from workflows.failures import failure_of
 from workflows.frontier import Unit
 from workflows.record import Record
 
@@ -67,7 +70,14 @@ class Maps:
         job = ResolveJob(
             value=[f"${{{name}}}" for name in inputs], bindings=Bindings(inputs=inputs)
         )
-        self.finish(task, Outcome.SUCCEEDED, (await doors.resolve_value(job)).stored)
+        try:
+            made = await doors.resolve_value(job)
+        except FailureError as error:
+            failed = failure_of(error, 1)
+            record.fail(f"the list of its outputs: {failed}", "tool", may_pass=True)
+            self.finish(task, Outcome.FAILED, None)
+            return
+        self.finish(task, Outcome.SUCCEEDED, made.stored)
 
     def finish(self, task: Task, outcome: Outcome, output: Stored | None) -> None:
         record = self.engine.records[task.id]

@@ -336,6 +336,8 @@ class Run:
 
     def end(self, status: RunStatus, answer: Stored | None, reason: str | None) -> RunResult:
         engine = self.engine
+        if engine.stopping.unjudged is not None:
+            engine.note(f"stop_when could not be judged: {engine.stopping.unjudged}")
         path, path_seconds = critical_path(engine.records, engine.inputs)
         shown: JsonValue = None
         if answer is not None:

@@ -542,8 +542,10 @@ class Engine:
             if not again or self.round >= self.request.retry_rounds:
                 return
             self.round += 1
-            for task in self.frontier.retry_round(again):
+            opened, settled = self.frontier.retry_round(again)
+            for task in opened:
                 self.records[task].reset()
+            self.take_settled(settled)
             self.note(f"round {self.round + 1}: {', '.join(again[:20])}")
 
     def _deserves_a_round(self, record: Record) -> bool:

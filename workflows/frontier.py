@@ -313,8 +313,11 @@ class Frontier:
             self._release(entry)
         return self._end(entry, outcome)
 
-    def retry_round(self, tasks: Iterable[TaskId]) -> list[TaskId]:
-        """Open failed tasks again, and with them all that their failure had settled."""
+    def retry_round(self, tasks: Iterable[TaskId]) -> tuple[list[TaskId], list[Settled]]:
+        """Open failed tasks again, and with them all that their failure had settled.
+
+        Returns what was opened, and of that what another input, which stays failed, settles again.
+        """
         again = [t for t in tasks if isinstance(self.state_of(t), Outcome)]
         opened = list(again)
         while again:
@@ -327,9 +330,7 @@ class Frontier:
                     opened.append(dependent)
                     again.append(dependent)
         opened.sort(key=lambda t: self._entries[t].order)
-        settled = self._judge_all(opened)
-        assert not settled, "a reopened task cannot be decided before its input has run"
-        return opened
+        return opened, self._judge_all(opened)
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -233,12 +233,30 @@ def test_another_round_reopens_the_failed_and_all_that_their_failure_settled() -
     frontier.end(TaskId("d"), Outcome.SUCCEEDED)
     frontier.end(TaskId("a"), Outcome.FAILED)
     assert frontier.is_over
-    assert frontier.retry_round(ids("a")) == ["a", "b", "c"]
+    assert frontier.retry_round(ids("a")) == (["a", "b", "c"], [])
     for task in ("a", "b", "c"):
         assert started(frontier) == [task]
         frontier.end(TaskId(task), Outcome.SUCCEEDED)
     assert frontier.is_over
     assert set(frontier.outcomes().values()) == {Outcome.SUCCEEDED}
+
+
+def test_another_round_leaves_blocked_what_another_failure_blocks() -> None:
+    # It hung: `c` reads `a`, which may pass in another round, and `b`, which has failed for good.
+    frontier = frontier_of({"a": "", "b": "", "c": "a b", "d": "a"})
+    assert started(frontier) == ["a", "b"]
+    frontier.end(TaskId("b"), Outcome.FAILED)
+    frontier.end(TaskId("a"), Outcome.FAILED)
+    opened, settled = frontier.retry_round(ids("a"))
+    assert opened == ["a", "c", "d"]
+    assert [s.task for s in settled] == ["c"]
+    assert started(frontier) == ["a"]
+    frontier.end(TaskId("a"), Outcome.SUCCEEDED)
+    assert started(frontier) == ["d"]
+    frontier.end(TaskId("d"), Outcome.SUCCEEDED)
+    frontier.check()
+    assert frontier.is_over
+    assert frontier.outcome_of(TaskId("c")) is Outcome.SKIPPED
 
 
 def test_tasks_that_arrive_while_others_run_start_at_once() -> None:

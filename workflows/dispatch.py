@@ -6,17 +6,15 @@ back a `TaskOutput`, or raises `BodyFailed` or `BodyCancelled`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import Priority
-from temporalio.exceptions import (
-    ActivityError,
-    FailureError,
-)
+from temporalio.exceptions import FailureError
 from temporalio.workflow import ParentClosePolicy
 
 from planner.catalog import Site, ToolSpec
@@ -37,6 +35,7 @@ from planner.plan import Ask, Body, Retry, Task
 from planner.references import resolve, roots_of
 from planner.retries import RETRY_TABLE
 from planner.values import (
+    INLINE_MAX_BYTES,
     NANO,
     Bindings,
     JsonValue,
@@ -50,6 +49,8 @@ from workflows.failures import BodyCancelled, BodyFailed, failure_of
 from workflows.pools import on_pools, priority_of
 from workflows.record import text_bytes
 
+LITERAL_INLINE_BYTES = 6_000
+"""Longer arguments of a body are stored once, for all items of its map and all its attempts."""
 BINDINGS_INLINE_BYTES = 12_000
 """Wider fan-ins go behind one reference, so that no history event grows with the plan."""
 
@@ -83,6 +84,9 @@ class Dispatcher:
     value_of: Callable[[str], Stored | None]
     root: str
     run_key: str
+    stored: dict[str, tuple[JsonValue, Stored]] = field(default_factory=dict)
+    """Long literal values that were stored already, by their body."""
+    storing: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     # -- choosing ---------------------------------------------------------------------------
 
@@ -133,6 +137,31 @@ class Dispatcher:
             bound = await doors.pack_bindings(bound)
         return bound
 
+    async def store(self, value: JsonValue) -> Stored:
+        """A value as history carries it; what looks like a reference in it stays as it is.
+
+        Raises:
+            BodyFailed: it cannot be stored.
+        """
+        if text_bytes(value) <= INLINE_MAX_BYTES:
+            return Stored(value=value)
+        given = Bindings(inputs={"given": Stored(value=value)})
+        try:
+            return (await doors.resolve_value(ResolveJob(value="${given}", bindings=given))).stored
+        except FailureError as error:  # a local activity's own, without an ActivityError around it
+            raise failure_of(error, 1) from error
+
+    async def literal(self, piece: Piece, value: JsonValue) -> Stored | None:
+        """What a body says itself, when that is long; None when it may stand in the job."""
+        if text_bytes(value) <= LITERAL_INLINE_BYTES:
+            return None
+        key = piece.task.id if piece.body is piece.task else f"{piece.task.id}.fallback"
+        async with self.storing.setdefault(key, asyncio.Lock()):
+            before = self.stored.get(key)
+            if before is None or before[0] != value:
+                self.stored[key] = before = (value, await self.store(value))
+        return before[1]
+
     async def resolve(self, piece: Piece, value: JsonValue, limit: int | None = None) -> Stored:
         """A value with its references resolved; without an activity when all of it is inline."""
         return (await self._resolve(piece, value, "value", limit))[0]
@@ -168,7 +197,7 @@ class Dispatcher:
                     {"value": value, "mode": mode, "bindings": bound, "inline_max_bytes": limit}
                 )
             )
-        except ActivityError as error:
+        except FailureError as error:  # a local activity's own, without an ActivityError around it
             raise failure_of(error, 1) from error
         return reply.stored, reply.count or 0
 
@@ -204,10 +233,12 @@ class Dispatcher:
             return await self._ask(piece, ask_from_args(body.args))
         spec = self.site.tool(body.tool or "")
         retry = self.retry_for(task, spec)
+        literal = await self.literal(piece, dict(body.args))
         job = ToolJob(
             task=task.id,
             tool=body.tool or "",
-            args=body.args,
+            args=body.args if literal is None else {},
+            literal=literal,
             bindings=await self.bindings(piece, body.args),
             key=f"{self.run_key}/{piece.name}",
             revision=piece.revision,
@@ -228,12 +259,15 @@ class Dispatcher:
     async def _ask(self, piece: Piece, ask: Ask) -> TaskOutput:
         task = piece.task
         model = self.model_for("worker", ask.model)
+        said: JsonValue = {"prompt": ask.prompt, "context": ask.context, "system": ask.system}
+        literal = await self.literal(piece, said)
         job = AskJob(
             task=task.id,
             revision=piece.revision,
-            prompt=ask.prompt,
-            context=ask.context,
-            system=ask.system,
+            prompt=ask.prompt if literal is None else "",
+            context=ask.context if literal is None else None,
+            system=ask.system if literal is None else None,
+            literal=literal,
             model=model,
             max_tokens=piece.max_tokens or ask.max_tokens,
             output_schema=ask.output_schema,

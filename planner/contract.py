@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from planner.conditions import readable_condition
 from planner.definitions import AgentSpec, TeamSpec
 from planner.plan import Plan
-from planner.values import JsonValue, Model, Outcome, PriorityName, Seconds, Stored, TaskId, Usage
+from planner.values import (
+    TOKENS_MAX,
+    USD_MAX,
+    JsonValue,
+    Model,
+    Outcome,
+    PriorityName,
+    Seconds,
+    Stored,
+    TaskId,
+    Usage,
+)
 
 # Error types of application failures that a caller caused.
 INVALID_REQUEST = "InvalidRequest"
@@ -69,13 +81,17 @@ class Replan(Model):
     """Ask the joiner again, with the failures, before the run ends partial."""
 
 
+TASK_CAP_MAX = 10**9
+TENANT_MAX_BYTES = 64
+
+
 class Budget(Model):
     """Caps over the whole tree of a run; a cap that is absent does not bind."""
 
-    tokens: Annotated[int, Field(ge=1)] | None = None
-    usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
+    usd: Annotated[float, Field(gt=0, le=USD_MAX)] | None = None
     seconds: Seconds | None = None
-    tasks: Annotated[int, Field(ge=1)] | None = None
+    tasks: Annotated[int, Field(ge=1, le=TASK_CAP_MAX)] | None = None
     parallel: Annotated[int, Field(ge=1, le=1000)] | None = None
     on_budget: Literal["park", "partial"] | None = None
 
@@ -112,6 +128,13 @@ class Lineage(Model):
     forked_from: str | None = None
 
 
+def _short_enough(tenant: str) -> str:
+    # The server's limit of a fairness key, which it enforces when the first task is scheduled.
+    if len(tenant.encode("utf-8", "replace")) > TENANT_MAX_BYTES:
+        raise ValueError(f"has more than {TENANT_MAX_BYTES} bytes as UTF-8")
+    return tenant
+
+
 class Common(Model):
     """Fields that runs of plans, agents and teams share."""
 
@@ -121,7 +144,7 @@ class Common(Model):
     budget: Budget = Field(default_factory=Budget)
     on_budget: Literal["park", "partial"] = "park"
     priority: PriorityName = "normal"
-    tenant: Annotated[str, Field(max_length=64)] | None = None
+    tenant: Annotated[str, Field(max_length=64), AfterValidator(_short_enough)] | None = None
     cache: CacheMode = "off"
     lineage: Lineage = Field(default_factory=Lineage)
 
@@ -154,7 +177,7 @@ class RunRequest(Common):
     on_failure: Literal["partial", "fail"] = "partial"
     retry_rounds: Annotated[int, Field(ge=0, le=3)] = 1
     """DAG-level rounds for failures that may pass (time-outs, capacity), after all else is done."""
-    stop_when: str | None = None
+    stop_when: Annotated[str, AfterValidator(readable_condition)] | None = None
     joiner: bool = False
     """With `plan` or `template`: the joiner model answers and may replan, as for a goal."""
     reuse: dict[TaskId, Reused] = Field(default_factory=dict)
@@ -304,10 +327,10 @@ class RequestReplan(Model):
 class RaiseBudget(Model):
     """New caps (totals, not additions); those left out stay."""
 
-    tokens: Annotated[int, Field(ge=1)] | None = None
-    usd: Annotated[float, Field(gt=0)] | None = None
+    tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
+    usd: Annotated[float, Field(gt=0, le=USD_MAX)] | None = None
     seconds: Seconds | None = None
-    tasks: Annotated[int, Field(ge=1)] | None = None
+    tasks: Annotated[int, Field(ge=1, le=TASK_CAP_MAX)] | None = None
     parallel: Annotated[int, Field(ge=1, le=1000)] | None = None
     by: str | None = None
 

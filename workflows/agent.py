@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 with workflow.unsafe.imports_passed_through():
     from planner.contract import (
         INVALID_REQUEST,
+        UNKNOWN_TOOL,
         AgentRequest,
         AgentResult,
         CompleteTask,
@@ -23,7 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from planner.values import Stored
     from workflows import doors
     from workflows.conversation import ASK_HUMAN, Conversation, Desk, Ended, Persona
-    from workflows.requests import invalid
+    from workflows.requests import invalid, only_input, unknown_tools
     from workflows.run_permit import run_permit
     from workflows.tracing import start_run_span
 
@@ -33,8 +34,8 @@ class AgentWorkflow:
     """Run one agent; see docs/agents-and-teams.md."""
 
     @workflow.init
-    def __init__(self, request: Any = None) -> None:
-        document = {} if request is None else request
+    def __init__(self, request: Any = None, *more: Any) -> None:
+        document = {} if request is None else only_input(request, more)
         self._request, self._problems = read_request(document, AgentRequest)
         self._desk = Desk(self._request) if self._request is not None else None
         self._ended: Ended | None = None
@@ -42,7 +43,7 @@ class AgentWorkflow:
         self._started = workflow.now()
 
     @workflow.run
-    async def run(self, request: Any = None) -> AgentResult:
+    async def run(self, request: Any = None, *more: Any) -> AgentResult:
         if self._request is None or self._desk is None:
             raise invalid(INVALID_REQUEST, self._problems)
         span = start_run_span("AgentWorkflow")
@@ -139,7 +140,7 @@ async def load_persona(request: AgentRequest, desk: Desk) -> Persona:
     """Who the request names, with the tools that are allowed and known.
 
     Raises:
-        ApplicationError: `InvalidRequest`, with all problems.
+        ApplicationError: `InvalidRequest` or `UnknownTool`, with all problems.
     """
     named = request.agent
     if isinstance(named, str):
@@ -157,6 +158,9 @@ async def load_persona(request: AgentRequest, desk: Desk) -> Persona:
     desk.site = await doors.prepare_run(
         PrepareJob(tools=[t for t in tools or [] if t != ASK_HUMAN], is_goal=False)
     )
+    asked = [*(request.tools or ()), *((inline.tools if inline else None) or ())]
+    if problems := unknown_tools(asked, desk.site):
+        raise invalid(UNKNOWN_TOOL, problems)
     schema = request.output_schema or (inline.output_schema if inline else None)
     return Persona(
         name=name,

@@ -6,8 +6,9 @@ back a `TaskOutput`, or raises `BodyFailed` or `BodyCancelled`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -34,6 +35,7 @@ from planner.plan import Ask, Body, Retry, Task
 from planner.references import resolve, roots_of
 from planner.retries import RETRY_TABLE
 from planner.values import (
+    INLINE_MAX_BYTES,
     NANO,
     Bindings,
     JsonValue,
@@ -47,6 +49,8 @@ from workflows.failures import BodyCancelled, BodyFailed, failure_of
 from workflows.pools import on_pools, priority_of
 from workflows.record import text_bytes
 
+LITERAL_INLINE_BYTES = 6_000
+"""Longer arguments of a body are stored once, for all items of its map and all its attempts."""
 BINDINGS_INLINE_BYTES = 12_000
 """Wider fan-ins go behind one reference, so that no history event grows with the plan."""
 
@@ -80,6 +84,9 @@ class Dispatcher:
     value_of: Callable[[str], Stored | None]
     root: str
     run_key: str
+    stored: dict[str, tuple[JsonValue, Stored]] = field(default_factory=dict)
+    """Long literal values that were stored already, by their body."""
+    storing: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     # -- choosing ---------------------------------------------------------------------------
 
@@ -130,6 +137,31 @@ class Dispatcher:
             bound = await doors.pack_bindings(bound)
         return bound
 
+    async def store(self, value: JsonValue) -> Stored:
+        """A value as history carries it; what looks like a reference in it stays as it is.
+
+        Raises:
+            BodyFailed: it cannot be stored.
+        """
+        if text_bytes(value) <= INLINE_MAX_BYTES:
+            return Stored(value=value)
+        given = Bindings(inputs={"given": Stored(value=value)})
+        try:
+            return (await doors.resolve_value(ResolveJob(value="${given}", bindings=given))).stored
+        except FailureError as error:  # a local activity's own, without an ActivityError around it
+            raise failure_of(error, 1) from error
+
+    async def literal(self, piece: Piece, value: JsonValue) -> Stored | None:
+        """What a body says itself, when that is long; None when it may stand in the job."""
+        if text_bytes(value) <= LITERAL_INLINE_BYTES:
+            return None
+        key = piece.task.id if piece.body is piece.task else f"{piece.task.id}.fallback"
+        async with self.storing.setdefault(key, asyncio.Lock()):
+            before = self.stored.get(key)
+            if before is None or before[0] != value:
+                self.stored[key] = before = (value, await self.store(value))
+        return before[1]
+
     async def resolve(self, piece: Piece, value: JsonValue, limit: int | None = None) -> Stored:
         """A value with its references resolved; without an activity when all of it is inline."""
         return (await self._resolve(piece, value, "value", limit))[0]
@@ -165,7 +197,7 @@ class Dispatcher:
                     {"value": value, "mode": mode, "bindings": bound, "inline_max_bytes": limit}
                 )
             )
-        except FailureError as error:
+        except FailureError as error:  # a local activity's own, without an ActivityError around it
             raise failure_of(error, 1) from error
         return reply.stored, reply.count or 0
 
@@ -216,7 +248,9 @@ class Dispatcher:
         task, args, cache = piece.task, piece.body.args, piece.task.cache or self.request.cache
         bound = await self.bindings(piece, args)
         more: dict[str, Any] = {"cache": cache, "cache_scope": self.root} if cache != "off" else {}
-        if args:
+        if (literal := await self.literal(piece, dict(args))) is not None:
+            more["literal"] = literal
+        elif args:
             more["args"] = args
         if bound.model_fields_set:
             more["bindings"] = bound
@@ -234,12 +268,15 @@ class Dispatcher:
     async def _ask(self, piece: Piece, ask: Ask) -> TaskOutput:
         task = piece.task
         model = self.model_for("worker", ask.model)
+        said: JsonValue = {"prompt": ask.prompt, "context": ask.context, "system": ask.system}
+        literal = await self.literal(piece, said)
         job = AskJob(
             task=task.id,
             revision=piece.revision,
-            prompt=ask.prompt,
-            context=ask.context,
-            system=ask.system,
+            prompt=ask.prompt if literal is None else "",
+            context=ask.context if literal is None else None,
+            system=ask.system if literal is None else None,
+            literal=literal,
             model=model,
             max_tokens=piece.max_tokens or ask.max_tokens,
             output_schema=ask.output_schema,

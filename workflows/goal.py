@@ -359,7 +359,7 @@ class GoalLoop:
         assert plan is not None
         status, reason = run.judged()
         left = max(0, self.request.replan.max_rounds - self.rounds)
-        unmet = await self._unmet()
+        unmet = await self._unmet(plan)
         if unmet is not None:
             why_not: str | None = f"max_rounds {self.request.replan.max_rounds} is used up"
             if left > 0:
@@ -383,13 +383,16 @@ class GoalLoop:
         because = f"the joiner asked to replan ({reply.feedback}), but {refused}"
         return run.end("partial", await self._answer_so_far(), because)
 
-    async def _unmet(self) -> str | None:
+    async def _unmet(self, plan: Plan) -> str | None:
         """The condition that was to end the run, if all has run and it is still not true."""
-        stopping = self.engine.stopping
-        condition = stopping.condition
-        if condition is None or stopping.reason is not None or await stopping.is_met(condition):
+        condition = plan.stop_when or self.request.stop_when
+        if condition is None or self.engine.stopping.reason is not None:
             return None
-        return f"stop_when is not met: {stopping.unjudged or condition}"
+        try:
+            holds, why = await self.engine.conditions.holds(condition), condition
+        except BodyFailed as failed:
+            holds, why = False, failed.message
+        return None if holds else f"stop_when is not met: {why}"
 
     async def _ask_joiner(self, left: int) -> JoinReply:
         run, engine = self.run, self.engine

@@ -14,6 +14,7 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 from planner.compiler import Compiled, compile_plan
 from planner.contract import (
     INVALID_PLAN,
+    UNKNOWN_TOOL,
     EstimateReport,
     Progress,
     Reused,
@@ -39,7 +40,7 @@ from workflows.failures import BodyFailed
 from workflows.frontier import State
 from workflows.goal import GoalLoop
 from workflows.record import critical_path, task_reports, total_usage
-from workflows.requests import invalid, prepare_job
+from workflows.requests import invalid, kind_of, prepare_job, request_problems, unknown_tools
 from workflows.run_permit import run_permit
 from workflows.status import details, progress, run_status
 
@@ -129,6 +130,8 @@ class Run:
 
     async def _course(self) -> RunResult:
         if self.goal_loop is not None:
+            if problems := unknown_tools(self.request.tools, self.engine.site):
+                raise invalid(UNKNOWN_TOOL, problems)
             return await self.goal_loop.main()
         await self.take_given_plan()
         await self.execute()
@@ -157,9 +160,9 @@ class Run:
             problems += found
             self.engine.values["params"] = Stored(value=values)
         compiled = self.compile(plan)
-        problems += compiled.problems
+        problems += [*compiled.problems, *request_problems(request, self.engine.site, plan)]
         if problems:
-            raise invalid(INVALID_PLAN, problems)
+            raise invalid(kind_of(problems), problems)
         self.adopt(compiled, why="given")
         await self.approve(is_first=True)
         assert self.compiled is not None, "an approved revision is compiled"
@@ -174,8 +177,14 @@ class Run:
         return expand_request(request)
 
     def compile(self, plan: Plan) -> Compiled:
-        known = list(self.request.lineage.inputs)
-        return compile_plan(plan, self.engine.site, allow=self.request.tools, known=known)
+        lineage = self.request.lineage
+        return compile_plan(
+            plan,
+            self.engine.site,
+            allow=self.request.tools,
+            known=list(lineage.inputs),
+            depth=lineage.depth,
+        )
 
     def adopt(self, compiled: Compiled, *, why: str, by: str = "") -> None:
         """A compiled plan becomes the newest revision. Nothing of it has started yet."""
@@ -321,10 +330,18 @@ class Run:
         assert plan is not None
         answer: JsonValue = plan.answer
         if not plan.has_answer:
-            read = {i for inputs in self.engine.inputs.values() for i in inputs}
-            answer = {t: f"${{{t}}}" for t in self.engine.tasks if t not in read}
+            answer = self._leaves()
         piece = Piece(plan.tasks[0], plan.tasks[0], "answer")
         return await self.engine.dispatcher.resolve(piece, answer, limit=ANSWER_INLINE_BYTES)
+
+    def _leaves(self) -> dict[str, JsonValue]:
+        """The tasks that nobody reads, duplicates by the names they were written with."""
+        tasks, aliases = self.engine.tasks, self.aliases
+        read = {i for inputs in self.engine.inputs.values() for i in inputs}
+        names = [t for t in tasks if t not in read]
+        if self.compiled is not None:
+            names += [t for t in self.compiled.leaves if t in aliases or t in tasks]
+        return {t: f'${{"{aliases.get(t, t)}"}}' for t in names}
 
     async def cancelled(self) -> RunResult:
         """The run was cancelled: stop everything, and say what was finished."""
@@ -336,8 +353,6 @@ class Run:
 
     def end(self, status: RunStatus, answer: Stored | None, reason: str | None) -> RunResult:
         engine = self.engine
-        if engine.stopping.unjudged is not None:
-            engine.note(f"stop_when could not be judged: {engine.stopping.unjudged}")
         path, path_seconds = critical_path(engine.records, engine.inputs)
         shown: JsonValue = None
         if answer is not None:

@@ -84,7 +84,7 @@ class Speculation:
                 self.engine.frontier.idle(task.id)
                 self.engine.pump()
             await workflow.wait_condition(lambda: not self.waits_of(task))
-            if await self.engine.is_wanted(task):
+            if await self.engine.conditions.wants(task):
                 output = await body
                 self.engine.end(unit, output.outcome, output)
                 self.won += 1

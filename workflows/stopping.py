@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from planner.passes.prune import is_kept_for_itself
 from planner.values import Outcome, TaskId
-from workflows.failures import BodyFailed
 from workflows.frontier import State
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ class Stopping:
         self.engine = engine
         self.reason: str | None = None
         self.why: dict[TaskId, str] = {}
-        self.unjudged: str | None = None
-        """Why `stop_when` could not be judged, as of now: it does not fit the values there are."""
 
     def problem_with(self, task: TaskId) -> str | None:
         state = self.engine.frontier.state_of(task)
@@ -83,26 +80,11 @@ class Stopping:
         """End early once `stop_when` is true, or the joiner's inputs are there."""
         if self.reason is not None or self.engine.plan is None:
             return
-        condition = self.condition
-        if condition is not None and await self.is_met(condition):
+        condition = self.engine.plan.stop_when or self.engine.request.stop_when
+        if condition is not None and await self.engine.conditions.is_met(condition):
             self.stop(f"stop_when: {condition}")
         elif self._may_join_early():
             self.stop("early join: " + ", ".join(self.engine.plan.join or ()))
-
-    @property
-    def condition(self) -> str | None:
-        plan = self.engine.plan
-        return (plan.stop_when if plan else None) or self.engine.request.stop_when
-
-    async def is_met(self, condition: str) -> bool:
-        """Whether `stop_when` is true. What does not fit yet may, when more tasks have ended."""
-        try:
-            met = await self.engine.holds(condition)
-        except BodyFailed as failed:
-            self.unjudged = failed.message
-            return False
-        self.unjudged = None
-        return met
 
     def _may_join_early(self) -> bool:
         """All that the joiner is shown is there, and what still runs changes nothing outside."""

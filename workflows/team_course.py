@@ -12,6 +12,7 @@ from temporalio import workflow
 
 from planner.contract import (
     INVALID_REQUEST,
+    UNKNOWN_TOOL,
     JudgeReport,
     RoundReport,
     RunStatus,
@@ -28,7 +29,7 @@ from workflows.failures import BodyCancelled, BodyFailed
 from workflows.frontier import Frontier, Node, units_of
 from workflows.judge import Diagnostics, Judgement, judge, lowered
 from workflows.pools import on_pools
-from workflows.requests import invalid
+from workflows.requests import invalid, unknown_tools
 from workflows.rounds import (
     Said,
     context_for,
@@ -158,6 +159,9 @@ class TeamCourse:
         self.desk.site = await doors.prepare_run(
             PrepareJob(tools=[t for t in tools if t != ASK_HUMAN])
         )
+        inline = [] if isinstance(named, str) else wanted
+        if problems := unknown_tools([*(allowed or ()), *inline], self.desk.site):
+            raise invalid(UNKNOWN_TOOL, problems)
         for member in active:
             self.members[member.id] = self._member(team, member, tools)
 

@@ -13,6 +13,7 @@ A user's tool module imports this and nothing else:
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -64,6 +65,7 @@ M = TypeVar("M", bound=BaseModel)
 
 QUERY_SECONDS = 10.0
 """A query needs a worker: without one it would block until the caller gives up."""
+PERMIT_AGAIN_SECONDS = 0.2
 
 
 class PlanloomError(Exception):
@@ -286,8 +288,20 @@ class Pool:
         return Reply.model_validate(await self._ask(name, payload))
 
     async def permit(self, name: str, payload: Reserve | Renew | Release) -> PermitReply:
-        """`reserve`, `renew` or `release`."""
-        return PermitReply.model_validate(await self._ask(name, payload))
+        """`reserve`, `renew` or `release`; `reserve` waits for a permit as long as it says."""
+        if not isinstance(payload, Reserve):
+            return PermitReply.model_validate(await self._ask(name, payload))
+        until = time.monotonic() + payload.wait_seconds
+        while True:
+            # One answer takes no longer than a call may; asked again, it keeps its place.
+            left = max(0.0, until - time.monotonic())
+            wish = payload.model_copy(
+                update={"wait_seconds": left, "answer_seconds": min(left, QUERY_SECONDS / 2)}
+            )
+            reply = PermitReply.model_validate(await self._ask(name, wish))
+            if not reply.waiting or not left:
+                return reply
+            await asyncio.sleep(PERMIT_AGAIN_SECONDS)
 
     async def _ask(self, name: str, payload: BaseModel | dict[str, Any]) -> Any:
         try:

@@ -154,7 +154,9 @@ def _snake(kind: str) -> str:
 def build_workers(
     client: Client, parts: Parts, interceptors: Sequence[Interceptor] = ()
 ) -> list[Worker]:
-    """One worker for workflows, one for tools, one a pool; all share the client."""
+    """One worker for workflows, one for tools, one a pool, one for this process's own news; all
+    share the client.
+    """
     settings = parts.settings
     gates = parts.gates = Gates(client, settings)
     parts.models.gates = gates.gate
@@ -239,7 +241,15 @@ def build_workers(
         )
         for name in settings.pools
     ]
-    return [main, tool_worker, *pools]
+    ear = Worker(
+        client,
+        task_queue=gates.worker_queue,
+        activities=[gates.hear],
+        max_concurrent_activities=10,
+        max_concurrent_activity_task_polls=1,
+        **common,
+    )
+    return [main, tool_worker, *pools, ear]
 
 
 def spare_collector() -> None:
@@ -348,6 +358,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _list_tools(registry)
         return
     setup_logging(os.environ)
+    for name, pool in settings.pools.items():
+        if "api_key_env" in pool.model_fields_set and not os.environ.get(pool.api_key_env):
+            log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)
     queues = f"{settings.task_queue}, {settings.tools_task_queue}"
     pools = ", ".join(settings.pools)
     address = ClientConfig.load_client_connect_config().get("target_host", "localhost:7233")

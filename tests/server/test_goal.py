@@ -68,9 +68,9 @@ async def test_tasks_start_while_the_model_still_writes(
     async with planloom.worker(**tools):
         result = await planloom.run({"goal": "nap"})
     times = {t: r["times"] for t, r in result["tasks"].items()}
-    assert times["b"]["started"] - times["a"]["ended"] < 0.05
-    assert result["planning"]["overlap_seconds"] > 1.5
-    assert result["planning"]["first_task_seconds"] < 1.0
+    assert times["b"]["started"] - times["a"]["ended"] < 0.5
+    assert result["planning"]["overlap_seconds"] > 1.0
+    assert result["planning"]["first_task_seconds"] < 1.5
 
 
 async def test_llmcompilers_own_text_is_understood(planloom: Planloom) -> None:

@@ -30,7 +30,7 @@ from temporalio.api.operatorservice.v1 import (
 )
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import FixedSizeSlotSupplier, Interceptor, Worker, WorkerTuner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -125,26 +125,44 @@ class Parts:
 
 
 async def register_search_attributes(client: Client) -> list[str]:
-    """Register what is missing where that is allowed; give back those that the server knows."""
+    """Register what is missing where that is allowed; give back those that runs can set.
+
+    One that has another type there is left alone: setting it would hang every run.
+    """
     try:
         listed = await client.operator_service.list_search_attributes(
             ListSearchAttributesRequest(namespace=client.namespace)
         )
-        missing = {
-            name: IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{_snake(kind)}")
-            for name, kind in SEARCH_ATTRIBUTES.items()
-            if name not in listed.custom_attributes
-        }
-        if missing:
-            await client.operator_service.add_search_attributes(
-                AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
-            )
-        return list(SEARCH_ATTRIBUTES)
     except RPCError as error:
-        log.warning("search attributes are not registered (%s); runs go on without", error.message)
-        with contextlib.suppress(RPCError, UnboundLocalError):
-            return [name for name in SEARCH_ATTRIBUTES if name in listed.custom_attributes]
+        log.warning("search attributes are unknown (%s); runs go on without", error.message)
         return []
+    usable: list[str] = []
+    for name, kind in SEARCH_ATTRIBUTES.items():
+        wanted = IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{_snake(kind)}")
+        there = listed.custom_attributes.get(name)
+        if there is None:
+            problem = await _register(client, name, wanted)
+        elif there != wanted:
+            problem = f"the server has it as {IndexedValueType.Name(there)}"
+        else:
+            problem = ""
+        if problem:
+            log.warning("search attribute %s: %s; runs go on without it", name, problem)
+        else:
+            usable.append(name)
+    return usable
+
+
+async def _register(client: Client, name: str, kind: IndexedValueType.ValueType) -> str:
+    """One at a time: a server that has no room for one may have it for the others."""
+    try:
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes={name: kind})
+        )
+    except RPCError as error:
+        if error.status is not RPCStatusCode.ALREADY_EXISTS:  # another worker was faster
+            return error.message
+    return ""
 
 
 def _snake(kind: str) -> str:

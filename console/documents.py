@@ -95,7 +95,7 @@ def definitions_now() -> list[dict[str, Any]]:
 
 def _ask_worker(flag: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", "worker", flag, "--json"],
+        [sys.executable, "-P", "-m", "worker", flag, "--json"],
         capture_output=True,
         text=True,
         check=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -43,3 +43,5 @@ class TeamSpec(Model):
     description: str = ""
     members: Annotated[list[MemberSpec], Field(min_length=1, max_length=64)]
     links: str | dict[str, list[str]] | None = None
+    strategy: Literal["parallel", "sequential"] | None = None
+    """Of the first answers, unless a request says otherwise."""

@@ -193,6 +193,8 @@ class _Pause(_Of):
         engine.frontier.is_paused = self.on or engine.is_time_up
         engine.pump()
         self.run.show()
+        # Agents, teams and sub-plans at work start no further turn or task either.
+        await engine.dispatcher.tell_children("pause" if self.on else "resume")
         return Reply(accepted=True, message="paused" if self.on else "running")
 
 

@@ -18,11 +18,11 @@ from planner.catalog import Site
 from planner.compiler import inputs_of
 from planner.conditions import evaluate, roots_of_condition
 from planner.contract import (
-    PARALLEL_DEFAULT,
     Awaiting,
     Grant,
     RunRequest,
 )
+from planner.expand import parallel_of
 from planner.jobs import ResolveJob, TaskOutput
 from planner.plan import Body, Plan, Task
 from planner.values import (
@@ -67,8 +67,7 @@ class Engine:
         self.request = request
         self.started = started
         self.site = Site()
-        parallel = request.budget.parallel or PARALLEL_DEFAULT
-        self.frontier = Frontier(parallel)
+        self.frontier = Frontier(parallel_of(request))
         self.ledger = Ledger(caps_from(request.budget, request.lineage.grant))
         self.desk = ApprovalDesk()
         self.plan: Plan | None = None

@@ -11,6 +11,7 @@ from planner.contract import INVALID_PLAN, INVALID_REQUEST, RunRequest
 from planner.documents import read_request
 from planner.jobs import PrepareJob
 from planner.plan import Plan
+from planner.source_fields import run_document
 from planner.values import Problem
 
 
@@ -34,7 +35,7 @@ def request_from(document: Any) -> tuple[RunRequest | None, ApplicationError]:
             hint='Give a RunRequest, for example --input \'{"goal": "Compare …"}\'.',
         )
         return None, invalid(INVALID_REQUEST, [hint])
-    request, problems = read_request(document, RunRequest)
+    request, problems = read_request(run_document(document), RunRequest)
     if request is not None and not problems:
         return request, ApplicationError("")
     is_plan = all(p.path.startswith(("plan", "tasks")) for p in problems)

@@ -14,6 +14,7 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 from planner.compiler import Compiled, compile_plan
 from planner.contract import (
     INVALID_PLAN,
+    Aggregate,
     EstimateReport,
     Progress,
     Reused,
@@ -26,6 +27,7 @@ from planner.contract import (
 from planner.expand import expand_request
 from planner.explain import mermaid
 from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
+from planner.outcomes import aggregate
 from planner.plan import Plan, Task
 from planner.revision import diff_plans
 from planner.templates import check_params, read_template
@@ -115,7 +117,7 @@ class Run:
             pool = engine.site.pool_for(engine.dispatcher.model_for("worker"))
             calls = len(self.request.agents or self.request.teams or [1])
             async with run_permit(pool, self.request, calls, self._wait_for_room):
-                return await self._course()
+                return await self.course()
         except PlanRefused as refused:
             return self.end("rejected", None, str(refused))
         except FailureError as error:
@@ -127,7 +129,12 @@ class Run:
         self.engine.room_wait = why
         self.show()
 
-    async def _course(self) -> RunResult:
+    async def course(self) -> RunResult:
+        """From the plan to the result, once the site is known.
+
+        Raises:
+            PlanRefused: a person said no.
+        """
         if self.goal_loop is not None:
             return await self.goal_loop.main()
         await self.take_given_plan()
@@ -358,6 +365,7 @@ class Run:
                 "critical_path_seconds": round(path_seconds, 4),
                 "seconds": round(engine.now(), 4),
                 "planning": self.goal_loop.report() if self.goal_loop else {},
+                "aggregate": self._aggregate(),
                 "notes": engine.notes,
                 "reason": reason,
             }
@@ -553,6 +561,17 @@ class Run:
             workflow.upsert_search_attributes(updates)
 
     # -- the planner activity ---------------------------------------------------------------
+
+    def _aggregate(self) -> Aggregate | None:
+        """How the agents or teams of the request ended together."""
+        if not self.request.agents and not self.request.teams:
+            return None
+        engine = self.engine
+        failures = {
+            str(task): None if r.outcome and r.outcome.is_good else r.error or r.reason or "failed"
+            for task, r in engine.records.items()
+        }
+        return aggregate(failures, engine.dispatcher.failed_members)
 
     def take_batch(self, batch: PlannedBatch) -> None:
         if self.goal_loop is not None:

@@ -90,7 +90,7 @@ def test_a_member_hears_its_partners_and_a_line_of_the_others() -> None:
     ],
 )
 def test_who_is_asked_again(error_class: str | None, number: int, again: bool) -> None:
-    assert may_retry(error_class, number) is again
+    assert may_retry(error_class, None, number) is again
 
 
 def test_consensus_needs_the_same_claims_and_no_doubt() -> None:

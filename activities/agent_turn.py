@@ -23,15 +23,18 @@ from planner.catalog import ToolSpec
 from planner.definitions import AgentSpec
 from planner.jobs import AgentCall, CallResult, TurnJob, TurnReply
 from planner.labelled import (
+    AGENT_LIMITS,
     AGENT_MIN_CHARS,
     AGENT_REQUIRED,
     CONFIDENCE_DEFAULT,
+    MEMBER_LIMITS,
     MEMBER_MIN_CHARS,
     MEMBER_REQUIRED,
     clip,
     conflict_signals,
     contradiction_signals,
     evidence_count,
+    field_violations,
     parse_confidence,
     parse_labelled,
     problem_with,
@@ -233,9 +236,12 @@ class TurnActivities:
     ) -> TurnReply:
         text, problems, degraded = _bounded(reply).text, list[str](), False
         value: Stored | None = None
+        violations: list[str] = []
         if job.output_schema is not None:
             value, problems = await self._by_schema(text, job.output_schema)
         elif job.form != "free":
+            limits = MEMBER_LIMITS if job.form == "member" else AGENT_LIMITS
+            violations = field_violations(parse_labelled(text), limits)
             text, problem, degraded = _in_form(text, job.form)
             problems = [problem] if problem else []
         elif not text.strip():
@@ -254,6 +260,7 @@ class TurnActivities:
             conflicts=conflict_signals(text),
             problems=problems,
             is_degraded=degraded,
+            violations=violations,
             usage=attempt.total,
             attempts=attempt.number,
         )

@@ -446,6 +446,7 @@ class Diagnosis(Model):
     """What a member's answer shows of its certainty, for the judge."""
 
     confidence: float | None = None
+    violations: list[str] = Field(default_factory=list)
     evidence: int = 0
     contradictions: int = 0
     conflicts: int = 0
@@ -510,6 +511,8 @@ class MemberReport(Model):
     confidence: float | None = None
     attempts: int = 0
     recovered: bool = False
+    violations: list[str] = Field(default_factory=list)
+    """What of the labelled form its answer did not keep: `EVIDENCE:missing`, `CLAIM:too_long`."""
     error: str | None = None
     error_class: str | None = None
     output: JsonValue = None

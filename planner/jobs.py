@@ -253,6 +253,8 @@ class TurnReply(Model):
     problems: list[str] = Field(default_factory=list)
     is_degraded: bool = False
     """The form was not kept, and the text was wrapped into it."""
+    violations: list[str] = Field(default_factory=list)
+    """Fields of the form that are missing, too short or too long."""
     usage: Usage = Field(default_factory=Usage)
     attempts: int = 1
 

@@ -92,7 +92,7 @@ class AgentWorkflow:
             shown = {"output": None, "preview": output.preview, "blob": output.blob}
         diagnosis = None
         if reply is not None and self._desk.request.lineage.form == "member":
-            names = ("confidence", "evidence", "contradictions", "conflicts")
+            names = ("confidence", "violations", "evidence", "contradictions", "conflicts")
             diagnosis = {n: getattr(reply, n) for n in names}
         return AgentResult.model_validate(
             {

@@ -103,6 +103,7 @@ class Member:
             "confidence": reply.confidence if reply is not None and self.is_good else None,
             "attempts": self.attempts,
             "recovered": self.is_recovered,
+            "violations": list(reply.violations) if reply is not None else [],
             "error": ended.reason if is_failed and ended else None,
             "error_class": ended.error_class if is_failed and ended else None,
             **shown,

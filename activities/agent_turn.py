@@ -15,6 +15,7 @@ from temporalio import activity
 
 from activities.blobs import BlobStore
 from activities.chat import ChatReply, ChatRequest, Message
+from activities.context_window import cut_to_fit
 from activities.model_attempt import ATTEMPTS_MAX, Attempt, Target, attempt_model, model_for
 from activities.model_client import ModelClient
 from activities.resolve import read_output
@@ -51,6 +52,8 @@ RESULT_MAX_CHARS = 12_000
 PART_MAX_CHARS = 16_000
 """What `read_output` gives at once."""
 ANSWER_MAX_CHARS = 200_000
+ANSWER_TOKENS = 512
+"""Kept free for the answer when a conversation is cut to fit its model."""
 FIELD_MAX_CHARS = 400
 ASK_HUMAN = "ask_human"
 READ_OUTPUT = "read_output"
@@ -130,7 +133,9 @@ class TurnActivities:
         tools = [] if job.is_last else _definitions(specs, job.tools)
         request = ChatRequest(
             model=model,
-            messages=messages,
+            messages=cut_to_fit(
+                messages, self._client.settings.context_window(model), ANSWER_TOKENS
+            ),
             max_tokens=attempt.room(messages, job.max_tokens),
             tools=tools or None,
             response_schema=job.output_schema if job.output_schema and not tools else None,

@@ -136,7 +136,7 @@ class Conversation:
                     return ended
             elif self._is_done(ended, step, reply):
                 return ended
-        if ended.reply is None or (ended.reply.problems and ended.tool_calls):
+        if ended.reply is None:
             ended.reason = f"max_turns {most} is reached without an answer"
             ended.status = "partial"
         return ended
@@ -192,6 +192,9 @@ class Conversation:
             if step.is_last and self.persona.max_turns > 1 and ended.tool_calls:
                 ended.reason = f"max_turns {self.persona.max_turns} is reached"
             return True
+        if step.is_last and ended.tool_calls and not (reply.text and reply.text.value):
+            ended.reply = None  # it called on, and said nothing: its turns are over
+            return False
         ended.error_class = "schema_violation"
         ended.reason = "schema_violation: " + "; ".join(reply.problems[:5])
         if step.repairs == REPAIRS_MAX:

@@ -193,7 +193,8 @@ class Desk:
 
     async def ask_person(self, name: str, question: str) -> JsonValue:
         """An answer by `complete_task {id: name, output}`; one question of a name at a time."""
-        await workflow.wait_condition(lambda: name not in self.questions)
+        while name in self.questions:  # two may wake at once
+            await workflow.wait_condition(lambda: name not in self.questions)
         self.questions[name] = question
         self.on_change()
         try:

@@ -418,6 +418,18 @@ class GrantWanted(Model):
     tasks: int = 0
 
 
+class ChildAsks(Model):
+    """An agent in a child run asks a person: signalled upwards. Not typed by people."""
+
+    child: str
+    """The workflow that waits for `complete_task {id: name}`."""
+    name: str
+    key: str
+    """The id by which the run that hears it is answered: the task's, and the member's."""
+    question: str | None = None
+    """None: it is answered, or asks no more."""
+
+
 class Reply(Model):
     """Answer of every update."""
 

@@ -213,7 +213,9 @@ class _Complete(_Of):
         return self.over("complete_task") or self.run.engine.people.problem_with_answer(c)
 
     async def apply(self, c: CompleteTask) -> Reply:
-        self.run.engine.people.answer(c)
+        people = self.run.engine.people
+        if not await people.hand_down(c):
+            people.answer(c)
         return Reply(accepted=True, message=f"task {c.id} is answered")
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import Priority, SearchAttributeKey, SearchAttributeUpdate
+from temporalio.exceptions import FailureError
 
 from planner.catalog import Site
 from planner.contract import (
     BUDGET_EXCEEDED,
     PARALLEL_DEFAULT,
+    ChildAsks,
     Common,
     CompleteTask,
     GrantWanted,
@@ -33,9 +36,10 @@ NOTES_MAX = 100
 class Desk:
     """One run's desk. `reserve` parks at the cap; `controls` are its signals and updates."""
 
-    def __init__(self, request: Common, started: datetime) -> None:
+    def __init__(self, request: Common, started: datetime, is_team: bool = False) -> None:
         self.request = request
         self.started = started
+        self.is_team = is_team
         self.site = Site()
         self.is_paused = False
         self.room_wait: str | None = None
@@ -197,12 +201,27 @@ class Desk:
             await workflow.wait_condition(lambda: name not in self.questions)
         self.questions[name] = question
         self.on_change()
+        await self._tell_parent(name, question)
         try:
             await workflow.wait_condition(lambda: name in self.answers)
         finally:
             self.questions.pop(name, None)
         self.on_change()
+        await self._tell_parent(name, None)
         return self.answers.pop(name)
+
+    async def _tell_parent(self, name: str, question: str | None) -> None:
+        """The run that this is a part of shows the question, and can be answered in our place."""
+        parent = self.request.lineage.parent
+        if parent is None:
+            return
+        me = workflow.info().workflow_id
+        task = me.removeprefix(f"{parent}/")
+        # A team's members are told apart; an agent is known by its task.
+        key = f"{task}.{name}" if self.is_team else task
+        asks = ChildAsks(child=me, name=name, key=key, question=question)
+        with contextlib.suppress(FailureError):  # it may be ending
+            await workflow.get_external_workflow_handle(parent).signal("child_asks", asks)
 
     def _controls(self) -> dict[str, Control[Any]]:
         table: list[Control[Any]] = [

@@ -135,7 +135,7 @@ class Engine:
             return "approval"
         if self.lack or self.is_time_up:
             return "budget"
-        if self.people.questions and len(self.people.questions) == len(self.frontier.running()):
+        if self.people.waits and len(self.people.waits) >= len(self.frontier.running()):
             return "human"
         return None
 
@@ -151,8 +151,8 @@ class Engine:
             return f"The run is parked: {self.lack}. raise_budget lets it go on."
         if self.is_time_up:
             return f"The run is parked: its {self.seconds_cap:g} s are over. raise_budget …"
-        if self.people.questions:
-            return "; ".join(f"{t}: {q}" for t, q in self.people.questions.items())
+        if self.people.waits:
+            return "; ".join(f"{t}: {q}" for t, q in self.people.waits.items())
         return None
 
     # -- tasks come in ----------------------------------------------------------------------

@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from planner.contract import (
         INVALID_REQUEST,
         STALE,
+        ChildAsks,
         GrantWanted,
         Reply,
         TeamRequest,
@@ -216,6 +217,10 @@ class TeamWorkflow:
     @workflow.signal(name="grant_wanted", description="A subtask has used its grant up")
     async def grant_wanted(self, wanted: GrantWanted) -> None:
         self._plan_run.engine.grants.take(wanted)
+
+    @workflow.signal(name="child_asks", description="An agent of a subtask asks a person")
+    async def child_asks(self, asks: ChildAsks) -> None:
+        await self._plan_run.engine.people.take_child(asks)
 
     @workflow.signal(name="plan_written", description="Subtasks the planner has finished writing")
     async def plan_written(self, batch: PlannedBatch) -> None:

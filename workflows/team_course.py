@@ -54,7 +54,7 @@ class TeamCourse:
 
     def __init__(self, request: TeamRequest, started: datetime) -> None:
         self.request = request
-        self.desk = Desk(request, started)
+        self.desk = Desk(request, started, is_team=True)
         self.desk.on_change = self.show
         self.members: dict[str, Member] = {}
         self.links: dict[str, list[str]] = {}

@@ -168,3 +168,20 @@ async def test_an_agent_asks_its_run_for_more_budget(planloom: Planloom) -> None
         result = await planloom.run({"plan": {"tasks": [task]}, "budget": {"tokens": 20_000}})
     assert result["status"] == "completed", result
     assert result["usage"]["tokens"] == 2_500
+
+
+async def test_a_question_of_an_agent_is_shown_and_answered_at_the_run(planloom: Planloom) -> None:
+    question = {"id": "c", "name": "ask_human", "arguments": {"question": "Which colour?"}}
+    planloom.model.script("", Reply(tool_calls=[question]), "blue it is")
+    spec = {"id": "helper", "system": "Help.", "tools": ["ask_human"]}
+    inner = {"tasks": [{"id": "paint", "agent": spec, "args": {"task": "paint"}}]}
+    plan = {"tasks": [{"id": "sub", "plan": inner}], "answer": "${sub}"}
+    async with planloom.worker():
+        handle = await planloom.start({"plan": plan})
+        shown = await planloom.until(handle, lambda p: p.awaiting == "human")
+        assert shown.detail == "sub.paint: Which colour?"
+        await handle.signal("complete_task", {"id": "sub.paint", "output": "blue"})
+        result = await planloom.result(handle)
+    assert result["answer"] == {"paint": "blue it is"}
+    told = [m["content"] for m in planloom.model.seen()[-1].messages if m["role"] == "tool"]
+    assert told == ["blue"]

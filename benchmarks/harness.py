@@ -94,6 +94,7 @@ async def bench(environment: Mapping[str, str] | None = None) -> AsyncIterator[B
         async with contextlib.AsyncExitStack() as stack:
             for each in [*worker.build_workers(client, parts), bare]:
                 await stack.enter_async_context(each)
+            worker.spare_collector()
             yield Bench(client, queue, f"{queue}-bare")
         await parts.models.close()
 

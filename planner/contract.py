@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from planner.definitions import AgentSpec, TeamSpec
+from planner.conditions import readable_condition
+from planner.definitions import AgentSpec, AgentTask, Limits, Subtask, TeamSpec, TeamTask
 from planner.plan import Plan, Retry
 from planner.values import (
-    ID_PATTERN,
+    TOKENS_MAX,
+    USD_MAX,
     JsonValue,
     Model,
     Outcome,
@@ -79,13 +81,17 @@ class Replan(Model):
     """Ask the joiner again, with the failures, before the run ends partial."""
 
 
+TASK_CAP_MAX = 10**9
+TENANT_MAX_BYTES = 64
+
+
 class Budget(Model):
     """Caps over the whole tree of a run; a cap that is absent does not bind."""
 
-    tokens: Annotated[int, Field(ge=1)] | None = None
-    usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
+    usd: Annotated[float, Field(gt=0, le=USD_MAX)] | None = None
     seconds: Seconds | None = None
-    tasks: Annotated[int, Field(ge=1)] | None = None
+    tasks: Annotated[int, Field(ge=1, le=TASK_CAP_MAX)] | None = None
     parallel: Annotated[int, Field(ge=1, le=1000)] | None = None
     on_budget: Literal["park", "partial"] | None = None
 
@@ -99,37 +105,6 @@ class Grant(Model):
     tokens: int | None = None
     usd_nano: int | None = None
     tasks: int | None = None
-
-
-class Limits(Model):
-    """How many of a call for many run at once: agents or teams, members of each, and in all.
-
-    With `calls` each team's share is `calls` through the teams that run, so that all members
-    together stay below it.
-    """
-
-    agents: Annotated[int, Field(ge=1, le=64)] | None = None
-    teams: Annotated[int, Field(ge=1, le=64)] | None = None
-    members: Annotated[int, Field(ge=1, le=64)] | None = None
-    calls: Annotated[int, Field(ge=1, le=64)] | None = None
-
-
-class AgentTask(Model):
-    """One of `agents` with a task of its own; `args` are more fields of its request."""
-
-    agent: str | AgentSpec
-    id: str | None = None
-    task: str | None = None
-    args: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-class TeamTask(Model):
-    """One of `teams` with a task of its own; `args` are more fields of its request."""
-
-    team: str | TeamSpec
-    id: str | None = None
-    task: str | None = None
-    args: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 OutcomeCode = Literal[
@@ -176,6 +151,13 @@ class Lineage(Model):
     """The labelled form that an agent is asked for: a team's members say more."""
 
 
+def _short_enough(tenant: str) -> str:
+    # The server's limit of a fairness key, which it enforces when the first task is scheduled.
+    if len(tenant.encode("utf-8", "replace")) > TENANT_MAX_BYTES:
+        raise ValueError(f"has more than {TENANT_MAX_BYTES} bytes as UTF-8")
+    return tenant
+
+
 class Common(Model):
     """Fields that runs of plans, agents and teams share."""
 
@@ -185,7 +167,7 @@ class Common(Model):
     budget: Budget = Field(default_factory=Budget)
     on_budget: Literal["park", "partial"] = "park"
     priority: PriorityName = "normal"
-    tenant: Annotated[str, Field(max_length=64)] | None = None
+    tenant: Annotated[str, Field(max_length=64), AfterValidator(_short_enough)] | None = None
     cache: CacheMode = "off"
     lineage: Lineage = Field(default_factory=Lineage)
 
@@ -219,7 +201,7 @@ class RunRequest(Common):
     on_failure: Literal["partial", "fail"] = "partial"
     retry_rounds: Annotated[int, Field(ge=0, le=3)] = 1
     """DAG-level rounds for failures that may pass (time-outs, capacity), after all else is done."""
-    stop_when: str | None = None
+    stop_when: Annotated[str, AfterValidator(readable_condition)] | None = None
     joiner: bool = False
     """With `plan` or `template`: the joiner model answers and may replan, as for a goal."""
     reuse: dict[TaskId, Reused] = Field(default_factory=dict)
@@ -377,10 +359,10 @@ class RequestReplan(Model):
 class RaiseBudget(Model):
     """New caps (totals, not additions); those left out stay."""
 
-    tokens: Annotated[int, Field(ge=1)] | None = None
-    usd: Annotated[float, Field(gt=0)] | None = None
+    tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
+    usd: Annotated[float, Field(gt=0, le=USD_MAX)] | None = None
     seconds: Seconds | None = None
-    tasks: Annotated[int, Field(ge=1)] | None = None
+    tasks: Annotated[int, Field(ge=1, le=TASK_CAP_MAX)] | None = None
     parallel: Annotated[int, Field(ge=1, le=1000)] | None = None
     by: str | None = None
 
@@ -483,16 +465,6 @@ class AgentResult(Model):
     transcript: str | None = None
     """Blob of the whole conversation."""
     diagnosis: Diagnosis | None = None
-
-
-class Subtask(Model):
-    """A part of a team's task: which member does it, after which other parts."""
-
-    id: Annotated[str, Field(pattern=ID_PATTERN)]
-    task: Annotated[str, Field(min_length=1)]
-    member: str | None = None
-    """Without it, the member of the same id."""
-    depends_on: list[str] = Field(default_factory=list)
 
 
 class TeamRequest(Common):

@@ -6,8 +6,8 @@ import math
 import re
 from typing import Any
 
-from planner.contract import PARALLEL_DEFAULT, AgentTask, Limits, RunRequest, TeamTask
-from planner.definitions import AgentSpec, TeamSpec
+from planner.contract import PARALLEL_DEFAULT, RunRequest
+from planner.definitions import AgentSpec, AgentTask, Limits, TeamSpec, TeamTask
 from planner.plan import Plan
 from planner.values import JsonValue, Problem
 

@@ -59,6 +59,8 @@ class ToolJob(Model):
     task: str
     tool: str
     args: dict[str, JsonValue] = Field(default_factory=dict)
+    literal: Stored | None = None
+    """In place of `args` when they are long: history holds each long text once at most."""
     bindings: Bindings = Field(default_factory=Bindings)
     key: str = ""
     """Idempotency key: the same for every attempt of this task in this run."""
@@ -81,6 +83,8 @@ class AskJob(Model):
     prompt: str
     context: JsonValue = None
     system: str | None = None
+    literal: Stored | None = None
+    """In place of prompt, context and system when they are long: an object of the three."""
     model: str | None = None
     pool: str = "default"
     max_tokens: int | None = None

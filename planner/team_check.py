@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 
-from planner.contract import Subtask
-from planner.definitions import MemberSpec, TeamSpec
+from planner.definitions import MemberSpec, Subtask, TeamSpec
 from planner.values import Problem
 
 

@@ -96,6 +96,23 @@ async def people(p: Planloom) -> list[Handle]:
     return [handle]
 
 
+async def questions(p: Planloom) -> list[Handle]:
+    """People answer each item of a map, at length; long literals; a condition that does not fit."""
+    tasks = [
+        {"id": "h", "human": "Well, ${item}?", "map": ["a", "b"]},
+        {"id": "big", "tool": "big", "args": {"megabytes": 1}},
+        calc("c", "1", when="sum(big.output) > `0`"),
+        {"id": "m", "tool": "echo", "args": {"value": ["${item}", "z" * 8_000]}, "map": [1, 2]},
+    ]
+    handle = await p.start({"plan": {"tasks": tasks}})
+    await p.until(handle, lambda s: s.awaiting == "human")
+    await handle.execute_update("complete_task", {"id": "h[1]", "output": "y" * 3_000})
+    await handle.signal("complete_task", {"id": "h", "output": 1})
+    await handle.signal("complete_task", {"id": "h[0]", "output": "yes"})
+    await p.result(handle)
+    return [handle]
+
+
 async def budget(p: Planloom) -> list[Handle]:
     p.model.script("", Reply(text="ok", usage={"prompt_tokens": 100, "completion_tokens": 50}))
     asks = [
@@ -257,6 +274,7 @@ SCENARIOS: dict[str, Scenario] = {
     "large-values": large_values,
     "sub-plan": sub_plan,
     "people": people,
+    "questions": questions,
     "budget": budget,
     "goal-replan": goal,
     "cancelled": cancelled,

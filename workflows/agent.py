@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from planner.catalog import Site
     from planner.contract import (
         INVALID_REQUEST,
         UNKNOWN_TOOL,
@@ -24,11 +21,11 @@ with workflow.unsafe.imports_passed_through():
     from planner.documents import read_request
     from planner.jobs import LoadJob, PrepareJob
     from planner.source_fields import agent_document
-    from planner.values import Problem, Stored
+    from planner.values import Stored
     from workflows import doors
-    from workflows.conversation import ASK_HUMAN, Conversation, Ended, Persona
+    from workflows.conversation import Conversation, Ended, Persona
     from workflows.desk import Desk
-    from workflows.requests import invalid
+    from workflows.requests import invalid, only_input, own_tools, unknown_tools
     from workflows.run_permit import run_permit
     from workflows.tracing import start_run_span
 
@@ -38,8 +35,8 @@ class AgentWorkflow:
     """Run one agent; see docs/agents-and-teams.md."""
 
     @workflow.init
-    def __init__(self, request: Any = None) -> None:
-        document = {} if request is None else request
+    def __init__(self, request: Any = None, *more: Any) -> None:
+        document = {} if request is None else only_input(request, more)
         self._request, self._problems = read_request(agent_document(document), AgentRequest)
         self._desk: Desk | None = None
         if self._request is not None:
@@ -49,7 +46,7 @@ class AgentWorkflow:
         self._status = "running"
 
     @workflow.run
-    async def run(self, request: Any = None) -> AgentResult:
+    async def run(self, request: Any = None, *more: Any) -> AgentResult:
         if self._request is None or self._desk is None:
             raise invalid(INVALID_REQUEST, self._problems)
         span = start_run_span("AgentWorkflow")
@@ -189,7 +186,7 @@ async def load_persona(request: AgentRequest, desk: Desk) -> Persona:
     """Who the request names, with the tools that are allowed and known.
 
     Raises:
-        ApplicationError: `InvalidRequest`, with all problems.
+        ApplicationError: `InvalidRequest` or `UnknownTool`, with all problems.
     """
     named = request.agent
     if isinstance(named, str):
@@ -212,9 +209,9 @@ async def load_persona(request: AgentRequest, desk: Desk) -> Persona:
     desk.site = await doors.prepare_run(
         PrepareJob(tools=own_tools(tools or []), models=models, is_goal=False)
     )
-    typed = [*(request.tools or []), *((inline.tools or []) if inline else [])]
-    if request.lineage.parent is None and (unknown := unknown_tools(typed, desk.site, "tools")):
-        raise invalid(UNKNOWN_TOOL, unknown)
+    asked = [*(request.tools or ()), *((inline.tools if inline else None) or ())]
+    if request.lineage.parent is None and (problems := unknown_tools(asked, desk.site)):
+        raise invalid(UNKNOWN_TOOL, problems)
     return Persona(
         name=name,
         spec=spec,
@@ -226,20 +223,3 @@ async def load_persona(request: AgentRequest, desk: Desk) -> Persona:
         timeout=request.timeout,
         retry=request.retry,
     )
-
-
-def own_tools(names: Sequence[str]) -> list[str]:
-    """Those that are registered tools: a question to a person is none."""
-    return [name for name in names if name != ASK_HUMAN]
-
-
-def unknown_tools(names: Sequence[str], site: Site, where: str) -> list[Problem]:
-    """The names of an allow-list that no tool has."""
-    problems = []
-    for name in dict.fromkeys(own_tools(names)):
-        if name not in site.tool_names:
-            near = get_close_matches(name, site.tool_names, n=1)
-            hint = f'Did you mean "{near[0]}"?' if near else "Tools: " + ", ".join(site.tool_names)
-            message = f'no tool "{name}"'
-            problems.append(Problem(path=where, code="unknown_tool", message=message, hint=hint))
-    return problems

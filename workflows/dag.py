@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
     from workflows.controls import Control
-    from workflows.requests import request_from
+    from workflows.requests import only_input, request_from
     from workflows.run import Run
     from workflows.tracing import fail_run_span, start_run_span
 
@@ -29,13 +29,13 @@ class DagWorkflow:
     """Run a goal, a plan or a template; see docs/contract.md."""
 
     @workflow.init
-    def __init__(self, request: Any = None) -> None:
+    def __init__(self, request: Any = None, *more: Any) -> None:
         # State stands before the first handler runs, which may be before `run`.
-        parsed, self._problems = request_from(request)
+        parsed, self._problems = request_from(only_input(request, more))
         self._run = Run(parsed, workflow.now()) if parsed is not None else None
 
     @workflow.run
-    async def run(self, request: Any = None) -> RunResult:
+    async def run(self, request: Any = None, *more: Any) -> RunResult:
         span = start_run_span("DagWorkflow")
         if self._run is None:
             fail_run_span(span, self._problems)

@@ -6,6 +6,7 @@ back a `TaskOutput`, or raises `BodyFailed` or `BodyCancelled`.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import Priority
-from temporalio.exceptions import (
-    ActivityError,
-    FailureError,
-)
+from temporalio.exceptions import FailureError
 from temporalio.workflow import ParentClosePolicy
 
 from planner.catalog import Site, ToolSpec
@@ -39,6 +37,7 @@ from planner.plan import Ask, Body, Retry, Task
 from planner.references import resolve, roots_of
 from planner.retries import RETRY_TABLE
 from planner.values import (
+    INLINE_MAX_BYTES,
     NANO,
     Bindings,
     JsonValue,
@@ -52,6 +51,8 @@ from workflows.failures import BodyCancelled, BodyFailed, failure_of
 from workflows.pools import on_pools, priority_of
 from workflows.record import text_bytes
 
+LITERAL_INLINE_BYTES = 6_000
+"""Longer arguments of a body are stored once, for all items of its map and all its attempts."""
 BINDINGS_INLINE_BYTES = 12_000
 """Wider fan-ins go behind one reference, so that no history event grows with the plan."""
 
@@ -95,6 +96,9 @@ class Dispatcher:
     """Of teams with an answer, by task."""
     children: dict[str, None] = field(default_factory=dict)
     """Ids of child runs at work."""
+    stored: dict[str, tuple[JsonValue, Stored]] = field(default_factory=dict)
+    """Long literal values that were stored already, by their body."""
+    storing: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     # -- choosing ---------------------------------------------------------------------------
 
@@ -134,16 +138,41 @@ class Dispatcher:
                     inputs[root] = stored
                 elif root not in inputs and root not in ("item", "index"):
                     inputs[root] = Stored()
-        bound = Bindings(
-            inputs=inputs,
-            item=piece.item,
-            is_item_of_list=piece.is_item_of_list,
-            index=piece.index,
-        )
+        given: dict[str, Any] = {"inputs": inputs} if inputs else {}
+        if piece.index is not None:
+            given |= {"item": piece.item, "index": piece.index}
+        if piece.is_item_of_list:
+            given["is_item_of_list"] = True
+        bound = Bindings(**given)
         size = sum(120 + (text_bytes(s.value) if s.is_inline else 240) for s in inputs.values())
         if size > BINDINGS_INLINE_BYTES:
             bound = await doors.pack_bindings(bound)
         return bound
+
+    async def store(self, value: JsonValue) -> Stored:
+        """A value as history carries it; what looks like a reference in it stays as it is.
+
+        Raises:
+            BodyFailed: it cannot be stored.
+        """
+        if text_bytes(value) <= INLINE_MAX_BYTES:
+            return Stored(value=value)
+        given = Bindings(inputs={"given": Stored(value=value)})
+        try:
+            return (await doors.resolve_value(ResolveJob(value="${given}", bindings=given))).stored
+        except FailureError as error:  # a local activity's own, without an ActivityError around it
+            raise failure_of(error, 1) from error
+
+    async def literal(self, piece: Piece, value: JsonValue) -> Stored | None:
+        """What a body says itself, when that is long; None when it may stand in the job."""
+        if text_bytes(value) <= LITERAL_INLINE_BYTES:
+            return None
+        key = piece.task.id if piece.body is piece.task else f"{piece.task.id}.fallback"
+        async with self.storing.setdefault(key, asyncio.Lock()):
+            before = self.stored.get(key)
+            if before is None or before[0] != value:
+                self.stored[key] = before = (value, await self.store(value))
+        return before[1]
 
     async def resolve(self, piece: Piece, value: JsonValue, limit: int | None = None) -> Stored:
         """A value with its references resolved; without an activity when all of it is inline."""
@@ -180,7 +209,7 @@ class Dispatcher:
                     {"value": value, "mode": mode, "bindings": bound, "inline_max_bytes": limit}
                 )
             )
-        except ActivityError as error:
+        except FailureError as error:  # a local activity's own, without an ActivityError around it
             raise failure_of(error, 1) from error
         return reply.stored, reply.count or 0
 
@@ -216,18 +245,7 @@ class Dispatcher:
             return await self._ask(piece, ask_from_args(body.args))
         spec = self.site.tool(body.tool or "")
         retry = self.retry_for(task, spec)
-        job = ToolJob(
-            task=task.id,
-            tool=body.tool or "",
-            args=body.args,
-            bindings=await self.bindings(piece, body.args),
-            key=f"{self.run_key}/{piece.name}",
-            revision=piece.revision,
-            cache=task.cache or self.request.cache,
-            cache_scope=self.root,
-            tenant=self.request.tenant,
-            max_attempts=retry.max_attempts,
-        )
+        job = await self._tool_job(piece, retry)
         timeout = task.timeout or (spec.timeout_seconds if spec else None)
         if spec is not None and spec.local:
             return await doors.run_local_tool(job, retry, timeout)
@@ -237,15 +255,40 @@ class Dispatcher:
         place = self._place(piece, queue, f"{body.tool}({_brief(body.args)})")
         return await doors.run_tool(job, place, retry, timeout)
 
+    async def _tool_job(self, piece: Piece, retry: Retry) -> ToolJob:
+        """What is not set does not travel: history has one of these a task."""
+        task, args, cache = piece.task, piece.body.args, piece.task.cache or self.request.cache
+        bound = await self.bindings(piece, args)
+        more: dict[str, Any] = {"cache": cache, "cache_scope": self.root} if cache != "off" else {}
+        if (literal := await self.literal(piece, dict(args))) is not None:
+            more["literal"] = literal
+        elif args:
+            more["args"] = args
+        if bound.model_fields_set:
+            more["bindings"] = bound
+        if self.request.tenant is not None:
+            more["tenant"] = self.request.tenant
+        return ToolJob(
+            task=task.id,
+            tool=piece.body.tool or "",
+            key=f"{self.run_key}/{piece.name}",
+            revision=piece.revision,
+            max_attempts=retry.max_attempts,
+            **more,
+        )
+
     async def _ask(self, piece: Piece, ask: Ask) -> TaskOutput:
         task = piece.task
         model = self.model_for("worker", ask.model)
+        said: JsonValue = {"prompt": ask.prompt, "context": ask.context, "system": ask.system}
+        literal = await self.literal(piece, said)
         job = AskJob(
             task=task.id,
             revision=piece.revision,
-            prompt=ask.prompt,
-            context=ask.context,
-            system=ask.system,
+            prompt=ask.prompt if literal is None else "",
+            context=ask.context if literal is None else None,
+            system=ask.system if literal is None else None,
+            literal=literal,
             model=model,
             max_tokens=piece.max_tokens or ask.max_tokens,
             output_schema=ask.output_schema,

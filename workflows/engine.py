@@ -16,26 +16,24 @@ from temporalio import workflow
 
 from planner.catalog import Site
 from planner.compiler import inputs_of
-from planner.conditions import evaluate, roots_of_condition
 from planner.contract import (
     Awaiting,
     Grant,
     RunRequest,
 )
 from planner.expand import parallel_of
-from planner.jobs import ResolveJob, TaskOutput
+from planner.jobs import TaskOutput
 from planner.plan import Body, Plan, Task
 from planner.values import (
     PRIORITY_KEYS,
-    Bindings,
     Outcome,
     Stored,
     TaskId,
     Usage,
 )
-from workflows import doors
 from workflows.approval import ApprovalDesk
 from workflows.budget import Amount, Ledger, caps_from
+from workflows.conditions import Conditions
 from workflows.dispatch import (
     Dispatcher,
     Piece,
@@ -48,12 +46,16 @@ from workflows.frontier import Frontier, Settled, State, Unit
 from workflows.grants import Grants
 from workflows.maps import Maps
 from workflows.nodes import node_of
+from workflows.outgoing import Outgoing, is_history_full
 from workflows.people import People
 from workflows.record import Record
 from workflows.speculation import Speculation
 from workflows.stopping import Stopping
 
 NOTES_MAX = 200
+NAMES_MAX = 10
+NOTE_MAX_CHARS = 500
+"""Notes are part of the result: what a person sent may be long."""
 
 
 class OutOfBudget(Exception):
@@ -86,12 +88,15 @@ class Engine:
         self.context = contextvars.copy_context()
         self.is_paused_by_person = False
         self.on_change: Callable[[], None] = _nothing
+        self.conditions = Conditions(self)
         self.people = People(self)
         self.maps = Maps(self)
         self.grants = Grants(self)
         self.speculation = Speculation(self)
         self.stopping = Stopping(self)
         self.jobs: dict[Unit, asyncio.Task[None]] = {}
+        self.outgoing = Outgoing()
+        self._later: asyncio.Task[None] | None = None
         self._bug: BaseException | None = None
         info = workflow.info()
         self.root = request.lineage.root or info.workflow_id
@@ -111,7 +116,8 @@ class Engine:
 
     def note(self, text: str) -> None:
         if len(self.notes) < NOTES_MAX:
-            self.notes.append(text)
+            long = len(text) > NOTE_MAX_CHARS
+            self.notes.append(text[: NOTE_MAX_CHARS - 1] + "…" if long else text)
 
     def open(self, site: Site) -> None:
         self.site = self.dispatcher.site = site
@@ -135,7 +141,7 @@ class Engine:
             return "approval"
         if self.lack or self.is_time_up:
             return "budget"
-        if self.people.waits and len(self.people.waits) >= len(self.frontier.running()):
+        if self.people.waits and not self.jobs_but_people():
             return "human"
         return None
 
@@ -196,7 +202,9 @@ class Engine:
         for entry in settled:
             record, task = self.records[entry.task], self.tasks[entry.task]
             record.outcome, record.ended = entry.outcome, self.now()
-            names = ", ".join(f"{i} {self._ended_as(i)}" for i in entry.because)
+            names = ", ".join(f"{i} {self._ended_as(i)}" for i in entry.because[:NAMES_MAX])
+            more = len(entry.because) - NAMES_MAX
+            names += f" and {more} more" if more > 0 else ""
             record.reason = f"input {names}" if names else "its inputs cannot be met"
             if entry.outcome is Outcome.FALLBACK:
                 record.output = Stored(value=task.fallback)
@@ -214,7 +222,10 @@ class Engine:
         self.lack = None
         if self.grants.wanted:
             self.grants.grant_more()
+        self.speculation.release()
         while (unit := self.frontier.next_ready()) is not None:
+            if not self._may_send():
+                return
             task = self.tasks[unit.task]
             if task.approval and unit.task not in self.people.allowed and unit.index is None:
                 self.frontier.start(unit)
@@ -223,14 +234,37 @@ class Engine:
                     task.description or f"{task.kind} {task.tool or ''}".strip()
                 )
                 continue
+            if self.speculation.is_ahead(task) and self.speculation.room <= 0:
+                self.speculation.hold(unit)
+                continue
             grant = self._reserve(unit, task)
             if grant is None:
                 return
             self.frontier.start(unit)
+            self.outgoing.add(self.body_of(unit, task), self.value_of)
             # A task may be started from a signal's handler: its spans still belong to the run.
             job = asyncio.create_task(self._run(unit, task, grant), context=self.context)
             self.jobs[unit] = job
             job.add_done_callback(lambda job, unit=unit: self._job_done(unit, job))  # type: ignore[misc]
+
+    def _may_send(self) -> bool:
+        """Whether this workflow task may start more; what may not goes with the next one."""
+        info = workflow.info()
+        event = info.get_current_history_length()
+        if is_history_full(event, info.get_current_history_size()):
+            self.stopping.stop(f"the history is full: {event:,} events. Use sub-plans")
+            return False
+        if self.outgoing.has_room(event):
+            return True
+        if self._later is None:
+            self._later = asyncio.create_task(self._send_later())
+            self._later.add_done_callback(self.keep_bug)
+        return False
+
+    async def _send_later(self) -> None:
+        await workflow.sleep(0.001, summary="the rest goes in another workflow task")
+        self._later = None
+        self.pump()
 
     async def reserve(self, key: str, want: Amount, least: Amount) -> Amount:
         """Set an amount aside for planner or joiner, parking the run until there is room.
@@ -316,6 +350,8 @@ class Engine:
         if job.cancelled() and self.jobs.pop(unit, None) is not None:
             # Cancelled before its first step, so that nothing in it could see it.
             self._end_cancelled(unit)
+            self.pump()  # what its end settles may be ready now
+            self.on_change()
         self.keep_bug(job)
 
     def _end_cancelled(self, unit: Unit) -> None:
@@ -337,7 +373,7 @@ class Engine:
         try:
             if unit.index is None and self.speculation.is_ahead(task):
                 await self.speculation.run(unit, task, granted)
-            elif unit.index is None and not await self.is_wanted(task):
+            elif unit.index is None and not await self.conditions.wants(task):
                 self.end(unit, Outcome.SKIPPED, None, reason=f"when: {task.when}")
             elif task.map is not None and unit.index is None and unit.mode == "body":
                 await self.maps.expand(unit, task)
@@ -352,27 +388,6 @@ class Engine:
         await self.stopping.check()
         self.pump()
         self.on_change()
-
-    async def is_wanted(self, task: Task) -> bool:
-        return task.when is None or await self.holds(task.when)
-
-    async def holds(self, condition: str) -> bool:
-        """Whether a condition over outcomes is true now."""
-        roots = roots_of_condition(condition, {*self.tasks, *self.values})
-        outcomes = {str(t): o.value for t, o in self.frontier.outcomes().items() if t in roots}
-        found = {r: s for r in roots if (s := self.value_of(r)) is not None}
-        try:
-            if all(s.is_inline for s in found.values()):
-                return evaluate(condition, outcomes, {r: s.value for r, s in found.items()})
-        except ValueError as error:
-            raise BodyFailed(f"when: {error}", "tool") from error
-        job = ResolveJob(
-            value=condition,
-            mode="condition",
-            bindings=Bindings(inputs=found),
-            outcomes=outcomes,
-        )
-        return bool((await doors.resolve_value(job)).stored.value)
 
     def piece_of(self, unit: Unit, task: Task, granted: Amount) -> Piece:
         body, record = self.body_of(unit, task), self.records[task.id]
@@ -526,8 +541,10 @@ class Engine:
             if not again or self.round >= self.request.retry_rounds:
                 return
             self.round += 1
-            for task in self.frontier.retry_round(again):
+            opened, settled = self.frontier.retry_round(again)
+            for task in opened:
                 self.records[task].reset()
+            self.take_settled(settled)
             self.note(f"round {self.round + 1}: {', '.join(again[:20])}")
 
     def _deserves_a_round(self, record: Record) -> bool:
@@ -568,7 +585,12 @@ class Engine:
 
     def jobs_but_people(self) -> bool:
         """Whether anything runs that does not wait for a person."""
-        return any(unit.task not in self.people.questions for unit in self.jobs)
+        waits = self.people.waits
+        return not all(
+            # An agent of a child run asks under its task's id and what is below it.
+            any(w == key or w.startswith(f"{key}.") for w in waits)
+            for key in map(self.key_of, self.jobs)
+        )
 
 
 def _nothing() -> None:

@@ -112,13 +112,16 @@ class GoalLoop:
         """Planning or joining failed: what has run is kept, and the reason told."""
         await self.engine.drain()
         has_any = any(r.outcome and r.outcome.is_good for r in self.engine.records.values())
-        answer = None
-        if has_any and self.run.plan is not None:
-            try:
-                answer = await self.run.plan_answer()
-            except BodyFailed as failed:
-                self.engine.note(f"answer: {failed.message}")
+        answer = await self._answer_so_far() if has_any and self.run.plan is not None else None
         return self.run.end("partial" if has_any else "failed", answer, reason)
+
+    async def _answer_so_far(self) -> Stored | None:
+        """What the plan's own answer comes to; None, with a note, when it does not fit."""
+        try:
+            return await self.run.plan_answer()
+        except BodyFailed as failed:
+            self.engine.note(f"answer: {failed.message}")
+            return None
 
     async def _first_plan(self) -> None:
         run, request = self.run, self.request
@@ -363,7 +366,7 @@ class GoalLoop:
                 why_not = await self._replan(unmet, "stop_when was not met", "")
             if why_not is None:
                 return None
-            return run.end("partial", await run.plan_answer(), f"{unmet}, and {why_not}")
+            return run.end("partial", await self._answer_so_far(), f"{unmet}, and {why_not}")
         wants_help = status != "completed" and self.request.replan.on_failure and left > 0
         stopped = engine.stopping.reason is not None and status != "completed"
         if stopped or (plan.has_answer and not wants_help):
@@ -378,14 +381,18 @@ class GoalLoop:
         if refused is None:
             return None
         because = f"the joiner asked to replan ({reply.feedback}), but {refused}"
-        return run.end("partial", await run.plan_answer(), because)
+        return run.end("partial", await self._answer_so_far(), because)
 
     async def _unmet(self, plan: Plan) -> str | None:
         """The condition that was to end the run, if all has run and it is still not true."""
         condition = plan.stop_when or self.request.stop_when
         if condition is None or self.engine.stopping.reason is not None:
             return None
-        return None if await self.engine.holds(condition) else f"stop_when is not met: {condition}"
+        try:
+            holds, why = await self.engine.conditions.holds(condition), condition
+        except BodyFailed as failed:
+            holds, why = False, failed.message
+        return None if holds else f"stop_when is not met: {why}"
 
     async def _ask_joiner(self, left: int) -> JoinReply:
         run, engine = self.run, self.engine

@@ -52,8 +52,10 @@ class Grants:
 
     def take(self, wanted: GrantWanted) -> None:
         """A child run has used its grant up."""
-        key = next((k for k in self.engine.ledger.reserved if wanted.name.startswith(k)), None)
-        if key is not None:
+        # A later round or the alternative path of a task has a suffix after its key.
+        keys = [k for k in self.engine.ledger.reserved if f"{wanted.name}.".startswith(f"{k}.")]
+        if keys:
+            key = max(keys, key=len)
             self.wanted[key] = wanted
             self.engine.pump()
             self.engine.on_change()

@@ -11,7 +11,7 @@ from temporalio.exceptions import FailureError
 from planner.contract import ChildAsks, CompleteTask
 from planner.jobs import TaskOutput
 from planner.schema_check import check_value
-from planner.values import Outcome, Stored, TaskId
+from planner.values import JsonValue, Outcome, TaskId
 from workflows.dispatch import Piece
 from workflows.failures import BodyFailed
 
@@ -24,30 +24,36 @@ class People:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.questions: dict[TaskId, str] = {}
+        self.questions: dict[str, str] = {}
+        """By task, or by item of a map: `which[0]`."""
         self.held: dict[TaskId, str] = {}
         self.allowed: set[TaskId] = set()
-        self.answers: dict[TaskId, CompleteTask] = {}
+        self.answers: dict[str, CompleteTask] = {}
         self.asked: dict[str, ChildAsks] = {}
         """Questions of agents in child runs, by the id that answers them."""
+        self._schemas: dict[str, dict[str, JsonValue] | None] = {}
 
     async def ask(self, piece: Piece) -> TaskOutput:
         task, human = piece.task, piece.body.human_body()
+        key = task.id if piece.index is None else f"{task.id}[{piece.index}]"
         question = await self.engine.dispatcher.resolve(piece, human.question)
-        self.questions[task.id] = str(question.value or question.preview)
+        self.questions[key] = str(question.value or question.preview)
+        self._schemas[key] = human.schema_
+        if workflow.patched("show-questions"):  # 2026-11-27
+            self.engine.on_change()
         try:
             await workflow.wait_condition(
-                lambda: task.id in self.answers,
+                lambda: key in self.answers,
                 timeout=task.timeout,
-                timeout_summary=f"{task.id}: answer",
+                timeout_summary=f"{key}: answer",
             )
         except TimeoutError:
             raise BodyFailed(f"nobody answered within {task.timeout:g} s", "timeout") from None
         finally:
-            self.questions.pop(task.id, None)
-        answer = self.answers.pop(task.id)
+            self.questions.pop(key, None)
+        answer = self.answers.pop(key)
         return TaskOutput(
-            output=Stored(value=answer.output),
+            output=await self.engine.dispatcher.store(answer.output),
             note=f'answered by "{answer.by}"' if answer.by else None,
         )
 
@@ -84,21 +90,25 @@ class People:
     def problem_with_answer(self, answer: CompleteTask) -> str | None:
         if answer.id in self.asked:
             return None
-        task_id = TaskId(answer.id)
-        task = self.engine.tasks.get(task_id)
-        if task is None:
-            return f'complete_task: no task "{answer.id}"'
-        if task_id not in self.questions:
-            state = self.engine.frontier.state_of(task_id)
-            return f'complete_task: task "{answer.id}" does not wait for a person; it is {state}'
-        schema = task.human_body().schema_ if task.human is not None else None
+        key = answer.id
+        if key in self.answers:
+            return f'complete_task: "{key}" is answered already'
+        if key not in self.questions:
+            waiting = f" Waiting: {', '.join(list(self.questions)[:10]) or 'none'}"
+            state = self.engine.frontier.state_of(TaskId(key))
+            if state is None:
+                return f'complete_task: no task "{key}".{waiting}'
+            return (
+                f'complete_task: task "{key}" does not wait for a person; it is {state}.{waiting}'
+            )
+        schema = self._schemas[key]
         problems = check_value(answer.output, schema) if schema else []
         if problems:
             return "complete_task: " + "; ".join(p.line() for p in problems)
         return None
 
     def answer(self, answer: CompleteTask) -> None:
-        self.answers[TaskId(answer.id)] = answer
+        self.answers[answer.id] = answer
 
     def decide(self, task: TaskId, approve: bool, by: str | None, note: str | None) -> None:
         """A person let a held task run, or not."""

@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_e
 from planner.compiler import Compiled, compile_plan
 from planner.contract import (
     INVALID_PLAN,
-    Aggregate,
+    UNKNOWN_TOOL,
     EstimateReport,
     Progress,
     Reused,
@@ -27,7 +27,6 @@ from planner.contract import (
 from planner.expand import expand_request
 from planner.explain import mermaid
 from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
-from planner.outcomes import aggregate
 from planner.plan import Plan, Task
 from planner.revision import diff_plans
 from planner.templates import check_params, read_template
@@ -41,9 +40,9 @@ from workflows.failures import BodyFailed
 from workflows.frontier import State
 from workflows.goal import GoalLoop
 from workflows.record import critical_path, task_reports, total_usage
-from workflows.requests import invalid, prepare_job
+from workflows.requests import invalid, kind_of, prepare_job, request_problems, unknown_tools
 from workflows.run_permit import run_permit
-from workflows.status import details, progress, run_status
+from workflows.status import aggregate_of, details, progress, run_status
 
 ANSWER_INLINE_BYTES = 12_000
 """A longer answer is shown as a preview and a blob, so that no history event is large."""
@@ -136,6 +135,8 @@ class Run:
             PlanRefused: a person said no.
         """
         if self.goal_loop is not None:
+            if problems := unknown_tools(self.request.tools, self.engine.site):
+                raise invalid(UNKNOWN_TOOL, problems)
             return await self.goal_loop.main()
         await self.take_given_plan()
         await self.execute()
@@ -164,9 +165,9 @@ class Run:
             problems += found
             self.engine.values["params"] = Stored(value=values)
         compiled = self.compile(plan)
-        problems += compiled.problems
+        problems += [*compiled.problems, *request_problems(request, self.engine.site, plan)]
         if problems:
-            raise invalid(INVALID_PLAN, problems)
+            raise invalid(kind_of(problems), problems)
         self.adopt(compiled, why="given")
         await self.approve(is_first=True)
         assert self.compiled is not None, "an approved revision is compiled"
@@ -181,8 +182,14 @@ class Run:
         return expand_request(request)
 
     def compile(self, plan: Plan) -> Compiled:
-        known = list(self.request.lineage.inputs)
-        return compile_plan(plan, self.engine.site, allow=self.request.tools, known=known)
+        lineage = self.request.lineage
+        return compile_plan(
+            plan,
+            self.engine.site,
+            allow=self.request.tools,
+            known=list(lineage.inputs),
+            depth=lineage.depth,
+        )
 
     def adopt(self, compiled: Compiled, *, why: str, by: str = "") -> None:
         """A compiled plan becomes the newest revision. Nothing of it has started yet."""
@@ -328,10 +335,18 @@ class Run:
         assert plan is not None
         answer: JsonValue = plan.answer
         if not plan.has_answer:
-            read = {i for inputs in self.engine.inputs.values() for i in inputs}
-            answer = {t: f"${{{t}}}" for t in self.engine.tasks if t not in read}
+            answer = self._leaves()
         piece = Piece(plan.tasks[0], plan.tasks[0], "answer")
         return await self.engine.dispatcher.resolve(piece, answer, limit=ANSWER_INLINE_BYTES)
+
+    def _leaves(self) -> dict[str, JsonValue]:
+        """The tasks that nobody reads, duplicates by the names they were written with."""
+        tasks, aliases = self.engine.tasks, self.aliases
+        read = {i for inputs in self.engine.inputs.values() for i in inputs}
+        names = [t for t in tasks if t not in read]
+        if self.compiled is not None:
+            names += [t for t in self.compiled.leaves if t in aliases or t in tasks]
+        return {t: f'${{"{aliases.get(t, t)}"}}' for t in names}
 
     async def cancelled(self) -> RunResult:
         """The run was cancelled: stop everything, and say what was finished."""
@@ -365,7 +380,9 @@ class Run:
                 "critical_path_seconds": round(path_seconds, 4),
                 "seconds": round(engine.now(), 4),
                 "planning": self.goal_loop.report() if self.goal_loop else {},
-                "aggregate": self._aggregate(),
+                "aggregate": aggregate_of(
+                    self.request, engine.records, engine.dispatcher.failed_members
+                ),
                 "notes": engine.notes,
                 "reason": reason,
             }
@@ -561,17 +578,6 @@ class Run:
             workflow.upsert_search_attributes(updates)
 
     # -- the planner activity ---------------------------------------------------------------
-
-    def _aggregate(self) -> Aggregate | None:
-        """How the agents or teams of the request ended together."""
-        if not self.request.agents and not self.request.teams:
-            return None
-        engine = self.engine
-        failures = {
-            str(task): None if r.outcome and r.outcome.is_good else r.error or r.reason or "failed"
-            for task, r in engine.records.items()
-        }
-        return aggregate(failures, engine.dispatcher.failed_members)
 
     def take_batch(self, batch: PlannedBatch) -> None:
         if self.goal_loop is not None:

@@ -81,7 +81,7 @@ class Stopping:
         if self.reason is not None or self.engine.plan is None:
             return
         condition = self.engine.plan.stop_when or self.engine.request.stop_when
-        if condition is not None and await self.engine.holds(condition):
+        if condition is not None and await self.engine.conditions.is_met(condition):
             self.stop(f"stop_when: {condition}")
         elif self._may_join_early():
             self.stop("early join: " + ", ".join(self.engine.plan.join or ()))

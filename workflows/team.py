@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from planner.documents import read_request
     from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
     from planner.source_fields import team_document
-    from workflows.requests import invalid
+    from workflows.requests import invalid, only_input
     from workflows.run import Run
     from workflows.team_course import TeamCourse
     from workflows.tracing import start_run_span
@@ -33,13 +33,13 @@ class TeamWorkflow:
     """Run one team; see docs/agents-and-teams.md."""
 
     @workflow.init
-    def __init__(self, request: Any = None) -> None:
-        document = {} if request is None else request
+    def __init__(self, request: Any = None, *more: Any) -> None:
+        document = {} if request is None else only_input(request, more)
         parsed, self._problems = read_request(team_document(document), TeamRequest)
         self._course = TeamCourse(parsed, workflow.now()) if parsed is not None else None
 
     @workflow.run
-    async def run(self, request: Any = None) -> TeamResult:
+    async def run(self, request: Any = None, *more: Any) -> TeamResult:
         course = self._course
         if course is None:
             raise invalid(INVALID_REQUEST, self._problems)

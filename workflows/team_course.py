@@ -27,14 +27,13 @@ from planner.links import check_links
 from planner.team_check import team_problems
 from planner.values import JsonValue, Outcome, Stored, TaskId
 from workflows import doors
-from workflows.agent import own_tools, unknown_tools
 from workflows.controls import Control
 from workflows.conversation import SHOWN_MAX_BYTES, Conversation, Persona, summary_of
 from workflows.desk import Desk
 from workflows.frontier import Frontier, Node, units_of
 from workflows.judge import Judgement, judge
 from workflows.member import Member, subtask_text, system_of
-from workflows.requests import invalid
+from workflows.requests import invalid, own_tools, unknown_tools
 from workflows.rounds import (
     context_for,
     disagreements,
@@ -141,10 +140,10 @@ class TeamCourse:
         if self.is_planned:
             job = PrepareJob(is_goal=True, allow=request.tools, models=job.models)
         self.desk.site = await doors.prepare_run(job)
-        typed = [*(allowed or []), *(tools if isinstance(request.team, TeamSpec) else [])]
-        unknown = unknown_tools(typed, self.desk.site, "tools")
-        if unknown and request.lineage.parent is None:
-            raise invalid(UNKNOWN_TOOL, unknown)
+        inline = wanted if isinstance(request.team, TeamSpec) else []
+        problems = unknown_tools([*(allowed or ()), *inline], self.desk.site)
+        if problems and request.lineage.parent is None:
+            raise invalid(UNKNOWN_TOOL, problems)
         for member in active:
             self.members[member.id] = self._member(team, member, tools)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from temporalio import workflow
 
-from planner.contract import AgentResult, RoundReport, RunRequest, RunResult, Subtask, TeamRequest
-from planner.definitions import AgentSpec, MemberSpec, TeamSpec
+from planner.contract import AgentResult, RoundReport, RunRequest, RunResult, TeamRequest
+from planner.definitions import AgentSpec, MemberSpec, Subtask, TeamSpec
 from planner.jobs import TurnReply
 from planner.plan import Plan
 from planner.references import as_text

@@ -15,7 +15,17 @@ from planner.conditions import check_condition
 from planner.definitions import TeamSpec
 from planner.documents import PROBLEMS_MAX, bounded_problems
 from planner.passes.resolve import graph_of, inputs_of, values_of
-from planner.plan import BODY_FIELDS, DEPTH_MAX, AtLeast, Body, Param, Plan, Task, is_body
+from planner.plan import (
+    BODY_FIELDS,
+    DEPTH_MAX,
+    MAP_ITEMS_MAX,
+    AtLeast,
+    Body,
+    Param,
+    Plan,
+    Task,
+    is_body,
+)
 from planner.references import (
     Reference,
     check_path,
@@ -27,7 +37,6 @@ from planner.schema_check import check_arguments, check_schema
 from planner.templates import first_name, is_needed, schema_of
 from planner.values import RESERVED_IDS, JsonValue, Problem
 
-MAP_ITEMS_MAX = 10_000
 CYCLES_MAX = 10
 
 

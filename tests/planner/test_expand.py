@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from planner.contract import Limits, RunRequest
+from planner.contract import RunRequest
+from planner.definitions import Limits
 from planner.expand import expand_request, members_at_once, parallel_of, pool_limit, teams_at_once
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from planner.contract import Subtask
-from planner.definitions import TeamSpec
+from planner.definitions import Subtask, TeamSpec
 from planner.links import check_links
 from planner.team_check import team_problems
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -347,35 +346,6 @@ async def test_each_role_calls_its_own_model(planloom: Planloom) -> None:
     assert planloom.model.seen(PLANNER)[0].model == "big"
     assert planloom.model.seen(JOINER)[0].model == "middle"
     assert planloom.model.seen("Say hi")[0].model == "small"
-
-
-async def test_speculation_starts_a_branch_before_its_condition_is_known(
-    planloom: Planloom, tools: Tools
-) -> None:
-    tasks = [
-        {"id": "test", "tool": "nap", "args": {"name": "yes", "seconds": 0.4}},
-        {
-            "id": "won",
-            "tool": "nap",
-            "args": {"name": "won", "seconds": 0.4},
-            "when": "test.output == 'yes'",
-            "speculate": True,
-        },
-        {
-            "id": "lost",
-            "tool": "nap",
-            "args": {"name": "lost", "seconds": 20},
-            "when": "test.output == 'no'",
-            "speculate": True,
-        },
-    ]
-    async with planloom.worker(**tools):
-        result = await planloom.run({"plan": {"tasks": tasks}})
-    assert result["seconds"] < 0.75
-    assert result["tasks"]["won"]["outcome"] == "succeeded"
-    assert result["tasks"]["lost"]["outcome"] == "skipped"
-    assert result["status"] == "completed"
-    await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -41,7 +41,7 @@ from activities.builtin import ASK_SPEC, BUILTIN_TOOLS
 from activities.cache import ResultCache
 from activities.capacity import CapacityActivities, Gates, GateSlots
 from activities.claims import ClaimStore
-from activities.definitions import DefinitionActivities, Definitions
+from activities.definitions import DefinitionActivities, Definitions, read_definition
 from activities.join import JoinActivities
 from activities.model_client import ModelClient
 from activities.prepare import PrepareActivities
@@ -335,22 +335,24 @@ def _list_tools(registry: ToolRegistry) -> None:
     print(json.dumps([spec.model_dump(mode="json") for spec in registry.specs], indent=2))
 
 
-def _list_definitions(settings: Settings) -> None:
+def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> None:
     definitions = Definitions(Path(settings.workspace).resolve())
+    found = [(kind, read_definition(Path(file), kind)) for kind, file in files] or [
+        (kind, each) for kind in ("agent", "team") for each in definitions.all(kind).values()
+    ]
     rows = [
         {
             "kind": kind,
-            "name": name,
-            "file": str(found.path),
-            "description": found.description,
-            "problems": [p.model_dump() for p in found.problems],
-            "warnings": found.warnings,
-            "definition": found.spec.model_dump(mode="json", exclude_unset=True)
-            if found.spec
+            "name": each.name,
+            "file": str(each.path),
+            "description": each.description,
+            "problems": [p.model_dump() for p in each.problems],
+            "warnings": each.warnings,
+            "definition": each.spec.model_dump(mode="json", exclude_unset=True)
+            if each.spec
             else None,
         }
-        for kind in ("agent", "team")
-        for name, found in definitions.all(kind).items()
+        for kind, each in found
     ]
     print(json.dumps(rows, indent=2))
 
@@ -360,6 +362,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="planloom-worker", description=__doc__)
     parser.add_argument("--list-tools", action="store_true", help="print the tools and stop")
     parser.add_argument("--list-definitions", action="store_true", help="print agents and teams")
+    parser.add_argument(
+        "--definition", nargs=2, action="append", metavar=("KIND", "FILE"), help="only this file"
+    )
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
     try:
@@ -370,7 +375,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"error: {problem.line()}", file=sys.stderr)
         raise SystemExit(2) from None
     if given.list_definitions:
-        _list_definitions(settings)
+        _list_definitions(settings, [(k, f) for k, f in given.definition or []])
         return
     if given.list_tools:
         _list_tools(registry)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,19 +84,22 @@ def catalog_now() -> list[ToolSpec]:
     return [ToolSpec.model_validate(spec) for spec in _ask_worker("--list-tools")]
 
 
-def definitions_now() -> list[dict[str, Any]]:
+def definitions_now(files: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
     """The agents and teams that a worker started here would know, with what is wrong with them.
+
+    With `files`, (kind, path) each, only those.
 
     Raises:
         UsageError: a tool module cannot be loaded.
     """
-    found: list[dict[str, Any]] = _ask_worker("--list-definitions")
+    named = [word for kind, file in files for word in ("--definition", kind, file)]
+    found: list[dict[str, Any]] = _ask_worker("--list-definitions", *named)
     return found
 
 
-def _ask_worker(flag: str) -> Any:
+def _ask_worker(flag: str, *more: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "worker", flag, "--json"],
+        [sys.executable, "-P", "-m", "worker", flag, *more, "--json"],
         capture_output=True,
         text=True,
         check=False,

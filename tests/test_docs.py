@@ -101,6 +101,30 @@ async def test_every_command_of_the_capacity_page_works_in_order(planloom: Planl
     assert result["status"] == "completed"
 
 
+@pytest.mark.parametrize("name", ["agents-and-teams.md", "from-mekann.md"])
+async def test_every_temporal_command_of_the_team_pages_works_in_order(
+    planloom: Planloom, name: str
+) -> None:
+    form = "SUMMARY: s\nCLAIM: c\nEVIDENCE: e\nCONFIDENCE: 0.9\nRESULT: as it is said here\n"
+    planloom.model.script("Write the plan", 'a = agent("lead", task="Decide")\njoin(a)')
+    planloom.model.script("decide whether", '{"action": "finish", "answer": "replaced"}')
+    planloom.model.script("You judge", '{"verdict": "trusted", "reason": "ok"}')
+    planloom.model.script("", form + "NEXT_STEP: none")
+    lines = [c for c in commands(CHECKOUT / "docs" / name) if c.startswith("temporal ")]
+    ids = [m[1] for line in lines if (m := re.search(r"start .*--workflow-id (\S+)", line))]
+    assert ids
+    async with planloom.worker_process(PLANLOOM_TASK_QUEUE="planloom"):
+        for line in lines:
+            code, out = await run(line, planloom.folder, planloom.env)
+            assert code == 0, f"{line}\n{out}"
+            if " start " in line and "build" in line:
+                build = planloom.client.get_workflow_handle("build")
+                await planloom.until(build, lambda p: p.awaiting == "approval", timeout=30)
+        for each in ids:
+            result = await planloom.result(planloom.client.get_workflow_handle(each), timeout=30)
+            assert result["status"] == "completed", (each, result)
+
+
 async def test_the_examples_of_own_tool_and_own_plan_run(planloom: Planloom) -> None:
     for file in ("my_tools.py", "trip.yaml"):
         shutil.copy(CHECKOUT / "examples" / file, planloom.folder)

@@ -193,6 +193,8 @@ class _Pause(_Of):
         engine.frontier.is_paused = self.on or engine.is_time_up
         engine.pump()
         self.run.show()
+        # Agents, teams and sub-plans at work start no further turn or task either.
+        await engine.dispatcher.tell_children("pause" if self.on else "resume")
         return Reply(accepted=True, message="paused" if self.on else "running")
 
 
@@ -211,7 +213,9 @@ class _Complete(_Of):
         return self.over("complete_task") or self.run.engine.people.problem_with_answer(c)
 
     async def apply(self, c: CompleteTask) -> Reply:
-        self.run.engine.people.answer(c)
+        people = self.run.engine.people
+        if not await people.hand_down(c):
+            people.answer(c)
         return Reply(accepted=True, message=f"task {c.id} is answered")
 
 

@@ -12,6 +12,7 @@ from temporalio.exceptions import ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from planner.contract import (
         INVALID_REQUEST,
+        ChildAsks,
         GrantWanted,
         Reply,
         RunResult,
@@ -215,6 +216,10 @@ class DagWorkflow:
     @workflow.signal(name="grant_wanted", description="A child run has used its grant up")
     async def grant_wanted(self, wanted: GrantWanted) -> None:
         self._live.engine.grants.take(wanted)
+
+    @workflow.signal(name="child_asks", description="An agent of a child run asks a person")
+    async def child_asks(self, asks: ChildAsks) -> None:
+        await self._live.engine.people.take_child(asks)
 
     # -- the planner activity speaks to its run ---------------------------------------------
 

@@ -218,9 +218,9 @@ async def load_definition(job: LoadJob) -> Loaded:
     return loaded
 
 
-async def agent_turn(job: TurnJob, place: Place) -> TurnReply:
+async def agent_turn(job: TurnJob, place: Place, timeout: float | None = None) -> TurnReply:
     """One model turn of an agent, on its pool's queue."""
-    return await _on_pool("agent_turn", job, place, TurnReply)
+    return await _on_pool("agent_turn", job, place, TurnReply, timeout)
 
 
 async def _on_pool(

@@ -17,11 +17,11 @@ from temporalio import workflow
 from planner.catalog import Site
 from planner.compiler import inputs_of
 from planner.contract import (
-    PARALLEL_DEFAULT,
     Awaiting,
     Grant,
     RunRequest,
 )
+from planner.expand import parallel_of
 from planner.jobs import TaskOutput
 from planner.plan import Body, Plan, Task
 from planner.values import (
@@ -69,8 +69,7 @@ class Engine:
         self.request = request
         self.started = started
         self.site = Site()
-        parallel = request.budget.parallel or PARALLEL_DEFAULT
-        self.frontier = Frontier(parallel)
+        self.frontier = Frontier(parallel_of(request))
         self.ledger = Ledger(caps_from(request.budget, request.lineage.grant))
         self.desk = ApprovalDesk()
         self.plan: Plan | None = None
@@ -142,7 +141,7 @@ class Engine:
             return "approval"
         if self.lack or self.is_time_up:
             return "budget"
-        if self.people.questions and not self.jobs_but_people():
+        if self.people.waits and not self.jobs_but_people():
             return "human"
         return None
 
@@ -158,8 +157,8 @@ class Engine:
             return f"The run is parked: {self.lack}. raise_budget lets it go on."
         if self.is_time_up:
             return f"The run is parked: its {self.seconds_cap:g} s are over. raise_budget …"
-        if self.people.questions:
-            return "; ".join(f"{t}: {q}" for t, q in self.people.questions.items())
+        if self.people.waits:
+            return "; ".join(f"{t}: {q}" for t, q in self.people.waits.items())
         return None
 
     # -- tasks come in ----------------------------------------------------------------------
@@ -586,7 +585,12 @@ class Engine:
 
     def jobs_but_people(self) -> bool:
         """Whether anything runs that does not wait for a person."""
-        return any(self.key_of(unit) not in self.people.questions for unit in self.jobs)
+        waits = self.people.waits
+        return not all(
+            # An agent of a child run asks under its task's id and what is below it.
+            any(w == key or w.startswith(f"{key}.") for w in waits)
+            for key in map(self.key_of, self.jobs)
+        )
 
 
 def _nothing() -> None:

@@ -15,6 +15,7 @@ from planner.documents import bounded_problems, read_request
 from planner.jobs import PrepareJob
 from planner.plan import Plan
 from planner.references import shortened
+from planner.source_fields import run_document
 from planner.values import Problem, Unreadable
 from workflows.conversation import ASK_HUMAN, READ_OUTPUT
 
@@ -48,11 +49,16 @@ def request_from(document: Any) -> tuple[RunRequest | None, ApplicationError]:
             hint='Give a RunRequest, for example --input \'{"goal": "Compare …"}\'.',
         )
         return None, invalid(INVALID_REQUEST, [hint])
-    request, problems = read_request(document, RunRequest)
+    request, problems = read_request(run_document(document), RunRequest)
     if request is not None and not problems:
         return request, ApplicationError("")
     is_plan = all(p.path.startswith(("plan", "tasks")) for p in problems)
     return None, invalid(INVALID_PLAN if is_plan else INVALID_REQUEST, problems)
+
+
+def own_tools(names: Sequence[str]) -> list[str]:
+    """Those that are registered tools: a question to a person is none."""
+    return [name for name in names if name not in (ASK_HUMAN, READ_OUTPUT)]
 
 
 def unknown_tools(names: Sequence[str] | None, site: Site) -> list[Problem]:

@@ -42,7 +42,7 @@ from workflows.goal import GoalLoop
 from workflows.record import critical_path, task_reports, total_usage
 from workflows.requests import invalid, kind_of, prepare_job, request_problems, unknown_tools
 from workflows.run_permit import run_permit
-from workflows.status import details, progress, run_status
+from workflows.status import aggregate_of, details, progress, run_status
 
 ANSWER_INLINE_BYTES = 12_000
 """A longer answer is shown as a preview and a blob, so that no history event is large."""
@@ -116,7 +116,7 @@ class Run:
             pool = engine.site.pool_for(engine.dispatcher.model_for("worker"))
             calls = len(self.request.agents or self.request.teams or [1])
             async with run_permit(pool, self.request, calls, self._wait_for_room):
-                return await self._course()
+                return await self.course()
         except PlanRefused as refused:
             return self.end("rejected", None, str(refused))
         except FailureError as error:
@@ -128,7 +128,12 @@ class Run:
         self.engine.room_wait = why
         self.show()
 
-    async def _course(self) -> RunResult:
+    async def course(self) -> RunResult:
+        """From the plan to the result, once the site is known.
+
+        Raises:
+            PlanRefused: a person said no.
+        """
         if self.goal_loop is not None:
             if problems := unknown_tools(self.request.tools, self.engine.site):
                 raise invalid(UNKNOWN_TOOL, problems)
@@ -375,6 +380,9 @@ class Run:
                 "critical_path_seconds": round(path_seconds, 4),
                 "seconds": round(engine.now(), 4),
                 "planning": self.goal_loop.report() if self.goal_loop else {},
+                "aggregate": aggregate_of(
+                    self.request, engine.records, engine.dispatcher.failed_members
+                ),
                 "notes": engine.notes,
                 "reason": reason,
             }

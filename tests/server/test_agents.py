@@ -130,6 +130,7 @@ async def test_an_agent_stays_within_its_tokens(planloom: Planloom, tools: Tools
     replies = [Reply(tool_calls=[call("echo", value=n)], usage=usage) for n in range(9)]
     planloom.model.script("", *replies)
     request = {"agent": agent(tools=["echo"]), "task": "spend", "budget": {"tokens": 2_500}}
+    request["on_budget"] = "partial"
     result = await run_agent(planloom, tools, **request)
     assert result["status"] == "partial"
     assert "budget" in result["reason"]

@@ -16,26 +16,24 @@ from temporalio import workflow
 
 from planner.catalog import Site
 from planner.compiler import inputs_of
-from planner.conditions import evaluate, roots_of_condition
 from planner.contract import (
     PARALLEL_DEFAULT,
     Awaiting,
     Grant,
     RunRequest,
 )
-from planner.jobs import ResolveJob, TaskOutput
+from planner.jobs import TaskOutput
 from planner.plan import Body, Plan, Task
 from planner.values import (
     PRIORITY_KEYS,
-    Bindings,
     Outcome,
     Stored,
     TaskId,
     Usage,
 )
-from workflows import doors
 from workflows.approval import ApprovalDesk
 from workflows.budget import Amount, Ledger, caps_from
+from workflows.conditions import Conditions
 from workflows.dispatch import (
     Dispatcher,
     Piece,
@@ -87,6 +85,7 @@ class Engine:
         self.context = contextvars.copy_context()
         self.is_paused_by_person = False
         self.on_change: Callable[[], None] = _nothing
+        self.conditions = Conditions(self)
         self.people = People(self)
         self.maps = Maps(self)
         self.grants = Grants(self)
@@ -338,7 +337,7 @@ class Engine:
         try:
             if unit.index is None and self.speculation.is_ahead(task):
                 await self.speculation.run(unit, task, granted)
-            elif unit.index is None and not await self.is_wanted(task):
+            elif unit.index is None and not await self.conditions.is_wanted(task):
                 self.end(unit, Outcome.SKIPPED, None, reason=f"when: {task.when}")
             elif task.map is not None and unit.index is None and unit.mode == "body":
                 await self.maps.expand(unit, task)
@@ -353,27 +352,6 @@ class Engine:
         await self.stopping.check()
         self.pump()
         self.on_change()
-
-    async def is_wanted(self, task: Task) -> bool:
-        return task.when is None or await self.holds(task.when)
-
-    async def holds(self, condition: str) -> bool:
-        """Whether a condition over outcomes is true now."""
-        roots = roots_of_condition(condition, {*self.tasks, *self.values})
-        outcomes = {str(t): o.value for t, o in self.frontier.outcomes().items() if t in roots}
-        found = {r: s for r in roots if (s := self.value_of(r)) is not None}
-        try:
-            if all(s.is_inline for s in found.values()):
-                return evaluate(condition, outcomes, {r: s.value for r, s in found.items()})
-        except ValueError as error:
-            raise BodyFailed(f"when: {error}", "tool") from error
-        job = ResolveJob(
-            value=condition,
-            mode="condition",
-            bindings=Bindings(inputs=found),
-            outcomes=outcomes,
-        )
-        return bool((await doors.resolve_value(job)).stored.value)
 
     def piece_of(self, unit: Unit, task: Task, granted: Amount) -> Piece:
         body, record = self.body_of(unit, task), self.records[task.id]

@@ -385,7 +385,11 @@ class GoalLoop:
         condition = plan.stop_when or self.request.stop_when
         if condition is None or self.engine.stopping.reason is not None:
             return None
-        return None if await self.engine.holds(condition) else f"stop_when is not met: {condition}"
+        return (
+            None
+            if await self.engine.stopping.holds(condition)
+            else f"stop_when is not met: {condition}"
+        )
 
     async def _ask_joiner(self, left: int) -> JoinReply:
         run, engine = self.run, self.engine

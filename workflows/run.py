@@ -139,6 +139,7 @@ class Run:
         self.phase = "running"
         self.engine.frontier.close()
         self.show()
+        await self.engine.stopping.check_at_once()
         await self.engine.settle(until)
 
     async def take_given_plan(self) -> None:
@@ -383,6 +384,8 @@ class Run:
                     }
                 )
         for task, why in self.pruned.items():
+            if task in self._records:
+                continue  # it ran while the plan was still being written
             rows[task] = {"outcome": Outcome.SKIPPED, "output": None, "reason": f"pruned: {why}"}
         return rows
 
@@ -449,7 +452,8 @@ class Run:
         return self.phase
 
     def progress(self) -> Progress:
-        elsewhere: dict[str, str] = dict.fromkeys(self.pruned, "skipped")
+        records = self.engine.records
+        elsewhere: dict[str, str] = {t: "skipped" for t in self.pruned if t not in records}
         for alias, kept in self.aliases.items():
             state = self.engine.frontier.state_of(kept)
             good = isinstance(state, Outcome) and state.is_good

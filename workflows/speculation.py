@@ -52,7 +52,7 @@ class Speculation:
         """Run the branch before its condition is known; cancel it when the condition says no."""
         if self.running >= SPECULATIONS_MAX:
             await workflow.wait_condition(lambda: not self.waits_of(task))
-            if not await self.engine.is_wanted(task):
+            if not await self.engine.conditions.is_wanted(task):
                 self.engine.end(unit, Outcome.SKIPPED, None, reason=f"when: {task.when}")
                 return
             await self.engine.carry_out(unit, task, granted)
@@ -63,7 +63,7 @@ class Speculation:
         )
         try:
             await workflow.wait_condition(lambda: not self.waits_of(task))
-            if await self.engine.is_wanted(task):
+            if await self.engine.conditions.is_wanted(task):
                 output = await body
                 self.engine.end(unit, output.outcome, output)
                 self.won += 1

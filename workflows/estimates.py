@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from planner.catalog import Site
+from planner.jobs import PlanJob
 from planner.plan import Body, Task
 from planner.references import roots_of
 from planner.values import NANO, JsonValue, Stored
@@ -19,6 +20,7 @@ ANSWER_TOKENS_MIN = 64
 """When the budget runs low, a model call goes out with less room for its answer, down to this."""
 PLANNER_PROMPT_TOKENS = 1_500
 PLANNER_ANSWER_TOKENS = 4_096
+PLANNER_ANSWER_TOKENS_MIN = 256
 JOINER_ANSWER_TOKENS = 1_024
 AGENT_TOKENS = 20_000
 TEAM_TOKENS = 60_000
@@ -43,16 +45,44 @@ def model_amount(
     )
 
 
+def utf8_bytes(value: JsonValue) -> int:
+    """Rough size of a value's text in UTF-8: a Chinese character may take a token of its own."""
+    return text_bytes(value, _utf8)
+
+
+def _utf8(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def stored_bytes(stored: Stored | None) -> int:
+    """Size of an output's text, wherever it is kept."""
+    if stored is None:
+        return 0
+    return utf8_bytes(stored.value) if stored.is_inline else stored.size_bytes
+
+
 def prompt_tokens(values: Sequence[JsonValue], value_of: Callable[[str], Stored | None]) -> int:
     """Tokens of a prompt with its references filled in, from sizes alone."""
     size = 0
     for value in values:
-        size += text_bytes(value)
-        for root in roots_of(value):
-            stored = value_of(root)
-            if stored is not None:
-                size += text_bytes(stored.value) if stored.is_inline else stored.size_bytes
+        size += utf8_bytes(value)
+        size += sum(stored_bytes(value_of(root)) for root in roots_of(value))
     return size // BYTES_PER_TOKEN + OVERHEAD_TOKENS
+
+
+def planner_prompt_tokens(job: PlanJob, site: Site) -> int:
+    """Tokens of a planner's prompt: its fixed part, tools and helpers, and what this call tells."""
+    tools = sum(text_bytes(dict(t.parameters)) + len(t.description) for t in site.tools)
+    helpers = utf8_bytes([dict(job.agents), dict(job.teams), list(job.template_names)])
+    told = utf8_bytes(job.goal) + min(60_000, utf8_bytes(job.context)) + utf8_bytes(job.feedback)
+    for ended in job.finished[:300]:
+        shown = stored_bytes(ended.output) or utf8_bytes(ended.error)
+        told += utf8_bytes(ended.call) + min(900, shown) + 40
+    told += sum(min(1_200, utf8_bytes(kept.text)) for kept in job.kept)
+    told += sum(utf8_bytes(accepted.text) + 20 for accepted in job.accepted)
+    told += sum(min(1_200, utf8_bytes(problem.line())) for problem in job.problems)
+    fixed = PLANNER_PROMPT_TOKENS + tools // 4
+    return fixed + (helpers + told) // BYTES_PER_TOKEN
 
 
 def amounts_for(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from planner.contract import TaskReport, TaskTimes, usage_report
@@ -18,6 +18,8 @@ class Record:
     """One task: times are seconds since the run started."""
 
     id: TaskId
+    version: int = 1
+    """How often it was written: a task written anew is an activity of its own."""
     output: Stored | None = None
     outcome: Outcome | None = None
     error: str | None = None
@@ -67,14 +69,14 @@ class Record:
         return counts
 
 
-def text_bytes(value: JsonValue) -> int:
+def text_bytes(value: JsonValue, measure: Callable[[str], int] = len) -> int:
     """Rough size of a JSON value, without building its text."""
     if isinstance(value, str):
-        return len(value) + 2
+        return measure(value) + 2
     if isinstance(value, list):
-        return 2 + sum(text_bytes(v) + 1 for v in value)
+        return 2 + sum(text_bytes(v, measure) + 1 for v in value)
     if isinstance(value, dict):
-        return 2 + sum(len(k) + 4 + text_bytes(v) for k, v in value.items())
+        return 2 + sum(len(k) + 4 + text_bytes(v, measure) for k, v in value.items())
     return 8
 
 

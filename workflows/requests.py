@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from temporalio.exceptions import ApplicationError
 
-from planner.contract import INVALID_PLAN, INVALID_REQUEST, RunRequest
+from planner.contract import INVALID_PLAN, INVALID_REQUEST, Role, RunRequest
 from planner.documents import read_request
 from planner.jobs import PrepareJob
 from planner.plan import Plan
 from planner.values import Problem
+
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def invalid(kind: str, problems: Sequence[Problem]) -> ApplicationError:
@@ -47,7 +49,7 @@ def prepare_job(request: RunRequest) -> PrepareJob:
     templates = [request.template] if request.template else []
     agents: list[str] = []
     teams: list[str] = []
-    models = [m for m in [request.model] if isinstance(m, str)]
+    models = [m for r in ROLES if (m := request.model_for(r)) is not None]
     plans = [request.plan] if request.plan is not None else []
     for plan in plans:  # grows while it is walked: sub-plans are plans
         for task in plan.tasks:

@@ -220,9 +220,7 @@ class Engine:
             if task.approval and unit.task not in self.people.allowed and unit.index is None:
                 self.frontier.start(unit)
                 self.frontier.hold(unit.task)
-                self.people.held[unit.task] = (
-                    task.description or f"{task.kind} {task.tool or ''}".strip()
-                )
+                self.people.hold(task)
                 continue
             grant = self._reserve(unit, task)
             if grant is None:

@@ -188,6 +188,8 @@ class UsageReport(Model):
     cache_hits: int = 0
     saved: dict[str, float] = Field(default_factory=dict)
     unpriced_calls: int = 0
+    tasks: int = 0
+    """Tasks that were started, over the whole tree: what `budget.tasks` caps."""
 
 
 class TaskTimes(Model):

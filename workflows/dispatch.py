@@ -381,17 +381,18 @@ def _answer_stored(answer: JsonValue) -> Stored:
 def _child_output(
     status: str, good: bool, output: Stored, usage: UsageReport, reason: str | None
 ) -> TaskOutput:
+    spent, tasks = usage_from_report(usage), 1 + usage.tasks
     if status == "cancelled":
-        raise BodyCancelled(reason or "cancelled")
-    spent = usage_from_report(usage)
+        raise BodyCancelled(reason or "cancelled", spent, tasks)
     if not good:
         failed = BodyFailed(reason or f"ended {status} without an answer", "tool")
-        failed.usage = spent
+        failed.usage, failed.tasks = spent, tasks
         raise failed
     return TaskOutput(
         output=output,
         outcome=Outcome.SUCCEEDED,
         usage=spent,
+        tasks=tasks,
         note=None if status == "completed" else f"{status}: {reason}",
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from planner.catalog import Site
 from planner.jobs import PlanJob
-from planner.plan import Body, Task
+from planner.plan import Body, Plan, Task
 from planner.references import roots_of
 from planner.values import NANO, JsonValue, Stored
 from workflows.budget import Amount
@@ -25,6 +25,8 @@ JOINER_ANSWER_TOKENS = 1_024
 AGENT_TOKENS = 20_000
 TEAM_TOKENS = 60_000
 CHILD_TOKENS_MIN = 500
+SUB_PLAN_TASKS = 10
+"""Of a template, whose tasks are not known here; it asks for more when it has used them up."""
 UNKNOWN_PRICE = (15_000, 75_000)
 """Nano-dollars a token (in, out) assumed for a model without a known price: among the dearest."""
 
@@ -110,7 +112,8 @@ def amounts_for(
         case "plan":
             tokens = hint.tokens if hint and hint.tokens else AGENT_TOKENS
             usd = int(hint.usd * NANO) if hint and hint.usd else tokens * price_of(site, model)[1]
-            return Amount(tokens, usd, 1), Amount(0, 0, 1)
+            inner = len(body.plan.tasks) if isinstance(body.plan, Plan) else SUB_PLAN_TASKS
+            return Amount(tokens, usd, 1 + inner), Amount(0, 0, 2)
         case "tool" if body.tool == "ask":
             prompt = prompt_tokens([dict(body.args)], value_of)
             want = model_amount(site, model, prompt, ANSWER_TOKENS)

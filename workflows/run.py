@@ -470,7 +470,9 @@ class Run:
         reused = total_usage(r for r in engine.records.values() if r.outcome is Outcome.CACHED)
         hits = max(total.cache_hits, reused.cache_hits)
         report = usage_report(total + Usage(cache_hits=hits - total.cache_hits), saved)
-        return report.model_copy(update={"unpriced_calls": engine.ledger.unpriced})
+        return report.model_copy(
+            update={"unpriced_calls": engine.ledger.unpriced, "tasks": engine.ledger.settled.tasks}
+        )
 
     def _early_saving(self) -> dict[str, float]:
         """What an early end spared, by the estimates of the tasks that it left out."""

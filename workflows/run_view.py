@@ -71,8 +71,13 @@ class RunView:
 
     def usage_document(self) -> dict[str, Any]:
         ledger = self.run.engine.ledger
-        held, caps = ledger.held, ledger.caps
+        held, caps, settled = ledger.held, ledger.caps, ledger.settled
         return self.run.usage().model_dump(mode="json") | {
+            "settled": {
+                "tokens": settled.tokens,
+                "usd": settled.usd_nano / 1e9,
+                "tasks": settled.tasks,
+            },
             "reserved": {"tokens": held.tokens, "usd": held.usd_nano / 1e9, "tasks": held.tasks},
             "caps": {
                 "tokens": caps.tokens,

@@ -53,6 +53,7 @@ from activities.tool_times import ToolTimes
 from activities.tooling import ToolLoadError, ToolRegistry, check_own_modules
 from activities.write_plan import PlanActivities
 from planner.contract import SEARCH_ATTRIBUTES
+from planner.jobs import PrepareJob
 from planner.settings import Settings, SettingsError, settings_from
 from workflows.agent import AgentWorkflow
 from workflows.capacity import CapacityWorkflow
@@ -292,6 +293,18 @@ def _list_tools(registry: ToolRegistry) -> None:
     print(json.dumps([spec.model_dump(mode="json") for spec in registry.specs], indent=2))
 
 
+def _print_site(settings: Settings, registry: ToolRegistry, job: PrepareJob) -> None:
+    """What a run of such a plan would know of a worker here: tools, their times, prices."""
+    prepare = PrepareActivities(
+        registry,
+        settings,
+        Prices(settings),
+        search_attributes=list,
+        tool_seconds=ToolTimes(Path(settings.data_dir) / "tool_times.json").likely,
+    )
+    print(prepare.site(job).model_dump_json())
+
+
 def _list_definitions(settings: Settings) -> None:
     definitions = Definitions(Path(settings.workspace).resolve())
     rows = [
@@ -317,6 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="planloom-worker", description=__doc__)
     parser.add_argument("--list-tools", action="store_true", help="print the tools and stop")
     parser.add_argument("--list-definitions", action="store_true", help="print agents and teams")
+    parser.add_argument("--site", metavar="JOB", help="print what a run of a plan would know")
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
     try:
@@ -331,6 +345,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if given.list_tools:
         _list_tools(registry)
+        return
+    if given.site:
+        _print_site(settings, registry, PrepareJob.model_validate_json(given.site))
         return
     setup_logging(os.environ)
     queues = f"{settings.task_queue}, {settings.tools_task_queue}"

@@ -1,19 +1,15 @@
-"""A request as it arrives: read, or refused with all its problems; and what it needs to know."""
+"""A request as it arrives: read, or refused with all its problems."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
-from planner.contract import INVALID_PLAN, INVALID_REQUEST, Role, RunRequest
+from planner.contract import INVALID_PLAN, INVALID_REQUEST, RunRequest
 from planner.documents import read_request
-from planner.jobs import PrepareJob
-from planner.plan import Plan
 from planner.values import Problem
-
-ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def invalid(kind: str, problems: Sequence[Problem]) -> ApplicationError:
@@ -41,34 +37,3 @@ def request_from(document: Any) -> tuple[RunRequest | None, ApplicationError]:
         return request, ApplicationError("")
     is_plan = all(p.path.startswith(("plan", "tasks")) for p in problems)
     return None, invalid(INVALID_PLAN if is_plan else INVALID_REQUEST, problems)
-
-
-def prepare_job(request: RunRequest) -> PrepareJob:
-    """What to ask the worker for: only what this request names, so that history stays small."""
-    tools: list[str] = []
-    templates = [request.template] if request.template else []
-    agents: list[str] = []
-    teams: list[str] = []
-    models = [m for r in ROLES if (m := request.model_for(r)) is not None]
-    plans = [request.plan] if request.plan is not None else []
-    for plan in plans:  # grows while it is walked: sub-plans are plans
-        for task in plan.tasks:
-            bodies = [task, *([b] if (b := task.fallback_body) else [])]
-            for body in bodies:
-                tools += [body.tool] if body.tool else []
-                agents += [body.agent] if isinstance(body.agent, str) else []
-                teams += [body.team] if isinstance(body.team, str) else []
-                templates += [body.plan] if isinstance(body.plan, str) else []
-                if isinstance(body.plan, Plan):
-                    plans.append(body.plan)
-                if body.ask is not None and (model := body.ask_body().model):
-                    models.append(model)
-    return PrepareJob(
-        is_goal=request.goal is not None,
-        tools=list(dict.fromkeys(tools)),
-        allow=request.tools,
-        templates=list(dict.fromkeys(templates)),
-        agents=list(dict.fromkeys(agents)),
-        teams=list(dict.fromkeys(teams)),
-        models=list(dict.fromkeys(models)),
-    )

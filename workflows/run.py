@@ -23,6 +23,7 @@ from planner.contract import (
 from planner.expand import expand_request
 from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
 from planner.plan import Plan, Task
+from planner.prepare import prepare_job
 from planner.revision import diff_plans, major_changes
 from planner.templates import check_params, read_template
 from planner.values import JsonValue, Outcome, Problem, Stored, TaskId, Usage
@@ -35,7 +36,7 @@ from workflows.failures import BodyFailed
 from workflows.frontier import State
 from workflows.goal import GoalLoop
 from workflows.record import critical_path, task_reports, total_usage
-from workflows.requests import invalid, prepare_job
+from workflows.requests import invalid
 from workflows.run_permit import run_permit
 from workflows.run_view import RunView
 from workflows.status import run_status
@@ -189,7 +190,14 @@ class Run:
 
     def compile(self, plan: Plan) -> Compiled:
         known = list(self.request.lineage.inputs)
-        return compile_plan(plan, self.engine.site, allow=self.request.tools, known=known)
+        return compile_plan(
+            plan,
+            self.engine.site,
+            allow=self.request.tools,
+            known=known,
+            parallel=self.engine.frontier.parallel,
+            model=self.engine.dispatcher.model_for("worker"),
+        )
 
     async def learn_of(self, plan: Plan) -> None:
         """Ask the worker for what an edited plan names and the request did not."""
@@ -491,6 +499,19 @@ class Run:
                     saved[name] += span[1]
         return saved
 
+    def _beside(self, task: str, row: JsonValue) -> JsonValue:
+        """A task's estimate, with what it came to once it has ended."""
+        record = self._records.get(TaskId(task))
+        if record is None or record.ended is None or not isinstance(row, dict):
+            return row
+        used = record.usage
+        actual = {
+            "tokens": used.tokens,
+            "usd": used.usd_nano / 1e9,
+            "seconds": round(record.seconds, 3),
+        }
+        return {**row, "actual": actual}
+
     def estimate_report(self, short: bool = False) -> EstimateReport | None:
         if self.compiled is None:
             return None
@@ -500,7 +521,12 @@ class Run:
             "usd": total.usd_nano / 1e9,
             "seconds": round(self.engine.now(), 3),
         }
-        update = {"actual": actual, **({"tasks": {}} if short else {})}
+        tasks = (
+            {}
+            if short
+            else {t: self._beside(t, r) for t, r in self.compiled.estimate.tasks.items()}
+        )
+        update = {"actual": actual, "tasks": tasks}
         return self.compiled.estimate.model_copy(update=update)
 
     # -- the planner activity ---------------------------------------------------------------

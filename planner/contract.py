@@ -246,6 +246,8 @@ class RunResult(Model):
     seconds: float = 0.0
     planning: dict[str, JsonValue] = Field(default_factory=dict)
     """How the plan came: calls, repairs, time to the first task, overlap won, plan stability."""
+    speculation: dict[str, int] = Field(default_factory=dict)
+    """Branches that ran ahead of their condition: `won` were right, `lost` were cancelled."""
     notes: list[str] = Field(default_factory=list)
     """What a person should know: ignored signals, warnings, overruled replans."""
     reason: str | None = None

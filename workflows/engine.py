@@ -138,7 +138,9 @@ class Engine:
             return "approval"
         if self.lack or self.parked or self.is_time_up:
             return "budget"
-        if self.people.questions and len(self.people.questions) == len(self.frontier.running()):
+        if (asked := len(self.people.questions)) and (
+            asked == len(self.frontier.running()) - self.frontier.lent()
+        ):
             return "human"
         return None
 
@@ -225,6 +227,11 @@ class Engine:
                 self.frontier.hold(unit.task)
                 self.people.hold(task)
                 continue
+            if self._waits_for_its_condition(unit, task):
+                self.frontier.start(unit)
+                self.frontier.hold(unit.task)
+                self.speculation.hold(task)
+                continue
             grant = self._reserve(unit, task)
             if grant is None:
                 return
@@ -233,6 +240,10 @@ class Engine:
             job = asyncio.create_task(self._run(unit, task, grant), context=self.context)
             self.jobs[unit] = job
             job.add_done_callback(lambda job, unit=unit: self._job_done(unit, job))  # type: ignore[misc]
+
+    def _waits_for_its_condition(self, unit: Unit, task: Task) -> bool:
+        is_beyond = self.speculation.is_full and self.speculation.is_ahead(task)
+        return unit.index is None and is_beyond and workflow.patched("who-waits-holds-no-slot")
 
     async def reserve(self, key: str, want: Amount, least: Amount) -> Amount:
         """Set an amount aside for planner or joiner, parking the run until there is room.

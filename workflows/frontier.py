@@ -71,6 +71,8 @@ class _Entry:
     """Ended because of its inputs, so another round of those inputs reopens it."""
     is_held: bool = False
     """Waits for a person's yes before it may start; holds no slot."""
+    is_lent: bool = False
+    """It runs, but only waits for its condition: its slot is free for others."""
     units_left: int = 0
     units_running: set[int] = field(default_factory=set)
 
@@ -124,6 +126,14 @@ class Frontier:
 
     def outcomes(self) -> dict[TaskId, Outcome]:
         return {t: e.state for t, e in self._entries.items() if isinstance(e.state, Outcome)}
+
+    def lent(self) -> int:
+        """How many tasks run, but only wait for their condition."""
+        return sum(1 for e in self._entries.values() if e.is_lent)
+
+    def is_held(self, task: TaskId) -> bool:
+        entry = self._entries.get(task)
+        return entry is not None and entry.is_held
 
     def running(self) -> list[TaskId]:
         return [t for t, e in self._entries.items() if e.state is State.RUNNING]
@@ -281,6 +291,14 @@ class Frontier:
         self._release(entry)
         entry.state, entry.is_held = State.WAITING, True
 
+    def lend_slot(self, task: TaskId) -> None:
+        """A task that ran ahead has done its work and waits for its condition: others may run."""
+        entry = self._entries[task]
+        if entry.state is not State.RUNNING or entry.is_lent:
+            raise InvalidTransition(task, entry.state, "lend")
+        self._release(entry)
+        entry.is_lent = True
+
     def release(self, task: TaskId) -> None:
         """A held task may start now."""
         entry = self._entries[task]
@@ -296,8 +314,9 @@ class Frontier:
         entry = self._entries[task]
         if entry.state is not State.RUNNING:
             raise InvalidTransition(task, entry.state, f"end {outcome}")
-        if not was_expanded:
+        if not was_expanded and not entry.is_lent:
             self._release(entry)
+        entry.is_lent = False
         return self._end(entry, outcome)
 
     def retry_round(self, tasks: Iterable[TaskId]) -> list[TaskId]:
@@ -384,7 +403,7 @@ class Frontier:
         held = sum(
             len(e.units_running) if e.units_left else 1
             for e in self._entries.values()
-            if e.state is State.RUNNING and not e.node.is_free
+            if e.state is State.RUNNING and not e.node.is_free and not e.is_lent
         )
         assert held == self._slots, (held, self._slots)
         assert self._open == len(self.unfinished())

@@ -430,6 +430,7 @@ class Run:
                 "critical_path_seconds": round(path_seconds, 4),
                 "seconds": round(engine.now(), 4),
                 "planning": self.goal_loop.report() if self.goal_loop else {},
+                "speculation": engine.speculation.report(),
                 "notes": engine.notes,
                 "reason": reason,
             }

@@ -48,9 +48,31 @@ class Speculation:
     def is_ahead(self, task: Task) -> bool:
         return self.may(task) and bool(self.waits_of(task))
 
+    @property
+    def is_full(self) -> bool:
+        """The speculation budget is used up, by branches just started as well."""
+        tasks, jobs = self.engine.tasks, self.engine.jobs
+        ahead = sum(1 for u in jobs if u.index is None and self.may(tasks[u.task]))
+        return ahead >= SPECULATIONS_MAX
+
+    def hold(self, task: Task) -> None:
+        """Beyond the budget a branch waits for its condition like any other, and holds no slot."""
+        job = asyncio.create_task(self._release_in_time(task))
+        job.add_done_callback(self.engine.keep_bug)
+
+    async def _release_in_time(self, task: Task) -> None:
+        frontier = self.engine.frontier
+        await workflow.wait_condition(
+            lambda: not self.waits_of(task) or not isinstance(frontier.state_of(task.id), State)
+        )
+        if frontier.is_held(task.id):
+            frontier.release(task.id)
+            self.engine.pump()
+
     async def run(self, unit: Unit, task: Task, granted: Amount) -> None:
         """Run the branch before its condition is known; cancel it when the condition says no."""
         if self.running >= SPECULATIONS_MAX:
+            # Only in runs from before there was a `hold`.
             await workflow.wait_condition(lambda: not self.waits_of(task))
             if not await self.engine.conditions.is_wanted(task):
                 self.engine.end(unit, Outcome.SKIPPED, None, reason=f"when: {task.when}")
@@ -62,11 +84,15 @@ class Speculation:
             self.engine.dispatcher.carry_out(self.engine.piece_of(unit, task, granted))
         )
         try:
+            await workflow.wait_condition(lambda: not self.waits_of(task) or body.done())
+            if self.waits_of(task) and workflow.patched("who-waits-holds-no-slot"):
+                self.engine.frontier.lend_slot(task.id)
+                self.engine.pump()
             await workflow.wait_condition(lambda: not self.waits_of(task))
             if await self.engine.conditions.is_wanted(task):
                 output = await body
-                self.engine.end(unit, output.outcome, output)
                 self.won += 1
+                self.engine.end(unit, output.outcome, output)
                 return
             self.lost += 1
             reason = f"when: {task.when}; was started ahead and cancelled"
@@ -77,6 +103,10 @@ class Speculation:
             if not body.done():
                 body.cancel()
             body.add_done_callback(_seen)
+
+    def report(self) -> dict[str, int]:
+        """Branches that ran ahead and were right, or in vain; empty when there were none."""
+        return {"won": self.won, "lost": self.lost} if self.won or self.lost else {}
 
 
 def _seen(job: asyncio.Task[Any]) -> None:

@@ -185,6 +185,21 @@ class Run:
     async def plan(self) -> Plan:
         return Plan.model_validate(await self.query("plan"))
 
+    async def request(self) -> Any:
+        """What the run was started with, as plain JSON, from its history.
+
+        Raises:
+            NoSuchRun: no run of that id.
+        """
+        try:
+            async for event in self._handle.fetch_history_events(page_size=1):
+                started = event.workflow_execution_started_event_attributes
+                decoded = await self._client.temporal.data_converter.decode(started.input.payloads)
+                return decoded[0] if decoded else None
+        except RPCError as error:
+            raise self._translated(error) from error
+        return None
+
     async def signal(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> None:
         try:
             await (self._handle.signal(name, payload) if payload else self._handle.signal(name))

@@ -54,6 +54,7 @@ from activities.tool_times import ToolTimes
 from activities.tooling import ToolLoadError, ToolRegistry, check_own_modules
 from activities.write_plan import PlanActivities
 from planner.contract import SEARCH_ATTRIBUTES
+from planner.jobs import PrepareJob
 from planner.settings import Settings, SettingsError, settings_from
 from workflows.agent import AgentWorkflow
 from workflows.capacity import CapacityWorkflow
@@ -335,6 +336,18 @@ def _list_tools(registry: ToolRegistry) -> None:
     print(json.dumps([spec.model_dump(mode="json") for spec in registry.specs], indent=2))
 
 
+def _print_site(settings: Settings, registry: ToolRegistry, job: PrepareJob) -> None:
+    """What a run of such a plan would know of a worker here: tools, their times, prices."""
+    prepare = PrepareActivities(
+        registry,
+        settings,
+        Prices(settings),
+        search_attributes=list,
+        tool_seconds=ToolTimes(Path(settings.data_dir) / "tool_times.json").likely,
+    )
+    print(prepare.site(job).model_dump_json())
+
+
 def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> None:
     definitions = Definitions(Path(settings.workspace).resolve())
     found = [(kind, read_definition(Path(file), kind)) for kind, file in files] or [
@@ -365,6 +378,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--definition", nargs=2, action="append", metavar=("KIND", "FILE"), help="only this file"
     )
+    parser.add_argument("--site", metavar="JOB", help="print what a run of a plan would know")
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
     try:
@@ -379,6 +393,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if given.list_tools:
         _list_tools(registry)
+        return
+    if given.site:
+        _print_site(settings, registry, PrepareJob.model_validate_json(given.site))
         return
     setup_logging(os.environ)
     for name, pool in settings.pools.items():

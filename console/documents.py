@@ -14,8 +14,10 @@ from typing import Any
 import yaml
 
 from planner.catalog import Site, ToolSpec
+from planner.contract import RunRequest
 from planner.documents import read_plan
 from planner.plan import PLAN_MAX_BYTES, Plan
+from planner.prepare import prepare_job
 from planner.settings import Settings, settings_from
 from planner.values import Problem
 
@@ -118,15 +120,19 @@ def _python_path() -> str:
 
 
 def local_site(plan: Plan) -> Site:
-    """What can be known of a worker from here: its tools; names of agents and teams are trusted."""
-    specs = catalog_now()
+    """What a run would know of a worker started here: tools and how long they take, prices.
+
+    Names of agents and teams are trusted.
+    """
+    job = prepare_job(RunRequest(plan=plan))
+    site = Site.model_validate(_ask_worker("--site", job.model_dump_json()))
     names = _names(plan)
-    return Site(
-        tools=specs,
-        tool_names=[s.name for s in specs],
-        agents=dict.fromkeys(names["agent"], ""),
-        teams=dict.fromkeys(names["team"], ""),
-        template_names=[*names["plan"]],
+    return site.model_copy(
+        update={
+            "agents": dict.fromkeys(names["agent"], ""),
+            "teams": dict.fromkeys(names["team"], ""),
+            "template_names": [*site.template_names, *names["plan"]],
+        }
     )
 
 

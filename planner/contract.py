@@ -235,6 +235,8 @@ class UsageReport(Model):
     cache_hits: int = 0
     saved: dict[str, float] = Field(default_factory=dict)
     unpriced_calls: int = 0
+    tasks: int = 0
+    """Tasks that were started, over the whole tree: what `budget.tasks` caps."""
 
 
 class TaskTimes(Model):
@@ -293,6 +295,8 @@ class RunResult(Model):
     """How the plan came: calls, repairs, time to the first task, overlap won, plan stability."""
     aggregate: Aggregate | None = None
     """Of `agents` or `teams` beside a goal: how they ended together."""
+    speculation: dict[str, int] = Field(default_factory=dict)
+    """Branches that ran ahead of their condition: `won` were right, `lost` were cancelled."""
     notes: list[str] = Field(default_factory=list)
     """What a person should know: ignored signals, warnings, overruled replans."""
     reason: str | None = None

@@ -113,6 +113,8 @@ class TaskOutput(Model):
     saved_usd_nano: int = 0
     saved_tokens: int = 0
     note: str | None = None
+    tasks: int | None = None
+    """Tasks that ran for it, itself included, where it is more than one: a child run."""
 
 
 class ResolveJob(Model):

@@ -113,18 +113,19 @@ class _Edit(_Of):
         if plan.join:  # what the joiner is shown follows the tasks that are left
             left = [j for j in plan.join if plan.task(j) is not None]
             plan = plan.model_copy(update={"join": left or None})
+        await run.learn_of(plan)
         compiled = run.compile(plan)
         problems = [*compiled.problems, *run.problems_with_edit(plan)]
         if problems:
             raise _invalid("edit_plan", problems)
         if (stale := self.check(e)) is not None:  # it was patched in an activity meanwhile
             raise ApplicationError(stale, type="Stale", non_retryable=True)
-        run.take_edit(compiled, e.by or "")
-        message = f"revision {run.revision}: " + "; ".join(run.diff()[:10])
+        await run.take_edit(compiled, e.by or "")
+        message = f"revision {run.revision}: " + "; ".join(run.view.diff()[:10])
         return Reply(accepted=True, message=message, revision=run.revision)
 
     async def _patched(self, e: EditPlan) -> Plan:
-        document: JsonValue = self.run.plan_document()
+        document: JsonValue = self.run.view.plan_document()
         patched = await doors.patch_plan(PatchJob(document=document, patch=e.patch or []))
         if patched.problem:
             where = Problem(path="patch", code="bad_patch", message=patched.problem)

@@ -463,17 +463,18 @@ def _child_output(
     reason: str | None,
     error_class: str | None = None,
 ) -> TaskOutput:
+    spent, tasks = usage_from_report(usage), 1 + usage.tasks
     if status == "cancelled":
-        raise BodyCancelled(reason or "cancelled")
-    spent = usage_from_report(usage)
+        raise BodyCancelled(reason or "cancelled", spent, tasks)
     if not good:
         failed = BodyFailed(reason or f"ended {status} without an answer", error_class or "tool")
-        failed.usage = spent
+        failed.usage, failed.tasks = spent, tasks
         raise failed
     return TaskOutput(
         output=output,
         outcome=Outcome.SUCCEEDED,
         usage=spent,
+        tasks=tasks,
         note=None if status == "completed" else f"{status}: {reason}",
     )
 

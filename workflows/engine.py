@@ -56,6 +56,7 @@ NOTES_MAX = 200
 NAMES_MAX = 10
 NOTE_MAX_CHARS = 500
 """Notes are part of the result: what a person sent may be long."""
+ONE_TASK = Amount(tasks=1)
 
 
 class OutOfBudget(Exception):
@@ -84,6 +85,8 @@ class Engine:
         self.is_time_up = False
         self.lack: str | None = None
         """What the budget lacks for the next task, in words; the run is parked while it is set."""
+        self.parked: dict[str, str] = {}
+        """What the budget lacks for planner, joiner or a fallback that wait for it."""
         self.round = 0
         self.context = contextvars.copy_context()
         self.is_paused_by_person = False
@@ -139,7 +142,7 @@ class Engine:
             return "capacity"
         if self.desk.is_open or self.people.held:
             return "approval"
-        if self.lack or self.is_time_up:
+        if self.lack or self.parked or self.is_time_up:
             return "budget"
         if self.people.waits and not self.jobs_but_people():
             return "human"
@@ -153,8 +156,8 @@ class Engine:
             return f"approval of revision {self.desk.revision}{why}"
         if self.people.held:
             return "approval of " + "; ".join(f"task {t}: {w}" for t, w in self.people.held.items())
-        if self.lack:
-            return f"The run is parked: {self.lack}. raise_budget lets it go on."
+        if lack := self.lack or next(iter(self.parked.values()), None):
+            return f"The run is parked: {lack}. raise_budget lets it go on."
         if self.is_time_up:
             return f"The run is parked: its {self.seconds_cap:g} s are over. raise_budget …"
         if self.people.waits:
@@ -173,6 +176,7 @@ class Engine:
             self.records[task.id] = Record(task.id)
             if before is not None:
                 self.records[task.id].usage = before.usage
+                self.records[task.id].version = before.version + 1
         nodes = [
             node_of(
                 task,
@@ -230,9 +234,7 @@ class Engine:
             if task.approval and unit.task not in self.people.allowed and unit.index is None:
                 self.frontier.start(unit)
                 self.frontier.hold(unit.task)
-                self.people.held[unit.task] = (
-                    task.description or f"{task.kind} {task.tool or ''}".strip()
-                )
+                self.people.hold(task)
                 continue
             if self.speculation.is_ahead(task) and self.speculation.room <= 0:
                 self.speculation.hold(unit)
@@ -275,15 +277,18 @@ class Engine:
         ledger = self.ledger
         while (granted := ledger.reserve(key, want, least)) is None:
             if not ledger.reserved:
-                self.lack = f"{key.split('.')[0]} {ledger.shortfall(least)}"
-                if self.on_budget == "partial":
-                    raise OutOfBudget(self.lack)
+                lack = f"{key.split('.')[0]} {ledger.shortfall(least)}"
+                if not self.grants.ask(least) and self.on_budget == "partial":
+                    raise OutOfBudget(lack)
+                self.parked[key] = lack
                 self.on_change()
             before = (ledger.caps, len(ledger.reserved))
-            await workflow.wait_condition(
-                lambda before=before: (ledger.caps, len(ledger.reserved)) != before  # type: ignore[misc]
-            )
-        self.lack = None
+            try:
+                await workflow.wait_condition(
+                    lambda before=before: (ledger.caps, len(ledger.reserved)) != before  # type: ignore[misc]
+                )
+            finally:
+                self.parked.pop(key, None)
         ledger.check()
         return granted
 
@@ -354,9 +359,10 @@ class Engine:
             self.on_change()
         self.keep_bug(job)
 
-    def _end_cancelled(self, unit: Unit) -> None:
+    def _end_cancelled(self, unit: Unit, how: BodyCancelled | None = None) -> None:
         reason = self.stopping.why.get(unit.task) or self.stopping.reason or "cancelled"
-        self.end(unit, Outcome.CANCELLED, None, reason=reason)
+        usage, tasks = (how.usage, how.tasks) if how is not None else (None, None)
+        self.end(unit, Outcome.CANCELLED, None, reason=reason, usage=usage, tasks=tasks)
 
     def keep_bug(self, job: asyncio.Task[None]) -> None:
         # `settle` waits for this too: an exception nobody awaits is a run that hangs for ever.
@@ -381,7 +387,9 @@ class Engine:
                 await self.carry_out(unit, task, granted)
         except BodyFailed as failed:
             await self._failed(unit, task, failed)
-        except (BodyCancelled, asyncio.CancelledError):
+        except BodyCancelled as cancelled:
+            self._end_cancelled(unit, cancelled)
+        except asyncio.CancelledError:
             self._end_cancelled(unit)
         finally:
             self.jobs.pop(unit, None)
@@ -392,6 +400,9 @@ class Engine:
     def piece_of(self, unit: Unit, task: Task, granted: Amount) -> Piece:
         body, record = self.body_of(unit, task), self.records[task.id]
         name = self.key_of(unit) + (".fallback" if unit.mode == "fallback" else "")
+        if record.version > 1 and workflow.patched("a-task-written-anew-has-its-own-activity"):
+            # The activity of the one before may still be ending: the server takes an id once.
+            name += f".v{record.version}"
         caps, room, reserved = self.ledger.caps, None, None
         if body.kind == "ask" and (caps.tokens is not None or caps.usd_nano is not None):
             ask = body.ask_body()
@@ -403,6 +414,7 @@ class Engine:
             grant = Grant(
                 tokens=granted.tokens if caps.tokens is not None else None,
                 usd_nano=granted.usd_nano if caps.usd_nano is not None else None,
+                tasks=granted.tasks - 1 if caps.tasks is not None else None,
             )
         revision = self.desk.revision
         piece = Piece(
@@ -432,30 +444,37 @@ class Engine:
         record.attempts += failed.attempts
         if unit.mode == "fallback" or not task.has_fallback:
             outcome = Outcome.SKIPPED if task.on_error == "skip" else Outcome.FAILED
-            self.end(unit, outcome, None, usage=failed.usage)
+            self.end(unit, outcome, None, usage=failed.usage, tasks=failed.tasks)
             return
         if task.fallback_body is None:
             output = TaskOutput(output=Stored(value=task.fallback), attempts=0, usage=failed.usage)
             self.end(unit, Outcome.FALLBACK, output)
             return
-        self.settle_budget(unit, failed.usage)
+        self.settle_budget(unit, failed.usage, tasks=failed.tasks)
         second = replace(unit, mode="fallback")
         body = self.body_of(second, task)
         want, least = amounts_for(task, body, self.site, self._model(body), self.value_of)
-        granted = self.ledger.reserve(self.key_of(unit), want, least)
-        if granted is None:
-            record.error = f"{record.error}; no budget for the fallback"
-            self.end(unit, Outcome.FAILED, None)
-            return
+        # It is the same task still: only what runs inside it counts.
+        want, least = want - ONE_TASK, least - ONE_TASK
         try:
+            granted = self.ledger.reserve(self.key_of(unit), want, least)
+            if granted is None and workflow.patched("a-fallback-waits-for-budget"):
+                granted = await self.reserve(self.key_of(unit), want, least)
+            if granted is None:
+                raise OutOfBudget("no budget for the fallback")
             await self._carry_out_as(unit, second, task, granted)
+        except OutOfBudget as lack:
+            record.error = f"{record.error}; no budget for the fallback: {lack}"
+            self.end(unit, Outcome.FAILED, None)
         except BodyFailed as again:
             record.fail(f"{failed.message}; then the fallback: {again.message}", again.error_class)
             record.attempts += again.attempts
             outcome = Outcome.SKIPPED if task.on_error == "skip" else Outcome.FAILED
-            self.end(unit, outcome, None, usage=again.usage)
-        except (BodyCancelled, asyncio.CancelledError):
-            self.end(unit, Outcome.CANCELLED, None)
+            self.end(unit, outcome, None, usage=again.usage, tasks=again.tasks - 1)
+        except BodyCancelled as cancelled:
+            self._end_cancelled(unit, cancelled)
+        except asyncio.CancelledError:
+            self._end_cancelled(unit)
 
     async def _carry_out_as(self, unit: Unit, second: Unit, task: Task, granted: Amount) -> None:
         piece = self.piece_of(second, task, granted)
@@ -467,12 +486,14 @@ class Engine:
 
     # -- ending -----------------------------------------------------------------------------
 
-    def settle_budget(self, unit: Unit, usage: Usage, is_task: bool = True) -> None:
+    def settle_budget(
+        self, unit: Unit, usage: Usage, is_task: bool = True, tasks: int | None = None
+    ) -> None:
         key = self.key_of(unit)
         if key not in self.ledger.reserved:
             return
         if is_task:
-            self.ledger.settle(key, usage)
+            self.ledger.settle(key, usage, tasks)
         else:
             self.ledger.refund(key)
         self.ledger.check()
@@ -485,11 +506,14 @@ class Engine:
         *,
         reason: str | None = None,
         usage: Usage | None = None,
+        tasks: int | None = None,
     ) -> None:
         """The one place where a unit ends: budget, record, frontier."""
         record = self.records[unit.task]
         spent = usage or (output.usage if output else Usage())
-        self.settle_budget(unit, spent, is_task=outcome is not Outcome.SKIPPED or bool(usage))
+        tasks = output.tasks if output is not None else tasks
+        is_task = outcome is not Outcome.SKIPPED or bool(usage)
+        self.settle_budget(unit, spent, is_task=is_task, tasks=tasks)
         record.usage += spent
         if output is not None:
             record.attempts += output.attempts
@@ -584,12 +608,15 @@ class Engine:
         self.is_time_up = self.frontier.is_paused = True
 
     def jobs_but_people(self) -> bool:
-        """Whether anything runs that does not wait for a person."""
+        """Whether anything runs that does not wait: for a person, budget, or its condition."""
         waits = self.people.waits
         return not all(
+            key in self.parked
+            or self.frontier.is_idle(unit.task)
             # An agent of a child run asks under its task's id and what is below it.
-            any(w == key or w.startswith(f"{key}.") for w in waits)
-            for key in map(self.key_of, self.jobs)
+            or any(w == key or w.startswith(f"{key}.") for w in waits)
+            for unit in self.jobs
+            if (key := self.key_of(unit))
         )
 
 

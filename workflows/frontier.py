@@ -129,15 +129,19 @@ class Frontier:
     def outcomes(self) -> dict[TaskId, Outcome]:
         return {t: e.state for t, e in self._entries.items() if isinstance(e.state, Outcome)}
 
+    def is_idle(self, task: TaskId) -> bool:
+        entry = self._entries.get(task)
+        return entry is not None and entry.is_idle
+
+    def is_held(self, task: TaskId) -> bool:
+        entry = self._entries.get(task)
+        return entry is not None and entry.is_held
+
     def running(self) -> list[TaskId]:
         return [t for t, e in self._entries.items() if e.state is State.RUNNING]
 
     def unfinished(self) -> list[TaskId]:
         return [t for t, e in self._entries.items() if isinstance(e.state, State)]
-
-    def is_held(self, task: TaskId) -> bool:
-        entry = self._entries.get(task)
-        return entry is not None and entry.is_held
 
     def counts(self) -> dict[str, int]:
         found: dict[str, int] = {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
 from temporalio import workflow
 from temporalio.exceptions import FailureError
 
-from planner.contract import ChildAsks, CompleteTask
+from planner.contract import Approval, ChildAsks, CompleteTask
 from planner.jobs import TaskOutput
+from planner.plan import Task
 from planner.schema_check import check_value
 from planner.values import JsonValue, Outcome, TaskId
 from workflows.dispatch import Piece
@@ -32,6 +34,27 @@ class People:
         self.asked: dict[str, ChildAsks] = {}
         """Questions of agents in child runs, by the id that answers them."""
         self._schemas: dict[str, dict[str, JsonValue] | None] = {}
+
+    def hold(self, task: Task) -> None:
+        """A task waits for a person's yes; the run's `timeout` of approvals counts for it too."""
+        self.held[task.id] = task.description or f"{task.kind} {task.tool or ''}".strip()
+        policy = self.engine.request.approval
+        if policy.timeout is None or policy.on_timeout == "park":
+            return
+        if workflow.patched("task-approvals-expire"):
+            job = asyncio.create_task(self._expire(task.id, policy))
+            job.add_done_callback(self.engine.keep_bug)
+
+    async def _expire(self, task: TaskId, policy: Approval) -> None:
+        try:
+            await workflow.wait_condition(
+                lambda: task not in self.held,
+                timeout=policy.timeout,
+                timeout_summary=f"{task}: approval",
+            )
+        except TimeoutError:
+            self.decide(task, policy.on_timeout == "approve", None, "nobody decided in time")
+            self.engine.on_change()
 
     async def ask(self, piece: Piece) -> TaskOutput:
         task, human = piece.task, piece.body.human_body()

@@ -86,8 +86,8 @@ class Speculation:
             await workflow.wait_condition(lambda: not self.waits_of(task))
             if await self.engine.conditions.wants(task):
                 output = await body
-                self.engine.end(unit, output.outcome, output)
                 self.won += 1
+                self.engine.end(unit, output.outcome, output)
                 return
             self.lost += 1
             reason = f"when: {task.when}; was started ahead and cancelled"
@@ -97,6 +97,10 @@ class Speculation:
             if not body.done():
                 body.cancel()
             body.add_done_callback(_seen)
+
+    def report(self) -> dict[str, int]:
+        """Branches that ran ahead and were right, or in vain; empty when there were none."""
+        return {"won": self.won, "lost": self.lost} if self.won or self.lost else {}
 
 
 def _seen(job: asyncio.Task[Any]) -> None:

@@ -79,15 +79,15 @@ class TeamWorkflow:
 
     @workflow.query(description="Of a team on a graph: the newest revision of its subtasks")
     def plan(self) -> dict[str, Any] | None:
-        return self._plan_run.plan_document()
+        return self._plan_run.view.plan_document()
 
     @workflow.query(description="Of a team on a graph: mermaid, subtasks coloured by state")
     def graph(self) -> str:
-        return self._plan_run.graph()
+        return self._plan_run.view.graph()
 
     @workflow.query(description="Of a team on a graph: what the last revision changed")
     def diff(self) -> list[str]:
-        return self._plan_run.diff()
+        return self._plan_run.view.diff()
 
     # -- signals and updates of one name ----------------------------------------------------
 

@@ -482,7 +482,7 @@ class TeamCourse:
             "notes": desk.notes[-20:],
         }
         if run is not None and run.result is None:
-            shown = run.progress().model_dump(mode="json")
+            shown = run.view.progress().model_dump(mode="json")
         return shown | {
             "phase": self.phase,
             "members": {name: m.state for name, m in self.members.items()},

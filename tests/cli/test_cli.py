@@ -209,6 +209,25 @@ async def test_plan_explain_shows_passes_and_estimate(planloom: Planloom, plan_f
         assert "low / likely / worst" in done.out
 
 
+async def test_explain_knows_prices_and_how_long_tools_took(planloom: Planloom) -> None:
+    (planloom.folder / "p.yaml").write_text(
+        'tasks:\n  - {id: a, tool: calculate, args: {expression: "1"}}\n'
+        '  - {id: b, ask: "Explain ${a}"}\n'
+    )
+    (planloom.data_dir / "tool_times.json").write_text('{"calculate": 4.0}')
+    known = {"PLANLOOM_MODEL": "gpt-4o-mini"}
+    done = await planloom_cli(planloom, "plan", "check", "p.yaml", "--explain", **known)
+    shown = json.loads(
+        (await planloom_cli(planloom, "plan", "check", "p.yaml", "--json", **known)).out
+    )
+    assert "1 default, 1 history" in done.out
+    assert "usd              0.0" in done.out
+    assert shown["estimate"]["tasks"]["a"]["seconds"] == [2.0, 4.0, 8.0]
+    assert 0 < shown["estimate"]["usd"][0] < shown["estimate"]["usd"][2]
+    unknown = await planloom_cli(planloom, "plan", "check", "p.yaml", "--explain")
+    assert "unknown: no price" in unknown.out
+
+
 async def test_blob_prints_the_whole_of_a_large_value(planloom: Planloom) -> None:
     (planloom.folder / "big.yaml").write_text(
         'tasks: [{id: t, tool: read_file, args: {path: big.txt}}]\nanswer: "${t}"'

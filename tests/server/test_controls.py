@@ -296,6 +296,17 @@ async def test_a_task_with_approval_waits_for_its_own_yes(
     assert "start c" not in calls()
 
 
+@pytest.mark.parametrize(("then", "outcome"), [("approve", "succeeded"), ("reject", "cancelled")])
+async def test_a_tasks_approval_that_nobody_gives_ends_as_the_policy_says(
+    planloom: Planloom, tools: Tools, then: str, outcome: str
+) -> None:
+    approval = {"mode": "never", "timeout": "0.2s", "on_timeout": then}
+    async with planloom.worker(**tools):
+        request = {"plan": {"tasks": [nap("a", approval=True)]}, "approval": approval}
+        result = await planloom.run(request)
+    assert result["tasks"]["a"]["outcome"] == outcome
+
+
 async def test_a_run_parks_at_its_task_cap_and_goes_on_when_it_is_raised(
     planloom: Planloom, tools: Tools
 ) -> None:

@@ -411,3 +411,27 @@ async def test_search_attributes_tell_status_and_revision(planloom: Planloom, st
     assert shown["PlanloomStatus"] == status
     assert shown["PlanloomRevision"] == 1
     assert shown["PlanloomTenant"] == "acme"
+
+
+async def test_the_estimate_has_money_and_history_and_stands_beside_what_it_came_to(
+    planloom: Planloom, tools: Tools
+) -> None:
+    """A second run knows how long the tool took in the first: the worker keeps it."""
+    planloom.model.script("", "ok")
+    tasks = [
+        {"id": "a", "tool": "nap", "args": {"name": "a", "seconds": 0.4}},
+        {"id": "b", "ask": "hello ${a}"},
+    ]
+    async with planloom.worker(PLANLOOM_MODEL="gpt-4o-mini", **tools):
+        await planloom.run({"plan": {"tasks": tasks}})
+        handle = await planloom.start({"plan": {"tasks": tasks}})
+        result = await planloom.result(handle)
+        found = await handle.query("estimate")
+    assert "1 history" in found["basis"]
+    assert 0.3 < found["tasks"]["a"]["seconds"][1] < 2
+    assert 0.3 < found["tasks"]["a"]["actual"]["seconds"] < 5
+    low, likely, worst = found["usd"]
+    assert 0 < low < likely < worst
+    assert 0 < found["tasks"]["b"]["actual"]["usd"] <= worst
+    assert result["estimate"]["usd"] == found["usd"]
+    assert result["estimate"]["actual"]["tokens"] == result["usage"]["tokens"] > 0

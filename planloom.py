@@ -13,6 +13,7 @@ A user's tool module imports this and nothing else:
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import Priority, WorkflowIDConflictPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -64,6 +66,7 @@ M = TypeVar("M", bound=BaseModel)
 
 QUERY_SECONDS = 10.0
 """A query needs a worker: without one it would block until the caller gives up."""
+PERMIT_AGAIN_SECONDS = 0.2
 
 
 class PlanloomError(Exception):
@@ -201,6 +204,7 @@ class Run:
 
         Raises:
             Refused: with the reason.
+            NoWorker: nobody answered within seconds; a worker that comes soon may still take it.
         """
         try:
             return await self._handle.execute_update(
@@ -212,6 +216,8 @@ class Run:
         except WorkflowUpdateFailedError as error:
             kind = error.cause.type if isinstance(error.cause, ApplicationError) else ""
             raise Refused(str(error.cause), kind or "") from None
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            raise NoWorker(self._client.task_queue) from None
         except RPCError as error:
             raise self._translated(error) from error
 
@@ -230,14 +236,27 @@ class Run:
             raise self._translated(error) from error
 
     def _translated(self, error: RPCError) -> Exception:
-        if error.status is RPCStatusCode.NOT_FOUND:
+        if error.status is RPCStatusCode.NOT_FOUND and "amespace" not in error.message:
             if "already completed" in error.message:
                 return Refused(f'run "{self.id}" has ended')
             return NoSuchRun(self.id)
         no_worker = (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
         if error.status in no_worker or "no poller" in error.message:
             return NoWorker(self._client.task_queue)
-        return NoServer(self._client.address, error.message)
+        return _server_said(self._client.address, error)
+
+
+def _server_said(address: str, error: RPCError) -> PlanloomError:
+    """What the server would not do: it answered, and called the request too large or wrong."""
+    answered = (
+        RPCStatusCode.INVALID_ARGUMENT,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.PERMISSION_DENIED,
+        RPCStatusCode.NOT_FOUND,
+    )
+    if error.status in answered:
+        return Refused(f"the server at {address} refuses: {error.message}", error.status.name)
+    return NoServer(address, error.message)
 
 
 class Pool:
@@ -286,8 +305,20 @@ class Pool:
         return Reply.model_validate(await self._ask(name, payload))
 
     async def permit(self, name: str, payload: Reserve | Renew | Release) -> PermitReply:
-        """`reserve`, `renew` or `release`."""
-        return PermitReply.model_validate(await self._ask(name, payload))
+        """`reserve`, `renew` or `release`; `reserve` waits for a permit as long as it says."""
+        if not isinstance(payload, Reserve):
+            return PermitReply.model_validate(await self._ask(name, payload))
+        until = time.monotonic() + payload.wait_seconds
+        while True:
+            # One answer takes no longer than a call may; asked again, it keeps its place.
+            left = max(0.0, until - time.monotonic())
+            wish = payload.model_copy(
+                update={"wait_seconds": left, "answer_seconds": min(left, QUERY_SECONDS / 2)}
+            )
+            reply = PermitReply.model_validate(await self._ask(name, wish))
+            if not reply.waiting or not left:
+                return reply
+            await asyncio.sleep(PERMIT_AGAIN_SECONDS)
 
     async def _ask(self, name: str, payload: BaseModel | dict[str, Any]) -> Any:
         try:
@@ -375,7 +406,7 @@ class Client:
         except WorkflowAlreadyStartedError:
             raise AlreadyRunning(id) from None
         except RPCError as error:
-            raise NoServer(self.address, error.message) from None
+            raise _server_said(self.address, error) from None
         return Run(self, id, handle.result_run_id)
 
     def run(self, id: str, run_id: str | None = None) -> Run:

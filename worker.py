@@ -30,7 +30,7 @@ from temporalio.api.operatorservice.v1 import (
 )
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import FixedSizeSlotSupplier, Interceptor, Worker, WorkerTuner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -125,26 +125,44 @@ class Parts:
 
 
 async def register_search_attributes(client: Client) -> list[str]:
-    """Register what is missing where that is allowed; give back those that the server knows."""
+    """Register what is missing where that is allowed; give back those that runs can set.
+
+    One that has another type there is left alone: setting it would hang every run.
+    """
     try:
         listed = await client.operator_service.list_search_attributes(
             ListSearchAttributesRequest(namespace=client.namespace)
         )
-        missing = {
-            name: IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{_snake(kind)}")
-            for name, kind in SEARCH_ATTRIBUTES.items()
-            if name not in listed.custom_attributes
-        }
-        if missing:
-            await client.operator_service.add_search_attributes(
-                AddSearchAttributesRequest(namespace=client.namespace, search_attributes=missing)
-            )
-        return list(SEARCH_ATTRIBUTES)
     except RPCError as error:
-        log.warning("search attributes are not registered (%s); runs go on without", error.message)
-        with contextlib.suppress(RPCError, UnboundLocalError):
-            return [name for name in SEARCH_ATTRIBUTES if name in listed.custom_attributes]
+        log.warning("search attributes are unknown (%s); runs go on without", error.message)
         return []
+    usable: list[str] = []
+    for name, kind in SEARCH_ATTRIBUTES.items():
+        wanted = IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{_snake(kind)}")
+        there = listed.custom_attributes.get(name)
+        if there is None:
+            problem = await _register(client, name, wanted)
+        elif there != wanted:
+            problem = f"the server has it as {IndexedValueType.Name(there)}"
+        else:
+            problem = ""
+        if problem:
+            log.warning("search attribute %s: %s; runs go on without it", name, problem)
+        else:
+            usable.append(name)
+    return usable
+
+
+async def _register(client: Client, name: str, kind: IndexedValueType.ValueType) -> str:
+    """One at a time: a server that has no room for one may have it for the others."""
+    try:
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(namespace=client.namespace, search_attributes={name: kind})
+        )
+    except RPCError as error:
+        if error.status is not RPCStatusCode.ALREADY_EXISTS:  # another worker was faster
+            return error.message
+    return ""
 
 
 def _snake(kind: str) -> str:
@@ -154,7 +172,9 @@ def _snake(kind: str) -> str:
 def build_workers(
     client: Client, parts: Parts, interceptors: Sequence[Interceptor] = ()
 ) -> list[Worker]:
-    """One worker for workflows, one for tools, one a pool; all share the client."""
+    """One worker for workflows, one for tools, one a pool, one for this process's own news; all
+    share the client.
+    """
     settings = parts.settings
     gates = parts.gates = Gates(client, settings)
     parts.models.gates = gates.gate
@@ -239,7 +259,15 @@ def build_workers(
         )
         for name in settings.pools
     ]
-    return [main, tool_worker, *pools]
+    ear = Worker(
+        client,
+        task_queue=gates.worker_queue,
+        activities=[gates.hear],
+        max_concurrent_activities=10,
+        max_concurrent_activity_task_polls=1,
+        **common,
+    )
+    return [main, tool_worker, *pools, ear]
 
 
 def spare_collector() -> None:
@@ -353,6 +381,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _list_tools(registry)
         return
     setup_logging(os.environ)
+    for name, pool in settings.pools.items():
+        if "api_key_env" in pool.model_fields_set and not os.environ.get(pool.api_key_env):
+            log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)
     queues = f"{settings.task_queue}, {settings.tools_task_queue}"
     pools = ", ".join(settings.pools)
     address = ClientConfig.load_client_connect_config().get("target_host", "localhost:7233")

@@ -251,6 +251,8 @@ class TurnActivities:
             problems = [problem] if problem else []
         elif not text.strip():
             problems = ["empty output"]
+        if problems and job.problems:
+            self._client.misfit(job.pool)
         fields = parse_labelled(text)
         stored = await self._blobs.store_value(text)
         confidence = parse_confidence(fields.get("CONFIDENCE"))

@@ -136,6 +136,8 @@ def _failure(
     spent = attempt.total + (getattr(exc, "usage", None) or Usage())
     after = replace(before, usage=spent)
     table = client.settings.retry_table
+    if classify(exc) == "schema_violation":  # no call of ours fails so: its answer did
+        client.misfit(target.pool)
     if is_free_wait(classify(exc), before.waits, table):
         beat.set(replace(after, waits=before.waits + 1).details())
     else:

@@ -99,7 +99,7 @@ def definitions_now(files: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any
 
 def _ask_worker(flag: str, *more: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", "worker", flag, *more, "--json"],
+        [sys.executable, "-P", "-m", "worker", flag, *more, "--json"],
         capture_output=True,
         text=True,
         check=False,

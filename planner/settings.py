@@ -6,12 +6,13 @@ settings are not here: `temporalio.envconfig` reads them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from planner.jobs import ErrorClass
 from planner.retries import RetryOverride, RetryTable, table_with
@@ -51,6 +52,20 @@ class PoolSettings(Model):
     max_runs: Annotated[int, Field(ge=1)] | None = None
     """Reservations: holders at once."""
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 600.0
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("give the name of the variable that holds the key, not the key")
+        return name
+
+    def limits(self) -> PoolSettings:
+        """What rules a pool's rate and room: history holds no address, for it may hold a password,
+        and no name of a key.
+        """
+        kept = self.model_dump(exclude={"base_url", "api_key_env", "models", "prices", "fallback"})
+        return PoolSettings.model_validate(kept)
 
     @property
     def is_metered(self) -> bool:
@@ -170,7 +185,9 @@ def settings_from(
                 Problem(
                     path="planloom.toml: " + ".".join(str(p) for p in e["loc"]),
                     code=e["type"],
-                    message=e["msg"] + f" (seen: {e['input']!r})",
+                    # Who writes a key where its variable's name belongs does not see it printed.
+                    message=e["msg"]
+                    + ("" if "api_key_env" in e["loc"] else f" (seen: {e['input']!r})"),
                 )
                 for e in error.errors()
             ]

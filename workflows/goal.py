@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -237,12 +238,12 @@ class GoalLoop:
             engine.note(f"planner: {warning}")
         return reply
 
-    def _failed_call(self, who: str, key: str, error: ActivityError) -> Exception:
+    def _failed_call(self, who: str, key: str, error: ActivityError) -> BaseException:
         """What a failed model call of the loop ends in; what it was paid for is settled."""
         failed = failure_of(error, 1)
         if isinstance(failed, BodyCancelled):
             self.engine.ledger.refund(key)
-            return error
+            return asyncio.CancelledError()
         self.engine.ledger.settle(key, failed.usage)
         return PlanningFailed(f"{who}: {failed.message}")
 

@@ -10,6 +10,7 @@ from planner.values import Outcome, TaskId
 from workflows.frontier import Frontier
 from workflows.record import Record
 
+GOAL_MAX_CHARS = 300
 ROWS_MAX = 40
 """Rows of the live table: details are at most 20,000 bytes."""
 
@@ -97,7 +98,8 @@ _ORDER = ("running", "ready", "waiting", "failed", "unknown", "cancelled", "skip
 def details(shown: Progress, records: Mapping[TaskId, Record], graph: str) -> str:
     """Markdown for the Web UI: a live table of tasks, and the graph as text."""
     counts = ", ".join(f"{n} {state}" for state, n in shown.counts.items())
-    lines = [f"**{shown.status}**, revision {shown.revision}: {counts or 'no tasks yet'}"]
+    lines = [f"### {_one_line(shown.goal)}", ""] if shown.goal else []
+    lines += [f"**{shown.status}**, revision {shown.revision}: {counts or 'no tasks yet'}"]
     if shown.detail:
         lines.append(f"\nAwaiting {shown.awaiting}: {shown.detail}")
     rows = sorted(
@@ -115,3 +117,8 @@ def details(shown: Progress, records: Mapping[TaskId, Record], graph: str) -> st
     if graph and len(graph) < 6_000:
         lines += ["", "```mermaid", graph, "```"]
     return "\n".join(lines)[:19_000]
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= GOAL_MAX_CHARS else line[: GOAL_MAX_CHARS - 1] + "…"

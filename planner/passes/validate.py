@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
@@ -349,8 +350,9 @@ def check_plan(
             break  # each may look through all names for the nearest
         problems += check_task(task, names, site, allow, plan.params, depth=depth)
     problems += _check_answer(plan, names)
-    if not any(p.code in ("duplicate_id", "self_reference") for p in problems):
-        problems += check_cycles(plan)
+    twice = {t for t, n in Counter(t.id for t in plan.tasks).items() if n > 1}
+    once = [t for t in plan.tasks if t.id not in twice]  # of the others, who is meant is not known
+    problems += check_cycles(plan if not twice else plan.model_copy(update={"tasks": once}))
     return bounded_problems(problems)
 
 
@@ -399,7 +401,10 @@ def _nearest_task(name: str, names: Collection[str]) -> str:
 
 def check_cycles(plan: Plan) -> list[Problem]:
     """The cycles of the plan, each with its path; at most `CYCLES_MAX`, none sharing a task."""
-    graph: dict[str, tuple[str, ...]] = {t: tuple(ins) for t, ins in graph_of(plan).items()}
+    # A task that reads itself is told as that.
+    graph: dict[str, tuple[str, ...]] = {
+        t: tuple(i for i in ins if i != t) for t, ins in graph_of(plan).items()
+    }
     problems: list[Problem] = []
     while len(problems) < CYCLES_MAX:
         try:

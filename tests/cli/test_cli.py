@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -271,6 +272,41 @@ async def test_agents_and_teams_are_listed_shown_and_run(planloom: Planloom) -> 
     assert (many.code, "verdict: trusted" in many.err) == (0, True)
     assert "round 0 (initial): reproducer, tracer, sceptic" in many.err
     assert "reproducer succeeded" in many.err
+
+
+async def test_modules_of_the_folder_do_not_stand_in_for_planlooms_own(planloom: Planloom) -> None:
+    # `python -m worker` looks in the working folder first: a worker.py there was run as the worker.
+    for name in ("worker", "planner", "activities"):
+        (planloom.folder / f"{name}.py").write_text("raise SystemExit('not Planloom')\n")
+    done = await planloom_cli(planloom, "tools", "--json")
+    assert done.code == 0, done.err
+    assert "calculate" in done.out
+
+
+async def test_what_the_server_refuses_is_not_told_as_no_server(planloom: Planloom) -> None:
+    request = {"goal": "x", "context": "é" * 1_200_000}
+    (planloom.folder / "big.json").write_text(json.dumps(request, ensure_ascii=False))
+    async with planloom.worker():
+        done = await planloom_cli(planloom, "run", "--request", "big.json", "--detach")
+        lost = await planloom_cli(planloom, "progress", "x", TEMPORAL_NAMESPACE="nowhere")
+    assert done.code == 1
+    assert "refuses" in done.err
+    assert "imit" in done.err
+    assert lost.code == 1
+    assert "nowhere" in lost.err
+
+
+async def test_without_a_worker_a_query_and_an_update_end_within_seconds(
+    planloom: Planloom,
+) -> None:
+    await planloom.start({"goal": "x"}, id="nobody")
+    for command in ("progress", "pause"):
+        began = time.monotonic()
+        done = await planloom_cli(planloom, command, "nobody")
+        assert done.code == 1
+        assert "no worker answers" in done.err
+        assert "hint: Start one" in done.err
+        assert time.monotonic() - began < 20
 
 
 async def test_definition_files_are_checked_and_run_from_where_they_are(planloom: Planloom) -> None:

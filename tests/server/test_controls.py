@@ -223,7 +223,8 @@ async def test_an_approval_may_park_and_be_given_later(planloom: Planloom) -> No
     approval = {"mode": "plan", "timeout": "0.1s", "on_timeout": "park"}
     async with planloom.worker():
         handle = await planloom.start({"plan": ONE, "approval": approval})
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.0)  # it must not end at its time-out
+        await planloom.until(handle, lambda p: p.awaiting == "approval")
         await handle.signal("approve_plan", {"revision": 1})
         assert (await planloom.result(handle))["status"] == "completed"
 

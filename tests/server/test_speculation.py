@@ -20,11 +20,11 @@ async def test_speculation_starts_a_branch_before_its_condition_is_known(
     planloom: Planloom, tools: Tools
 ) -> None:
     tasks = [
-        {"id": "test", "tool": "nap", "args": {"name": "yes", "seconds": 0.4}},
+        {"id": "test", "tool": "nap", "args": {"name": "yes", "seconds": 1.0}},
         {
             "id": "won",
             "tool": "nap",
-            "args": {"name": "won", "seconds": 0.4},
+            "args": {"name": "won", "seconds": 1.0},
             "when": "test.output == 'yes'",
             "speculate": True,
         },
@@ -38,7 +38,7 @@ async def test_speculation_starts_a_branch_before_its_condition_is_known(
     ]
     async with planloom.worker(**tools):
         result = await planloom.run({"plan": {"tasks": tasks}})
-    assert result["seconds"] < 0.75
+    assert result["seconds"] < 1.8  # one after the other it would be 2
     assert result["tasks"]["won"]["outcome"] == "succeeded"
     assert result["tasks"]["lost"]["outcome"] == "skipped"
     assert result["status"] == "completed"

@@ -56,7 +56,7 @@ class AgentWorkflow:
             if isinstance(error, FailureError) and not is_cancelled_exception(error):
                 raise
             result = self._result(Ended("cancelled", reason="the run was cancelled"))
-        self._status = result.status
+        self._status, self._desk.lack = result.status, None
         self._show()
         span.end()
         await workflow.wait_condition(workflow.all_handlers_finished)

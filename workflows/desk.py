@@ -51,6 +51,7 @@ class Desk:
         self.notes: list[str] = []
         self.ledger = Ledger(caps_from(request.budget, request.lineage.grant))
         self.seconds_cap = request.budget.seconds
+        self.parallel = request.budget.parallel or PARALLEL_DEFAULT
         self.on_change: Callable[[], None] = _nothing
         self.controls = self._controls()
         self._asked_at: Amount | None = None
@@ -61,10 +62,6 @@ class Desk:
     @property
     def used(self) -> Usage:
         return self.ledger.usage
-
-    @property
-    def parallel(self) -> int:
-        return self.request.budget.parallel or PARALLEL_DEFAULT
 
     @property
     def has_token_cap(self) -> bool:
@@ -116,8 +113,7 @@ class Desk:
         """Search attributes, where the server knows them."""
         now = (word, self.awaiting)
         known = self.site.search_attributes
-        # The recorded site says whether its worker knew of them: no patch marker is needed, and
-        # one in the workflow task of a local activity does not replay.
+        # The recorded site says whether its worker knew of them, so that older runs replay.
         if now == self._published or not known or not self.site.shows_agents:
             return
         updates: list[SearchAttributeUpdate[Any]] = []
@@ -264,6 +260,7 @@ class Desk:
         self.ledger.raise_caps(r)
         if r.seconds is not None:
             self.seconds_cap = r.seconds
+        self.parallel = r.parallel or self.parallel
         given = r.model_dump(exclude={"by"}, exclude_none=True)
         caps = ", ".join(f"{k} {v:g}" for k, v in given.items())
         if r.by != "parent":

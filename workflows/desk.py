@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import Priority, SearchAttributeKey, SearchAttributeUpdate
-from temporalio.exceptions import FailureError
 
 from planner.catalog import Site
 from planner.contract import (
@@ -181,7 +179,7 @@ class Desk:
                 tokens=least.tokens,
                 usd_nano=least.usd_nano,
             )
-            await workflow.get_external_workflow_handle(parent).signal("grant_wanted", wanted)
+            await doors.tell(parent, "grant_wanted", wanted)
         return True
 
     def settle(self, key: str, usage: Usage) -> None:
@@ -216,8 +214,7 @@ class Desk:
         # A team's members are told apart; an agent is known by its task.
         key = f"{task}.{name}" if self.is_team else task
         asks = ChildAsks(child=me, name=name, key=key, question=question)
-        with contextlib.suppress(FailureError):  # it may be ending
-            await workflow.get_external_workflow_handle(parent).signal("child_asks", asks)
+        await doors.tell(parent, "child_asks", asks)
 
     def _controls(self) -> dict[str, Control[Any]]:
         table: list[Control[Any]] = [

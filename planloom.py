@@ -30,6 +30,7 @@ from temporalio.client import (
     WorkflowFailureError,
     WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
 )
 from temporalio.common import Priority, WorkflowIDConflictPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -184,6 +185,21 @@ class Run:
     async def plan(self) -> Plan:
         return Plan.model_validate(await self.query("plan"))
 
+    async def request(self) -> Any:
+        """What the run was started with, as plain JSON, from its history.
+
+        Raises:
+            NoSuchRun: no run of that id.
+        """
+        try:
+            async for event in self._handle.fetch_history_events(page_size=1):
+                started = event.workflow_execution_started_event_attributes
+                decoded = await self._client.temporal.data_converter.decode(started.input.payloads)
+                return decoded[0] if decoded else None
+        except RPCError as error:
+            raise self._translated(error) from error
+        return None
+
     async def signal(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> None:
         try:
             await (self._handle.signal(name, payload) if payload else self._handle.signal(name))
@@ -203,6 +219,7 @@ class Run:
 
         Raises:
             Refused: with the reason.
+            NoWorker: nobody answered within seconds; a worker that comes soon may still take it.
         """
         try:
             return await self._handle.execute_update(
@@ -214,6 +231,8 @@ class Run:
         except WorkflowUpdateFailedError as error:
             kind = error.cause.type if isinstance(error.cause, ApplicationError) else ""
             raise Refused(str(error.cause), kind or "") from None
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            raise NoWorker(self._client.task_queue) from None
         except RPCError as error:
             raise self._translated(error) from error
 
@@ -232,14 +251,27 @@ class Run:
             raise self._translated(error) from error
 
     def _translated(self, error: RPCError) -> Exception:
-        if error.status is RPCStatusCode.NOT_FOUND:
+        if error.status is RPCStatusCode.NOT_FOUND and "amespace" not in error.message:
             if "already completed" in error.message:
                 return Refused(f'run "{self.id}" has ended')
             return NoSuchRun(self.id)
         no_worker = (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
         if error.status in no_worker or "no poller" in error.message:
             return NoWorker(self._client.task_queue)
-        return NoServer(self._client.address, error.message)
+        return _server_said(self._client.address, error)
+
+
+def _server_said(address: str, error: RPCError) -> PlanloomError:
+    """What the server would not do: it answered, and called the request too large or wrong."""
+    answered = (
+        RPCStatusCode.INVALID_ARGUMENT,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.PERMISSION_DENIED,
+        RPCStatusCode.NOT_FOUND,
+    )
+    if error.status in answered:
+        return Refused(f"the server at {address} refuses: {error.message}", error.status.name)
+    return NoServer(address, error.message)
 
 
 class Pool:
@@ -401,7 +433,7 @@ class Client:
         except WorkflowAlreadyStartedError:
             raise AlreadyRunning(id) from None
         except RPCError as error:
-            raise NoServer(self.address, error.message) from None
+            raise _server_said(self.address, error) from None
         return Run(self, id, handle.result_run_id)
 
     def run(self, id: str, run_id: str | None = None) -> Run:

@@ -98,6 +98,8 @@ class ModelActivities:
 
     async def _request(self, job: AskJob, model: str, timeout_seconds: float) -> ChatRequest:
         written: JsonValue = {"prompt": job.prompt, "context": job.context, "system": job.system}
+        if job.literal is not None:
+            written = await self._blobs.load(job.literal)
         bound = await self._blobs.bind(written, job.bindings)
         assert isinstance(bound, dict)
         system = bound["system"]

@@ -25,6 +25,7 @@ from activities.chat import (
     ToolCall,
     estimate_tokens,
 )
+from activities.context_window import within
 from activities.errors import ModelError, asked_to_wait, cause_of, classify, host_of
 from activities.gate import PATIENCE_SECONDS, Gate
 from activities.prices import Prices
@@ -137,6 +138,7 @@ class ModelClient:
         Raises:
             ModelError: with its class, the usage already paid, and the wait the server asked for.
         """
+        request = within(request, self.settings.context_window(request.model))
         gate = self.gates(pool)
         if gate is None:
             return await self._observed(ModelCall(pool, self.endpoint(pool), request), on_text)

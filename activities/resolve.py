@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import jsonpatch
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.blobs import BlobError, BlobStore
 from activities.json_values import ValueNotJsonError, json_text
@@ -134,4 +134,8 @@ def _as_application_errors() -> Iterator[None]:
     except BlobError as error:
         raise ApplicationError(str(error), type="unknown") from error
     except (ValueError, ValueNotJsonError) as error:
-        raise ApplicationError(str(error), type="tool", non_retryable=True) from error
+        # The plan's fault, told in its outcome: no traceback in the worker's log.
+        benign = ApplicationErrorCategory.BENIGN
+        raise ApplicationError(
+            str(error), type="tool", non_retryable=True, category=benign
+        ) from error

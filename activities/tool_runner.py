@@ -134,7 +134,8 @@ class ToolRunner:
                 + " Own tools are loaded from PLANLOOM_TOOLS."
             )
         try:
-            bound = await self.blobs.bind(dict(job.args), job.bindings)
+            args = dict(job.args) if job.literal is None else await self.blobs.load(job.literal)
+            bound = await self.blobs.bind(args, job.bindings)
             assert isinstance(bound, dict)
             kwargs = tool.validate(bound)
         except BlobError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import statistics
 import tempfile
 import uuid
@@ -45,6 +44,13 @@ class Bench:
             "DagWorkflow", dict(request), id=f"bench-{uuid.uuid4().hex[:8]}", task_queue=self.queue
         )
         return await handle.result(), handle
+
+    async def team(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a team to its end."""
+        handle = await self.client.start_workflow(
+            "TeamWorkflow", dict(request), id=f"team-{uuid.uuid4().hex[:8]}", task_queue=self.queue
+        )
+        return dict(await handle.result())
 
     async def bare(self, workflow: str, *args: Any) -> tuple[Any, Any]:
         handle = await self.client.start_workflow(
@@ -87,6 +93,7 @@ async def bench(environment: Mapping[str, str] | None = None) -> AsyncIterator[B
         async with contextlib.AsyncExitStack() as stack:
             for each in [*worker.build_workers(client, parts), bare]:
                 await stack.enter_async_context(each)
+            worker.spare_collector()
             yield Bench(client, queue, f"{queue}-bare")
         await parts.models.close()
 
@@ -107,34 +114,3 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
     rounds = [a / b for a, b in zip(ours, theirs, strict=True)]
     middle = statistics.median(ours) / statistics.median(theirs)
     return f"{middle:.2f} (rounds {min(rounds):.2f} to {max(rounds):.2f})"
-
-
-Graph = dict[str, tuple[float, list[str]]]
-
-
-def random_graph(seed: int, tasks: int, low: float, high: float) -> Graph:
-    """A random graph: each task's seconds and inputs."""
-    chance = random.Random(seed)
-    graph: dict[str, tuple[float, list[str]]] = {}
-    for n in range(tasks):
-        names = list(graph)
-        inputs = chance.sample(names, min(len(names), chance.choice((0, 1, 1, 2, 3))))
-        graph[f"t{n}"] = (round(chance.uniform(low, high), 3), inputs)
-    return graph
-
-
-def ideal_seconds(graph: Mapping[str, tuple[float, list[str]]]) -> float:
-    """The longest path: no schedule can be shorter."""
-    ends: dict[str, float] = {}
-    for name, (seconds, inputs) in graph.items():
-        ends[name] = seconds + max((ends[i] for i in inputs), default=0.0)
-    return max(ends.values())
-
-
-def plan_of(graph: Mapping[str, tuple[float, list[str]]]) -> dict[str, Any]:
-    return {
-        "tasks": [
-            {"id": name, "tool": "nap", "args": {"seconds": seconds}, "depends_on": inputs}
-            for name, (seconds, inputs) in graph.items()
-        ]
-    }

@@ -162,7 +162,8 @@ def worker_process(environment: dict[str, str], log: Any = None) -> subprocess.P
     path = environment.get("PYTHONPATH", "")
     given = f"{home}{os.pathsep}{path}" if path else home
     return subprocess.Popen(
-        [sys.executable, "-m", "worker"],
+        # -P: a worker.py or planner.py of the folder we stand in is somebody else's.
+        [sys.executable, "-P", "-m", "worker"],
         env=environment | {"PYTHONPATH": given, "PYTHONUNBUFFERED": "1"},
         stdout=log,
         stderr=log,

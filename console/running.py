@@ -7,9 +7,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from temporalio.service import RPCError
 
 from console.views import as_text, result_table, times_line, usage_line
-from planloom import Client
+from planloom import Client, Refused
 from planner.contract import RunResult
 
 EXIT_BY_STATUS = {"completed": 0, "partial": 1, "failed": 1, "rejected": 1, "cancelled": 1}
@@ -44,25 +45,33 @@ def ui_address(client: Client, run_id: str) -> str:
 
 
 async def list_runs(client: Client, status: str | None, limit: int = 50) -> list[dict[str, Any]]:
-    """Runs by visibility, newest first."""
+    """Runs by visibility, newest first.
+
+    Raises:
+        Refused: the server does not know what they are looked for by.
+    """
     kinds = '"DagWorkflow", "AgentWorkflow", "TeamWorkflow"'
     query = f"WorkflowType IN ({kinds})"
     if status:
         query += f' AND PlanloomStatus = "{status}"'
     rows: list[dict[str, Any]] = []
-    async for found in client.temporal.list_workflows(query, limit=limit):
-        attributes = {k.name: v for k, v in found.typed_search_attributes}
-        rows.append(
-            {
-                "id": found.id,
-                "type": found.workflow_type,
-                "state": found.status.name if found.status else "",
-                "status": attributes.get("PlanloomStatus", ""),
-                "awaiting": ", ".join(attributes.get("PlanloomAwaiting", []) or []),
-                "revision": attributes.get("PlanloomRevision"),
-                "started": found.start_time.isoformat(timespec="seconds"),
-            }
-        )
+    try:
+        async for found in client.temporal.list_workflows(query, limit=limit):
+            attributes = {k.name: v for k, v in found.typed_search_attributes}
+            rows.append(
+                {
+                    "id": found.id,
+                    "type": found.workflow_type,
+                    "state": found.status.name if found.status else "",
+                    "status": attributes.get("PlanloomStatus", ""),
+                    "awaiting": ", ".join(attributes.get("PlanloomAwaiting", []) or []),
+                    "revision": attributes.get("PlanloomRevision"),
+                    "started": found.start_time.isoformat(timespec="seconds"),
+                }
+            )
+    except RPCError as error:
+        # Where PlanloomStatus is not registered, nothing can be found by it.
+        raise Refused(f"the server refuses the list: {error.message}") from None
     return rows
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from planner.catalog import Site
-from planner.contract import EstimateReport
+from planner.contract import PARALLEL_DEFAULT, EstimateReport
 from planner.estimate import estimate_plan, estimate_task, items_of
 from planner.passes.deduplicate import deduplicate_calls
 from planner.passes.prune import prune_tasks
@@ -27,6 +27,9 @@ __all__ = [
     "values_of",
 ]
 
+RANK_PARALLEL = PARALLEL_DEFAULT
+"""Ranks do not follow the limit of a run, which may change while it goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
@@ -37,6 +40,8 @@ class Compiled:
     warnings: list[str] = field(default_factory=list)
     inputs: dict[TaskId, tuple[TaskId, ...]] = field(default_factory=dict)
     ranks: dict[TaskId, float] = field(default_factory=dict)
+    leaves: list[TaskId] = field(default_factory=list)
+    """Tasks of the plan as written that nobody reads."""
     aliases: dict[TaskId, TaskId] = field(default_factory=dict)
     pruned: dict[TaskId, str] = field(default_factory=dict)
     estimate: EstimateReport = field(default_factory=EstimateReport)
@@ -50,11 +55,12 @@ def compile_plan(
     *,
     allow: Sequence[str] | None = None,
     known: Collection[str] = (),
-    parallel: int = 100,
+    parallel: int = PARALLEL_DEFAULT,
     model: str | None = None,
     depth: int = 0,
 ) -> Compiled:
-    """Run all passes. `known` are names a task may refer to beside the plan's own.
+    """Run all passes. `known` are names a task may refer to beside the plan's own; `parallel` and
+    `model` are what the estimate goes by.
 
     Passes, in order: resolve dependencies, validate, deduplicate, prune, rank, estimate. O(N + E)
     but for near misses of names that do not exist.
@@ -62,13 +68,14 @@ def compile_plan(
     problems = check_plan(plan, site, allow=allow, known=known, depth=depth)
     if problems:
         return Compiled(plan, problems=problems)
-    slim, aliases = deduplicate_calls(plan, site)
-    slim, pruned = prune_tasks(slim, graph_of(slim), site)
-    inputs = graph_of(slim)
-    seconds = {
-        t.id: estimate_task(t, site, model).seconds[1] * -(-items_of(t) // parallel)
-        for t in slim.tasks
-    }
+    written = graph_of(plan)
+    read = {i for inputs in written.values() for i in inputs}
+    slim, aliases = deduplicate_calls(plan, written, site)
+    graph = graph_of(slim) if aliases else written
+    slim, pruned = prune_tasks(slim, graph, site)
+    inputs = {t.id: graph[t.id] for t in slim.tasks}  # what is kept reads nothing that is not
+    each = {t.id: estimate_task(t, site, model) for t in slim.tasks}
+    seconds = {t.id: each[t.id].seconds[1] * -(-items_of(t) // RANK_PARALLEL) for t in slim.tasks}
     ranks = rank_upward(inputs, seconds)
     return Compiled(
         slim,
@@ -77,9 +84,10 @@ def compile_plan(
         + [f"{t}: not run, {why}" for t, why in pruned.items()],
         inputs=inputs,
         ranks=ranks,
+        leaves=[t for t in written if t not in read],
         aliases=aliases,
         pruned=pruned,
-        estimate=estimate_plan(slim, inputs, site, parallel=parallel, model=model),
+        estimate=estimate_plan(slim, inputs, each, parallel=parallel),
         critical_path=critical_path(inputs, ranks),
         width=width_of(inputs),
     )

@@ -108,6 +108,16 @@ def _compiled(condition: str) -> ParsedResult:
         raise ConditionError(f'"{shown}" is no condition: {error}') from None
 
 
+def readable_condition(condition: str) -> str:
+    """The condition itself.
+
+    Raises:
+        ConditionError: it does not parse.
+    """
+    _compiled(condition)
+    return condition
+
+
 def evaluate(
     condition: str,
     outcomes: Mapping[str, str],

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from planner.plan import PLAN_MAX_BYTES, TASKS_MAX, Body, Plan, is_body
-from planner.values import JsonValue, Problem
+from planner.values import JsonValue, Problem, Unreadable
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -338,6 +338,9 @@ def _faults_of(document: Any, where: str, limit: int | None = None) -> list[Prob
 
 def read_request(document: Any, model: type[M]) -> tuple[M | None, list[Problem]]:
     """A request of the contract, or everything that is wrong with it, its plan included."""
+    if isinstance(document, Unreadable):
+        message = f"cannot be read: {document.why}"
+        return None, [Problem(path="input", code="unreadable", message=message)]
     if not isinstance(document, Mapping):
         message = f"needs an object, found {_kind_of(document)}"
         hint = f"Its fields: {', '.join(model.model_fields)}."

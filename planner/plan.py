@@ -7,12 +7,23 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from planner.definitions import AgentSpec, TeamSpec
-from planner.values import ID_PATTERN, JsonValue, Model, PriorityName, Seconds, TaskId
+from planner.values import (
+    ID_PATTERN,
+    TOKENS_MAX,
+    USD_MAX,
+    JsonValue,
+    Model,
+    PriorityName,
+    Seconds,
+    TaskId,
+)
 
 BODY_FIELDS = ("tool", "ask", "agent", "team", "plan", "human")
 
 PLAN_MAX_BYTES = 2_000_000
 TASKS_MAX = 2_000
+MAP_ITEMS_MAX = 10_000
+SECONDS_MAX = 1e9
 DEPTH_MAX = 5
 """How deep sub-plans may nest."""
 
@@ -58,9 +69,9 @@ Requires = Literal["all", "any", "best_effort"] | AtLeast
 class Cost(Model):
     """What the author expects of one task."""
 
-    tokens: Annotated[int, Field(ge=0)] | None = None
-    usd: Annotated[float, Field(ge=0)] | None = None
-    seconds: Annotated[float, Field(ge=0)] | None = None
+    tokens: Annotated[int, Field(ge=0, le=TOKENS_MAX)] | None = None
+    usd: Annotated[float, Field(ge=0, le=USD_MAX)] | None = None
+    seconds: Annotated[float, Field(ge=0, le=SECONDS_MAX)] | None = None
 
 
 class Body(Model):
@@ -101,6 +112,8 @@ class Body(Model):
 
 def is_body(value: Any) -> bool:
     """Whether a `fallback` is an alternative path rather than a plain value."""
+    if value is None:
+        return False
     if isinstance(value, Body):
         return True
     return (

@@ -100,6 +100,9 @@ class Settings(Model):
     """`[retries.<class>]`: changes of the retry table in docs/capacity.md."""
     tenants: dict[str, Annotated[float, Field(ge=0.001, le=1000)]] = Field(default_factory=dict)
     """`[tenants]`: weights by which tenants share a pool; one that is not named has 1."""
+    context_windows: dict[str, Annotated[int, Field(ge=256)]] = Field(default_factory=dict)
+    """`[context_windows]`: tokens that a model reads and writes, by pattern of its name; the first
+    that fits counts, and a model without one is not limited here."""
     max_activities: Annotated[int, Field(ge=1, le=5000)] = 200
     """Activity slots of one worker process per queue."""
 
@@ -113,6 +116,11 @@ class Settings(Model):
     @property
     def retry_table(self) -> RetryTable:
         return table_with(self.retries)
+
+    def context_window(self, model: str) -> int | None:
+        """Tokens that a model reads and writes in one call, where that is known."""
+        fits = (w for pattern, w in self.context_windows.items() if fnmatchcase(model, pattern))
+        return next(fits, None)
 
     def capacity_id(self, pool: str) -> str:
         """The id of a pool's `CapacityWorkflow`."""

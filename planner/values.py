@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal, NewType
 
@@ -26,12 +27,22 @@ PRIORITY_KEYS: dict[PriorityName, int] = {
 
 NANO = 1_000_000_000
 """Money inside is an integer of nano-dollars, so that the budget invariant is exact."""
+USD_MAX = 1e9
+TOKENS_MAX = 10**15
+"""Bounds of what people type: far above any use, far below what arithmetic cannot carry."""
 
 
 class Model(BaseModel):
     """Base of all border types: unknown fields are errors, values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands where a document should, and cannot be read: `why`."""
+
+    why: str
 
 
 class Outcome(StrEnum):
@@ -172,6 +183,8 @@ __all__ = [
     "PREVIEW_MAX_CHARS",
     "PRIORITY_KEYS",
     "RESERVED_IDS",
+    "TOKENS_MAX",
+    "USD_MAX",
     "Bindings",
     "JsonValue",
     "Model",
@@ -181,6 +194,7 @@ __all__ = [
     "Seconds",
     "Stored",
     "TaskId",
+    "Unreadable",
     "Usage",
     "parse_seconds",
 ]

@@ -97,6 +97,23 @@ async def people(p: Planloom) -> list[Handle]:
     return [handle]
 
 
+async def questions(p: Planloom) -> list[Handle]:
+    """People answer each item of a map, at length; long literals; a condition that does not fit."""
+    tasks = [
+        {"id": "h", "human": "Well, ${item}?", "map": ["a", "b"]},
+        {"id": "big", "tool": "big", "args": {"megabytes": 1}},
+        calc("c", "1", when="sum(big.output) > `0`"),
+        {"id": "m", "tool": "echo", "args": {"value": ["${item}", "z" * 8_000]}, "map": [1, 2]},
+    ]
+    handle = await p.start({"plan": {"tasks": tasks}})
+    await p.until(handle, lambda s: s.awaiting == "human")
+    await handle.execute_update("complete_task", {"id": "h[1]", "output": "y" * 3_000})
+    await handle.signal("complete_task", {"id": "h", "output": 1})
+    await handle.signal("complete_task", {"id": "h[0]", "output": "yes"})
+    await p.result(handle)
+    return [handle]
+
+
 async def budget(p: Planloom) -> list[Handle]:
     p.model.script("", Reply(text="ok", usage={"prompt_tokens": 100, "completion_tokens": 50}))
     asks = [
@@ -191,6 +208,40 @@ async def team_graph(p: Planloom) -> list[Handle]:
     return [handle]
 
 
+async def agent_parked(p: Planloom) -> list[Handle]:
+    calls = [{"id": "c1", "name": "echo", "arguments": {"value": 1}}]
+    p.model.script("", Reply(tool_calls=calls), "SUMMARY: s\nRESULT: done\nNEXT_STEP: none")
+    spec = {"id": "helper", "system": "Help.", "tools": ["echo"]}
+    request = {"agent": spec, "task": "go", "budget": {"tokens": 250}}
+    handle = await p.start(request, "AgentWorkflow")
+    await p.until(handle, lambda s: s.awaiting == "budget")
+    await handle.signal("raise_budget", {"tokens": 50_000})
+    await p.result(handle)
+    return [handle]
+
+
+async def team_plan(p: Planloom) -> list[Handle]:
+    form = "SUMMARY: s\nCLAIM: c\nEVIDENCE: e\nCONFIDENCE: 0.9\n"
+    form += "RESULT: said at length here\nNEXT_STEP: none"
+    p.model.script("You judge", '{"verdict": "trusted", "reason": "ok"}')
+    p.model.script(PLANNER, 'more = agent("a1", task="Once more", context=b2)\njoin(more)')
+    p.model.script(JOINER, '{"action": "replan", "feedback": "once more"}', FINISH)
+    p.model.script("", form)
+    members = [{"id": "a1", "task": "A"}, {"id": "b2", "task": "B", "depends_on": ["a1"]}]
+    request = {
+        "team": {"members": members},
+        "task": "go",
+        "replan": {"max_rounds": 1},
+        "approval": "replan",
+        "tenant": "acme",
+    }
+    handle = await p.start(request, "TeamWorkflow")
+    await p.until(handle, lambda s: s.awaiting == "approval")
+    await handle.signal("approve_plan", {"revision": 2})
+    await p.result(handle)
+    return [handle, p.client.get_workflow_handle(f"{handle.id}/a1")]
+
+
 async def capacity(p: Planloom) -> list[Handle]:
     busy = Reply(status=429, headers={"retry-after": "0.3"})
     p.model.script("1", busy, "ok")
@@ -224,6 +275,7 @@ SCENARIOS: dict[str, Scenario] = {
     "large-values": large_values,
     "sub-plan": sub_plan,
     "people": people,
+    "questions": questions,
     "budget": budget,
     "goal-replan": goal,
     "cancelled": cancelled,
@@ -232,6 +284,8 @@ SCENARIOS: dict[str, Scenario] = {
     "agent": agent,
     "team-rounds": team,
     "team-graph": team_graph,
+    "agent-parked": agent_parked,
+    "team-plan": team_plan,
     "capacity": capacity,
     # The same once more: since then workers hear of it on queues of their own.
     "capacity-news": capacity,

@@ -33,7 +33,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import doors
     from workflows.pool import Pool, PoolState, new_state
     from workflows.pool_view import view_of
-    from workflows.requests import invalid
+    from workflows.requests import invalid, only_input
 
 UPDATES_MAX = 1_000
 """The server allows 2,000 in one run; a new one begins well before."""
@@ -57,8 +57,8 @@ class CapacityWorkflow:
     """Rule one pool; see docs/capacity.md."""
 
     @workflow.init
-    def __init__(self, request: Any = None) -> None:
-        document = {} if request is None else request
+    def __init__(self, request: Any = None, *more: Any) -> None:
+        document = {} if request is None else only_input(request, more)
         self._request, self._problems = read_request(document, CapacityRequest)
         self._pool: Pool | None = None
         self._applied: QueueRate | None = None
@@ -85,7 +85,7 @@ class CapacityWorkflow:
             self._request = None
 
     @workflow.run
-    async def run(self, request: Any = None) -> None:
+    async def run(self, request: Any = None, *more: Any) -> None:
         if self._request is not None and self._pool is None:
             await self._load(self._request)
         if self._request is None or self._pool is None:

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from temporalio.exceptions import ApplicationError
 
 from planner.contract import BUDGET_EXCEEDED, INVALID_REQUEST, STALE, Reply
-from planner.documents import problems_from_validation
+from planner.documents import read_request
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -41,17 +41,15 @@ class Control(Generic[M]):
         Raises:
             ApplicationError: `InvalidRequest`, with all problems.
         """
-        document = {} if payload is None else payload
-        try:
-            return self.model.model_validate(document)
-        except ValidationError as error:
-            problems = problems_from_validation(error, document, self.model)
+        parsed, problems = read_request({} if payload is None else payload, self.model)
+        if parsed is None:
             raise ApplicationError(
                 f"{self.name}: " + "; ".join(p.line() for p in problems),
                 [p.model_dump() for p in problems],
                 type=INVALID_REQUEST,
                 non_retryable=True,
-            ) from None
+            )
+        return parsed
 
     def _refusal(self, payload: M) -> Refusal | None:
         found = self.check(payload)

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import DataConverter
 
+from planner.values import Unreadable
+
 
 class _PayloadConverter(PydanticPayloadConverter):
-    """Pydantic JSON without fields that were never set: most of a task's fields are defaults."""
+    """Pydantic JSON without fields that were never set: most of a task's fields are defaults.
+
+    What is no JSON that Python reads (500 levels deep, half a surrogate pair) arrives as
+    `Unreadable` where any JSON is taken: an exception here would hang the run, not fail it.
+    """
 
     def __init__(self) -> None:
         super().__init__(ToJsonOptions(exclude_unset=True))
+
+    def from_payloads(
+        self, payloads: Sequence[Payload], type_hints: list[type] | None = None
+    ) -> list[Any]:
+        hints: Sequence[Any] = type_hints or [None] * len(payloads)
+        return [self._read(p, h) for p, h in zip(payloads, hints, strict=True)]
+
+    def _read(self, payload: Payload, hint: Any) -> Any:
+        try:
+            return super().from_payloads([payload], [hint])[0]
+        except (ValidationError, KeyError) as error:
+            if hint is not None and hint is not Any:
+                raise
+            return Unreadable(_why(error))
+
+
+def _why(error: ValidationError | KeyError) -> str:
+    # Pydantic's whole text quotes the input; its message alone does not.
+    return error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error.args[0])
 
 
 def data_converter() -> DataConverter:

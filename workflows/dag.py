@@ -12,13 +12,14 @@ from temporalio.exceptions import ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from planner.contract import (
         INVALID_REQUEST,
+        ChildAsks,
         GrantWanted,
         Reply,
         RunResult,
     )
     from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
     from workflows.controls import Control
-    from workflows.requests import request_from
+    from workflows.requests import only_input, request_from
     from workflows.run import Run
     from workflows.tracing import fail_run_span, start_run_span
 
@@ -28,13 +29,13 @@ class DagWorkflow:
     """Run a goal, a plan or a template; see docs/contract.md."""
 
     @workflow.init
-    def __init__(self, request: Any = None) -> None:
+    def __init__(self, request: Any = None, *more: Any) -> None:
         # State stands before the first handler runs, which may be before `run`.
-        parsed, self._problems = request_from(request)
+        parsed, self._problems = request_from(only_input(request, more))
         self._run = Run(parsed, workflow.now()) if parsed is not None else None
 
     @workflow.run
-    async def run(self, request: Any = None) -> RunResult:
+    async def run(self, request: Any = None, *more: Any) -> RunResult:
         span = start_run_span("DagWorkflow")
         if self._run is None:
             fail_run_span(span, self._problems)
@@ -57,35 +58,35 @@ class DagWorkflow:
 
     @workflow.query(description="Status, counts, states of all tasks, usage")
     def progress(self) -> dict[str, Any]:
-        return self._live.progress().model_dump(mode="json")
+        return self._live.view.progress().model_dump(mode="json")
 
     @workflow.query(description="The plan of the newest revision")
     def plan(self) -> dict[str, Any] | None:
-        return self._live.plan_document()
+        return self._live.view.plan_document()
 
     @workflow.query(description="The graph as mermaid, tasks coloured by state")
     def graph(self) -> str:
-        return self._live.graph()
+        return self._live.view.graph()
 
     @workflow.query(description="Tokens, money and calls so far, and what is reserved")
     def usage(self) -> dict[str, Any]:
-        return self._live.usage_document()
+        return self._live.view.usage_document()
 
     @workflow.query(description="Low, likely and worst cost and time, beside the actual")
     def estimate(self) -> dict[str, Any] | None:
-        return self._live.estimate_document()
+        return self._live.view.estimate_document()
 
     @workflow.query(description="What the last revision changed")
     def diff(self) -> list[str]:
-        return self._live.diff()
+        return self._live.view.diff()
 
     @workflow.query(description="Finished tasks with their outcome and output, for a fork")
     def outputs(self) -> dict[str, Any]:
-        return self._live.outputs()
+        return self._live.view.outputs()
 
     @workflow.query(description="All revisions: plan, why, by whom")
     def revisions(self) -> list[dict[str, Any]]:
-        return self._live.revisions_document()
+        return self._live.view.revisions_document()
 
     # -- signals and updates of one name ----------------------------------------------------
 
@@ -215,6 +216,10 @@ class DagWorkflow:
     @workflow.signal(name="grant_wanted", description="A child run has used its grant up")
     async def grant_wanted(self, wanted: GrantWanted) -> None:
         self._live.engine.grants.take(wanted)
+
+    @workflow.signal(name="child_asks", description="An agent of a child run asks a person")
+    async def child_asks(self, asks: ChildAsks) -> None:
+        await self._live.engine.people.take_child(asks)
 
     # -- the planner activity speaks to its run ---------------------------------------------
 

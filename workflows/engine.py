@@ -16,26 +16,24 @@ from temporalio import workflow
 
 from planner.catalog import Site
 from planner.compiler import inputs_of
-from planner.conditions import evaluate, roots_of_condition
 from planner.contract import (
-    PARALLEL_DEFAULT,
     Awaiting,
     Grant,
     RunRequest,
 )
-from planner.jobs import ResolveJob, TaskOutput
+from planner.expand import parallel_of
+from planner.jobs import TaskOutput
 from planner.plan import Body, Plan, Task
 from planner.values import (
     PRIORITY_KEYS,
-    Bindings,
     Outcome,
     Stored,
     TaskId,
     Usage,
 )
-from workflows import doors
 from workflows.approval import ApprovalDesk
 from workflows.budget import Amount, Ledger, caps_from
+from workflows.conditions import Conditions
 from workflows.dispatch import (
     Dispatcher,
     Piece,
@@ -48,12 +46,17 @@ from workflows.frontier import Frontier, Settled, State, Unit
 from workflows.grants import Grants
 from workflows.maps import Maps
 from workflows.nodes import node_of
+from workflows.outgoing import Outgoing, is_history_full
 from workflows.people import People
 from workflows.record import Record
 from workflows.speculation import Speculation
 from workflows.stopping import Stopping
 
 NOTES_MAX = 200
+NAMES_MAX = 10
+NOTE_MAX_CHARS = 500
+"""Notes are part of the result: what a person sent may be long."""
+ONE_TASK = Amount(tasks=1)
 
 
 class OutOfBudget(Exception):
@@ -67,8 +70,7 @@ class Engine:
         self.request = request
         self.started = started
         self.site = Site()
-        parallel = request.budget.parallel or PARALLEL_DEFAULT
-        self.frontier = Frontier(parallel)
+        self.frontier = Frontier(parallel_of(request))
         self.ledger = Ledger(caps_from(request.budget, request.lineage.grant))
         self.desk = ApprovalDesk()
         self.plan: Plan | None = None
@@ -83,16 +85,21 @@ class Engine:
         self.is_time_up = False
         self.lack: str | None = None
         """What the budget lacks for the next task, in words; the run is parked while it is set."""
+        self.parked: dict[str, str] = {}
+        """What the budget lacks for planner, joiner or a fallback that wait for it."""
         self.round = 0
         self.context = contextvars.copy_context()
         self.is_paused_by_person = False
         self.on_change: Callable[[], None] = _nothing
+        self.conditions = Conditions(self)
         self.people = People(self)
         self.maps = Maps(self)
         self.grants = Grants(self)
         self.speculation = Speculation(self)
         self.stopping = Stopping(self)
         self.jobs: dict[Unit, asyncio.Task[None]] = {}
+        self.outgoing = Outgoing()
+        self._later: asyncio.Task[None] | None = None
         self._bug: BaseException | None = None
         info = workflow.info()
         self.root = request.lineage.root or info.workflow_id
@@ -112,7 +119,8 @@ class Engine:
 
     def note(self, text: str) -> None:
         if len(self.notes) < NOTES_MAX:
-            self.notes.append(text)
+            long = len(text) > NOTE_MAX_CHARS
+            self.notes.append(text[: NOTE_MAX_CHARS - 1] + "…" if long else text)
 
     def open(self, site: Site) -> None:
         self.site = self.dispatcher.site = site
@@ -134,9 +142,9 @@ class Engine:
             return "capacity"
         if self.desk.is_open or self.people.held:
             return "approval"
-        if self.lack or self.is_time_up:
+        if self.lack or self.parked or self.is_time_up:
             return "budget"
-        if self.people.questions and len(self.people.questions) == len(self.frontier.running()):
+        if self.people.waits and not self.jobs_but_people():
             return "human"
         return None
 
@@ -148,12 +156,12 @@ class Engine:
             return f"approval of revision {self.desk.revision}{why}"
         if self.people.held:
             return "approval of " + "; ".join(f"task {t}: {w}" for t, w in self.people.held.items())
-        if self.lack:
-            return f"The run is parked: {self.lack}. raise_budget lets it go on."
+        if lack := self.lack or next(iter(self.parked.values()), None):
+            return f"The run is parked: {lack}. raise_budget lets it go on."
         if self.is_time_up:
             return f"The run is parked: its {self.seconds_cap:g} s are over. raise_budget …"
-        if self.people.questions:
-            return "; ".join(f"{t}: {q}" for t, q in self.people.questions.items())
+        if self.people.waits:
+            return "; ".join(f"{t}: {q}" for t, q in self.people.waits.items())
         return None
 
     # -- tasks come in ----------------------------------------------------------------------
@@ -168,6 +176,7 @@ class Engine:
             self.records[task.id] = Record(task.id)
             if before is not None:
                 self.records[task.id].usage = before.usage
+                self.records[task.id].version = before.version + 1
         nodes = [
             node_of(
                 task,
@@ -197,7 +206,9 @@ class Engine:
         for entry in settled:
             record, task = self.records[entry.task], self.tasks[entry.task]
             record.outcome, record.ended = entry.outcome, self.now()
-            names = ", ".join(f"{i} {self._ended_as(i)}" for i in entry.because)
+            names = ", ".join(f"{i} {self._ended_as(i)}" for i in entry.because[:NAMES_MAX])
+            more = len(entry.because) - NAMES_MAX
+            names += f" and {more} more" if more > 0 else ""
             record.reason = f"input {names}" if names else "its inputs cannot be met"
             if entry.outcome is Outcome.FALLBACK:
                 record.output = Stored(value=task.fallback)
@@ -215,23 +226,47 @@ class Engine:
         self.lack = None
         if self.grants.wanted:
             self.grants.grant_more()
+        self.speculation.release()
         while (unit := self.frontier.next_ready()) is not None:
+            if not self._may_send():
+                return
             task = self.tasks[unit.task]
             if task.approval and unit.task not in self.people.allowed and unit.index is None:
                 self.frontier.start(unit)
                 self.frontier.hold(unit.task)
-                self.people.held[unit.task] = (
-                    task.description or f"{task.kind} {task.tool or ''}".strip()
-                )
+                self.people.hold(task)
+                continue
+            if self.speculation.is_ahead(task) and self.speculation.room <= 0:
+                self.speculation.hold(unit)
                 continue
             grant = self._reserve(unit, task)
             if grant is None:
                 return
             self.frontier.start(unit)
+            self.outgoing.add(self.body_of(unit, task), self.value_of)
             # A task may be started from a signal's handler: its spans still belong to the run.
             job = asyncio.create_task(self._run(unit, task, grant), context=self.context)
             self.jobs[unit] = job
             job.add_done_callback(lambda job, unit=unit: self._job_done(unit, job))  # type: ignore[misc]
+
+    def _may_send(self) -> bool:
+        """Whether this workflow task may start more; what may not goes with the next one."""
+        info = workflow.info()
+        event = info.get_current_history_length()
+        if is_history_full(event, info.get_current_history_size()):
+            self.stopping.stop(f"the history is full: {event:,} events. Use sub-plans")
+            return False
+        if self.outgoing.has_room(event):
+            return True
+        if self._later is None:
+            self._later = asyncio.create_task(self._send_later())
+            self._later.add_done_callback(self.keep_bug)
+        return False
+
+    async def _send_later(self) -> None:
+        await workflow.sleep(0.001, summary="the rest goes in another workflow task")
+        self._later = None
+        self.pump()
 
     async def reserve(self, key: str, want: Amount, least: Amount) -> Amount:
         """Set an amount aside for planner or joiner, parking the run until there is room.
@@ -242,15 +277,18 @@ class Engine:
         ledger = self.ledger
         while (granted := ledger.reserve(key, want, least)) is None:
             if not ledger.reserved:
-                self.lack = f"{key.split('.')[0]} {ledger.shortfall(least)}"
-                if self.on_budget == "partial":
-                    raise OutOfBudget(self.lack)
+                lack = f"{key.split('.')[0]} {ledger.shortfall(least)}"
+                if not self.grants.ask(least) and self.on_budget == "partial":
+                    raise OutOfBudget(lack)
+                self.parked[key] = lack
                 self.on_change()
             before = (ledger.caps, len(ledger.reserved))
-            await workflow.wait_condition(
-                lambda before=before: (ledger.caps, len(ledger.reserved)) != before  # type: ignore[misc]
-            )
-        self.lack = None
+            try:
+                await workflow.wait_condition(
+                    lambda before=before: (ledger.caps, len(ledger.reserved)) != before  # type: ignore[misc]
+                )
+            finally:
+                self.parked.pop(key, None)
         ledger.check()
         return granted
 
@@ -317,11 +355,14 @@ class Engine:
         if job.cancelled() and self.jobs.pop(unit, None) is not None:
             # Cancelled before its first step, so that nothing in it could see it.
             self._end_cancelled(unit)
+            self.pump()  # what its end settles may be ready now
+            self.on_change()
         self.keep_bug(job)
 
-    def _end_cancelled(self, unit: Unit) -> None:
+    def _end_cancelled(self, unit: Unit, how: BodyCancelled | None = None) -> None:
         reason = self.stopping.why.get(unit.task) or self.stopping.reason or "cancelled"
-        self.end(unit, Outcome.CANCELLED, None, reason=reason)
+        usage, tasks = (how.usage, how.tasks) if how is not None else (None, None)
+        self.end(unit, Outcome.CANCELLED, None, reason=reason, usage=usage, tasks=tasks)
 
     def keep_bug(self, job: asyncio.Task[None]) -> None:
         # `settle` waits for this too: an exception nobody awaits is a run that hangs for ever.
@@ -338,7 +379,7 @@ class Engine:
         try:
             if unit.index is None and self.speculation.is_ahead(task):
                 await self.speculation.run(unit, task, granted)
-            elif unit.index is None and not await self.is_wanted(task):
+            elif unit.index is None and not await self.conditions.wants(task):
                 self.end(unit, Outcome.SKIPPED, None, reason=f"when: {task.when}")
             elif task.map is not None and unit.index is None and unit.mode == "body":
                 await self.maps.expand(unit, task)
@@ -346,7 +387,9 @@ class Engine:
                 await self.carry_out(unit, task, granted)
         except BodyFailed as failed:
             await self._failed(unit, task, failed)
-        except (BodyCancelled, asyncio.CancelledError):
+        except BodyCancelled as cancelled:
+            self._end_cancelled(unit, cancelled)
+        except asyncio.CancelledError:
             self._end_cancelled(unit)
         finally:
             self.jobs.pop(unit, None)
@@ -354,30 +397,12 @@ class Engine:
         self.pump()
         self.on_change()
 
-    async def is_wanted(self, task: Task) -> bool:
-        return task.when is None or await self.holds(task.when)
-
-    async def holds(self, condition: str) -> bool:
-        """Whether a condition over outcomes is true now."""
-        roots = roots_of_condition(condition, {*self.tasks, *self.values})
-        outcomes = {str(t): o.value for t, o in self.frontier.outcomes().items() if t in roots}
-        found = {r: s for r in roots if (s := self.value_of(r)) is not None}
-        try:
-            if all(s.is_inline for s in found.values()):
-                return evaluate(condition, outcomes, {r: s.value for r, s in found.items()})
-        except ValueError as error:
-            raise BodyFailed(f"when: {error}", "tool") from error
-        job = ResolveJob(
-            value=condition,
-            mode="condition",
-            bindings=Bindings(inputs=found),
-            outcomes=outcomes,
-        )
-        return bool((await doors.resolve_value(job)).stored.value)
-
     def piece_of(self, unit: Unit, task: Task, granted: Amount) -> Piece:
         body, record = self.body_of(unit, task), self.records[task.id]
         name = self.key_of(unit) + (".fallback" if unit.mode == "fallback" else "")
+        if record.version > 1 and workflow.patched("a-task-written-anew-has-its-own-activity"):
+            # The activity of the one before may still be ending: the server takes an id once.
+            name += f".v{record.version}"
         caps, room, reserved = self.ledger.caps, None, None
         if body.kind == "ask" and (caps.tokens is not None or caps.usd_nano is not None):
             ask = body.ask_body()
@@ -389,6 +414,7 @@ class Engine:
             grant = Grant(
                 tokens=granted.tokens if caps.tokens is not None else None,
                 usd_nano=granted.usd_nano if caps.usd_nano is not None else None,
+                tasks=granted.tasks - 1 if caps.tasks is not None else None,
             )
         revision = self.desk.revision
         piece = Piece(
@@ -418,30 +444,37 @@ class Engine:
         record.attempts += failed.attempts
         if unit.mode == "fallback" or not task.has_fallback:
             outcome = Outcome.SKIPPED if task.on_error == "skip" else Outcome.FAILED
-            self.end(unit, outcome, None, usage=failed.usage)
+            self.end(unit, outcome, None, usage=failed.usage, tasks=failed.tasks)
             return
         if task.fallback_body is None:
             output = TaskOutput(output=Stored(value=task.fallback), attempts=0, usage=failed.usage)
             self.end(unit, Outcome.FALLBACK, output)
             return
-        self.settle_budget(unit, failed.usage)
+        self.settle_budget(unit, failed.usage, tasks=failed.tasks)
         second = replace(unit, mode="fallback")
         body = self.body_of(second, task)
         want, least = amounts_for(task, body, self.site, self._model(body), self.value_of)
-        granted = self.ledger.reserve(self.key_of(unit), want, least)
-        if granted is None:
-            record.error = f"{record.error}; no budget for the fallback"
-            self.end(unit, Outcome.FAILED, None)
-            return
+        # It is the same task still: only what runs inside it counts.
+        want, least = want - ONE_TASK, least - ONE_TASK
         try:
+            granted = self.ledger.reserve(self.key_of(unit), want, least)
+            if granted is None and workflow.patched("a-fallback-waits-for-budget"):
+                granted = await self.reserve(self.key_of(unit), want, least)
+            if granted is None:
+                raise OutOfBudget("no budget for the fallback")
             await self._carry_out_as(unit, second, task, granted)
+        except OutOfBudget as lack:
+            record.error = f"{record.error}; no budget for the fallback: {lack}"
+            self.end(unit, Outcome.FAILED, None)
         except BodyFailed as again:
             record.fail(f"{failed.message}; then the fallback: {again.message}", again.error_class)
             record.attempts += again.attempts
             outcome = Outcome.SKIPPED if task.on_error == "skip" else Outcome.FAILED
-            self.end(unit, outcome, None, usage=again.usage)
-        except (BodyCancelled, asyncio.CancelledError):
-            self.end(unit, Outcome.CANCELLED, None)
+            self.end(unit, outcome, None, usage=again.usage, tasks=again.tasks - 1)
+        except BodyCancelled as cancelled:
+            self._end_cancelled(unit, cancelled)
+        except asyncio.CancelledError:
+            self._end_cancelled(unit)
 
     async def _carry_out_as(self, unit: Unit, second: Unit, task: Task, granted: Amount) -> None:
         piece = self.piece_of(second, task, granted)
@@ -453,12 +486,14 @@ class Engine:
 
     # -- ending -----------------------------------------------------------------------------
 
-    def settle_budget(self, unit: Unit, usage: Usage, is_task: bool = True) -> None:
+    def settle_budget(
+        self, unit: Unit, usage: Usage, is_task: bool = True, tasks: int | None = None
+    ) -> None:
         key = self.key_of(unit)
         if key not in self.ledger.reserved:
             return
         if is_task:
-            self.ledger.settle(key, usage)
+            self.ledger.settle(key, usage, tasks)
         else:
             self.ledger.refund(key)
         self.ledger.check()
@@ -471,11 +506,14 @@ class Engine:
         *,
         reason: str | None = None,
         usage: Usage | None = None,
+        tasks: int | None = None,
     ) -> None:
         """The one place where a unit ends: budget, record, frontier."""
         record = self.records[unit.task]
         spent = usage or (output.usage if output else Usage())
-        self.settle_budget(unit, spent, is_task=outcome is not Outcome.SKIPPED or bool(usage))
+        tasks = output.tasks if output is not None else tasks
+        is_task = outcome is not Outcome.SKIPPED or bool(usage)
+        self.settle_budget(unit, spent, is_task=is_task, tasks=tasks)
         record.usage += spent
         if output is not None:
             record.attempts += output.attempts
@@ -527,8 +565,10 @@ class Engine:
             if not again or self.round >= self.request.retry_rounds:
                 return
             self.round += 1
-            for task in self.frontier.retry_round(again):
+            opened, settled = self.frontier.retry_round(again)
+            for task in opened:
                 self.records[task].reset()
+            self.take_settled(settled)
             self.note(f"round {self.round + 1}: {', '.join(again[:20])}")
 
     def _deserves_a_round(self, record: Record) -> bool:
@@ -568,8 +608,16 @@ class Engine:
         self.is_time_up = self.frontier.is_paused = True
 
     def jobs_but_people(self) -> bool:
-        """Whether anything runs that does not wait for a person."""
-        return any(unit.task not in self.people.questions for unit in self.jobs)
+        """Whether anything runs that does not wait: for a person, budget, or its condition."""
+        waits = self.people.waits
+        return not all(
+            key in self.parked
+            or self.frontier.is_idle(unit.task)
+            # An agent of a child run asks under its task's id and what is below it.
+            or any(w == key or w.startswith(f"{key}.") for w in waits)
+            for unit in self.jobs
+            if (key := self.key_of(unit))
+        )
 
 
 def _nothing() -> None:

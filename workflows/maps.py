@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from temporalio.exceptions import FailureError
+
 from planner.jobs import ResolveJob
-from planner.plan import Task
+from planner.plan import MAP_ITEMS_MAX, Task
 from planner.values import Bindings, JsonValue, Outcome, Stored, TaskId, Usage
 from workflows import doors
 from workflows.dispatch import Piece, outputs_text
+from workflows.failures import BodyFailed, failure_of
 from workflows.frontier import Unit
 from workflows.record import Record
 
@@ -29,6 +32,9 @@ class Maps:
     async def expand(self, unit: Unit, task: Task) -> None:
         piece = Piece(task, task, f"{task.id}.items")
         source, count = await self.engine.dispatcher.resolve_list(piece, task.map)
+        if count > MAP_ITEMS_MAX:
+            message = f"tasks.{task.id}.map: has {count:,} items; at most {MAP_ITEMS_MAX:,}"
+            raise BodyFailed(f"{message}. Split the list, or use sub-plans.", "tool")
         record = self.engine.records[task.id]
         self.engine.settle_budget(unit, Usage(), is_task=False)
         if count == 0:
@@ -67,7 +73,14 @@ class Maps:
         job = ResolveJob(
             value=[f"${{{name}}}" for name in inputs], bindings=Bindings(inputs=inputs)
         )
-        self.finish(task, Outcome.SUCCEEDED, (await doors.resolve_value(job)).stored)
+        try:
+            stored = (await doors.resolve_value(job)).stored
+        except FailureError as error:
+            failed = failure_of(error, 1)
+            record.fail(str(failed), "unknown", may_pass=True)
+            self.finish(task, Outcome.FAILED, None)
+            return
+        self.finish(task, Outcome.SUCCEEDED, stored)
 
     def finish(self, task: Task, outcome: Outcome, output: Stored | None) -> None:
         record = self.engine.records[task.id]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from temporalio import workflow
 
-from planner.contract import CompleteTask
+from planner.contract import Approval, ChildAsks, CompleteTask
 from planner.jobs import TaskOutput
+from planner.plan import Task
 from planner.schema_check import check_value
-from planner.values import Outcome, Stored, TaskId
+from planner.values import JsonValue, Outcome, TaskId
+from workflows import doors
 from workflows.dispatch import Piece
 from workflows.failures import BodyFailed
 
@@ -22,47 +25,110 @@ class People:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.questions: dict[TaskId, str] = {}
+        self.questions: dict[str, str] = {}
+        """By task, or by item of a map: `which[0]`."""
         self.held: dict[TaskId, str] = {}
         self.allowed: set[TaskId] = set()
-        self.answers: dict[TaskId, CompleteTask] = {}
+        self.answers: dict[str, CompleteTask] = {}
+        self.asked: dict[str, ChildAsks] = {}
+        """Questions of agents in child runs, by the id that answers them."""
+        self._schemas: dict[str, dict[str, JsonValue] | None] = {}
+
+    def hold(self, task: Task) -> None:
+        """A task waits for a person's yes; the run's `timeout` of approvals counts for it too."""
+        self.held[task.id] = task.description or f"{task.kind} {task.tool or ''}".strip()
+        policy = self.engine.request.approval
+        if policy.timeout is None or policy.on_timeout == "park":
+            return
+        if workflow.patched("task-approvals-expire"):
+            job = asyncio.create_task(self._expire(task.id, policy))
+            job.add_done_callback(self.engine.keep_bug)
+
+    async def _expire(self, task: TaskId, policy: Approval) -> None:
+        try:
+            await workflow.wait_condition(
+                lambda: task not in self.held,
+                timeout=policy.timeout,
+                timeout_summary=f"{task}: approval",
+            )
+        except TimeoutError:
+            self.decide(task, policy.on_timeout == "approve", None, "nobody decided in time")
+            self.engine.on_change()
 
     async def ask(self, piece: Piece) -> TaskOutput:
         task, human = piece.task, piece.body.human_body()
+        key = task.id if piece.index is None else f"{task.id}[{piece.index}]"
         question = await self.engine.dispatcher.resolve(piece, human.question)
-        self.questions[task.id] = str(question.value or question.preview)
+        self.questions[key] = str(question.value or question.preview)
+        self._schemas[key] = human.schema_
+        if workflow.patched("show-questions"):  # 2026-11-27
+            self.engine.on_change()
         try:
             await workflow.wait_condition(
-                lambda: task.id in self.answers,
+                lambda: key in self.answers,
                 timeout=task.timeout,
-                timeout_summary=f"{task.id}: answer",
+                timeout_summary=f"{key}: answer",
             )
         except TimeoutError:
             raise BodyFailed(f"nobody answered within {task.timeout:g} s", "timeout") from None
         finally:
-            self.questions.pop(task.id, None)
-        answer = self.answers.pop(task.id)
+            self.questions.pop(key, None)
+        answer = self.answers.pop(key)
         return TaskOutput(
-            output=Stored(value=answer.output),
+            output=await self.engine.dispatcher.store(answer.output),
             note=f'answered by "{answer.by}"' if answer.by else None,
         )
 
+    async def take_child(self, asks: ChildAsks) -> None:
+        """An agent of a child run asks, or has its answer; our own parent is told as well."""
+        if asks.question is None:
+            self.asked.pop(asks.key, None)
+        else:
+            self.asked[asks.key] = asks
+        self.engine.on_change()
+        parent = self.engine.request.lineage.parent
+        if parent is not None:
+            task = workflow.info().workflow_id.removeprefix(f"{parent}/")
+            upwards = asks.model_copy(update={"key": f"{task}.{asks.key}"})
+            await doors.tell(parent, "child_asks", upwards)
+
+    @property
+    def waits(self) -> dict[str, str]:
+        """Every open question by the id that answers it."""
+        own = {str(t): q for t, q in self.questions.items()}
+        return own | {k: a.question or "" for k, a in self.asked.items()}
+
+    async def hand_down(self, answer: CompleteTask) -> bool:
+        """Give an answer to the child run that asked; False when none did."""
+        asks = self.asked.pop(answer.id, None)
+        if asks is None:
+            return False
+        down = answer.model_copy(update={"id": asks.name})
+        await doors.tell(asks.child, "complete_task", down)
+        return True
+
     def problem_with_answer(self, answer: CompleteTask) -> str | None:
-        task_id = TaskId(answer.id)
-        task = self.engine.tasks.get(task_id)
-        if task is None:
-            return f'complete_task: no task "{answer.id}"'
-        if task_id not in self.questions:
-            state = self.engine.frontier.state_of(task_id)
-            return f'complete_task: task "{answer.id}" does not wait for a person; it is {state}'
-        schema = task.human_body().schema_ if task.human is not None else None
+        if answer.id in self.asked:
+            return None
+        key = answer.id
+        if key in self.answers:
+            return f'complete_task: "{key}" is answered already'
+        if key not in self.questions:
+            waiting = f" Waiting: {', '.join(list(self.questions)[:10]) or 'none'}"
+            state = self.engine.frontier.state_of(TaskId(key))
+            if state is None:
+                return f'complete_task: no task "{key}".{waiting}'
+            return (
+                f'complete_task: task "{key}" does not wait for a person; it is {state}.{waiting}'
+            )
+        schema = self._schemas[key]
         problems = check_value(answer.output, schema) if schema else []
         if problems:
             return "complete_task: " + "; ".join(p.line() for p in problems)
         return None
 
     def answer(self, answer: CompleteTask) -> None:
-        self.answers[TaskId(answer.id)] = answer
+        self.answers[answer.id] = answer
 
     def decide(self, task: TaskId, approve: bool, by: str | None, note: str | None) -> None:
         """A person let a held task run, or not."""

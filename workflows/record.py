@@ -10,6 +10,9 @@ from planner.values import JsonValue, Outcome, Stored, TaskId, Usage
 
 RESULT_INLINE_BYTES = 256_000
 """Outputs shown whole in a result, all together; beyond it they are shown as previews."""
+TEXTS_MAX_BYTES = 512_000
+"""Previews, errors and reasons of a result, all together; beyond it each is cut short."""
+TEXT_MIN_BYTES = 60
 ERROR_MAX_CHARS = 2_000
 
 
@@ -18,6 +21,8 @@ class Record:
     """One task: times are seconds since the run started."""
 
     id: TaskId
+    version: int = 1
+    """How often it was written: a task written anew is an activity of its own."""
     output: Stored | None = None
     outcome: Outcome | None = None
     error: str | None = None
@@ -70,17 +75,39 @@ class Record:
 def text_bytes(value: JsonValue) -> int:
     """Rough size of a JSON value, without building its text."""
     if isinstance(value, str):
-        return len(value) + 2
+        return _utf8(value) + 2
     if isinstance(value, list):
         return 2 + sum(text_bytes(v) + 1 for v in value)
     if isinstance(value, dict):
-        return 2 + sum(len(k) + 4 + text_bytes(v) for k, v in value.items())
+        return 2 + sum(_utf8(k) + 4 + text_bytes(v) for k, v in value.items())
     return 8
+
+
+def _utf8(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+class _Room:
+    """Bytes that the free texts of a result may take together: the server takes 2 MiB in all."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    def shown(self, text: str | None) -> str | None:
+        """The text, or its beginning once the room is used up."""
+        if text is None:
+            return None
+        size = _utf8(text)
+        if size > TEXT_MIN_BYTES and size > self.left:
+            cut = text.encode("utf-8", "replace")[:TEXT_MIN_BYTES]
+            return cut.decode("utf-8", "ignore") + "…"
+        self.left -= size
+        return text
 
 
 def task_reports(records: Iterable[Record]) -> dict[str, TaskReport]:
     """The `tasks` of a result; outputs are shown whole until the room is used up."""
-    room = RESULT_INLINE_BYTES
+    room, texts = RESULT_INLINE_BYTES, _Room(TEXTS_MAX_BYTES)
     reports: dict[str, TaskReport] = {}
     for record in records:
         stored = record.output
@@ -91,10 +118,10 @@ def task_reports(records: Iterable[Record]) -> dict[str, TaskReport]:
                 room -= size
                 shown["output"] = stored.value
             else:
-                shown["preview"] = str(stored.value)[:80]
+                shown["preview"] = texts.shown(str(stored.value)[:80])
         elif stored is not None:
             shown = {
-                "preview": stored.preview,
+                "preview": texts.shown(stored.preview),
                 "blob": stored.blob,
                 "size_bytes": stored.size_bytes,
             }
@@ -103,7 +130,7 @@ def task_reports(records: Iterable[Record]) -> dict[str, TaskReport]:
                 "outcome": record.outcome or Outcome.CANCELLED,
                 "output": None,
                 **shown,
-                "error": record.error,
+                "error": texts.shown(record.error),
                 "attempts": record.attempts,
                 "times": TaskTimes(
                     ready=_rounded(record.ready),
@@ -116,7 +143,7 @@ def task_reports(records: Iterable[Record]) -> dict[str, TaskReport]:
                     for name, value in (
                         ("error_class", record.error_class),
                         ("items", record.item_counts()),
-                        ("reason", record.reason),
+                        ("reason", texts.shown(record.reason)),
                     )
                     if value is not None
                 },

@@ -1,17 +1,24 @@
-"""A request as it arrives: read, or refused with all its problems; and what it needs to know."""
+"""A request as it arrives: read, or refused with all its problems."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
-from planner.contract import INVALID_PLAN, INVALID_REQUEST, RunRequest
-from planner.documents import read_request
-from planner.jobs import PrepareJob
+from planner.catalog import Site
+from planner.conditions import check_condition
+from planner.contract import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL, RunRequest
+from planner.documents import bounded_problems, read_request
 from planner.plan import Plan
-from planner.values import Problem
+from planner.references import shortened
+from planner.source_fields import run_document
+from planner.values import Problem, Unreadable
+from workflows.conversation import ASK_HUMAN, READ_OUTPUT
+
+UNKNOWN = "unknown_allowed_tool"
 
 
 def invalid(kind: str, problems: Sequence[Problem]) -> ApplicationError:
@@ -20,6 +27,13 @@ def invalid(kind: str, problems: Sequence[Problem]) -> ApplicationError:
     return ApplicationError(
         lines, [p.model_dump() for p in problems[:200]], type=kind, non_retryable=True
     )
+
+
+def only_input(document: Any, more: Sequence[Any]) -> Any:
+    """The input of a workflow. A second one would be dropped without a word."""
+    if more:
+        return Unreadable(f"{1 + len(more)} inputs were given; one is needed")
+    return document
 
 
 def request_from(document: Any) -> tuple[RunRequest | None, ApplicationError]:
@@ -34,39 +48,40 @@ def request_from(document: Any) -> tuple[RunRequest | None, ApplicationError]:
             hint='Give a RunRequest, for example --input \'{"goal": "Compare …"}\'.',
         )
         return None, invalid(INVALID_REQUEST, [hint])
-    request, problems = read_request(document, RunRequest)
+    request, problems = read_request(run_document(document), RunRequest)
     if request is not None and not problems:
         return request, ApplicationError("")
     is_plan = all(p.path.startswith(("plan", "tasks")) for p in problems)
     return None, invalid(INVALID_PLAN if is_plan else INVALID_REQUEST, problems)
 
 
-def prepare_job(request: RunRequest) -> PrepareJob:
-    """What to ask the worker for: only what this request names, so that history stays small."""
-    tools: list[str] = []
-    templates = [request.template] if request.template else []
-    agents: list[str] = []
-    teams: list[str] = []
-    models = [m for m in [request.model] if isinstance(m, str)]
-    plans = [request.plan] if request.plan is not None else []
-    for plan in plans:  # grows while it is walked: sub-plans are plans
-        for task in plan.tasks:
-            bodies = [task, *([b] if (b := task.fallback_body) else [])]
-            for body in bodies:
-                tools += [body.tool] if body.tool else []
-                agents += [body.agent] if isinstance(body.agent, str) else []
-                teams += [body.team] if isinstance(body.team, str) else []
-                templates += [body.plan] if isinstance(body.plan, str) else []
-                if isinstance(body.plan, Plan):
-                    plans.append(body.plan)
-                if body.ask is not None and (model := body.ask_body().model):
-                    models.append(model)
-    return PrepareJob(
-        is_goal=request.goal is not None,
-        tools=list(dict.fromkeys(tools)),
-        allow=request.tools,
-        templates=list(dict.fromkeys(templates)),
-        agents=list(dict.fromkeys(agents)),
-        teams=list(dict.fromkeys(teams)),
-        models=list(dict.fromkeys(models)),
-    )
+def own_tools(names: Sequence[str]) -> list[str]:
+    """Those that are registered tools: a question to a person is none."""
+    return [name for name in names if name not in (ASK_HUMAN, READ_OUTPUT)]
+
+
+def unknown_tools(names: Sequence[str] | None, site: Site) -> list[Problem]:
+    """Tools of an allow-list that the worker does not have: a typing error would allow nothing."""
+    problems: list[Problem] = []
+    known = [*site.tool_names, ASK_HUMAN, READ_OUTPUT]
+    for name in names or ():
+        if name not in known:
+            near = get_close_matches(name[:100], known, n=1)
+            listed = "Tools: " + ", ".join(site.tool_names[:20])
+            hint = f'Did you mean "{near[0]}"?' if near else listed
+            message = f'no tool "{shortened(name)}"'
+            problems.append(Problem(path="tools", code=UNKNOWN, message=message, hint=hint))
+    return bounded_problems(problems)
+
+
+def request_problems(request: RunRequest, site: Site, plan: Plan) -> list[Problem]:
+    """What is wrong with a request beside its plan, as far as only plan and worker can tell."""
+    problems = unknown_tools(request.tools, site)
+    if request.stop_when is not None:
+        problems += check_condition(request.stop_when, [t.id for t in plan.tasks], "stop_when")
+    return problems
+
+
+def kind_of(problems: Sequence[Problem]) -> str:
+    """The contract's type for these problems of a plan and its request together."""
+    return UNKNOWN_TOOL if all(p.code == UNKNOWN for p in problems) else INVALID_PLAN

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from planner.contract import Awaiting, Progress, RunStatus, UsageReport
+from planner.contract import Aggregate, Awaiting, Progress, RunRequest, RunStatus, UsageReport
+from planner.outcomes import aggregate
 from planner.values import Outcome, TaskId
 from workflows.frontier import Frontier
 from workflows.record import Record
 
+GOAL_MAX_CHARS = 300
 ROWS_MAX = 40
 """Rows of the live table: details are at most 20,000 bytes."""
 
@@ -75,13 +77,29 @@ def progress(
     )
 
 
+def aggregate_of(
+    request: RunRequest,
+    records: Mapping[TaskId, Record],
+    failed_members: Mapping[str, Sequence[str]],
+) -> Aggregate | None:
+    """How the agents or teams of a request ended together; None for other runs."""
+    if not request.agents and not request.teams:
+        return None
+    failures = {
+        str(task): None if r.outcome and r.outcome.is_good else r.error or r.reason or "failed"
+        for task, r in records.items()
+    }
+    return aggregate(failures, failed_members)
+
+
 _ORDER = ("running", "ready", "waiting", "failed", "unknown", "cancelled", "skipped")
 
 
 def details(shown: Progress, records: Mapping[TaskId, Record], graph: str) -> str:
     """Markdown for the Web UI: a live table of tasks, and the graph as text."""
     counts = ", ".join(f"{n} {state}" for state, n in shown.counts.items())
-    lines = [f"**{shown.status}**, revision {shown.revision}: {counts or 'no tasks yet'}"]
+    lines = [f"### {_one_line(shown.goal)}", ""] if shown.goal else []
+    lines += [f"**{shown.status}**, revision {shown.revision}: {counts or 'no tasks yet'}"]
     if shown.detail:
         lines.append(f"\nAwaiting {shown.awaiting}: {shown.detail}")
     rows = sorted(
@@ -99,3 +117,8 @@ def details(shown: Progress, records: Mapping[TaskId, Record], graph: str) -> st
     if graph and len(graph) < 6_000:
         lines += ["", "```mermaid", graph, "```"]
     return "\n".join(lines)[:19_000]
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= GOAL_MAX_CHARS else line[: GOAL_MAX_CHARS - 1] + "…"

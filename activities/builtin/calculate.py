@@ -17,6 +17,8 @@ EXPRESSION_MAX_CHARS = 20_000
 INTEGER_MAX_BITS = 12_000
 """About 3,600 digits: Python refuses to print more than 4,300."""
 
+DIGITS_MAX = 4_000
+
 Number = int | float
 
 
@@ -56,7 +58,10 @@ def _combinations(n: int, k: int) -> int:
 
 
 def _round(value: Number, digits: int | None = None) -> Number:
-    return round(value) if digits is None else round(value, int(digits))
+    if digits is None:
+        return round(value)
+    # Python computes 10 ** -digits for an integer: with many digits it would take for ever.
+    return round(value, max(-DIGITS_MAX, min(DIGITS_MAX, int(digits))))
 
 
 def _of_list(function: Callable[[Sequence[Any]], Any]) -> Callable[..., Any]:
@@ -163,7 +168,8 @@ class _Evaluator(simpleeval.EvalWithCompoundTypes):  # type: ignore[misc]
     """simpleeval with numbers and lists of numbers only: no text, no attributes, no loops."""
 
     def __init__(self) -> None:
-        super().__init__(operators=OPERATORS, functions=FUNCTIONS, names=NAMES)
+        # Copies: it adds functions of its own.
+        super().__init__(operators=OPERATORS, functions=dict(FUNCTIONS), names=dict(NAMES))
 
 
 def _parsed(expression: str) -> ast.Expression:
@@ -175,7 +181,8 @@ def _parsed(expression: str) -> ast.Expression:
     try:
         tree = ast.parse(expression.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        said = error.msg if isinstance(error, SyntaxError) else "it is nested too deep"
+        deep = "it is nested too deep; for many numbers write sum([1, 2, 3])"
+        said = error.msg if isinstance(error, SyntaxError) else deep
         raise ToolError(
             f"calculate: the expression cannot be read: {said}. Write arithmetic such as "
             '"(3 + 4) * 2 ** 10 / sqrt(2)", numbers without units or thousands separators.'
@@ -232,7 +239,11 @@ def calculate(expression: str) -> Any:
         raise ToolError("calculate: division by zero") from None
     except OverflowError:
         raise ToolError("calculate: the result is too large for a number") from None
-    except (ArithmeticError, ValueError, TypeError, RecursionError) as error:
+    except RecursionError:
+        raise ToolError(
+            "calculate: it is nested too deep. For many numbers write sum([1, 2, 3])"
+        ) from None
+    except (ArithmeticError, ValueError, TypeError) as error:
         raise ToolError(f"calculate: {error}") from None
     except simpleeval.InvalidExpression as error:
         raise ToolError(f"calculate: {error}") from None

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -89,16 +89,32 @@ def _glob_matcher(pattern: str) -> Any:
 
     wanted = PurePosixPath(pattern).parts
 
-    def matches(parts: tuple[str, ...], at: int = 0) -> bool:
-        if at == len(wanted):
-            return not parts
+    last = len(wanted) - 1
+
+    def step(at: int, part: str) -> Iterator[int]:
+        if at > last:
+            return
         if wanted[at] == "**":
-            if at == len(wanted) - 1:
-                return bool(parts)
-            return any(matches(parts[i:], at + 1) for i in range(len(parts)))
-        return bool(parts) and fnmatchcase(parts[0], wanted[at]) and matches(parts[1:], at + 1)
+            yield at
+        if (at == last) if wanted[at] == "**" else fnmatchcase(part, wanted[at]):
+            yield at + 1
+
+    def matches(parts: tuple[str, ...]) -> bool:
+        # All places of the pattern that may have been reached: no pattern takes exponential time.
+        reached = _with_gaps({0}, wanted)
+        for part in parts:
+            reached = _with_gaps({n for at in reached for n in step(at, part)}, wanted)
+        return len(wanted) in reached
 
     return matches
+
+
+def _with_gaps(reached: set[int], wanted: Sequence[str]) -> set[int]:
+    """The places, and those behind a `**` that may stand for no name; the last stands for some."""
+    for at, name in enumerate(wanted[:-1]):
+        if at in reached and name == "**":
+            reached.add(at + 1)
+    return reached
 
 
 @tool(
@@ -228,6 +244,8 @@ def write_file(path: str, text: str, context: ToolContext) -> dict[str, Any]:
     real = inside(context, path, tool="write_file")
     if real.is_dir() or path.endswith("/"):
         raise ToolError(f'write_file: "{path}" is a folder: name a file in it')
+    if ".git" in real.parts:  # a hook written there would run with the rights of whoever commits
+        raise ToolError(f'write_file: "{path}" is in .git, which tools do not change')
     content = text.encode("utf-8", "replace")
     part = real.parent / f".{real.name}.{os.getpid()}.{threading.get_ident()}.part"
     try:

@@ -20,6 +20,9 @@ from activities.builtin.workspace import existing_file, fingerprint_of, inside, 
 from activities.tooling import ToolContext, ToolError, tool
 
 ROWS_MAX = 10_000
+RESULT_MAX_BYTES = 20_000_000
+FETCH_ROWS = 100
+"""Few at once: a query may make each row as large as memory."""
 TABLES_MAX = 500
 MEMORY_LIMIT = "2GB"
 NULL = "\x1f\x1fnull"
@@ -260,7 +263,8 @@ def _check_select(connection: Any, sql: str) -> None:
     if len(statements) != 1:
         raise ToolError(f"query_sql: one statement is needed, {len(statements)} were given")
     kind = statements[0].type.name
-    if kind not in ("SELECT", "EXPLAIN"):
+    if kind != "SELECT":
+        # No EXPLAIN either: EXPLAIN ANALYZE runs what it explains, a COPY over a source included.
         raise ToolError(f"query_sql: only SELECT is allowed (sources are read only), not {kind}")
 
 
@@ -274,16 +278,52 @@ def _query(context: ToolContext, sql: str, sources: list[str], started: _Started
         try:
             cursor = connection.execute(sql)
             columns = [c[0] for c in cursor.description or []]
-            rows = cursor.fetchmany(ROWS_MAX + 1)
+            rows, is_cut = _fetched(cursor)
         except duckdb.InterruptException:
             raise ToolError("query_sql: the query was stopped", retry=True) from None
         except duckdb.Error as error:
             raise ToolError(f"query_sql: {_said(error)} {database.tables_line()}") from None
-    found = json_safe_rows(columns, rows[:ROWS_MAX])
-    if len(rows) > ROWS_MAX:
-        mark = f"… the first {ROWS_MAX:,} rows: aggregate, or add LIMIT and OFFSET"
+        except MemoryError:
+            raise ToolError("query_sql: its rows are larger than memory: select less") from None
+    found = json_safe_rows(columns, rows)
+    if is_cut:
+        mark = f"… the first {len(rows):,} rows: aggregate, or add LIMIT and OFFSET"
         found.append({"_truncated": mark})
     return found
+
+
+def _fetched(cursor: Any) -> tuple[list[Any], bool]:
+    """Rows up to the limits of number and size, and whether there are more.
+
+    Raises:
+        ToolError: a single row is beyond the limit.
+    """
+    rows: list[Any] = []
+    size = 0
+    while part := cursor.fetchmany(FETCH_ROWS):
+        for row in part:
+            size += sum(map(_size_of, row))
+            if len(rows) == ROWS_MAX or size > RESULT_MAX_BYTES:
+                if not rows:
+                    raise ToolError(
+                        f"query_sql: a row is larger than {RESULT_MAX_BYTES:,} bytes: select "
+                        "fewer columns, or a part with substr()"
+                    )
+                return rows, True
+            rows.append(row)
+    return rows, False
+
+
+def _size_of(value: Any) -> int:
+    match value:
+        case str() | bytes():
+            return len(value)
+        case list() | tuple() | set():
+            return 8 + sum(map(_size_of, value))
+        case dict():
+            return 8 + sum(_size_of(k) + _size_of(v) for k, v in value.items())
+        case _:
+            return 8
 
 
 class _Started:

@@ -90,6 +90,13 @@ def _parsed_url(text: str) -> httpx.URL:
     return url
 
 
+def _joined(url: httpx.URL, location: str) -> httpx.URL:
+    try:
+        return _parsed_url(str(url.join(location)))
+    except httpx.InvalidURL as error:
+        raise ToolError(f"http_get: {_shown(url)} redirects to no address: {error}") from None
+
+
 def _shown(url: httpx.URL) -> str:
     # Without query and password: either may hold a key.
     return str(url.copy_with(query=None, fragment=None, username=None, password=None))
@@ -178,7 +185,7 @@ async def http_get(url: str) -> Any:
                 try:
                     if response.is_redirect:
                         # By hand: each stop is checked like the first.
-                        current = _parsed_url(str(current.join(response.headers["location"])))
+                        current = _joined(current, response.headers["location"])
                         continue
                     _check_status(response, where)
                     return _content(response, await _body(response, where), where)

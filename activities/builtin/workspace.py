@@ -12,7 +12,9 @@ from activities.tooling import ToolContext, ToolError
 
 SECRET_PATTERNS = (".env", ".env.*", "*.pem", "id_rsa*", "id_ed25519*", ".netrc", ".pgpass")
 """Files whose content would put keys into the run's history."""
-SKIPPED_FOLDERS = ("__pycache__", "node_modules")
+OWN_FOLDER = ".planloom"
+"""Planloom's own: other runs' values, the results on record, templates that later runs trust."""
+SKIPPED_FOLDERS = ("__pycache__", "node_modules", OWN_FOLDER)
 WALK_MAX_FILES = 100_000
 
 
@@ -21,7 +23,7 @@ def inside(context: ToolContext, path: str, *, tool: str) -> Path:
 
     Raises:
         ToolError: it leads out of the workspace, through `..`, an absolute path or a symlink, or
-            names a file that holds secrets.
+            names a file that holds secrets or is Planloom's own.
     """
     root = context.workspace.resolve()
     try:
@@ -33,6 +35,8 @@ def inside(context: ToolContext, path: str, *, tool: str) -> Path:
             f'{tool}: "{path}" is outside the workspace. Give a path inside it, such as '
             '"data/table.csv"; list_files() shows what there is.'
         )
+    if OWN_FOLDER in real.relative_to(root).parts:
+        raise ToolError(f'{tool}: "{path}" is in {OWN_FOLDER}, which is closed to tools.')
     if is_secret(real.name):
         raise ToolError(f'{tool}: "{path}" may hold secrets and is not read by tools.')
     return real

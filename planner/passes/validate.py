@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
@@ -11,11 +12,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from planner.catalog import Site
-from planner.conditions import check_condition
+from planner.conditions import check_condition, roots_of_condition
 from planner.definitions import TeamSpec
 from planner.documents import PROBLEMS_MAX, bounded_problems
 from planner.passes.resolve import graph_of, inputs_of, values_of
-from planner.plan import BODY_FIELDS, DEPTH_MAX, AtLeast, Body, Param, Plan, Task, is_body
+from planner.plan import (
+    BODY_FIELDS,
+    DEPTH_MAX,
+    MAP_ITEMS_MAX,
+    AtLeast,
+    Body,
+    Param,
+    Plan,
+    Task,
+    is_body,
+)
 from planner.references import (
     Reference,
     check_path,
@@ -27,7 +38,6 @@ from planner.schema_check import check_arguments, check_schema
 from planner.templates import first_name, is_needed, schema_of
 from planner.values import RESERVED_IDS, JsonValue, Problem
 
-MAP_ITEMS_MAX = 10_000
 CYCLES_MAX = 10
 
 
@@ -79,7 +89,9 @@ class _TaskChecker:
         for name in task.depends_on[:PROBLEMS_MAX]:
             if name not in self.known or name == task.id:
                 problems.append(self._missing(f"{self.where}.depends_on", name, name))
-        if task.when is not None:
+        if task.when is not None and task.id in roots_of_condition(task.when):
+            problems.append(self._missing(f"{self.where}.when", task.id, task.when))
+        elif task.when is not None:
             problems += check_condition(task.when, self.known, f"{self.where}.when")
         problems += self._references("map", task.map, in_map=False)
         problems += self._body(task, "")
@@ -340,8 +352,9 @@ def check_plan(
             break  # each may look through all names for the nearest
         problems += check_task(task, names, site, allow, plan.params, depth=depth)
     problems += _check_answer(plan, names)
-    if not any(p.code in ("duplicate_id", "self_reference") for p in problems):
-        problems += check_cycles(plan)
+    twice = {t for t, n in Counter(t.id for t in plan.tasks).items() if n > 1}
+    once = [t for t in plan.tasks if t.id not in twice]  # of the others, who is meant is not known
+    problems += check_cycles(plan if not twice else plan.model_copy(update={"tasks": once}))
     return bounded_problems(problems)
 
 
@@ -390,7 +403,10 @@ def _nearest_task(name: str, names: Collection[str]) -> str:
 
 def check_cycles(plan: Plan) -> list[Problem]:
     """The cycles of the plan, each with its path; at most `CYCLES_MAX`, none sharing a task."""
-    graph: dict[str, tuple[str, ...]] = {t: tuple(ins) for t, ins in graph_of(plan).items()}
+    # A task that reads itself is told as that.
+    graph: dict[str, tuple[str, ...]] = {
+        t: tuple(i for i in ins if i != t) for t, ins in graph_of(plan).items()
+    }
     problems: list[Problem] = []
     while len(problems) < CYCLES_MAX:
         try:

@@ -100,6 +100,31 @@ def test_files_are_listed_by_glob_relative_to_the_workspace(context: ToolContext
         list_files(context, ".", "../*")
 
 
+def test_a_pattern_of_many_gaps_ends_soon(context: ToolContext) -> None:
+    deep = "/".join(["a"] * 60)
+    write_file(f"{deep}/f.txt", "x", context)
+    began = time.monotonic()
+    assert list_files(context, pattern="**/a/**/a/**/a/**/a/**/a/**/zz") == []
+    assert list_files(context, pattern="**/a/**/a/**/f.txt") == [f"{deep}/f.txt"]
+    assert time.monotonic() - began < 1
+    assert list_files(context, pattern="data/**") == ["data/a.csv", "data/b.bin"]
+    assert list_files(context, pattern="data/a.csv/**") == []
+
+
+def test_what_later_runs_trust_is_closed(context: ToolContext) -> None:
+    own = context.workspace / ".planloom" / "templates"
+    own.mkdir(parents=True)
+    (own / "t.yaml").write_text("alpha")
+    for path in (".planloom/templates/t.yaml", "data/../.planloom/blobs/x"):
+        with pytest.raises(ToolError, match="closed to tools"):
+            read_file(path, context)
+        with pytest.raises(ToolError, match="closed to tools"):
+            write_file(path, "x", context)
+    with pytest.raises(ToolError, match="tools do not change"):
+        write_file(".git/hooks/post-commit", "x", context)
+    assert list_files(context, pattern=".planloom/**") == []
+
+
 def test_lines_are_found_with_file_and_number(context: ToolContext) -> None:
     assert search_text("ALPHA", context) == [
         {"file": "notes.md", "line": 1, "text": "Alpha"},

@@ -145,6 +145,26 @@ async def test_too_many_rows_are_cut_with_a_mark(context: ToolContext) -> None:
     assert "10,000 rows" in found[-1]["_truncated"]
 
 
+async def test_large_rows_are_cut_before_they_fill_memory(context: ToolContext) -> None:
+    sql = "SELECT range AS i, repeat('x', 300000) AS v FROM range(1000)"
+    rows = await query_sql(sql, "cities.csv", context)
+    assert 60 < len(rows) < 70
+    assert "_truncated" in rows[-1]
+    with pytest.raises(ToolError, match="a row is larger than 20,000,000 bytes"):
+        await query_sql("SELECT repeat('x', 21000000) AS v", "cities.csv", context)
+
+
+async def test_explaining_a_copy_does_not_write_over_a_source(context: ToolContext) -> None:
+    # EXPLAIN ANALYZE runs what it explains, and the sources are the paths that DuckDB may open.
+    source = context.workspace / "cities.csv"
+    before = source.read_bytes()
+    copy = f"COPY (SELECT 1 AS a) TO '{source}' (USE_TMP_FILE false)"
+    for sql in (copy, f"EXPLAIN ANALYZE {copy}", f"EXPLAIN (ANALYZE) {copy}", f"EXPLAIN {copy}"):
+        with pytest.raises(ToolError, match="only SELECT"):
+            await query_sql(sql, "cities.csv", context)
+    assert source.read_bytes() == before
+
+
 async def test_a_cancelled_query_stops(context: ToolContext) -> None:
     endless = "SELECT count(*) FROM range(10000000000) a, range(1000000) b"
     query = asyncio.create_task(run(context, endless, "cities.csv"))

@@ -71,6 +71,7 @@ def test_references_add_their_dependencies() -> None:
         ({"id": "t", "tool": "search", "args": {"query": "x", "limt": 3}}, "unknown_argument"),
         (search("t", "${nope}"), "missing_reference"),
         (search("t", "${t}"), "self_reference"),
+        (search("t", "x") | {"when": "${t}"}, "self_reference"),
         (search("t", "${item}"), "no_map"),
         (search("t", "${params.x[}"), "bad_path"),
         (search("index"), "reserved_id"),

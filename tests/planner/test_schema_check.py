@@ -105,6 +105,7 @@ def test_a_schema_that_cannot_be_read_is_told_before_a_person_answers(
         assert [p.path for p in problems] == [path.replace("s", "tasks.h.human.schema", 1)]
 
 
+@example({"required": [[]]}, {})
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(0, 3) | st.sampled_from(["object", "array", "#"]),

@@ -67,6 +67,11 @@ def test_every_cycle_is_named_with_the_way_through_it() -> None:
     assert "x -> y -> x" in problems[1].message
 
 
+def test_a_cycle_is_told_beside_an_id_used_twice_and_a_task_that_reads_itself() -> None:
+    tasks = [free("d"), free("d"), free("s", "${s}"), free("a", "${b}"), free("b", "${a}")]
+    assert {code for _, code in found(*tasks)} == {"duplicate_id", "self_reference", "cycle"}
+
+
 def test_a_long_cycle_is_told_in_short() -> None:
     ring = [free(f"t{n}", f"${{t{(n + 1) % 500}}}") for n in range(500)]
     (problem,) = problems_of(*ring)

@@ -23,7 +23,11 @@ def agent(**more: Any) -> dict[str, Any]:
 
 async def run_agent(planloom: Planloom, tools: Tools, **request: Any) -> dict[str, Any]:
     async with planloom.worker(**tools):
-        return await planloom.run({"agent": agent(), **request}, "AgentWorkflow", timeout=30)
+        handle = await planloom.start({"agent": agent(), **request}, "AgentWorkflow")
+        result = await planloom.result(handle)
+        shown = await planloom.progress(handle)
+    assert (shown.status, shown.awaiting) == (result["status"], None)
+    return result
 
 
 async def test_an_agent_answers_and_its_fields_are_parsed(planloom: Planloom, tools: Tools) -> None:
@@ -130,6 +134,7 @@ async def test_an_agent_stays_within_its_tokens(planloom: Planloom, tools: Tools
     replies = [Reply(tool_calls=[call("echo", value=n)], usage=usage) for n in range(9)]
     planloom.model.script("", *replies)
     request = {"agent": agent(tools=["echo"]), "task": "spend", "budget": {"tokens": 2_500}}
+    request["on_budget"] = "partial"
     result = await run_agent(planloom, tools, **request)
     assert result["status"] == "partial"
     assert "budget" in result["reason"]

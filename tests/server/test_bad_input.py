@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
 
 from tests.support.harness import Planloom
 
@@ -47,6 +49,14 @@ def tasks(*changed: dict[str, Any]) -> dict[str, Any]:
         (tasks(TASK | {"id": "params"}), "InvalidPlan", "reserved"),
         (tasks(TASK | {"when": "=="}), "InvalidPlan", "no condition"),
         (tasks(TASK | {"requires": {"at_least": 3}}), "InvalidPlan", "has 0"),
+        (tasks(TASK) | {"stop_when": "=="}, "InvalidRequest", "no condition"),
+        (tasks(TASK) | {"stop_when": "b.outcome == 'x'"}, "InvalidPlan", 'no task "b"'),
+        (tasks(TASK) | {"tools": ["calculate", "serch"]}, "UnknownTool", "search_text"),
+        ({"goal": "x", "tools": ["calcluate"]}, "UnknownTool", 'Did you mean "calculate"'),
+        ({"goal": "x", "budget": {"usd": 1e300}}, "InvalidRequest", "budget.usd"),
+        ({"goal": "x", "budget": {"tokens": 10**400}}, "InvalidRequest", "budget.tokens"),
+        (tasks(TASK | {"estimate": {"usd": 1e300}}), "InvalidPlan", "estimate.usd"),
+        ({"goal": "x", "tenant": "é" * 64}, "InvalidRequest", "more than 64 bytes"),
     ],
 )
 async def test_bad_input_is_refused_at_once(
@@ -56,6 +66,66 @@ async def test_bad_input_is_refused_at_once(
         failure = await planloom.failure(await planloom.start(request_), timeout=10)
     assert failure.type == kind, failure
     assert said in str(failure)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 500 + "]" * 500,
+        json.dumps({"goal": "x", "context": 0}).replace("0", '{"a":' * 250 + "1" + "}" * 250),
+        r'{"goal": "half a pair: \ud800"}',
+        json.dumps({"goal": "x", "context": 0}).replace("0", "9" * 5_000),
+    ],
+    ids=["deep list", "deep object", "lone surrogate", "thousands of digits"],
+)
+@pytest.mark.parametrize("workflow", ["DagWorkflow", "AgentWorkflow", "TeamWorkflow"])
+async def test_what_is_no_json_for_python_is_refused_and_hangs_nothing(
+    planloom: Planloom, text: str, workflow: str
+) -> None:
+    typed = RawValue(Payload(metadata={"encoding": b"json/plain"}, data=text.encode()))
+    async with planloom.worker():
+        handle = await planloom.client.start_workflow(
+            workflow, typed, id=planloom.task_queue, task_queue=planloom.task_queue
+        )
+        failure = await planloom.failure(handle, timeout=10)
+    assert failure.type == "InvalidRequest"
+    assert "cannot be read" in str(failure)
+
+
+async def test_a_second_input_is_refused(planloom: Planloom) -> None:
+    async with planloom.worker():
+        handle = await planloom.client.start_workflow(
+            "DagWorkflow",
+            args=[tasks(TASK), {"goal": "x"}],
+            id=planloom.task_queue,
+            task_queue=planloom.task_queue,
+        )
+        failure = await planloom.failure(handle, timeout=10)
+    assert failure.type == "InvalidRequest"
+    assert "2 inputs were given" in str(failure)
+
+
+async def test_a_template_that_uses_itself_ends(planloom: Planloom) -> None:
+    folder = planloom.workspace / ".planloom" / "templates"
+    folder.mkdir(parents=True)
+    (folder / "loop.yaml").write_text("tasks: [{id: s, plan: loop}]\nanswer: '${s}'\n")
+    async with planloom.worker():
+        result = await planloom.run({"template": "loop"})
+    assert result["status"] == "failed"
+    assert "nested deeper than 5" in result["reason"]
+
+
+async def test_an_agent_or_team_with_a_tool_nobody_knows_is_refused(planloom: Planloom) -> None:
+    member = {"id": "m", "role": "reader", "tools": ["read_fiel"]}
+    async with planloom.worker():
+        for workflow, request in (
+            ("AgentWorkflow", {"agent": {"system": "x"}, "task": "t", "tools": ["read_fiel"]}),
+            ("AgentWorkflow", {"agent": {"system": "x", "tools": ["read_fiel"]}, "task": "t"}),
+            ("TeamWorkflow", {"team": {"members": [member]}, "task": "t"}),
+        ):
+            failure = await planloom.failure(await planloom.start(request, workflow), timeout=10)
+            assert failure.type == "UnknownTool"
+            assert 'Did you mean "read_file"' in str(failure)
 
 
 async def test_a_cycle_is_shown_with_its_path(planloom: Planloom) -> None:

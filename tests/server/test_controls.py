@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -90,6 +91,80 @@ async def test_a_person_answers_a_human_task(planloom: Planloom, way: str) -> No
         do = handle.signal if way == "signal" else handle.execute_update
         await do("complete_task", {"id": "which", "output": "blue", "by": "ann"})
         assert (await planloom.result(handle))["answer"] == "blue!"
+
+
+async def test_people_answer_each_item_of_a_map_and_a_fallback(
+    planloom: Planloom, tools: Tools
+) -> None:
+    # All items asked under the task's own id: one answer woke all, and the second found none.
+    human = {"question": "How many ${item}?", "schema": {"type": "integer"}}
+    tasks = [
+        {"id": "h", "human": human, "map": ["apples", "pears"]},
+        {"id": "f", "tool": "broken", "args": {}, "fallback": {"human": human["question"]}},
+    ]
+    tasks[1]["fallback"] = {"human": "What now?"}
+    async with planloom.worker(**tools):
+        handle = await planloom.start({"plan": {"tasks": tasks, "answer": "${h}"}})
+        shown = await planloom.until(handle, lambda p: "f: What now?" in (p.detail or ""))
+        assert (shown.status, shown.awaiting) == ("waiting", "human")
+        assert "h[1]: How many pears?" in (shown.detail or "")
+        assert "Waiting: h[0], h[1], f" in await refused(
+            handle, "complete_task", {"id": "h", "output": 1}
+        )
+        said = await refused(handle, "complete_task", {"id": "h[0]", "output": "many"})
+        assert "needs integer" in said
+        await handle.execute_update("complete_task", {"id": "h[1]", "output": 4})
+        await handle.signal("complete_task", {"id": "h[0]", "output": 3})
+        await handle.execute_update("complete_task", {"id": "f", "output": "x" * 5_000})
+        result = await planloom.result(handle)
+    assert result["answer"] == [3, 4]
+    row = result["tasks"]["f"]
+    assert (row["outcome"], row["size_bytes"]) == ("fallback", 5_000)
+    assert len(row["blob"]) == 64
+
+
+async def test_a_waiting_question_can_be_found_by_its_search_attribute(planloom: Planloom) -> None:
+    async with planloom.worker():
+        handle = await planloom.start({"plan": {"tasks": [{"id": "q", "human": "Well?"}]}})
+        await planloom.until(handle, lambda p: p.awaiting == "human")
+        found = (await handle.describe()).typed_search_attributes
+        assert {p.key.name: p.value for p in found}["PlanloomAwaiting"] == ["human"]
+        await handle.execute_update("complete_task", {"id": "q", "output": 1})
+        await planloom.result(handle)
+
+
+async def test_a_task_cancelled_before_its_first_step_lets_its_dependents_go_on(
+    planloom: Planloom, tools: Tools
+) -> None:
+    # `resume` and `cancel_task` in one workflow task: a was cancelled before it ran at all, and
+    # nobody started b, which its end had made ready.
+    tasks = [nap("a", seconds=5), {"id": "b", "tool": "echo", "args": {"value": 1}}]
+    tasks[1] |= {"depends_on": ["a"], "requires": "best_effort"}
+    async with planloom.worker(**tools):
+        handle = await planloom.start(
+            {"plan": {"tasks": tasks}}, start_delay=timedelta(seconds=0.3)
+        )
+        await handle.signal("pause")
+        await planloom.until(handle, lambda p: p.status == "paused")
+    await handle.signal("resume")
+    await handle.signal("cancel_task", {"id": "a"})
+    async with planloom.worker(**tools):
+        result = await planloom.result(handle, timeout=15)
+    assert {t: r["outcome"] for t, r in result["tasks"].items()} == {
+        "a": "cancelled",
+        "b": "succeeded",
+    }
+
+
+async def test_long_notes_are_cut(planloom: Planloom) -> None:
+    async with planloom.worker():
+        handle = await planloom.start({"plan": {"tasks": [{"id": "q", "human": "Well?"}]}})
+        await planloom.until(handle, lambda p: p.awaiting == "human")
+        for _ in range(3):
+            await handle.signal("complete_task", {"id": "x" * 20_000, "output": 1})
+        await handle.signal("complete_task", {"id": "q", "output": 1})
+        result = await planloom.result(handle)
+    assert [len(note) for note in result["notes"][:3]] == [500] * 3
 
 
 async def test_a_question_nobody_answers_falls_back(planloom: Planloom) -> None:
@@ -221,6 +296,17 @@ async def test_a_task_with_approval_waits_for_its_own_yes(
     assert "start c" not in calls()
 
 
+@pytest.mark.parametrize(("then", "outcome"), [("approve", "succeeded"), ("reject", "cancelled")])
+async def test_a_tasks_approval_that_nobody_gives_ends_as_the_policy_says(
+    planloom: Planloom, tools: Tools, then: str, outcome: str
+) -> None:
+    approval = {"mode": "never", "timeout": "0.2s", "on_timeout": then}
+    async with planloom.worker(**tools):
+        request = {"plan": {"tasks": [nap("a", approval=True)]}, "approval": approval}
+        result = await planloom.run(request)
+    assert result["tasks"]["a"]["outcome"] == outcome
+
+
 async def test_a_run_parks_at_its_task_cap_and_goes_on_when_it_is_raised(
     planloom: Planloom, tools: Tools
 ) -> None:
@@ -283,3 +369,63 @@ async def test_stop_when_ends_the_run_early_and_says_what_that_saved(
     assert result["answer"]["quick"] == "quick"
     assert result["tasks"]["slow"]["outcome"] == "cancelled"
     assert result["usage"]["saved"]["tasks"] >= 2
+
+
+async def test_a_stop_when_that_does_not_fit_the_values_stops_nothing_and_is_told(
+    planloom: Planloom,
+) -> None:
+    # It hung: the condition was judged after the first task, when `b` had no value yet.
+    tasks = [
+        {"id": "a", "tool": "calculate", "args": {"expression": "1 + 1"}},
+        {"id": "b", "tool": "list_files", "args": {}, "depends_on": ["a"]},
+    ]
+    async with planloom.worker():
+        fits_later = await planloom.run(
+            {"plan": {"tasks": tasks, "stop_when": "length(b.output) >= `0`"}}
+        )
+        fits_never = await planloom.run({"plan": {"tasks": tasks, "stop_when": "length(a.output)"}})
+    assert (fits_later["status"], fits_later["notes"]) == ("completed", [])
+    assert fits_never["status"] == "completed"
+    assert "stop_when" in fits_never["notes"][0]
+    assert "length()" in fits_never["notes"][0]
+
+
+async def test_a_when_that_does_not_fit_the_values_fails_its_task_alone(
+    planloom: Planloom, tools: Tools
+) -> None:
+    large = {"id": "large", "tool": "big", "args": {"megabytes": 1}}
+    tasks = [
+        large,
+        {"id": "asks", "tool": "echo", "args": {"value": 1}, "when": "sum(large.output) > `1`"},
+        {"id": "other", "tool": "echo", "args": {"value": 2}, "depends_on": ["large"]},
+    ]
+    async with planloom.worker(**tools):
+        result = await planloom.run({"plan": {"tasks": tasks}})
+    assert {t: r["outcome"] for t, r in result["tasks"].items()} == {
+        "large": "succeeded",
+        "asks": "failed",
+        "other": "succeeded",
+    }
+    assert "sum()" in result["tasks"]["asks"]["error"]
+
+
+async def test_a_large_value_that_does_not_fit_fails_where_it_is_used_and_nothing_else(
+    planloom: Planloom, tools: Tools
+) -> None:
+    # A failed local activity reaches a workflow bare, without the ActivityError around others.
+    tasks = [
+        {"id": "large", "tool": "big", "args": {"megabytes": 1}},
+        {"id": "each", "tool": "echo", "args": {"value": "${item}"}, "map": "${large}"},
+        {"id": "other", "tool": "echo", "args": {"value": 2}, "depends_on": ["large"]},
+    ]
+    async with planloom.worker(**tools):
+        result = await planloom.run(
+            {"plan": {"tasks": tasks, "answer": ["${each}", "${other}", "${large | sum(@)}"]}}
+        )
+    assert {t: r["outcome"] for t, r in result["tasks"].items()} == {
+        "large": "succeeded",
+        "each": "failed",
+        "other": "succeeded",
+    }
+    assert result["status"] == "partial"
+    assert "sum()" in result["reason"]

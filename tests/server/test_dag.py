@@ -306,6 +306,100 @@ async def test_queries_answer_after_the_end(planloom: Planloom) -> None:
     assert json.dumps(progress)
 
 
+async def test_a_condition_that_does_not_fit_its_values_fails_its_task_and_not_the_run(
+    planloom: Planloom, tools: Tools
+) -> None:
+    # stop_when was evaluated when b had ended and a had no value yet: a length of null, which
+    # nobody caught, so that the run hung. Over a blob the whole run failed.
+    tasks = [
+        nap("a", seconds=0.3),
+        nap("b"),
+        {"id": "big", "tool": "big", "args": {"megabytes": 1}},
+        {"id": "c", "tool": "echo", "args": {"value": 1}, "when": "sum(big.output) > `0`"},
+    ]
+    condition = "length(a.output) > `9`"
+    async with planloom.worker(**tools):
+        result = await planloom.run({"plan": {"tasks": tasks}, "stop_when": condition})
+        bad = await planloom.run({"plan": {"tasks": tasks}, "stop_when": "sum(a.output) > `1`"})
+    assert result["status"] == "partial"
+    assert result["tasks"]["a"]["outcome"] == "succeeded"
+    assert "when: " in result["tasks"]["c"]["error"]
+    assert "sum() needs" in result["tasks"]["c"]["error"]
+    assert not any("stop_when" in note for note in result["notes"])
+    assert sum("stop_when" in note for note in bad["notes"]) == 1
+
+
+async def test_a_large_value_that_is_no_list_fails_its_map_and_not_the_run(
+    planloom: Planloom, tools: Tools
+) -> None:
+    tasks = [
+        {"id": "big", "tool": "big", "args": {"megabytes": 1}},
+        {"id": "m", "tool": "echo", "args": {"value": "${item}"}, "map": "${big}"},
+    ]
+    plan = {"tasks": tasks, "answer": "${big | sum(@)}"}
+    async with planloom.worker(**tools):
+        result = await planloom.run({"plan": {"tasks": tasks}})
+        answer = await planloom.run({"plan": plan})
+    assert result["tasks"]["m"]["outcome"] == "failed"
+    assert result["status"] == "partial"
+    assert "sum() needs" in answer["reason"]
+
+
+async def test_long_literals_of_a_map_neither_end_the_run_nor_fill_its_history(
+    planloom: Planloom, tools: Tools
+) -> None:
+    # A hundred activities with 60 KB each went out in one workflow task: over 4 MiB the server
+    # terminates the run.
+    planloom.model.script("long", "read")
+    plan = {"tasks": [{"id": "x", "tool": "echo", "args": {"value": "p" * 60_000}}]}
+    tasks = [
+        {
+            "id": "m",
+            "tool": "echo",
+            "args": {"value": ["${item}", "$${x} " + "z" * 60_000]},
+            "map": list(range(100)),
+        },
+        {"id": "q", "ask": "long ${item} " + "w" * 60_000, "map": list(range(3))},
+        {"id": "p", "plan": plan, "map": list(range(60))},
+    ]
+    answer = "${m[99]}"
+    async with planloom.worker(**tools):
+        handle = await planloom.start({"plan": {"tasks": tasks, "answer": answer}})
+        result = await planloom.result(handle)
+    assert result["status"] == "completed"
+    assert result["answer"]["preview"].startswith('[99,"${x} zzz')
+    events = (await planloom.history(handle)).events
+    activities = [e for e in events if e.HasField("activity_task_scheduled_event_attributes")]
+    assert len(activities) >= 100
+    assert max(e.ByteSize() for e in activities) < 20_000
+
+
+async def test_without_an_answer_every_leaf_is_in_it_as_it_was_named(planloom: Planloom) -> None:
+    one = {"tool": "calculate", "args": {"expression": "1 + 1"}}
+    tasks = [{"id": "a", **one}, {"id": "b", **one}, {"id": "c.d", **one, "when": "${b} > 1"}]
+    async with planloom.worker():
+        result = await planloom.run({"plan": {"tasks": tasks}})
+    assert result["answer"] == {"a": 2, "c.d": 2}
+    async with planloom.worker():
+        result = await planloom.run({"plan": {"tasks": tasks[:2]}})
+    assert result["answer"] == {"a": 2, "b": 2}
+
+
+async def test_a_reason_names_the_first_inputs_and_counts_the_rest(
+    planloom: Planloom, tools: Tools
+) -> None:
+    names = [f"t{n}" for n in range(14)]
+    tasks: list[dict[str, Any]] = [
+        {"id": n, "tool": "broken", "args": {"name": n}, "retry": {"max_attempts": 1}}
+        for n in names
+    ]
+    tasks.append({"id": "r", "tool": "echo", "args": {"value": 1}, "depends_on": names})
+    tasks[-1]["requires"] = "any"
+    async with planloom.worker(**tools):
+        result = await planloom.run({"plan": {"tasks": tasks}})
+    assert result["tasks"]["r"]["reason"].endswith("t9 failed and 4 more")
+
+
 @pytest.mark.parametrize("status", ["completed"])
 async def test_search_attributes_tell_status_and_revision(planloom: Planloom, status: str) -> None:
     plan = {"tasks": [{"id": "a", "tool": "calculate", "args": {"expression": "1"}}]}
@@ -317,3 +411,27 @@ async def test_search_attributes_tell_status_and_revision(planloom: Planloom, st
     assert shown["PlanloomStatus"] == status
     assert shown["PlanloomRevision"] == 1
     assert shown["PlanloomTenant"] == "acme"
+
+
+async def test_the_estimate_has_money_and_history_and_stands_beside_what_it_came_to(
+    planloom: Planloom, tools: Tools
+) -> None:
+    """A second run knows how long the tool took in the first: the worker keeps it."""
+    planloom.model.script("", "ok")
+    tasks = [
+        {"id": "a", "tool": "nap", "args": {"name": "a", "seconds": 0.4}},
+        {"id": "b", "ask": "hello ${a}"},
+    ]
+    async with planloom.worker(PLANLOOM_MODEL="gpt-4o-mini", **tools):
+        await planloom.run({"plan": {"tasks": tasks}})
+        handle = await planloom.start({"plan": {"tasks": tasks}})
+        result = await planloom.result(handle)
+        found = await handle.query("estimate")
+    assert "1 history" in found["basis"]
+    assert 0.3 < found["tasks"]["a"]["seconds"][1] < 2
+    assert 0.3 < found["tasks"]["a"]["actual"]["seconds"] < 5
+    low, likely, worst = found["usd"]
+    assert 0 < low < likely < worst
+    assert 0 < found["tasks"]["b"]["actual"]["usd"] <= worst
+    assert result["estimate"]["usd"] == found["usd"]
+    assert result["estimate"]["actual"]["tokens"] == result["usage"]["tokens"] > 0

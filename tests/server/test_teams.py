@@ -55,7 +55,7 @@ async def test_members_answer_hear_each_other_and_are_judged(planloom: Planloom)
     assert len(judge["disagreements"]) == 3
 
 
-async def test_a_team_of_five_retries_what_failed_and_not_what_was_rate_limited(
+async def test_a_team_of_five_asks_again_who_failed_and_not_who_was_refused(
     planloom: Planloom,
 ) -> None:
     planloom.model.script(JUDGE, TRUSTED)

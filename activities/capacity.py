@@ -238,7 +238,7 @@ class CapacityActivities:
 
         A limit that somebody else set is not taken away.
         """
-        is_free = job.per_second is None and not job.weights
+        is_free = job.per_second is None and not job.weights and not job.unset
         if is_free and not await has_our_limit(self._client, job.task_queue):
             return ""
         limit = UpdateTaskQueueConfigRequest.RateLimitUpdate(reason=f"{REASON}{job.reason}"[:200])
@@ -251,6 +251,7 @@ class CapacityActivities:
             task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
             update_queue_rate_limit=limit,
             set_fairness_weight_overrides=job.weights,
+            unset_fairness_weight_overrides=job.unset,
         )
         try:
             await self._client.workflow_service.update_task_queue_config(

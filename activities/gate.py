@@ -36,8 +36,8 @@ AGAIN_SECONDS = 5.0
 """Until it is asked again after that."""
 PATIENCE_SECONDS = 30.0
 """A call waits here at most this long; then it waits on the server, where it holds no slot."""
-LATE_SECONDS = 0.05
-"""A start that woke up late is made up for, up to this."""
+LATE_SECONDS = 0.25
+"""A start that was waited for and woke up late, on a busy machine, is made up for, up to this."""
 UNPROVEN_STARTS = 3
 """Calls that may be under way, or have failed for good, before the first has succeeded; of all
 processes together, as long as the workflow answers."""
@@ -104,13 +104,19 @@ class Pace:
 
     def __init__(self) -> None:
         self._next = 0.0
+        self._is_awaited = False
 
     def delay(self, now: float) -> float:
-        return max(0.0, self._next - now)
+        delay = max(0.0, self._next - now)
+        self._is_awaited = self._is_awaited or delay > 0
+        return delay
 
     def took(self, now: float, seconds: float) -> None:
         """One more began, which takes up `seconds` of the pace."""
-        self._next = max(now - LATE_SECONDS, self._next) + seconds
+        is_idle = not self._is_awaited and now - self._next > LATE_SECONDS
+        # Time in which nobody wanted to start is not made up for: that would be a burst.
+        self._next = (now if is_idle else max(now - LATE_SECONDS, self._next)) + seconds
+        self._is_awaited = False
 
     def correct(self, seconds: float) -> None:
         self._next += seconds

@@ -258,6 +258,8 @@ class QueueRate(Model):
     per_second: float | None = None
     """0 stops the queue, None removes the limit."""
     weights: dict[str, float] = Field(default_factory=dict)
+    unset: list[str] = Field(default_factory=list)
+    """Tenants whose weight is no longer set by hand."""
     reason: str = ""
 
 

@@ -150,8 +150,10 @@ class CapacityWorkflow:
             return
         now = _now()
         wanted = _wanted(pool, now)
+        was = self._applied.weights if self._applied is not None else {}
+        gone = [tenant for tenant in was if tenant not in wanted.weights]
         try:
-            self._rate_error = await doors.set_queue_rate(wanted)
+            self._rate_error = await doors.set_queue_rate(wanted.model_copy(update={"unset": gone}))
         except ActivityError as error:
             self._rate_error = str(error.cause or error)
         self._rate_again = now + RATE_AGAIN_SECONDS

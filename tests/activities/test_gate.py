@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from activities.errors import ModelError
-from activities.gate import Gate, Reporter, breaker_key
+from activities.gate import Gate, Pace, Reporter, breaker_key
 from planner.capacity import Directive, OpenBreaker, Report
 from planner.jobs import ErrorClass
 from planner.settings import PoolSettings
@@ -90,6 +90,19 @@ async def test_starts_are_spread_evenly_without_a_burst(made: MadeGate) -> None:
     assert 0.42 <= starts[-1] - starts[0] <= 0.8  # 25 pauses of 20 ms
     gaps = [b - a for a, b in itertools.pairwise(starts)]
     assert sorted(gaps)[12] == pytest.approx(0.02, abs=0.008)
+
+
+def test_a_start_that_woke_up_late_is_made_up_for_and_idle_time_is_not() -> None:
+    pace, times, now = Pace(), [], 100.0
+    for late in (0.0, 0.2, 0.0, 0.0):  # one that waits wakes up 0.2 s late
+        now += pace.delay(now) + late
+        pace.took(now, 0.1)
+        times.append(round(now - 100, 3))
+    assert times == [0.0, 0.3, 0.3, 0.3]
+    now += 60
+    assert pace.delay(now) == 0
+    pace.took(now, 0.1)
+    assert pace.delay(now) == pytest.approx(0.1)
 
 
 async def test_tokens_are_paced_by_estimate_and_settled_by_use(made: MadeGate) -> None:

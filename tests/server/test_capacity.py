@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.testing import WorkflowEnvironment
 
 from activities.tooling import ToolLoadError
@@ -223,6 +226,31 @@ async def test_tenants_share_a_pool_by_their_weights(planloom: Planloom) -> None
     names = ["large" if "large" in r.text else "small" for r in planloom.model.requests][20:120]
     print(f"{names.count('large')} of 100 for the tenant of weight 3 of 4")
     assert names.count("large") == pytest.approx(75, abs=7.5)
+
+
+async def test_weights_set_by_hand_reach_the_server_and_go_with_a_reset(
+    planloom: Planloom,
+) -> None:
+    async with planloom.worker():
+        pool = pool_of(planloom)
+        await pool.change("set", {"tenants": {"small": 1, "large": 3}})
+        assert await _weights(planloom) == {"small": 1.0, "large": 3.0}
+        await pool.change("set", {"tenants": {"large": 2}})
+        assert await _weights(planloom) == {"large": 2.0}
+        await pool.change("set", {"reset": True})
+        assert await _weights(planloom) == {}
+
+
+async def _weights(planloom: Planloom) -> dict[str, float]:
+    found = await planloom.client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=planloom.client.namespace,
+            task_queue=TaskQueue(name=f"{planloom.task_queue}-llm-default"),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+            report_config=True,
+        )
+    )
+    return dict(found.config.fairness_weight_overrides)
 
 
 @pytest.mark.parametrize(("workers", "seconds"), [(2, 0.0), (4, 0.5)])

@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from planner.values import Problem
     from workflows.requests import invalid, only_input
     from workflows.team_course import TeamCourse
-    from workflows.tracing import start_run_span
+    from workflows.tracing import fail_run_span, start_run_span
 
 
 @workflow.defn(name="TeamWorkflow")
@@ -37,18 +37,24 @@ class TeamWorkflow:
     @workflow.run
     async def run(self, request: Any = None, *more: Any) -> TeamResult:
         course = self._course
-        if course is None:
-            raise invalid(INVALID_REQUEST, self._problems)
         span = start_run_span("TeamWorkflow")
+        if course is None:
+            refused = invalid(INVALID_REQUEST, self._problems)
+            fail_run_span(span, refused)
+            raise refused
         try:
             result = await course.main()
         except ValueError as error:  # a team that cannot work as it is described
             where = Problem(path="team", code="invalid_team", message=str(error))
-            raise invalid(INVALID_REQUEST, [where]) from None
+            refused = invalid(INVALID_REQUEST, [where])
+            fail_run_span(span, refused)
+            raise refused from None
         except (asyncio.CancelledError, FailureError) as error:
             if isinstance(error, FailureError) and not is_cancelled_exception(error):
+                fail_run_span(span, error)
                 raise
             result = course.result("cancelled", "the run was cancelled")
+        span.set_attribute("planloom.status", result.status)
         span.end()
         await workflow.wait_condition(workflow.all_handlers_finished)
         return result

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from workflows.run import Run
 
 FINISHED_PREVIEW_BYTES = 400
+FINISHED_INLINE_BYTES = 12_000
+"""Two thousand tasks with their outputs would be more than a payload may hold."""
 
 
 class PlanningFailed(Exception):
@@ -201,6 +203,7 @@ class GoalLoop:
         key = f"planner.{number}"
         granted = await engine.reserve(key, want, least)
         has_cap = engine.ledger.caps.tokens is not None or engine.ledger.caps.usd_nano is not None
+        told, told_ref = await self._short(self.finished() if run.revisions else [])
         job = PlanJob(
             call=number,
             goal=run.goal,
@@ -212,7 +215,8 @@ class GoalLoop:
             syntax=request.syntax,
             stream=request.stream,
             feedback=feedback,
-            finished=self.finished() if run.revisions else [],
+            finished=told,
+            finished_ref=told_ref,
             kept=self._kept() if run.revisions else [],
             accepted=list(self.book.accepted),
             problems=problems[:50],
@@ -349,6 +353,20 @@ class GoalLoop:
             )
         return told
 
+    async def _short(self, told: list[FinishedTask]) -> tuple[list[FinishedTask], Stored | None]:
+        """What a job tells of finished tasks: themselves, or behind one reference when long.
+
+        Raises:
+            PlanningFailed: it cannot be stored.
+        """
+        documents: JsonValue = [t.model_dump(mode="json", exclude_unset=True) for t in told]
+        if text_bytes(documents) <= FINISHED_INLINE_BYTES:
+            return told, None
+        try:
+            return [], await self.engine.dispatcher.store(documents)
+        except BodyFailed as failed:
+            raise PlanningFailed(failed.message) from failed
+
     async def _join(self) -> RunResult | None:
         """Answer, or replan and return None to go on."""
         run, engine = self.run, self.engine
@@ -408,9 +426,11 @@ class GoalLoop:
         key = f"joiner.{self.rounds + 1}.{len(engine.records)}"
         granted = await engine.reserve(key, want, least)
         has_cap = engine.ledger.caps.tokens is not None or engine.ledger.caps.usd_nano is not None
+        shown, shown_ref = await self._short(told)
         job = JoinJob(
             goal=run.goal,
-            finished=told,
+            finished=shown,
+            finished_ref=shown_ref,
             rounds_left=left,
             context=self.request.context,
             model=model,

@@ -13,6 +13,7 @@ A user's tool module imports this and nothing else:
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -65,6 +66,7 @@ M = TypeVar("M", bound=BaseModel)
 
 QUERY_SECONDS = 10.0
 """A query needs a worker: without one it would block until the caller gives up."""
+PERMIT_AGAIN_SECONDS = 0.2
 
 
 class PlanloomError(Exception):
@@ -182,6 +184,21 @@ class Run:
 
     async def plan(self) -> Plan:
         return Plan.model_validate(await self.query("plan"))
+
+    async def request(self) -> Any:
+        """What the run was started with, as plain JSON, from its history.
+
+        Raises:
+            NoSuchRun: no run of that id.
+        """
+        try:
+            async for event in self._handle.fetch_history_events(page_size=1):
+                started = event.workflow_execution_started_event_attributes
+                decoded = await self._client.temporal.data_converter.decode(started.input.payloads)
+                return decoded[0] if decoded else None
+        except RPCError as error:
+            raise self._translated(error) from error
+        return None
 
     async def signal(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> None:
         try:
@@ -303,8 +320,20 @@ class Pool:
         return Reply.model_validate(await self._ask(name, payload))
 
     async def permit(self, name: str, payload: Reserve | Renew | Release) -> PermitReply:
-        """`reserve`, `renew` or `release`."""
-        return PermitReply.model_validate(await self._ask(name, payload))
+        """`reserve`, `renew` or `release`; `reserve` waits for a permit as long as it says."""
+        if not isinstance(payload, Reserve):
+            return PermitReply.model_validate(await self._ask(name, payload))
+        until = time.monotonic() + payload.wait_seconds
+        while True:
+            # One answer takes no longer than a call may; asked again, it keeps its place.
+            left = max(0.0, until - time.monotonic())
+            wish = payload.model_copy(
+                update={"wait_seconds": left, "answer_seconds": min(left, QUERY_SECONDS / 2)}
+            )
+            reply = PermitReply.model_validate(await self._ask(name, wish))
+            if not reply.waiting or not left:
+                return reply
+            await asyncio.sleep(PERMIT_AGAIN_SECONDS)
 
     async def _ask(self, name: str, payload: BaseModel | dict[str, Any]) -> Any:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -40,7 +41,7 @@ from activities.builtin import ASK_SPEC, BUILTIN_TOOLS
 from activities.cache import ResultCache
 from activities.capacity import CapacityActivities, Gates, GateSlots
 from activities.claims import ClaimStore
-from activities.definitions import DefinitionActivities, Definitions
+from activities.definitions import DefinitionActivities, Definitions, read_definition
 from activities.join import JoinActivities
 from activities.model_client import ModelClient
 from activities.prepare import PrepareActivities
@@ -53,6 +54,7 @@ from activities.tool_times import ToolTimes
 from activities.tooling import ToolLoadError, ToolRegistry, check_own_modules
 from activities.write_plan import PlanActivities
 from planner.contract import SEARCH_ATTRIBUTES
+from planner.jobs import PrepareJob
 from planner.settings import Settings, SettingsError, settings_from
 from workflows.agent import AgentWorkflow
 from workflows.capacity import CapacityWorkflow
@@ -65,6 +67,8 @@ log = logging.getLogger("planloom.worker")
 STICKY_TIMEOUT = timedelta(seconds=1)
 """A workflow task waits this long for a worker that died; the server's default is ten seconds."""
 WORKFLOWS: list[type] = [DagWorkflow, AgentWorkflow, TeamWorkflow, CapacityWorkflow]
+GARBAGE_EVERY = 10_000
+"""New objects between two collections of the youngest generation; Python's own is 700."""
 PASSED_THROUGH = (
     "planner",
     "workflows",
@@ -169,7 +173,9 @@ def _snake(kind: str) -> str:
 def build_workers(
     client: Client, parts: Parts, interceptors: Sequence[Interceptor] = ()
 ) -> list[Worker]:
-    """One worker for workflows, one for tools, one a pool; all share the client."""
+    """One worker for workflows, one for tools, one a pool, one for this process's own news; all
+    share the client.
+    """
     settings = parts.settings
     gates = parts.gates = Gates(client, settings)
     parts.models.gates = gates.gate
@@ -254,7 +260,26 @@ def build_workers(
         )
         for name in settings.pools
     ]
-    return [main, tool_worker, *pools]
+    ear = Worker(
+        client,
+        task_queue=gates.worker_queue,
+        activities=[gates.hear],
+        max_concurrent_activities=10,
+        max_concurrent_activity_task_polls=1,
+        **common,
+    )
+    return [main, tool_worker, *pools, ear]
+
+
+def spare_collector() -> None:
+    """Take what is loaded by now out of the garbage collector's sight.
+
+    Some 500,000 objects of libraries live as long as the process. Walking them again and again took
+    a third of the time of all workflow tasks (`make bench`; docs/decisions/0005-garbage.md).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_EVERY, *gc.get_threshold()[1:])
 
 
 def _tuner(gates: Gates, pool: str, maximum: int) -> WorkerTuner:
@@ -298,6 +323,7 @@ async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], 
             await stack.enter_async_context(worker)
         assert parts.gates is not None
         await parts.gates.start()
+        spare_collector()
         ready()
         await stop.wait()
         await parts.gates.close()
@@ -310,22 +336,36 @@ def _list_tools(registry: ToolRegistry) -> None:
     print(json.dumps([spec.model_dump(mode="json") for spec in registry.specs], indent=2))
 
 
-def _list_definitions(settings: Settings) -> None:
+def _print_site(settings: Settings, registry: ToolRegistry, job: PrepareJob) -> None:
+    """What a run of such a plan would know of a worker here: tools, their times, prices."""
+    prepare = PrepareActivities(
+        registry,
+        settings,
+        Prices(settings),
+        search_attributes=list,
+        tool_seconds=ToolTimes(Path(settings.data_dir) / "tool_times.json").likely,
+    )
+    print(prepare.site(job).model_dump_json())
+
+
+def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> None:
     definitions = Definitions(Path(settings.workspace).resolve())
+    found = [(kind, read_definition(Path(file), kind)) for kind, file in files] or [
+        (kind, each) for kind in ("agent", "team") for each in definitions.all(kind).values()
+    ]
     rows = [
         {
             "kind": kind,
-            "name": name,
-            "file": str(found.path),
-            "description": found.description,
-            "problems": [p.model_dump() for p in found.problems],
-            "warnings": found.warnings,
-            "definition": found.spec.model_dump(mode="json", exclude_unset=True)
-            if found.spec
+            "name": each.name,
+            "file": str(each.path),
+            "description": each.description,
+            "problems": [p.model_dump() for p in each.problems],
+            "warnings": each.warnings,
+            "definition": each.spec.model_dump(mode="json", exclude_unset=True)
+            if each.spec
             else None,
         }
-        for kind in ("agent", "team")
-        for name, found in definitions.all(kind).items()
+        for kind, each in found
     ]
     print(json.dumps(rows, indent=2))
 
@@ -335,6 +375,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="planloom-worker", description=__doc__)
     parser.add_argument("--list-tools", action="store_true", help="print the tools and stop")
     parser.add_argument("--list-definitions", action="store_true", help="print agents and teams")
+    parser.add_argument(
+        "--definition", nargs=2, action="append", metavar=("KIND", "FILE"), help="only this file"
+    )
+    parser.add_argument("--site", metavar="JOB", help="print what a run of a plan would know")
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
     try:
@@ -345,12 +389,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"error: {problem.line()}", file=sys.stderr)
         raise SystemExit(2) from None
     if given.list_definitions:
-        _list_definitions(settings)
+        _list_definitions(settings, [(k, f) for k, f in given.definition or []])
         return
     if given.list_tools:
         _list_tools(registry)
         return
+    if given.site:
+        _print_site(settings, registry, PrepareJob.model_validate_json(given.site))
+        return
     setup_logging(os.environ)
+    for name, pool in settings.pools.items():
+        if "api_key_env" in pool.model_fields_set and not os.environ.get(pool.api_key_env):
+            log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)
     queues = f"{settings.task_queue}, {settings.tools_task_queue}"
     pools = ", ".join(settings.pools)
     address = ClientConfig.load_client_connect_config().get("target_host", "localhost:7233")

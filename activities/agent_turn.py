@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from temporalio import activity
 
 from activities.blobs import BlobStore
 from activities.chat import ChatReply, ChatRequest, Message
-from activities.model_attempt import Attempt, Target, attempt_model, model_for
+from activities.context_window import cut_to_fit
+from activities.model_attempt import ATTEMPTS_MAX, Attempt, Target, attempt_model, model_for
 from activities.model_client import ModelClient
 from activities.resolve import read_output
 from activities.structured import json_from_text, schema_problems
@@ -22,15 +24,18 @@ from planner.catalog import ToolSpec
 from planner.definitions import AgentSpec
 from planner.jobs import AgentCall, CallResult, TurnJob, TurnReply
 from planner.labelled import (
+    AGENT_LIMITS,
     AGENT_MIN_CHARS,
     AGENT_REQUIRED,
     CONFIDENCE_DEFAULT,
+    MEMBER_LIMITS,
     MEMBER_MIN_CHARS,
     MEMBER_REQUIRED,
     clip,
     conflict_signals,
     contradiction_signals,
     evidence_count,
+    field_violations,
     parse_confidence,
     parse_labelled,
     problem_with,
@@ -41,8 +46,14 @@ from planner.values import JsonValue, Stored
 
 CONTEXT_MAX_CHARS = 12_000
 """Of a context in the prompt; the rest is opened with `read_output`."""
-RESULT_MAX_CHARS = 16_000
+SUMMED_HEAD_CHARS = 2_000
+"""Of a value that is shown by its summary."""
+RESULT_MAX_CHARS = 12_000
+PART_MAX_CHARS = 16_000
+"""What `read_output` gives at once."""
 ANSWER_MAX_CHARS = 200_000
+ANSWER_TOKENS = 512
+"""Kept free for the answer when a conversation is cut to fit its model."""
 FIELD_MAX_CHARS = 400
 ASK_HUMAN = "ask_human"
 READ_OUTPUT = "read_output"
@@ -98,13 +109,20 @@ class TurnActivities:
         Raises:
             ApplicationError: its type is the error class; details hold the usage paid so far.
         """
-        target = Target(job.pool, job.model, tokens_max=job.tokens_max, before=job.before)
+        target = Target(
+            job.pool,
+            job.model,
+            max_attempts=job.retry.max_attempts if job.retry else ATTEMPTS_MAX,
+            retry=job.retry,
+            tokens_max=job.tokens_max,
+            before=job.before,
+        )
         return await attempt_model(lambda attempt: self._turn(job, attempt), self._client, target)
 
     @activity.defn(name="read_output")
     async def read_output(self, stored: Stored, start: int, end: int) -> Stored:
         """A part of a large value, for an agent that asks for it."""
-        text = await read_output(self._blobs, stored, start, min(end, start + RESULT_MAX_CHARS))
+        text = await read_output(self._blobs, stored, start, min(end, start + PART_MAX_CHARS))
         return await self._blobs.store_value(text)
 
     async def _turn(self, job: TurnJob, attempt: Attempt) -> TurnReply:
@@ -115,7 +133,9 @@ class TurnActivities:
         tools = [] if job.is_last else _definitions(specs, job.tools)
         request = ChatRequest(
             model=model,
-            messages=messages,
+            messages=cut_to_fit(
+                messages, self._client.settings.context_window(model), ANSWER_TOKENS
+            ),
             max_tokens=attempt.room(messages, job.max_tokens),
             tools=tools or None,
             response_schema=job.output_schema if job.output_schema and not tools else None,
@@ -123,7 +143,7 @@ class TurnActivities:
         )
         reply = await self._client.chat(job.pool, request)
         attempt.paid(reply.usage)
-        messages.append(reply.as_message())
+        messages.append(_bounded(reply).as_message())
         transcript = await self._blobs.store_value(json.loads(json.dumps(messages)), 0)
         if reply.tool_calls and not job.is_last:
             calls = [await self._call(c.id, c.name, c.arguments) for c in reply.tool_calls]
@@ -162,12 +182,13 @@ class TurnActivities:
         if job.output_schema is not None:
             schema = json.dumps(job.output_schema, ensure_ascii=False)
             form = f"Answer with one JSON value by this schema, and nothing else:\n{schema}"
-        parts = [f"# Task\n{as_text(await self._blobs.load(job.task))}"]
+        task = as_text(await self._blobs.load(job.task))
+        parts = [f"# Task\n{_cut(task, CONTEXT_MAX_CHARS, 'task')}"]
         if job.context is not None:
             text = as_text(await self._blobs.load(job.context))
             parts.append(f"# Context\n{_cut(text, CONTEXT_MAX_CHARS, 'context')}")
         for name, stored in job.inputs.items():
-            parts.append(f"# Input {name} ({stored.size_bytes:,} bytes)\n{stored.preview or ''}")
+            parts.append(await self._input(name, stored, job.summaries.get(name)))
         if form:
             parts.append(f"# Form\n{form}")
         return [
@@ -175,11 +196,22 @@ class TurnActivities:
             {"role": "user", "content": "\n\n".join(parts)},
         ]
 
+    async def _input(self, name: str, stored: Stored, summary: Stored | None) -> str:
+        """A value by its name: whole, or summed up and cut, and then opened with `read_output`."""
+        text = as_text(await self._blobs.load(stored))
+        if summary is None:
+            return f"# Input {name}\n{_cut(text, CONTEXT_MAX_CHARS, name)}"
+        summed = as_text(await self._blobs.load(summary))
+        return (
+            f"# Input {name}, summed up\n{summed}\n\n# Input {name}, its beginning\n"
+            f"{_cut(text, SUMMED_HEAD_CHARS, name)}"
+        )
+
     async def _result_text(self, result: CallResult) -> str:
         if result.error is not None:
             return f"error: {result.error}"
         value = await self._blobs.load(result.output) if result.output is not None else None
-        return _cut(as_text(value), RESULT_MAX_CHARS, "the output")
+        return _cut(as_text(value), RESULT_MAX_CHARS, result.name)
 
     # -- what the model wants, or says ------------------------------------------------------
 
@@ -207,15 +239,20 @@ class TurnActivities:
     async def _answer(
         self, job: TurnJob, reply: ChatReply, transcript: Stored, attempt: Attempt
     ) -> TurnReply:
-        text, problems, degraded = reply.text[:ANSWER_MAX_CHARS], list[str](), False
+        text, problems, degraded = _bounded(reply).text, list[str](), False
         value: Stored | None = None
+        violations: list[str] = []
         if job.output_schema is not None:
             value, problems = await self._by_schema(text, job.output_schema)
         elif job.form != "free":
+            limits = MEMBER_LIMITS if job.form == "member" else AGENT_LIMITS
+            violations = field_violations(parse_labelled(text), limits)
             text, problem, degraded = _in_form(text, job.form)
             problems = [problem] if problem else []
         elif not text.strip():
             problems = ["empty output"]
+        if problems and job.problems:
+            self._client.misfit(job.pool)
         fields = parse_labelled(text)
         stored = await self._blobs.store_value(text)
         confidence = parse_confidence(fields.get("CONFIDENCE"))
@@ -230,6 +267,7 @@ class TurnActivities:
             conflicts=conflict_signals(text),
             problems=problems,
             is_degraded=degraded,
+            violations=violations,
             usage=attempt.total,
             attempts=attempt.number,
         )
@@ -263,10 +301,19 @@ def _in_form(text: str, form: str) -> tuple[str, str | None, bool]:
     return (text, problem, False) if repaired is None else (repaired, None, True)
 
 
+def _bounded(reply: ChatReply) -> ChatReply:
+    """An answer as it is kept: an endless one is cut, and says so."""
+    if len(reply.text) <= ANSWER_MAX_CHARS:
+        return reply
+    mark = f"\n… (cut: the answer had {len(reply.text):,} characters)"
+    return replace(reply, text=reply.text[:ANSWER_MAX_CHARS] + mark)
+
+
 def _cut(text: str, chars_max: int, name: str) -> str:
     if len(text) <= chars_max:
         return text
-    return f"{text[:chars_max]}\n… (cut: {len(text):,} characters; read_output opens {name})"
+    opens = f'; read_output("{name}", start, end) opens it' if name else ""
+    return f"{text[:chars_max]}\n… (cut: {chars_max:,} of {len(text):,} characters{opens})"
 
 
 def _definitions(specs: Sequence[ToolSpec], allowed: Sequence[str]) -> list[dict[str, Any]]:

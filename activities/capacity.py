@@ -41,6 +41,7 @@ from activities.heartbeats import Heartbeat
 from planner.capacity import (
     CapacityRequest,
     Directive,
+    News,
     PermitReply,
     PoolLoaded,
     QueueRate,
@@ -50,6 +51,7 @@ from planner.capacity import (
 )
 from planner.contract import INVALID_REQUEST
 from planner.jobs import PermitJob
+from planner.retries import penalised
 from planner.settings import Settings
 
 log = logging.getLogger("planloom.capacity")
@@ -68,6 +70,10 @@ class Gates:
     def __init__(self, client: Client, settings: Settings) -> None:
         self._client, self._settings = client, settings
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self.worker_queue = f"{settings.task_queue}-worker-{uuid.uuid4().hex[:12]}"
+        """This process's own, for news that cannot wait until it reports again."""
+        classes = penalised(settings.retry_table)
+        self._penalised = classes if classes != penalised() else None
         self._gates: dict[str, Gate] = {}
 
     def gate(self, pool: str) -> Gate | None:
@@ -79,6 +85,8 @@ class Gates:
                 self._reporter(pool),
                 worker=self._worker,
                 task_queue=self._settings.llm_task_queue(pool),
+                worker_queue=self.worker_queue,
+                penalised=self._penalised,
             )
         return self._gates.get(pool)
 
@@ -88,6 +96,13 @@ class Gates:
             gate = self.gate(name)
             if gate is not None and (pool.is_metered or await self._is_stopped(name)):
                 gate.join()
+
+    @activity.defn(name="hear")
+    async def hear(self, news: News) -> None:
+        """News of a pool, from its `CapacityWorkflow`, on this process's own queue."""
+        gate = self.gate(news.pool)
+        if gate is not None:
+            gate.hear(news.cool_seconds, asks=news.asks)
 
     async def close(self) -> None:
         await asyncio.gather(*(gate.close() for gate in self._gates.values()))
@@ -111,7 +126,7 @@ class Gates:
                     return Directive()
             whole = report.model_copy(
                 update={
-                    "settings": self._settings.pools[pool],
+                    "settings": self._settings.pools[pool].limits(),
                     "task_queue": self._settings.llm_task_queue(pool),
                 }
             )
@@ -277,11 +292,12 @@ class CapacityActivities:
                 raise
 
     async def _reserve(self, job: PermitJob, wish: Reserve) -> PermitReply:
+        own = self._settings.pools.get(job.pool)
         start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
             "CapacityWorkflow",
             CapacityRequest(
                 pool=job.pool,
-                settings=self._settings.pools.get(job.pool),
+                settings=own.limits() if own is not None else None,
                 task_queue=self._settings.llm_task_queue(job.pool),
             ),
             id=job.capacity_id,
@@ -313,5 +329,6 @@ class CapacityActivities:
             names = ", ".join(known)
             return PoolLoaded(problem=f'no pool "{pool}". Pools of this worker: {names}')
         return PoolLoaded(
-            settings=self._settings.pools[pool], task_queue=self._settings.llm_task_queue(pool)
+            settings=self._settings.pools[pool].limits(),
+            task_queue=self._settings.llm_task_queue(pool),
         )

@@ -283,6 +283,17 @@ def estimate_tokens(messages: Sequence[Message], chars_per_token: int = CHARS_PE
     return -(-chars // chars_per_token) + 4 * len(messages)
 
 
+def cautious_tokens(messages: Sequence[Message], chars_per_token: int = 3) -> int:
+    """The most that a conversation will likely take, where a limit must hold.
+
+    JSON takes more tokens than English prose, and a Chinese character may take one of its own.
+    """
+    texts = [_text_of(m.get("content")) + str(m.get("tool_calls") or "") for m in messages]
+    wide = sum(0 if t.isascii() else sum(c > "\x7f" for c in t) for t in texts)
+    plain = sum(len(t) for t in texts) - wide
+    return -(-plain // chars_per_token) + wide + 4 * len(messages)
+
+
 def _count(value: object) -> int:
     return max(0, int(value)) if isinstance(value, int | float) else 0
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from activities.blobs import BlobStore
 from planner.definitions import AgentSpec, TeamSpec
 from planner.documents import problems_from_validation
 from planner.jobs import Loaded, LoadJob
+from planner.links import check_links
+from planner.team_check import team_problems
 from planner.values import Problem
 
 TOOL_NAMES = {
@@ -41,7 +44,29 @@ FOLDERS = {
     "team": (".planloom/teams", ".pi/agent-teams/definitions"),
 }
 _SUFFIXES = (".md", ".yaml", ".yml")
-_IGNORED = {"createdAt", "updatedAt", "strategy", "skills", "provider", "name"}
+READING_TOOLS = ["read_file", "list_files", "search_text"]
+"""Of a Claude file that names no tools: there it means all, here only those that change nothing."""
+_FOREIGN = {
+    "createdAt",
+    "updatedAt",
+    "skills",
+    "provider",
+    "name",
+    "enabled",
+    "disallowedTools",
+    "permissionMode",
+    "mcpServers",
+    "hooks",
+    "memory",
+    "background",
+    "effort",
+    "isolation",
+    "color",
+    "license",
+    "version",
+    "strategy",
+}
+"""Fields of Claude's and the agents runtime's files that mean nothing here, or are read apart."""
 
 
 @dataclass(frozen=True)
@@ -104,38 +129,108 @@ class Definitions:
 def read_definition(path: Path, kind: str) -> Definition:
     """One file as an agent or a team, with all its problems."""
     try:
-        head, body = split_front_matter(path.read_text(encoding="utf-8"), path.suffix)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        problem = Problem(path=str(path), code="unreadable", message=str(error).split("\n")[0])
+        head, body = split_front_matter(path.read_text(encoding="utf-8-sig"), path.suffix)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        message = " ".join(str(error).split())[:300]
+        problem = Problem(path=path.name, code="unreadable", message=message)
         return Definition(path.stem, kind, path, problems=[problem])
     warnings: list[str] = []
-    document = _agent(head, body, warnings) if kind == "agent" else _team(head, body, warnings)
+    is_claude = path.parent.name == "agents" and path.parent.parent.name == ".claude"
+    document = (
+        _agent(head, body, warnings, is_claude) if kind == "agent" else _team(head, body, warnings)
+    )
     document.setdefault("id", path.stem)
+    problems = _misspelt(head, kind, path.name, warnings)
     model: type[BaseModel] = AgentSpec if kind == "agent" else TeamSpec
+    spec: BaseModel | None = None
     try:
         spec = model.model_validate(document)
     except ValidationError as error:
-        found = problems_from_validation(error, document, model, path.name)
-        return Definition(str(document["id"]), kind, path, problems=found, warnings=warnings)
-    assert isinstance(spec, AgentSpec | TeamSpec)
-    return Definition(str(document["id"]), kind, path, spec=spec, warnings=warnings)
+        problems += problems_from_validation(error, document, model, path.name)
+    problems += _faults(spec, head, path.name, kind)
+    assert spec is None or isinstance(spec, AgentSpec | TeamSpec)
+    usable = None if problems else spec
+    return Definition(str(document["id"]), kind, path, usable, problems, warnings)
+
+
+def _misspelt(head: Mapping[str, Any], kind: str, where: str, warnings: list[str]) -> list[Problem]:
+    """Fields that are nearly one of those that are read; others that are unknown are warnings."""
+    own = AgentSpec.model_fields if kind == "agent" else TeamSpec.model_fields
+    known = [*own, "name", "systemPrompt", "maxTurns", *_FOREIGN]
+    problems = []
+    for key in map(str, head):
+        if key in known:
+            continue
+        near = get_close_matches(key, known, n=1, cutoff=0.8)
+        if not near:
+            warnings.append(f'field "{key}" is not used')
+            continue
+        message, hint = f'no field "{key}"', f'Did you mean "{near[0]}"?'
+        path = f"{where}.{key}"
+        problems.append(Problem(path=path, code="extra_forbidden", message=message, hint=hint))
+    return problems
+
+
+def _faults(
+    spec: BaseModel | None, head: Mapping[str, Any], where: str, kind: str
+) -> list[Problem]:
+    """What the model alone does not see: nothing to say, links to nobody, cycles, switched off."""
+    problems: list[Problem] = []
+    if isinstance(spec, AgentSpec) and not spec.system and not spec.description:
+        message = "has neither a system prompt nor a description"
+        hint = "Write who the agent is below the front matter, or as `system`."
+        problems.append(Problem(path=where, code="empty", message=message, hint=hint))
+    if isinstance(spec, TeamSpec):
+        found = team_problems(
+            spec,
+            quorum=None,
+            subtasks=None,
+            check_links=lambda active: check_links(spec.links, [m.id for m in active]),
+        )
+        problems += [p.model_copy(update={"path": f"{where}: {p.path}"}) for p in found]
+    if _is_off(head.get("enabled")):
+        message, hint = f"the {kind} is disabled", "Take `enabled: disabled` out to use it."
+        problems.append(
+            Problem(path=f"{where}.enabled", code=f"{kind}_disabled", message=message, hint=hint)
+        )
+    return problems
+
+
+def _is_off(enabled: Any) -> bool:
+    return enabled is False or (isinstance(enabled, str) and enabled.lower() == "disabled")
 
 
 def split_front_matter(text: str, suffix: str) -> tuple[dict[str, Any], str]:
-    """The head as an object, and the text below it."""
+    """The head as an object, and the text below it.
+
+    Raises:
+        ValueError: the head is no object, or does not end.
+        yaml.YAMLError: it cannot be read.
+    """
     if suffix != ".md":
-        found = yaml.safe_load(text)
-        return (found if isinstance(found, dict) else {}), ""
-    if not text.startswith("---"):
+        return _object(yaml.safe_load(text)), ""
+    lines = text.strip().splitlines()
+    if not lines or lines[0].rstrip() != "---":
         return {}, text.strip()
-    _, head, body = [*text.split("---", 2), "", ""][:3]
+    end = next((n for n, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), None)
+    if end is None:
+        raise ValueError('the front matter does not end: it needs a line "---" below it')
+    head, body = "\n".join(lines[1:end]), "\n".join(lines[end + 1 :]).strip()
     try:
-        found = yaml.safe_load(head)
+        return _object(yaml.safe_load(head)), body
     except yaml.YAMLError:
         found = _by_lines(head)
         if not found:
             raise
-    return (found if isinstance(found, dict) else {}), body.strip()
+        return dict(found), body
+
+
+def _object(found: Any) -> dict[str, Any]:
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ValueError(f"needs fields (name: value), found a {type(found).__name__}")
+    return {str(k): v for k, v in found.items()}
 
 
 def _by_lines(head: str) -> dict[str, str]:
@@ -145,7 +240,9 @@ def _by_lines(head: str) -> dict[str, str]:
     return dict(found) if len(found) == len(lines) else {}
 
 
-def _agent(head: Mapping[str, Any], body: str, warnings: list[str]) -> dict[str, Any]:
+def _agent(
+    head: Mapping[str, Any], body: str, warnings: list[str], is_claude: bool
+) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for key, value in head.items():
         match key:
@@ -161,18 +258,29 @@ def _agent(head: Mapping[str, Any], body: str, warnings: list[str]) -> dict[str,
                 warnings.append(f'model "{value}": the run\'s own model is used')
             case _ if key in AgentSpec.model_fields:
                 document[key] = value
-            case _:
+            case _ if key in _FOREIGN and key not in ("disallowedTools", "enabled"):
                 warnings.append(f'field "{key}" is not used')
+    if is_claude and "tools" not in document:
+        document["tools"] = list(READING_TOOLS)
+        named = ", ".join(READING_TOOLS)
+        warnings.append(f"names no tools: it may use {named}; name others to let it act")
+    if "disallowedTools" in head:
+        barred = _tools(head["disallowedTools"], [])
+        document["tools"] = [t for t in document.get("tools") or [] if t not in barred]
     if body:
         document["system"] = body
     return document
 
 
-def _tools(value: Any, warnings: list[str]) -> list[str]:
-    names = value.split(",") if isinstance(value, str) else list(value or [])
+def _tools(value: Any, warnings: list[str]) -> Any:
+    """Tool names as a list; those of Claude's files are given ours. `Read(src/**)` is `Read`."""
+    if value is not None and not isinstance(value, str | list):
+        return value  # the model says what is wrong with it
+    names = re.sub(r"\([^)]*\)", "", value).split(",") if isinstance(value, str) else value or []
     found: list[str] = []
-    for name in (str(n).strip() for n in names):
-        if name[:1].isupper() and name not in TOOL_NAMES:
+    for name in (re.sub(r"\(.*\)$", "", str(n)).strip() for n in names):
+        is_theirs = name[:1].isupper() or name.startswith("mcp__")
+        if is_theirs and name not in TOOL_NAMES:
             warnings.append(f'tool "{name}" is not available here')
         elif name:
             found.append(TOOL_NAMES.get(name, name))
@@ -181,20 +289,31 @@ def _tools(value: Any, warnings: list[str]) -> list[str]:
 
 def _team(head: Mapping[str, Any], body: str, warnings: list[str]) -> dict[str, Any]:
     document: dict[str, Any] = {k: v for k, v in head.items() if k in TeamSpec.model_fields}
-    used = {*TeamSpec.model_fields, *_IGNORED, "enabled"}
-    warnings += [f'field "{key}" is not used' for key in head if key not in used]
-    members = []
-    for member in head.get("members") or []:
-        kept = dict(member) if isinstance(member, Mapping) else {"id": str(member)}
-        for name in ("provider", "skills"):
-            kept.pop(name, None)
-        if isinstance(kept.get("enabled"), str):
-            kept["enabled"] = kept["enabled"] != "disabled"
-        members.append(kept)
-    document["members"] = members
+    warnings += [f'field "{key}" is not used' for key in ("skills", "provider") if key in head]
+    if isinstance(document.get("strategy"), str):
+        is_sequential = document["strategy"].strip().lower() == "sequential"
+        document["strategy"] = "sequential" if is_sequential else "parallel"
+    listed = head.get("members")
+    if isinstance(listed, list):
+        document["members"] = [_member(m, warnings) for m in listed]
+    elif listed is None:
+        document["members"] = []
     if body and "description" not in document:
         document["description"] = body[:500]
     return document
+
+
+def _member(member: Any, warnings: list[str]) -> dict[str, Any]:
+    if not isinstance(member, Mapping):
+        return {"id": member}
+    kept = dict(member)
+    for name in ("provider", "skills"):
+        kept.pop(name, None)
+    if "tools" in kept:
+        kept["tools"] = _tools(kept["tools"], warnings)
+    if isinstance(kept.get("enabled"), str):
+        kept["enabled"] = not _is_off(kept["enabled"])
+    return kept
 
 
 class DefinitionActivities:
@@ -207,8 +326,6 @@ class DefinitionActivities:
     @activity.defn(name="load_definition")
     async def load_definition(self, job: LoadJob) -> Loaded:
         """The definition as it stands now; the run keeps what it was given."""
-        from difflib import get_close_matches
-
         known = self._definitions.all(job.kind)
         found = known.get(job.name)
         if found is None:
@@ -223,10 +340,19 @@ class DefinitionActivities:
         stored = await self._blobs.store_value(document)
         if isinstance(found.spec, AgentSpec):
             spec = found.spec
-            return Loaded(spec=stored, tools=spec.tools, model=spec.model, warnings=found.warnings)
+            return Loaded(
+                spec=stored,
+                tools=spec.tools,
+                model=spec.model,
+                max_turns=spec.max_turns,
+                output_schema=spec.output_schema,
+                warnings=found.warnings,
+            )
         return Loaded(
             spec=stored,
             members=document["members"],
             links=document.get("links"),
+            strategy=found.spec.strategy,
+            description=found.spec.description,
             warnings=found.warnings,
         )

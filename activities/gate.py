@@ -39,7 +39,8 @@ PATIENCE_SECONDS = 30.0
 LATE_SECONDS = 0.05
 """A start that woke up late is made up for, up to this."""
 UNPROVEN_STARTS = 3
-"""Calls that may be under way, or have failed for good, before the first has succeeded."""
+"""Calls that may be under way, or have failed for good, before the first has succeeded; of all
+processes together, as long as the workflow answers."""
 COOL_SECONDS = 1.0
 """After a 429 or 503 that names no time, until the workflow has said how long."""
 PRESSURE: tuple[ErrorClass, ...] = ("rate_limit", "capacity")
@@ -63,6 +64,7 @@ class Tally:
     succeeded: int = 0
     tokens: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    misfits: int = 0
     retry_after: float | None = None
     full_at: int | None = None
     permanent: list[Failure] = field(default_factory=list)
@@ -78,6 +80,7 @@ class Tally:
         self.succeeded += other.succeeded
         self.tokens += other.tokens
         self.failed.update(other.failed)
+        self.misfits += other.misfits
         waits = [w for w in (self.retry_after, other.retry_after) if w is not None]
         self.retry_after = max(waits, default=None)
         self.full_at = other.full_at if self.full_at is None else self.full_at
@@ -124,6 +127,8 @@ class Gate:
         *,
         worker: str,
         task_queue: str,
+        worker_queue: str | None = None,
+        penalised: list[ErrorClass] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pool = pool
@@ -136,7 +141,8 @@ class Gate:
         self.is_proven = False
         self._report = report
         self.task_queue = task_queue
-        self._worker = worker
+        self._worker, self._worker_queue = worker, worker_queue
+        self._penalised = penalised
         self._clock = clock
         self._queue: deque[object] = deque()
         self._tally = Tally()
@@ -147,6 +153,10 @@ class Gate:
         self._unproven_failures = 0
         self._is_unsettled = False
         """A permanent failure was not answered yet: it may open a breaker."""
+        self._is_pressing = False
+        """The next report cannot wait: a cool-down has begun, or nobody may try a call yet."""
+        self._is_heard = False
+        """News came while a report was under way: its answer does not know of them."""
         self._changed = asyncio.Event()
         self._urgent = asyncio.Event()
         self._answered = asyncio.Event()
@@ -183,8 +193,9 @@ class Gate:
                 and loses no attempt), or a breaker is open (the class of its cause).
         """
         self._last_work = self._clock()
-        if not (self.in_flight or self.others or self._queue):
+        if not self._is_busy:
             self._urgent.set()  # what was told while there was no work is old
+            self._is_pressing = self._is_pressing or not self.is_proven
         me = object()
         self._queue.append(me)
         deadline = self._clock() + min(patience, PATIENCE_SECONDS)
@@ -231,6 +242,8 @@ class Gate:
         tally.tokens += tokens
         if error_class is None:
             tally.succeeded += 1
+            if not self.is_proven:
+                self._urgent.set()  # other processes may be waiting for it
             self.is_proven = True
             self._unproven_failures = 0
             if self.directive and self.directive.breakers:
@@ -240,6 +253,7 @@ class Gate:
         else:
             tally.failed[error_class] += 1
         if error_class in PRESSURE:
+            self._is_pressing = self._is_pressing or self._cool_until <= now
             tally.retry_after = max(tally.retry_after or 0.0, retry_after or 0.0) or None
             self._cool_until = max(self._cool_until, now + (retry_after or COOL_SECONDS))
         if key := breaker_key(error_class, ticket.model, cause):
@@ -249,6 +263,20 @@ class Gate:
             if not self.is_proven:
                 self._unproven_failures += 1
         if tally.is_urgent:
+            self.join()
+            self._urgent.set()
+        self._notify()
+
+    def misfit(self) -> None:
+        """A call that has ended well gave an answer that does not fit its schema."""
+        self._tally.misfits += 1
+
+    def hear(self, cool_seconds: float, *, asks: bool = False) -> None:
+        """News of the pool, before this process would have asked."""
+        self._is_heard = True
+        self._cool_until = max(self._cool_until, self._clock() + cool_seconds)
+        if asks:
+            self.join()
             self._urgent.set()
         self._notify()
 
@@ -284,7 +312,7 @@ class Gate:
             return 1.0
         if not self.is_proven:
             under_way = self.in_flight + self.others + self._unproven_failures
-            if under_way >= (told.unproven_starts or UNPROVEN_STARTS):
+            if under_way >= told.unproven_starts:
                 return 1.0
         waits = [0.0]
         if told.starts_per_second is not None:
@@ -345,7 +373,8 @@ class Gate:
         told = self.directive
         if told is not None and not told.breakers:
             return
-        if told is None and self._done and self._clock() - self._asked_at < AGAIN_SECONDS:
+        is_lately = self._clock() - self._asked_at < AGAIN_SECONDS
+        if told is None and self._is_warned and is_lately:
             return  # it did not answer just now
         # Before a call is refused for good it is asked anew, for a person may have resumed the
         # pool; an answer that is under way does not know of that.
@@ -357,51 +386,60 @@ class Gate:
                     self._answered.clear()
                     await self._answered.wait()
 
+    @property
+    def _is_busy(self) -> bool:
+        return bool(self.in_flight or self.others or self._queue)
+
     async def _talk(self) -> None:
-        is_first = True
         while True:
-            idle = self._clock() - self._last_work
-            is_busy = bool(self.in_flight or self.others or self._queue)
-            if self._is_closed or (not is_busy and idle >= IDLE_SECONDS):
+            await self._talk_until_idle()
+            await self._say(is_leaving=True)
+            if self._is_closed or not self._is_busy:
+                break
+        # Nobody tells this process any more: it asks first when it has work again.
+        self.directive = None
+
+    async def _talk_until_idle(self) -> None:
+        is_first = True
+        while not self._is_closed:
+            if not self._is_busy and self._clock() - self._last_work >= IDLE_SECONDS:
                 break
             self._urgent.clear()
+            self._is_pressing = False
             await self._say(is_first)
             is_first = False
             with contextlib.suppress(TimeoutError):
                 told = self.directive
                 busy = told.report_seconds if told is not None else BUSY_SECONDS
-                pause = busy if is_busy else BUSY_SECONDS * 5
+                pause = busy if self._is_busy else BUSY_SECONDS * 5
                 await asyncio.wait_for(self._urgent.wait(), pause)
-            await asyncio.sleep(REPORT_GAP_SECONDS)
-        await self._say(is_leaving=True)
-        # Parallelism is shared anew when this process has work again.
-        self.directive = None if self._is_limited() else self.directive
-
-    def _is_limited(self) -> bool:
-        told = self.directive
-        return told is None or told.parallel is not None or told.starts_per_second is not None
+            if not self._is_pressing:  # what happens in one moment goes in one report
+                await asyncio.sleep(REPORT_GAP_SECONDS)
 
     async def _say(self, is_first: bool = False, is_leaving: bool = False) -> None:
         tally, self._tally = self._tally, Tally()
-        is_busy = bool(self.in_flight or self.others or self._queue)
         report = Report(
             worker=self._worker,
-            settings=self.settings if is_first else None,
+            settings=self.settings.limits() if is_first else None,
             task_queue=self.task_queue if is_first else None,
             in_flight=self.in_flight,
             waiting=len(self._queue),
             succeeded=tally.succeeded,
             tokens=tally.tokens,
             failed={k: n for k, n in tally.failed.items() if n},
+            misfits=tally.misfits,
+            penalised=self._penalised,
             retry_after=tally.retry_after,
             full_at=tally.full_at,
             permanent=tally.permanent,
             worked=list(dict.fromkeys(tally.worked)),
             was_full=tally.was_full,
             is_proven=self.is_proven,
-            next_seconds=BUSY_SECONDS if is_busy else BUSY_SECONDS * 5,
+            next_seconds=BUSY_SECONDS if self._is_busy else BUSY_SECONDS * 5,
             is_leaving=is_leaving,
+            worker_queue=self._worker_queue,
         )
+        self._is_heard = False
         self._asked_at = self._clock()
         self._begun += 1
         try:
@@ -414,7 +452,8 @@ class Gate:
                 log.warning(text, self.pool, str(error)[:200] or type(error).__name__)
         else:
             self._is_warned = False
-            self._obey(told)
+            if not is_leaving:  # one that leaves is told nothing
+                self._obey(told)
         self._is_unsettled = bool(self._tally.permanent) and not self._is_warned
         if not self.in_flight and not self.others:
             self._unproven_failures = 0
@@ -426,6 +465,6 @@ class Gate:
         now = self._clock()
         asked = now + told.cool_seconds
         # What happened while it answered is not in its answer.
-        is_news = any(self._tally.failed[c] for c in PRESSURE)
+        is_news = self._is_heard or any(self._tally.failed[c] for c in PRESSURE)
         self._cool_until = max(self._cool_until, asked) if is_news else asked
         self.directive = told

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from temporalio.exceptions import ApplicationError
 
-from activities.chat import Message, estimate_tokens
+from activities.chat import Message, cautious_tokens
 from activities.errors import (
     ModelError,
     as_application_error,
@@ -28,8 +28,6 @@ T = TypeVar("T")
 ATTEMPTS_MAX = 3
 """For calls whose job names no limit: planner and joiner."""
 ROOM_MIN_TOKENS = 16
-CAUTIOUS_CHARS_PER_TOKEN = 3
-"""Where a limit must hold: JSON and many languages take more tokens than English prose."""
 LOST_MAX = 20
 """Attempts that ended without a word (killed workers) before the call is given up."""
 
@@ -91,17 +89,17 @@ class Attempt:
         Raises:
             ModelError: what earlier attempts and repairs have left is too little for an answer.
         """
-        if self.tokens_max is None or (max_tokens is not None and not self.total.tokens):
-            return max_tokens  # the first request goes out as it was reserved
-        prompt = estimate_tokens(messages, CAUTIOUS_CHARS_PER_TOKEN)
-        left = self.tokens_max - self.total.tokens - prompt
+        if self.tokens_max is None:
+            return max_tokens
+        left = self.tokens_max - self.total.tokens - cautious_tokens(messages)
         if self.total.tokens and left < ROOM_MIN_TOKENS:
             raise ModelError(
                 "refused",
                 f"{self.total.tokens:,} of {self.tokens_max:,} reserved tokens are used: the rest "
                 "is too little for another try",
             )
-        return max(1, min(left, max_tokens or left))
+        # A first request whose prompt is longer than was thought has less room for its answer.
+        return max(ROOM_MIN_TOKENS, min(left, max_tokens or left))
 
 
 async def attempt_model(
@@ -136,6 +134,8 @@ def _failure(
     spent = attempt.total + (getattr(exc, "usage", None) or Usage())
     after = replace(before, usage=spent)
     table = client.settings.retry_table
+    if classify(exc) == "schema_violation":  # no call of ours fails so: its answer did
+        client.misfit(target.pool)
     if is_free_wait(classify(exc), before.waits, table):
         beat.set(replace(after, waits=before.waits + 1).details())
     else:

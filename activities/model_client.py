@@ -25,6 +25,7 @@ from activities.chat import (
     ToolCall,
     estimate_tokens,
 )
+from activities.context_window import within
 from activities.errors import ModelError, asked_to_wait, cause_of, classify, host_of
 from activities.gate import PATIENCE_SECONDS, Gate
 from activities.prices import Prices
@@ -137,6 +138,7 @@ class ModelClient:
         Raises:
             ModelError: with its class, the usage already paid, and the wait the server asked for.
         """
+        request = within(request, self.settings.context_window(request.model))
         gate = self.gates(pool)
         if gate is None:
             return await self._observed(ModelCall(pool, self.endpoint(pool), request), on_text)
@@ -187,6 +189,12 @@ class ModelClient:
             call.reply = replace(reply, usage=self._priced(pool, request, reply))
             return call.reply
 
+    def misfit(self, pool: str) -> None:
+        """An answer of this pool's does not fit its schema, after its repair."""
+        gate = self.gates(pool)
+        if gate is not None:
+            gate.misfit()
+
     async def default_model(self, pool: str) -> str:
         """The model of a pool when nobody names one: its first listed name, else what it serves.
 
@@ -231,11 +239,11 @@ class ModelClient:
             own = self._pool(pool)
             key = self._environment.get(own.api_key_env)
             url = self.endpoint(pool)
-            if not key and _is_openai(url):
+            if not key and (_is_openai(url) or "api_key_env" in own.model_fields_set):
+                other = "" if own.base_url else " or OPENAI_BASE_URL"
                 raise ModelError(
                     "auth",
-                    f"no key in {own.api_key_env} and no other endpoint: set OPENAI_API_KEY or "
-                    "OPENAI_BASE_URL where the worker runs",
+                    f'pool "{pool}" has no key: set {own.api_key_env}{other} where the worker runs',
                 )
             self._clients[pool] = openai.AsyncOpenAI(
                 api_key=key or NO_KEY, base_url=url, max_retries=0

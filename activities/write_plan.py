@@ -173,14 +173,16 @@ class PlanWriter:
     ) -> CallsParser | JsonPlanParser:
         known = {str(t.task.id): call_text(t.task) for t in accepted}
         known |= {t.id: t.call for t in job.finished}
+        kept = [t.task.id for t in job.kept]
         if job.syntax == "json":
-            return JsonPlanParser(self._tools, known=list(known))
+            return JsonPlanParser(self._tools, known=list(known), kept=kept)
         return CallsParser(
             self._tools,
             known=known,
             agents=job.agents or None,
             teams=job.teams or None,
             template_names=job.template_names or None,
+            kept=kept,
         )
 
     def _request(

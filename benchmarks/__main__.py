@@ -3,6 +3,8 @@
 engine     hop, chain of 30 and fan-out of 500 against bare Temporal; makespan over ideal
 history    events and bytes of history a task
 scheduler  makespan over ideal on shapes and 20 random graphs, planned and streamed
+planning   streamed planning against plan-then-run, and what an early end saves
+teams      one piece of work by static roles and as a graph of subtasks: seconds and tokens
 """
 
 from __future__ import annotations
@@ -10,15 +12,16 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from benchmarks import engine, planning, scheduler
+from benchmarks import engine, planning, scheduler, teams
 
 PARTS = {
     "engine": engine.main,
     "history": engine.history,
     "scheduler": scheduler.main,
     "planning": planning.main,
+    "teams": teams.main,
 }
-DEFAULT = ("engine", "history", "scheduler", "planning")
+DEFAULT = ("engine", "history", "scheduler", "planning", "teams")
 
 
 async def main(names: list[str]) -> None:

@@ -46,6 +46,13 @@ class Bench:
         )
         return await handle.result(), handle
 
+    async def team(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a team to its end."""
+        handle = await self.client.start_workflow(
+            "TeamWorkflow", dict(request), id=f"team-{uuid.uuid4().hex[:8]}", task_queue=self.queue
+        )
+        return dict(await handle.result())
+
     async def bare(self, workflow: str, *args: Any) -> tuple[Any, Any]:
         handle = await self.client.start_workflow(
             workflow,
@@ -87,6 +94,7 @@ async def bench(environment: Mapping[str, str] | None = None) -> AsyncIterator[B
         async with contextlib.AsyncExitStack() as stack:
             for each in [*worker.build_workers(client, parts), bare]:
                 await stack.enter_async_context(each)
+            worker.spare_collector()
             yield Bench(client, queue, f"{queue}-bare")
         await parts.models.close()
 

@@ -15,6 +15,7 @@ from cli import Json, app, call, err, errors, out, say, say_json
 from console.documents import UsageError, definitions_now
 from console.views import as_text
 from planloom import AgentResult, Client, Run, TeamResult
+from planner.values import Problem
 
 agent_app = typer.Typer(help="Run one agent.", no_args_is_help=True)
 team_app = typer.Typer(help="Run one team.", no_args_is_help=True)
@@ -23,53 +24,85 @@ app.add_typer(team_app, name="team")
 
 ENDED = ("completed", "partial", "failed", "cancelled", "rejected")
 POLL_SECONDS = 0.4
-Name = Annotated[str | None, typer.Argument(help="Show this one whole.")]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[list | show NAME | check [FILE]…]",
+        help="List all, show one whole, or check files (without a file: all that are found).",
+    ),
+]
 NewId = Annotated[str | None, typer.Option("--id", help="The run's workflow id.")]
 Context = Annotated[str | None, typer.Option(help="Background text.")]
 Model = Annotated[str | None, typer.Option(help="Model for all roles.")]
 Tokens = Annotated[int | None, typer.Option("--budget-tokens", help="Cap on tokens.")]
 
 
-def _list(kind: str, name: str | None, as_json: bool) -> None:
+def _definitions(kind: str, words: list[str], as_json: bool) -> None:
+    """`list`, `show NAME`, `check [FILE]…`, or just a name to show."""
+    action, rest = ("list", []) if not words else (words[0], words[1:])
+    if action not in ("list", "show", "check"):
+        action, rest = "show", words
     with errors():
-        rows = [r for r in definitions_now() if r["kind"] == kind]
-        if name is not None:
-            rows = [r for r in rows if r["name"] == name]
+        if action == "show" and len(rest) != 1:
+            raise UsageError(f"{kind}s show needs one name", hint=f"planloom {kind}s lists them.")
+        rows = definitions_now([(kind, file) for file in rest] if action == "check" else [])
+        rows = [r for r in rows if r["kind"] == kind]
+        if action == "show":
+            rows = [r for r in rows if r["name"] == rest[0]]
             if not rows:
-                raise UsageError(f'no {kind} "{name}"', hint=f"planloom {kind}s lists them.")
+                raise UsageError(f'no {kind} "{rest[0]}"', hint=f"planloom {kind}s lists them.")
     if as_json:
         say_json(rows)
-    elif name is not None:
+    elif action == "show":
         say(f"# {rows[0]['file']}")
         say(yaml.safe_dump(rows[0]["definition"], sort_keys=False, allow_unicode=True).rstrip())
-    else:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column(kind, no_wrap=True)
-        table.add_column("what for")
+    elif action == "check":
         for row in rows:
-            wrong = "; ".join(p["message"] for p in row["problems"])
-            words = Text(f"not valid: {wrong}", style="red") if wrong else row["description"]
-            table.add_row(row["name"], words)
-        out.print(table)
+            say(f"{'not valid' if row['problems'] else 'valid'}: {row['name']} ({row['file']})")
+    else:
+        _print_rows(kind, rows)
     for row in rows:
         for problem in row["problems"]:
-            err.print(f"{row['file']}: {problem['path']}: {problem['message']}", markup=False)
+            told = f"{problem['path']}: {problem['message']} {problem['hint']}".strip()
+            err.print(f"{row['file']}: {told}", markup=False, soft_wrap=True)
         for warning in row["warnings"]:
-            err.print(f"warning: {row['name']}: {warning}", markup=False)
+            err.print(f"warning: {row['name']}: {warning}", markup=False, soft_wrap=True)
     if any(r["problems"] for r in rows):
         raise typer.Exit(2)
 
 
-@app.command()
-def agents(name: Name = None, as_json: Json = False) -> None:
-    """List, show and check the agents. Example: planloom agents researcher"""
-    _list("agent", name, as_json)
+def _print_rows(kind: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(kind, no_wrap=True)
+    table.add_column("what for")
+    for row in rows:
+        wrong = "; ".join(p["message"] for p in row["problems"])
+        words = Text(f"not valid: {wrong}", style="red") if wrong else row["description"]
+        table.add_row(row["name"], words)
+    out.print(table)
 
 
 @app.command()
-def teams(name: Name = None, as_json: Json = False) -> None:
-    """List, show and check the teams. Example: planloom teams core-delivery"""
-    _list("team", name, as_json)
+def agents(words: Words = None, as_json: Json = False) -> None:
+    """List, show and check the agents. Example: planloom agents check my-agent.md"""
+    _definitions("agent", words or [], as_json)
+
+
+@app.command()
+def teams(words: Words = None, as_json: Json = False) -> None:
+    """List, show and check the teams. Example: planloom teams show core-delivery"""
+    _definitions("team", words or [], as_json)
+
+
+def _named(kind: str, name: str) -> Any:
+    """The name, or the definition in a file of that name: it need not be where workers look."""
+    if not name.endswith((".md", ".yaml", ".yml")):
+        return name
+    row = definitions_now([(kind, name)])[0]
+    if row["problems"]:
+        problems = [Problem.model_validate(p) for p in row["problems"]]
+        raise UsageError(f"{name} is not valid", problems=problems)
+    return row["definition"]
 
 
 def _request(document: dict[str, Any], tokens: int | None) -> dict[str, Any]:
@@ -78,24 +111,35 @@ def _request(document: dict[str, Any], tokens: int | None) -> dict[str, Any]:
 
 
 async def _follow(run: Run) -> None:
-    """Print each change of phase and rounds until the run ends."""
-    last = ""
+    """Print each round as it begins, and each change of a member, until the run ends."""
+    last, rounds = "", 0
     while True:
         shown = await run.query("progress")
+        at = f"{shown.get('seconds', 0):6.1f}s"
+        for entry in shown.get("rounds", [])[rounds:]:
+            rounds += 1
+            err.print(f"{at} {_round_line(entry)}", markup=False, soft_wrap=True)
         members = ", ".join(f"{m} {s}" for m, s in shown.get("members", {}).items())
-        waits = f"; asks: {shown['detail']}" if shown.get("awaiting") else ""
-        line = f"{shown['status']}{': ' + members if members else ''}{waits}"
+        waits = f"; awaits {shown['awaiting']}: {shown['detail']}" if shown.get("awaiting") else ""
+        line = f"{shown.get('phase') or shown['status']}{': ' + members if members else ''}{waits}"
         if line != last:
-            err.print(f"{shown.get('seconds', 0):6.1f}s {line}", markup=False)
+            err.print(f"{at} {line}", markup=False, soft_wrap=True)
             last = line
         if shown["status"] in ENDED or await run.describe() != "RUNNING":
             return
         await asyncio.sleep(POLL_SECONDS)
 
 
+def _round_line(entry: dict[str, Any]) -> str:
+    """A round in words: its kind, and who hears whom."""
+    heard = entry.get("heard") or {}
+    told = "; ".join(f"{m} hears {', '.join(o) or 'nobody'}" for m, o in heard.items())
+    return f"round {entry['round']} ({entry['kind']}): {told or ', '.join(entry['members'])}"
+
+
 @agent_app.command("run")
 def run_agent(
-    name: Annotated[str, typer.Argument(help="The agent's name.")],
+    name: Annotated[str, typer.Argument(help="The agent's name, or a file that defines it.")],
     task: Annotated[str, typer.Argument(help="What it is to do.")],
     context: Context = None,
     model: Model = None,
@@ -105,7 +149,8 @@ def run_agent(
     as_json: Json = False,
 ) -> None:
     """Run one agent. Example: planloom agent run reviewer "Review src/app.py" """
-    fields = {"agent": name, "task": task, "context": context, "model": model}
+    with errors():
+        fields = {"agent": _named("agent", name), "task": task, "context": context, "model": model}
     request = _request({**fields, "max_turns": max_turns}, tokens)
 
     async def work(client: Client) -> AgentResult:
@@ -131,19 +176,34 @@ def run_agent(
 
 @team_app.command("run")
 def run_team(
-    name: Annotated[str, typer.Argument(help="The team's name.")],
+    name: Annotated[str, typer.Argument(help="The team's name, or a file that defines it.")],
     task: Annotated[str, typer.Argument(help="What it is to decide or do.")],
     context: Context = None,
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
+    retry_rounds: Annotated[int | None, typer.Option(help="Rounds for failed members.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="parallel or sequential.")] = None,
     quorum: Annotated[int | None, typer.Option(help="Members that must answer.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="The planner writes subtasks.")] = False,
+    replan: Annotated[int | None, typer.Option(help="Replans after a round, at most.")] = None,
+    approval: Annotated[str | None, typer.Option(help="never, plan, replan, always …")] = None,
     model: Model = None,
     tokens: Tokens = None,
     id: NewId = None,
     as_json: Json = False,
 ) -> None:
     """Run one team. Example: planloom team run bug-hunt "Why is it slow?" """
-    fields = {"team": name, "task": task, "context": context, "model": model}
-    request = _request({**fields, "rounds": rounds, "quorum": quorum}, tokens)
+    with errors():
+        fields = {"team": _named("team", name), "task": task, "context": context, "model": model}
+    more = {
+        "rounds": rounds,
+        "retry_rounds": retry_rounds,
+        "strategy": strategy,
+        "quorum": quorum,
+        "subtasks": "plan" if plan else None,
+        "replan": None if replan is None else {"max_rounds": replan},
+        "approval": approval,
+    }
+    request = _request({**fields, **more}, tokens)
 
     async def work(client: Client) -> TeamResult:
         from console.running import require_worker

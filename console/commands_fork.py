@@ -11,7 +11,8 @@ from cli import Json, RunId, app, call, errors
 from console.commands_run import start_and_follow
 from console.documents import UsageError
 from planloom import Client
-from planner.contract import Reused
+from planner.contract import Reused, RunRequest
+from planner.documents import read_request
 from planner.fork import fork_request, unfinished_of
 from planner.plan import Plan
 from planner.values import JsonValue
@@ -38,15 +39,18 @@ def changes_from(options: list[str]) -> list[tuple[str, JsonValue]]:
     return found
 
 
-async def _finished(client: Client, run: str) -> tuple[Plan, dict[str, Reused]]:
+async def _finished(client: Client, run: str) -> tuple[Plan, dict[str, Reused], RunRequest | None]:
     handle = client.run(run)
+    started_with, _ = read_request(await handle.request(), RunRequest)
     document = await handle.query("plan")
     if not document:
         raise UsageError(f"run {run} has no plan to fork")
     outputs = await handle.query("outputs")
-    return Plan.model_validate(document), {
-        task: Reused.model_validate(kept) for task, kept in outputs.items()
-    }
+    return (
+        Plan.model_validate(document),
+        {task: Reused.model_validate(kept) for task, kept in outputs.items()},
+        started_with,
+    )
 
 
 async def _again(
@@ -58,11 +62,11 @@ async def _again(
     detach: bool,
     as_json: bool,
 ) -> int:
-    plan, outputs = await _finished(client, run)
+    plan, outputs, started_with = await _finished(client, run)
     starts = unfinished_of(plan, outputs) if again is None else again
     if again is None and not starts:
         raise UsageError(f"run {run} has no task without a value", hint="planloom fork --from TASK")
-    request, problems = fork_request(run, plan, outputs, starts, changes)
+    request, problems = fork_request(run, plan, outputs, starts, changes, started_with)
     if request is None:
         raise UsageError(f"run {run} cannot be forked so", problems)
     return await start_and_follow(client, request, id, detach, as_json)
@@ -75,13 +79,16 @@ def fork(
         list[str] | None, typer.Option("--from", help="Run this task, and all behind it, again.")
     ] = None,
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a field: TASK.args.query=VALUE.")
+        list[str] | None,
+        typer.Option("--set", help="TASK.args.query=VALUE, params.city=VALUE or answer=VALUE."),
     ] = None,
     id: NewId = None,
     detach: Detach = False,
     as_json: Json = False,
 ) -> None:
     """A new run that reuses every finished output upstream of a task.
+
+    Limits, tools, model, parameters and joiner are those of the run.
 
     Example: planloom fork trip --from hotels --set hotels.args.query="hotels in Lyon"
     """

@@ -24,7 +24,8 @@ def check(
 
     with errors():
         plan = plan_from(file)
-        compiled = compile_plan(plan, local_site(plan))
+        site = local_site(plan)
+        compiled = compile_plan(plan, site, model=site.models.get("worker") or None)
         if compiled.problems and not as_json:
             raise UsageError(f"{file}: {len(compiled.problems)} problems", compiled.problems)
     if as_json:

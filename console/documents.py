@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from planner.catalog import Site, ToolSpec
+from planner.contract import RunRequest
 from planner.documents import read_plan
 from planner.plan import PLAN_MAX_BYTES, Plan
+from planner.prepare import prepare_job
 from planner.settings import Settings, settings_from
 from planner.values import Problem
 
@@ -83,19 +86,22 @@ def catalog_now() -> list[ToolSpec]:
     return [ToolSpec.model_validate(spec) for spec in _ask_worker("--list-tools")]
 
 
-def definitions_now() -> list[dict[str, Any]]:
+def definitions_now(files: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
     """The agents and teams that a worker started here would know, with what is wrong with them.
+
+    With `files`, (kind, path) each, only those.
 
     Raises:
         UsageError: a tool module cannot be loaded.
     """
-    found: list[dict[str, Any]] = _ask_worker("--list-definitions")
+    named = [word for kind, file in files for word in ("--definition", kind, file)]
+    found: list[dict[str, Any]] = _ask_worker("--list-definitions", *named)
     return found
 
 
-def _ask_worker(flag: str) -> Any:
+def _ask_worker(flag: str, *more: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "worker", flag, "--json"],
+        [sys.executable, "-P", "-m", "worker", flag, *more, "--json"],
         capture_output=True,
         text=True,
         check=False,
@@ -114,15 +120,19 @@ def _python_path() -> str:
 
 
 def local_site(plan: Plan) -> Site:
-    """What can be known of a worker from here: its tools; names of agents and teams are trusted."""
-    specs = catalog_now()
+    """What a run would know of a worker started here: tools and how long they take, prices.
+
+    Names of agents and teams are trusted.
+    """
+    job = prepare_job(RunRequest(plan=plan))
+    site = Site.model_validate(_ask_worker("--site", job.model_dump_json()))
     names = _names(plan)
-    return Site(
-        tools=specs,
-        tool_names=[s.name for s in specs],
-        agents=dict.fromkeys(names["agent"], ""),
-        teams=dict.fromkeys(names["team"], ""),
-        template_names=[*names["plan"]],
+    return site.model_copy(
+        update={
+            "agents": dict.fromkeys(names["agent"], ""),
+            "teams": dict.fromkeys(names["team"], ""),
+            "template_names": [*site.template_names, *names["plan"]],
+        }
     )
 
 

@@ -58,6 +58,7 @@ class CallsParser:
     `call_text`, perhaps cut short): then a line that uses such an id for another call is a problem,
     while the same line again, as after a cut, is left out.
     `agents`, `teams` and `template_names` are the names that those bodies may use; None: any.
+    `kept` are tasks of the plan before that have not ended: they may be read, or written anew.
     """
 
     def __init__(
@@ -69,10 +70,12 @@ class CallsParser:
         agents: Collection[str] | None = None,
         teams: Collection[str] | None = None,
         template_names: Collection[str] | None = None,
+        kept: Collection[str] = (),
     ) -> None:
         self._tools = {t.name: t for t in tools}
         self._bodies = BodyReader(self._tools, agents, teams, template_names)
         self._given = known_calls(known)
+        self._readable = {*self._given, *kept}
         self._scanner = CallScanner(first_line)
         self._lines: dict[str, int] = {}
         self._failed: set[str] = set()
@@ -254,7 +257,7 @@ class CallsParser:
         if wanted is not None:
             return str(wanted)
         number = 1
-        while (name := f"{call.tool}_{number}") in self._lines or name in self._given:
+        while (name := f"{call.tool}_{number}") in self._lines or name in self._readable:
             number += 1
         self._end.warnings.append(f"line {call.line}: a call without a name; it is called {name}")
         return name
@@ -307,7 +310,7 @@ class CallsParser:
             return text
         return with_references(
             text,
-            lambda name: name in self._lines or name in self._given,
+            lambda name: name in self._lines or name in self._readable,
             lambda message: self._end.warnings.append(f"line {call.line}: {message}"),
         )
 
@@ -345,8 +348,8 @@ class CallsParser:
                 message = f'line {line}: it reads "{root}", which was not accepted'
                 hint = f"Mend {root} first."
                 self._report(line, where, "input_not_accepted", message, hint)
-            elif root not in self._lines and root not in self._given:
-                known = [n for n in (*self._given, *self._lines) if n != name]
+            elif root not in self._lines and root not in self._readable:
+                known = [n for n in (*sorted(self._readable), *self._lines) if n != name]
                 near = get_close_matches(root, sorted(known), n=1)
                 hint = f'Did you mean "{near[0]}"?' if near else _listed(known)
                 message = f'line {line}: no task "{root}"'
@@ -417,7 +420,7 @@ class CallsParser:
         """A value in join that is no name: the answer when it can be meant as one."""
         reads = bool(roots_of(texts[0]))  # type: ignore[arg-type]
         is_only = len(texts) == 1 and not names and not call.is_numbered
-        if is_only and (reads or not (self._lines or self._given)):
+        if is_only and (reads or not (self._lines or self._readable)):
             self._set_answer(call, texts[0])
         else:
             left_out = f"line {call.line}: text in join was left out; write answer=…"
@@ -433,13 +436,13 @@ class CallsParser:
 
     def _check_joined(self, call: CallText, name: str) -> None:
         if name == "params" or (
-            (name in self._lines or name in self._given) and name not in self._failed
+            (name in self._lines or name in self._readable) and name not in self._failed
         ):
             return
         if name in self._failed:
             code, why, hint = "input_not_accepted", f'"{name}" was not accepted', ""
         else:
-            names = [*self._given, *self._lines]
+            names = [*sorted(self._readable), *self._lines]
             near = get_close_matches(name, names, n=1)
             hint = f'Did you mean "{near[0]}"?' if near else _listed(names)
             code, why = "missing_reference", f'no task "{name}"'

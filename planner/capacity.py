@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from planner.settings import PoolSettings
 from planner.values import JsonValue, Model, PriorityName, parse_seconds
@@ -17,6 +17,8 @@ PenaltyMode = Literal["off", "legacy", "enhanced"]
 Rate = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 Wait = Annotated[float, BeforeValidator(parse_seconds), Field(ge=0, le=3600)]
 Life = Annotated[float, BeforeValidator(parse_seconds)]
+OF_ANY_VERSION = ConfigDict(extra="ignore", frozen=True)
+"""Of what workers and workflow tell each other: while workers are replaced, both ends differ."""
 Holder = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -117,6 +119,8 @@ class Failure(Model):
 class Report(Model):
     """What a worker process has seen since its last report, and what it is doing."""
 
+    model_config = OF_ANY_VERSION
+
     worker: str
     settings: PoolSettings | None = None
     """What this worker's file says of the pool; sent when it joins."""
@@ -128,6 +132,10 @@ class Report(Model):
     """Paid by the calls that ended."""
     failed: dict[str, int] = Field(default_factory=dict)
     """Ended calls by error class, without the successes."""
+    misfits: int = 0
+    """Answers that did not fit their schema after their repair; their calls have succeeded."""
+    penalised: list[str] | None = None
+    """The error classes that count as penalty, where this worker's settings change that."""
     retry_after: float | None = None
     """The longest wait that an endpoint asked for."""
     full_at: int | None = None
@@ -141,6 +149,8 @@ class Report(Model):
     next_seconds: float = 1.0
     """It reports again within this; a worker that does not is taken for dead."""
     is_leaving: bool = False
+    worker_queue: str | None = None
+    """This process's own task queue, for news that cannot wait until it reports again."""
 
 
 class OpenBreaker(Model):
@@ -155,6 +165,8 @@ class OpenBreaker(Model):
 class Directive(Model):
     """What a worker may do until it reports again."""
 
+    model_config = OF_ANY_VERSION
+
     parallel: int | None = None
     """Calls at once in this process; None is no limit of the pool's."""
     starts_per_second: float | None = None
@@ -165,10 +177,21 @@ class Directive(Model):
     is_drained: bool = False
     breakers: list[OpenBreaker] = Field(default_factory=list)
     unproven_starts: int = 3
-    """Calls this process may have tried before the first succeeds."""
+    """Calls this process may have tried before the first succeeds; 0 while others try."""
     penalty: float = 0.0
     report_seconds: float = 1.0
     """While it is busy: shorter when the room is about to change."""
+
+
+class News(Model):
+    """What a process hears at once, on its own queue: a cool-down, or that it should ask anew."""
+
+    model_config = OF_ANY_VERSION
+
+    pool: str
+    cool_seconds: float = 0.0
+    asks: bool = False
+    """What people changed is in the answer to its next report: it reports now."""
 
 
 class PenaltyReason(Model):

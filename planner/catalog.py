@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 
 from pydantic import Field
@@ -73,6 +74,8 @@ class Site(Model):
     template_names: list[str] = Field(default_factory=list)
     search_attributes: list[str] = Field(default_factory=list)
     """Those registered on the server: an unregistered one would hang the run."""
+    shows_agents: bool = False
+    """Agents and teams set search attributes too; absent in sites that older workers recorded."""
     tool_seconds: dict[str, float] = Field(default_factory=dict)
     """Likely duration of each tool from its history, for ranking and estimates."""
 
@@ -100,3 +103,32 @@ class Site(Model):
 
     def tool(self, name: str) -> ToolSpec | None:
         return next((t for t in self.tools if t.name == name), None)
+
+    def knows(
+        self,
+        tools: Collection[str],
+        templates: Collection[str],
+        agents: Collection[str],
+        teams: Collection[str],
+    ) -> bool:
+        """Whether all of these that the worker has are described here."""
+        return (
+            all(self.tool(t) is not None or t not in self.tool_names for t in tools)
+            and all(t in self.templates or t not in self.template_names for t in templates)
+            and (bool(self.agents) or not agents)
+            and (bool(self.teams) or not teams)
+        )
+
+    def joined_with(self, more: Site) -> Site:
+        """The same with what another plan's names brought."""
+        tools = {t.name: t for t in (*self.tools, *more.tools)}
+        return self.model_copy(
+            update={
+                "tools": list(tools.values()),
+                "agents": self.agents | more.agents,
+                "teams": self.teams | more.teams,
+                "templates": self.templates | more.templates,
+                "prices": self.prices | more.prices,
+                "tool_seconds": self.tool_seconds | more.tool_seconds,
+            }
+        )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from planner.catalog import Site
-from planner.contract import EstimateReport
+from planner.contract import PARALLEL_DEFAULT, EstimateReport
 from planner.estimate import estimate_plan, estimate_task, items_of
 from planner.passes.deduplicate import deduplicate_calls
 from planner.passes.prune import prune_tasks
@@ -26,6 +26,9 @@ __all__ = [
     "inputs_of",
     "values_of",
 ]
+
+RANK_PARALLEL = PARALLEL_DEFAULT
+"""Ranks do not follow the limit of a run, which may change while it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,12 @@ def compile_plan(
     *,
     allow: Sequence[str] | None = None,
     known: Collection[str] = (),
-    parallel: int = 100,
+    parallel: int = PARALLEL_DEFAULT,
     model: str | None = None,
     depth: int = 0,
 ) -> Compiled:
-    """Run all passes. `known` are names a task may refer to beside the plan's own.
+    """Run all passes. `known` are names a task may refer to beside the plan's own; `parallel` and
+    `model` are what the estimate goes by.
 
     Passes, in order: resolve dependencies, validate, deduplicate, prune, rank, estimate. O(N + E)
     but for near misses of names that do not exist.
@@ -66,13 +70,12 @@ def compile_plan(
         return Compiled(plan, problems=problems)
     written = graph_of(plan)
     read = {i for inputs in written.values() for i in inputs}
-    slim, aliases = deduplicate_calls(plan, site)
-    slim, pruned = prune_tasks(slim, graph_of(slim), site)
-    inputs = graph_of(slim)
-    seconds = {
-        t.id: estimate_task(t, site, model).seconds[1] * -(-items_of(t) // parallel)
-        for t in slim.tasks
-    }
+    slim, aliases = deduplicate_calls(plan, written, site)
+    graph = graph_of(slim) if aliases else written
+    slim, pruned = prune_tasks(slim, graph, site)
+    inputs = {t.id: graph[t.id] for t in slim.tasks}  # what is kept reads nothing that is not
+    each = {t.id: estimate_task(t, site, model) for t in slim.tasks}
+    seconds = {t.id: each[t.id].seconds[1] * -(-items_of(t) // RANK_PARALLEL) for t in slim.tasks}
     ranks = rank_upward(inputs, seconds)
     return Compiled(
         slim,
@@ -84,7 +87,7 @@ def compile_plan(
         leaves=[t for t in written if t not in read],
         aliases=aliases,
         pruned=pruned,
-        estimate=estimate_plan(slim, inputs, site, parallel=parallel, model=model),
+        estimate=estimate_plan(slim, inputs, each, parallel=parallel),
         critical_path=critical_path(inputs, ranks),
         width=width_of(inputs),
     )

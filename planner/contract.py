@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from planner.conditions import readable_condition
-from planner.definitions import AgentSpec, TeamSpec
-from planner.plan import Plan
+from planner.definitions import AgentSpec, AgentTask, Limits, Subtask, TeamSpec, TeamTask
+from planner.plan import Plan, Retry
 from planner.values import (
     TOKENS_MAX,
     USD_MAX,
@@ -107,6 +107,27 @@ class Grant(Model):
     tasks: int | None = None
 
 
+OutcomeCode = Literal[
+    "SUCCESS",
+    "PARTIAL_SUCCESS",
+    "RETRYABLE_FAILURE",
+    "NONRETRYABLE_FAILURE",
+    "CANCELLED",
+    "TIMEOUT",
+]
+
+
+class Aggregate(Model):
+    """How many agents or teams ended together, in the codes of the agents runtime."""
+
+    code: OutcomeCode
+    retry_recommended: bool = False
+    failed: list[str] = Field(default_factory=list)
+    partial: list[str] = Field(default_factory=list)
+    """Teams with an answer of which some members failed."""
+    failed_members: dict[str, list[str]] = Field(default_factory=dict)
+
+
 class Reused(Model):
     """A task that an earlier run or revision finished: its outcome and value, not run again."""
 
@@ -126,6 +147,8 @@ class Lineage(Model):
     """Values a task of the child may refer to beside its own tasks."""
     grant: Grant | None = None
     forked_from: str | None = None
+    form: Literal["agent", "member"] = "agent"
+    """The labelled form that an agent is asked for: a team's members say more."""
 
 
 def _short_enough(tenant: str) -> str:
@@ -166,8 +189,9 @@ class RunRequest(Common):
     plan: Plan | None = None
     template: str | None = None
     params: dict[str, JsonValue] = Field(default_factory=dict)
-    agents: list[str | AgentSpec] | None = None
-    teams: list[str | TeamSpec] | None = None
+    agents: list[str | AgentTask | AgentSpec] | None = None
+    teams: list[str | TeamTask | TeamSpec] | None = None
+    limits: Limits = Field(default_factory=Limits)
     syntax: Literal["calls", "json"] = "calls"
     stream: bool = True
     approval: Annotated[Approval, BeforeValidator(_approval_from_mode)] = Field(
@@ -211,6 +235,8 @@ class UsageReport(Model):
     cache_hits: int = 0
     saved: dict[str, float] = Field(default_factory=dict)
     unpriced_calls: int = 0
+    tasks: int = 0
+    """Tasks that were started, over the whole tree: what `budget.tasks` caps."""
 
 
 class TaskTimes(Model):
@@ -267,6 +293,10 @@ class RunResult(Model):
     seconds: float = 0.0
     planning: dict[str, JsonValue] = Field(default_factory=dict)
     """How the plan came: calls, repairs, time to the first task, overlap won, plan stability."""
+    aggregate: Aggregate | None = None
+    """Of `agents` or `teams` beside a goal: how they ended together."""
+    speculation: dict[str, int] = Field(default_factory=dict)
+    """Branches that ran ahead of their condition: `won` were right, `lost` were cancelled."""
     notes: list[str] = Field(default_factory=list)
     """What a person should know: ignored signals, warnings, overruled replans."""
     reason: str | None = None
@@ -287,6 +317,12 @@ class Progress(Model):
     detail: str | None = None
     """What is awaited, in words: which revision, which question, how much is missing."""
     notes: list[str] = Field(default_factory=list)
+    phase: str = ""
+    """Of a team: `initial`, `round 2`, `retry 1`, `judge`."""
+    members: dict[str, str] = Field(default_factory=dict)
+    """Of a team: each member's state."""
+    rounds: list[dict[str, JsonValue]] = Field(default_factory=list)
+    """Of a team: its rounds so far."""
 
 
 # Signals and updates of the same names.
@@ -368,6 +404,18 @@ class GrantWanted(Model):
     tasks: int = 0
 
 
+class ChildAsks(Model):
+    """An agent in a child run asks a person: signalled upwards. Not typed by people."""
+
+    child: str
+    """The workflow that waits for `complete_task {id: name}`."""
+    name: str
+    key: str
+    """The id by which the run that hears it is answered: the task's, and the member's."""
+    question: str | None = None
+    """None: it is answered, or asks no more."""
+
+
 class Reply(Model):
     """Answer of every update."""
 
@@ -386,6 +434,20 @@ class AgentRequest(Common):
     task: str
     output_schema: dict[str, JsonValue] | None = None
     max_turns: Annotated[int, Field(ge=1, le=200)] = 20
+    timeout: Seconds | None = None
+    """The longest that one try of a model turn may take."""
+    retry: Retry | None = None
+    """Of a model turn that fails; waits that the endpoint asks for are not counted."""
+
+
+class Diagnosis(Model):
+    """What a member's answer shows of its certainty, for the judge."""
+
+    confidence: float | None = None
+    violations: list[str] = Field(default_factory=list)
+    evidence: int = 0
+    contradictions: int = 0
+    conflicts: int = 0
 
 
 class AgentResult(Model):
@@ -399,9 +461,14 @@ class AgentResult(Model):
     turns: int = 0
     tool_calls: int = 0
     usage: UsageReport = Field(default_factory=UsageReport)
+    seconds: float = 0.0
+    notes: list[str] = Field(default_factory=list)
     reason: str | None = None
+    error_class: str | None = None
+    """Of a failure: `schema_violation`, `timeout`, `auth`, …"""
     transcript: str | None = None
     """Blob of the whole conversation."""
+    diagnosis: Diagnosis | None = None
 
 
 class TeamRequest(Common):
@@ -419,6 +486,11 @@ class TeamRequest(Common):
         default_factory=Approval
     )
     max_turns: Annotated[int, Field(ge=1, le=200)] = 20
+    timeout: Seconds | None = None
+    """The longest that one try of a member's turn may take."""
+    retry: Retry | None = None
+    subtasks: list[Subtask] | Literal["plan"] | None = None
+    """A team on a graph: its parts, or `plan`: the planner model writes them."""
 
 
 class MemberReport(Model):
@@ -427,7 +499,10 @@ class MemberReport(Model):
     confidence: float | None = None
     attempts: int = 0
     recovered: bool = False
+    violations: list[str] = Field(default_factory=list)
+    """What of the labelled form its answer did not keep: `EVIDENCE:missing`, `CLAIM:too_long`."""
     error: str | None = None
+    error_class: str | None = None
     output: JsonValue = None
     preview: str | None = None
     blob: str | None = None
@@ -446,10 +521,10 @@ class JudgeReport(Model):
 
 
 class RoundReport(Model):
-    """One communication or retry round: who heard whom."""
+    """One round: who heard whom. `replan` is one that a new revision of the subtasks began."""
 
     round: int
-    kind: Literal["initial", "communication", "retry"] = "communication"
+    kind: Literal["initial", "communication", "retry", "replan"] = "communication"
     heard: dict[str, list[str]] = Field(default_factory=dict)
     members: list[str] = Field(default_factory=list)
 
@@ -460,6 +535,10 @@ class TeamResult(Model):
     members: dict[str, MemberReport] = Field(default_factory=dict)
     rounds: list[RoundReport] = Field(default_factory=list)
     judge: JudgeReport | None = None
+    tasks: dict[str, TaskReport] = Field(default_factory=dict)
+    """Of a team on a graph that ran as a plan: its subtasks."""
+    revision: int = 0
+    """The last revision of those subtasks."""
     usage: UsageReport = Field(default_factory=UsageReport)
     seconds: float = 0.0
     notes: list[str] = Field(default_factory=list)

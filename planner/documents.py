@@ -343,9 +343,9 @@ def read_request(document: Any, model: type[M]) -> tuple[M | None, list[Problem]
         return None, [Problem(path="input", code="unreadable", message=message)]
     if not isinstance(document, Mapping):
         message = f"needs an object, found {_kind_of(document)}"
-        fields = list(model.model_fields)
-        is_run = "goal" in fields
-        hint = 'For example {"goal": "Compare …"}.' if is_run else "Fields: " + ", ".join(fields)
+        hint = f"Its fields: {', '.join(model.model_fields)}."
+        if "goal" in model.model_fields:
+            hint = 'For example {"goal": "Compare …"}.'
         return None, [Problem(path="input", code="not_an_object", message=message, hint=hint)]
     problems: list[Problem] = []
     checked = dict(document)

@@ -153,13 +153,11 @@ def _sum(spans: Sequence[Span]) -> Span:
 def estimate_plan(
     plan: Plan,
     inputs: Mapping[TaskId, Sequence[TaskId]],
-    site: Site,
+    each: Mapping[TaskId, TaskEstimate],
     *,
     parallel: int = 100,
-    model: str | None = None,
 ) -> EstimateReport:
     """The whole plan: work adds up; time is its longest path, or its work over its slots."""
-    each = {t.id: estimate_task(t, site, model) for t in plan.tasks}
     counts = {t.id: items_of(t) for t in plan.tasks}
     whole = {t: e.times(counts[t]) for t, e in each.items()}
     tokens = _sum([e.tokens for e in whole.values()])

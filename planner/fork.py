@@ -7,8 +7,11 @@ from difflib import get_close_matches
 from typing import Any
 
 from planner.compiler import graph_of
-from planner.contract import Reused
-from planner.plan import Plan
+from planner.conditions import roots_of_condition
+from planner.contract import Reused, RunRequest
+from planner.plan import Plan, Task
+from planner.references import find_references
+from planner.templates import first_name
 from planner.values import JsonValue, Problem, TaskId
 
 
@@ -28,27 +31,55 @@ def downstream_of(plan: Plan, starts: Collection[str]) -> set[TaskId]:
     return found
 
 
+CARRIED = (
+    "model",
+    "tools",
+    "context",
+    "budget",
+    "on_budget",
+    "priority",
+    "tenant",
+    "cache",
+    "params",
+    "syntax",
+    "stream",
+    "replan",
+    "on_failure",
+    "retry_rounds",
+    "stop_when",
+)
+"""What a fork takes over from the request of the run: who may do what, at what cost."""
+
+
 def fork_request(
     run: str,
     plan: Plan,
     outputs: Mapping[str, Reused],
     again: Collection[str],
     changes: Sequence[tuple[str, JsonValue]] = (),
+    request: RunRequest | None = None,
 ) -> tuple[dict[str, Any] | None, list[Problem]]:
     """A `RunRequest` document that runs `again` and all behind it, and reuses the rest.
 
-    `changes` are (path, value) pairs such as ("report.args.style", "short"); a changed task runs
-    again too. `outputs` are the finished tasks of `run`.
+    `changes` are (path, value) pairs such as ("report.args.style", "short") or ("params.city",
+    "Lyon"); a task that is changed, or reads a changed parameter, runs again too. `outputs` are the
+    finished tasks of `run`, `request` what it was started with: its limits and its joiner go on.
     """
     problems = [_unknown(plan, task) for task in again if plan.task(task) is None]
     document = plan.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    made = _carried(request) if request is not None else {}
     changed: list[str] = []
     for path, value in changes:
+        first, _, rest = path.partition(".")
+        if first == "params" and rest:
+            made["params"] = {**made.get("params", {}), rest: value}
+            changed += [t.id for t in plan.tasks if _reads_param(t, rest)]
+            continue
         problem = _change(document, path, value)
         if problem is not None:
             problems.append(problem)
         else:
-            changed.append(path.split(".")[0])
+            changed.append(first)
     if problems:
         return None, problems
     redone = downstream_of(plan, [*again, *(c for c in changed if c != "answer")])
@@ -57,7 +88,38 @@ def fork_request(
         for task, kept in outputs.items()
         if TaskId(task) not in redone and kept.outcome.is_good and plan.task(task) is not None
     }
-    return {"plan": document, "reuse": reuse, "lineage": {"forked_from": run}}, []
+    lineage = {"forked_from": run}
+    if request is not None:
+        made |= _approval(request, is_changed=bool(changes))
+        known = request.lineage.model_dump(
+            mode="json", exclude_unset=True, include={"params", "inputs"}
+        )
+        lineage |= {k: v for k, v in known.items() if v}
+    return {**made, "plan": document, "reuse": reuse, "lineage": lineage}, []
+
+
+def _carried(request: RunRequest) -> dict[str, Any]:
+    given = request.model_dump(mode="json", exclude_unset=True, include=set(CARRIED))
+    has_joiner = request.joiner or (request.goal and not request.agents and not request.teams)
+    return {k: v for k, v in given.items() if v is not None} | (
+        {"joiner": True} if has_joiner else {}
+    )
+
+
+def _approval(request: RunRequest, *, is_changed: bool) -> dict[str, Any]:
+    """A plan that was approved and is not changed need not be approved again; its replans must."""
+    policy = request.approval
+    if policy.mode == "never" or (policy.mode == "plan" and not is_changed):
+        return {}
+    mode = policy.mode if is_changed else "replan"
+    return {"approval": policy.model_dump(mode="json", exclude_unset=True) | {"mode": mode}}
+
+
+def _reads_param(task: Task, name: str) -> bool:
+    document = task.model_dump(mode="json", exclude_unset=True, exclude={"id", "description"})
+    read = [r for r in find_references(document) if r.root == "params"]
+    in_when = "params" in roots_of_condition(task.when) if task.when else False
+    return in_when or any(first_name(r.path) in (name, "") for r in read)
 
 
 def unfinished_of(plan: Plan, outputs: Mapping[str, Reused]) -> list[str]:

@@ -113,6 +113,8 @@ class TaskOutput(Model):
     saved_usd_nano: int = 0
     saved_tokens: int = 0
     note: str | None = None
+    tasks: int | None = None
+    """Tasks that ran for it, itself included, where it is more than one: a child run."""
 
 
 class ResolveJob(Model):
@@ -176,6 +178,10 @@ class Loaded(Model):
     members: list[dict[str, JsonValue]] = Field(default_factory=list)
     """Of a team: each member without its prompt text."""
     links: JsonValue = None
+    strategy: Literal["parallel", "sequential"] | None = None
+    description: str = ""
+    max_turns: int | None = None
+    output_schema: dict[str, JsonValue] | None = None
     problems: list[Problem] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
 
@@ -196,6 +202,8 @@ class CallResult(Model):
     """What a tool call of an agent came to, for its next turn."""
 
     id: str
+    name: str = ""
+    """By which `read_output` opens it, when it is too large to be shown whole."""
     output: Stored | None = None
     error: str | None = None
 
@@ -210,6 +218,8 @@ class TurnJob(Model):
     context: Stored | None = None
     inputs: dict[str, Stored] = Field(default_factory=dict)
     """More values that `read_output` opens, by name."""
+    summaries: dict[str, Stored] = Field(default_factory=dict)
+    """Of inputs that are too large to be shown whole."""
     heard: Stored | None = None
     """What other members say, in a later round."""
     transcript: Stored | None = None
@@ -228,6 +238,8 @@ class TurnJob(Model):
     tenant: str | None = None
     before: dict[str, JsonValue] | None = None
     """What earlier attempts counted, when the call was put in line anew."""
+    retry: Retry | None = None
+    """How often and how soon a failed try is repeated, when the request says so."""
 
 
 class TurnReply(Model):
@@ -247,6 +259,8 @@ class TurnReply(Model):
     problems: list[str] = Field(default_factory=list)
     is_degraded: bool = False
     """The form was not kept, and the text was wrapped into it."""
+    violations: list[str] = Field(default_factory=list)
+    """Fields of the form that are missing, too short or too long."""
     usage: Usage = Field(default_factory=Usage)
     attempts: int = 1
 

@@ -7,7 +7,7 @@ closing brace, and no character is looked at twice. Text around the document is 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -127,9 +127,11 @@ class JsonPlanParser:
         self,
         tools: Sequence[ToolSpec] = (),
         known: Sequence[str] | Mapping[str, str] = (),
+        kept: Collection[str] = (),
     ) -> None:
         self._tools = [t.name for t in tools]
         self._given = known_calls(known)
+        self._readable = {*self._given, *kept}
         self._scanner = PlanScanner()
         self._ids: dict[str, int] = {}
         self._good: set[str] = set()
@@ -216,7 +218,7 @@ class JsonPlanParser:
             self._failed.add(name)
             return []
         inputs = {root: place for place, root in reversed(list(read_places(document)))}
-        inputs = {r: p for r, p in inputs.items() if r not in (*VALUES, *self._given)}
+        inputs = {r: p for r, p in inputs.items() if r not in (*VALUES, *self._readable)}
         self._waiting[name] = _Waiting(task, text, inputs)
         return self._release(name)
 
@@ -293,7 +295,7 @@ class JsonPlanParser:
         self._failed |= set(self._waiting)
 
     def _near(self, root: str, name: str = "") -> str:
-        names = [n for n in (*self._given, *self._ids) if n != name]
+        names = [n for n in (*sorted(self._readable), *self._ids) if n != name]
         near = get_close_matches(root, names, n=1)
         if near:
             return f'Did you mean "{near[0]}"?'
@@ -351,7 +353,7 @@ class JsonPlanParser:
                 self._check_joined(place, root)
 
     def _check_joined(self, place: str, root: str) -> None:
-        if root in self._good or root in self._given or root == "params":
+        if root in self._good or root in self._readable or root == "params":
             return
         if root in self._ids:
             message = f'reads "{root}", which was not accepted'

@@ -85,6 +85,37 @@ def problem_with(text: str, required: Sequence[str], chars_min: int) -> str | No
     return None
 
 
+Limits = Mapping[str, tuple[int, int, bool]]
+"""Of each field: fewest and most characters, and whether it is needed."""
+AGENT_LIMITS: Limits = {
+    "SUMMARY": (10, 500, True),
+    "RESULT": (20, 10_000, True),
+    "NEXT_STEP": (0, 500, False),
+}
+MEMBER_LIMITS: Limits = {
+    "SUMMARY": (10, 300, True),
+    "CLAIM": (10, 500, True),
+    "EVIDENCE": (5, 2_000, True),
+    "DISCUSSION": (0, 3_000, False),
+    "RESULT": (20, 10_000, True),
+    "NEXT_STEP": (1, 500, True),
+}
+
+
+def field_violations(fields: Mapping[str, str], limits: Limits) -> list[str]:
+    """What does not fit the form, as `FIELD:missing`, `FIELD:too_short` or `FIELD:too_long`."""
+    found = []
+    for name, (least, most, is_needed) in limits.items():
+        text = fields.get(name)
+        if text is None:
+            found += [f"{name}:missing"] if is_needed else []
+        elif len(text) < least:
+            found.append(f"{name}:too_short")
+        elif len(text) > most:
+            found.append(f"{name}:too_long")
+    return found
+
+
 def parse_confidence(text: str | None) -> float | None:
     """`80%` and `85` are parts of a hundred, `0.8` and `1` are as they are; None is no number."""
     found = re.search(r"-?\d+(?:\.\d+)?", text or "")
@@ -121,10 +152,13 @@ def clip(text: str, chars_max: int) -> str:
     return plain if len(plain) <= chars_max else plain[:chars_max] + "..."
 
 
+_NO_EVIDENCE = ("", "-", "none", "none.", "n/a", "not-provided")
+
+
 def evidence_count(fields: Mapping[str, str], text: str) -> int:
     """Items of the EVIDENCE field, and every `path.ext:line` of the text; at most 50."""
     line = fields.get("EVIDENCE", "")
-    items = [i for i in re.split(r"[,;\n]", line) if i.strip() and i.strip() != "not-provided"]
+    items = [i for i in re.split(r"[,;\n]", line) if i.strip().lower() not in _NO_EVIDENCE]
     # Only from the start of a word, and of bounded length: an answer may be one long word.
     places = re.findall(r"(?<![\w./-])[\w./-]{1,200}?\.\w{1,10}:\d+", text)
     return min(50, len(items) + len(places))

@@ -112,6 +112,8 @@ class Body(Model):
 
 def is_body(value: Any) -> bool:
     """Whether a `fallback` is an alternative path rather than a plain value."""
+    if value is None:
+        return False
     if isinstance(value, Body):
         return True
     return (

@@ -46,7 +46,9 @@ RETRY_TABLE: Mapping[ErrorClass, RetryRule] = MappingProxyType(
         "capacity": RetryRule(True, waits_max=10, counts_as_penalty=True, dag_retry=True),
         "timeout": RetryRule(True, counts_as_penalty=True, dag_retry=True),
         # One repair round is inside the call; a whole new call is worth one more try.
-        "schema_violation": RetryRule(True, attempts_max=2, initial_seconds=0.2),
+        "schema_violation": RetryRule(
+            True, attempts_max=2, initial_seconds=0.2, counts_as_penalty=True
+        ),
         "auth": RetryRule(False),
         "refused": RetryRule(False),
         "context_length": RetryRule(False),
@@ -66,10 +68,17 @@ class RetryOverride(Model):
     initial_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
     backoff: Annotated[float, Field(ge=1, le=100)] | None = None
     max_seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
+    counts_as_penalty: bool | None = None
+    """Whether it narrows its pool for a while."""
     dag_retry: bool | None = None
 
 
 RetryTable = Mapping[ErrorClass, RetryRule]
+
+
+def penalised(table: RetryTable = RETRY_TABLE) -> list[ErrorClass]:
+    """The classes that narrow their pool."""
+    return [name for name, rule in table.items() if rule.counts_as_penalty]
 
 
 def table_with(overrides: Mapping[ErrorClass, RetryOverride]) -> RetryTable:

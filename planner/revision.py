@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from planner.catalog import Site
+from planner.conditions import roots_of_condition
 from planner.contract import MajorThresholds
 from planner.estimate import estimate_task, items_of
 from planner.passes.deduplicate import rename_condition, rename_in_document, rename_references
@@ -179,6 +180,31 @@ def _costs(old: Plan, new: Plan, site: Site) -> tuple[float, float]:
     else:
         left, right = (sum(e.tokens[1] for e in p) for p in each)
     return left, right
+
+
+def still_read(
+    old: Plan,
+    new_tasks: Sequence[Task],
+    more: Mapping[str, JsonValue],
+    unfinished: Collection[str],
+) -> list[TaskId]:
+    """Unfinished tasks of the old plan that the new one reads without writing them again.
+
+    They stay, with all that they read in turn: a model that refers to work under way means it.
+    """
+    written = {t.id for t in new_tasks}
+    before = {t.id: t for t in old.tasks if t.id in unfinished and t.id not in written}
+    wanted = [i for t in new_tasks for i in inputs_of(t)]
+    wanted += [TaskId(r) for r in roots_of(more.get("answer"))]
+    join, stop_when = more.get("join"), more.get("stop_when")
+    wanted += [TaskId(str(j)) for j in join] if isinstance(join, list) else []
+    wanted += map(TaskId, roots_of_condition(stop_when)) if isinstance(stop_when, str) else []
+    found: dict[TaskId, None] = {}
+    for name in wanted:  # grows while it is walked
+        if name in before and name not in found:
+            found[name] = None
+            wanted += inputs_of(before[name])
+    return [t for t in before if t in found]
 
 
 def merge_replan(

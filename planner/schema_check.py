@@ -83,6 +83,8 @@ def check_schema(schema: Any, where: str, depth: int = 0) -> list[Problem]:
                 problems.append(_fault(f"{where}.{name}", f"needs {said}, found {_name(value)}"))
     if problems:
         return problems
+    if not all(isinstance(name, str) for name in schema.get("required", ())):
+        return [_fault(f"{where}.required", "needs a list of names")]
     inner = [(f"{n}.{k}", v) for n in _MAPS for k, v in schema.get(n, {}).items()]
     inner += [
         (f"{n}[{i}]", v)

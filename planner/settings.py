@@ -6,12 +6,13 @@ settings are not here: `temporalio.envconfig` reads them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from planner.jobs import ErrorClass
 from planner.retries import RetryOverride, RetryTable, table_with
@@ -52,6 +53,20 @@ class PoolSettings(Model):
     """Reservations: holders at once."""
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 600.0
 
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("give the name of the variable that holds the key, not the key")
+        return name
+
+    def limits(self) -> PoolSettings:
+        """What rules a pool's rate and room: history holds no address, for it may hold a password,
+        and no name of a key.
+        """
+        kept = self.model_dump(exclude={"base_url", "api_key_env", "models", "prices", "fallback"})
+        return PoolSettings.model_validate(kept)
+
     @property
     def is_metered(self) -> bool:
         return bool(self.requests_per_minute or self.tokens_per_minute or self.parallel)
@@ -85,6 +100,9 @@ class Settings(Model):
     """`[retries.<class>]`: changes of the retry table in docs/capacity.md."""
     tenants: dict[str, Annotated[float, Field(ge=0.001, le=1000)]] = Field(default_factory=dict)
     """`[tenants]`: weights by which tenants share a pool; one that is not named has 1."""
+    context_windows: dict[str, Annotated[int, Field(ge=256)]] = Field(default_factory=dict)
+    """`[context_windows]`: tokens that a model reads and writes, by pattern of its name; the first
+    that fits counts, and a model without one is not limited here."""
     max_activities: Annotated[int, Field(ge=1, le=5000)] = 200
     """Activity slots of one worker process per queue."""
 
@@ -98,6 +116,11 @@ class Settings(Model):
     @property
     def retry_table(self) -> RetryTable:
         return table_with(self.retries)
+
+    def context_window(self, model: str) -> int | None:
+        """Tokens that a model reads and writes in one call, where that is known."""
+        fits = (w for pattern, w in self.context_windows.items() if fnmatchcase(model, pattern))
+        return next(fits, None)
 
     def capacity_id(self, pool: str) -> str:
         """The id of a pool's `CapacityWorkflow`."""
@@ -162,7 +185,9 @@ def settings_from(
                 Problem(
                     path="planloom.toml: " + ".".join(str(p) for p in e["loc"]),
                     code=e["type"],
-                    message=e["msg"] + f" (seen: {e['input']!r})",
+                    # Who writes a key where its variable's name belongs does not see it printed.
+                    message=e["msg"]
+                    + ("" if "api_key_env" in e["loc"] else f" (seen: {e['input']!r})"),
                 )
                 for e in error.errors()
             ]

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from temporalio.client import Client
 
@@ -14,6 +15,12 @@ from console.devserver import DevServer
 from tests.model_server import ModelServer
 from tests.support.harness import Planloom
 from workflows.converter import data_converter
+
+# A busy machine is no counter-example: an example may take as long as it needs.
+hypothesis.settings.register_profile(
+    "planloom", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("planloom")
 
 CLEARED_PREFIXES = ("OPENAI_", "PLANLOOM_", "TEMPORAL_", "OTEL_")
 

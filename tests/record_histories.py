@@ -207,6 +207,40 @@ async def team_graph(p: Planloom) -> list[Handle]:
     return [handle]
 
 
+async def agent_parked(p: Planloom) -> list[Handle]:
+    calls = [{"id": "c1", "name": "echo", "arguments": {"value": 1}}]
+    p.model.script("", Reply(tool_calls=calls), "SUMMARY: s\nRESULT: done\nNEXT_STEP: none")
+    spec = {"id": "helper", "system": "Help.", "tools": ["echo"]}
+    request = {"agent": spec, "task": "go", "budget": {"tokens": 250}}
+    handle = await p.start(request, "AgentWorkflow")
+    await p.until(handle, lambda s: s.awaiting == "budget")
+    await handle.signal("raise_budget", {"tokens": 50_000})
+    await p.result(handle)
+    return [handle]
+
+
+async def team_plan(p: Planloom) -> list[Handle]:
+    form = "SUMMARY: s\nCLAIM: c\nEVIDENCE: e\nCONFIDENCE: 0.9\n"
+    form += "RESULT: said at length here\nNEXT_STEP: none"
+    p.model.script("You judge", '{"verdict": "trusted", "reason": "ok"}')
+    p.model.script(PLANNER, 'more = agent("a1", task="Once more", context=b2)\njoin(more)')
+    p.model.script(JOINER, '{"action": "replan", "feedback": "once more"}', FINISH)
+    p.model.script("", form)
+    members = [{"id": "a1", "task": "A"}, {"id": "b2", "task": "B", "depends_on": ["a1"]}]
+    request = {
+        "team": {"members": members},
+        "task": "go",
+        "replan": {"max_rounds": 1},
+        "approval": "replan",
+        "tenant": "acme",
+    }
+    handle = await p.start(request, "TeamWorkflow")
+    await p.until(handle, lambda s: s.awaiting == "approval")
+    await handle.signal("approve_plan", {"revision": 2})
+    await p.result(handle)
+    return [handle, p.client.get_workflow_handle(f"{handle.id}/a1")]
+
+
 async def capacity(p: Planloom) -> list[Handle]:
     busy = Reply(status=429, headers={"retry-after": "0.3"})
     p.model.script("1", busy, "ok")
@@ -249,6 +283,8 @@ SCENARIOS: dict[str, Scenario] = {
     "agent": agent,
     "team-rounds": team,
     "team-graph": team_graph,
+    "agent-parked": agent_parked,
+    "team-plan": team_plan,
     "capacity": capacity,
     "permit": permit,
 }

@@ -14,17 +14,18 @@ with workflow.unsafe.imports_passed_through():
         UNKNOWN_TOOL,
         AgentRequest,
         AgentResult,
-        CompleteTask,
         Reply,
         usage_report,
     )
     from planner.definitions import AgentSpec
     from planner.documents import read_request
     from planner.jobs import LoadJob, PrepareJob
+    from planner.source_fields import agent_document
     from planner.values import Stored
     from workflows import doors
-    from workflows.conversation import ASK_HUMAN, Conversation, Desk, Ended, Persona
-    from workflows.requests import invalid, only_input, unknown_tools
+    from workflows.conversation import Conversation, Ended, Persona
+    from workflows.desk import Desk
+    from workflows.requests import invalid, only_input, own_tools, unknown_tools
     from workflows.run_permit import run_permit
     from workflows.tracing import fail_run_span, start_run_span
 
@@ -36,11 +37,13 @@ class AgentWorkflow:
     @workflow.init
     def __init__(self, request: Any = None, *more: Any) -> None:
         document = {} if request is None else only_input(request, more)
-        self._request, self._problems = read_request(document, AgentRequest)
-        self._desk = Desk(self._request) if self._request is not None else None
+        self._request, self._problems = read_request(agent_document(document), AgentRequest)
+        self._desk: Desk | None = None
+        if self._request is not None:
+            self._desk = Desk(self._request, workflow.now())
+            self._desk.on_change = self._show
         self._ended: Ended | None = None
         self._status = "running"
-        self._started = workflow.now()
 
     @workflow.run
     async def run(self, request: Any = None, *more: Any) -> AgentResult:
@@ -57,6 +60,7 @@ class AgentWorkflow:
                 raise
             result = self._result(Ended("cancelled", reason="the run was cancelled"))
         self._status = result.status
+        self._show()
         span.set_attribute("planloom.status", result.status)
         span.end()
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -64,6 +68,7 @@ class AgentWorkflow:
 
     async def _main(self, request: AgentRequest, desk: Desk) -> AgentResult:
         persona = await load_persona(request, desk)
+        self._show()
         context = None if request.context is None else Stored(value=request.context)
         inputs = dict(request.lineage.inputs)
         task = inputs.pop("task", None) or Stored(value=request.task)
@@ -82,12 +87,14 @@ class AgentWorkflow:
         if reply is not None and reply.problems:
             output = reply.text
         shown: dict[str, Any] = {"output": None}
-        if output is not None:
-            shown = (
-                {"output": output.value}
-                if output.is_inline
-                else {"output": None, "preview": output.preview, "blob": output.blob}
-            )
+        if output is not None and output.is_inline:
+            shown = {"output": output.value}
+        elif output is not None:
+            shown = {"output": None, "preview": output.preview, "blob": output.blob}
+        diagnosis = None
+        if reply is not None and self._desk.request.lineage.form == "member":
+            names = ("confidence", "violations", "evidence", "contradictions", "conflicts")
+            diagnosis = {n: getattr(reply, n) for n in names}
         return AgentResult.model_validate(
             {
                 "status": ended.status,
@@ -96,48 +103,87 @@ class AgentWorkflow:
                 "turns": ended.turns,
                 "tool_calls": ended.tool_calls,
                 "usage": usage_report(self._desk.used),
+                "seconds": round(self._desk.now(), 3),
+                "notes": self._desk.notes,
                 "reason": ended.reason,
+                "error_class": ended.error_class,
                 "transcript": ended.transcript.blob if ended.transcript else None,
+                "diagnosis": diagnosis,
             }
         )
 
-    @workflow.query(description="Status, questions that wait, usage")
+    def _show(self) -> None:
+        if self._desk is not None:
+            self._desk.show(self._desk.status_word(self._status))
+
+    @property
+    def _live(self) -> Desk:
+        if self._desk is None:
+            raise ApplicationError("the request was refused", type=INVALID_REQUEST)
+        return self._desk
+
+    @workflow.query(description="Status, what is awaited, usage")
     def progress(self) -> dict[str, Any]:
         desk = self._desk
         if desk is None:
             return {"status": "failed"}
-        waits = desk.awaiting is not None
         return {
-            "status": "paused" if desk.is_paused else "waiting" if waits else self._status,
+            "status": desk.status_word(self._status),
             "awaiting": desk.awaiting,
-            "detail": "; ".join(f"{n}: {q}" for n, q in desk.questions.items()) or desk.room_wait,
+            "detail": desk.awaiting_detail(),
             "usage": usage_report(desk.used).model_dump(mode="json"),
-            "seconds": (workflow.now() - self._started).total_seconds(),
+            "seconds": desk.now(),
+            "notes": desk.notes[-20:],
         }
 
-    @workflow.signal(description="Start no further turn")
-    def pause(self) -> None:
-        if self._desk is not None:
-            self._desk.is_paused = True
+    @workflow.query(description="Tokens, money and calls so far")
+    def usage(self) -> dict[str, Any]:
+        return usage_report(self._live.used).model_dump(mode="json")
 
-    @workflow.signal(description="Go on after a pause")
-    def resume(self) -> None:
-        if self._desk is not None:
-            self._desk.is_paused = False
+    # -- signals and updates of one name ----------------------------------------------------
+
+    async def _signal(self, name: str, payload: Any) -> None:
+        await self._live.controls[name].signal(payload, self._live.note)
+
+    @workflow.signal(name="pause", description="Start no further turn")
+    async def pause_signal(self, payload: Any = None) -> None:
+        await self._signal("pause", payload)
+
+    @workflow.update(name="pause", description="Start no further turn")
+    async def pause(self, payload: Any = None) -> Reply:
+        return await self._live.controls["pause"].update(payload)
+
+    @workflow.signal(name="resume", description="Go on after a pause")
+    async def resume_signal(self, payload: Any = None) -> None:
+        await self._signal("resume", payload)
+
+    @workflow.update(name="resume", description="Go on after a pause")
+    async def resume(self, payload: Any = None) -> Reply:
+        return await self._live.controls["resume"].update(payload)
 
     @workflow.signal(name="complete_task", description="Answer the agent's question {id, output}")
-    def complete_task_signal(self, answer: CompleteTask) -> None:
-        if self._desk is not None and answer.id in self._desk.questions:
-            self._desk.answers[answer.id] = answer.output
+    async def complete_task_signal(self, payload: Any = None) -> None:
+        await self._signal("complete_task", payload)
 
     @workflow.update(name="complete_task", description="Answer the agent's question {id, output}")
-    async def complete_task(self, answer: CompleteTask) -> Reply:
-        if self._desk is None or answer.id not in self._desk.questions:
-            waiting = ", ".join(self._desk.questions) if self._desk else ""
-            message = f'complete_task: "{answer.id}" asks nothing. Waiting: {waiting or "none"}'
-            raise ApplicationError(message, type="Stale", non_retryable=True)
-        self._desk.answers[answer.id] = answer.output
-        return Reply(accepted=True, message=f"{answer.id} is answered")
+    async def complete_task(self, payload: Any = None) -> Reply:
+        return await self._live.controls["complete_task"].update(payload)
+
+    @complete_task.validator
+    def _check_complete_task(self, payload: Any = None) -> None:
+        self._live.controls["complete_task"].validate(payload)
+
+    @workflow.signal(name="raise_budget", description="New caps, as totals {tokens?, usd?, …}")
+    async def raise_budget_signal(self, payload: Any = None) -> None:
+        await self._signal("raise_budget", payload)
+
+    @workflow.update(name="raise_budget", description="New caps, as totals {tokens?, usd?, …}")
+    async def raise_budget(self, payload: Any = None) -> Reply:
+        return await self._live.controls["raise_budget"].update(payload)
+
+    @raise_budget.validator
+    def _check_raise_budget(self, payload: Any = None) -> None:
+        self._live.controls["raise_budget"].validate(payload)
 
 
 def _name_of(request: AgentRequest | None) -> str:
@@ -158,25 +204,32 @@ async def load_persona(request: AgentRequest, desk: Desk) -> Persona:
         if loaded.spec is None:
             raise invalid(INVALID_REQUEST, loaded.problems)
         spec, tools, model, name = loaded.spec, loaded.tools, loaded.model, named
+        max_turns = loaded.max_turns or request.max_turns
+        schema = request.output_schema or loaded.output_schema
     else:
         document = named.model_dump(mode="json", exclude_unset=True)
         spec, tools, model = Stored(value=document), named.tools, named.model
         name = named.id or "agent"
+        max_turns = named.max_turns or request.max_turns
+        schema = request.output_schema or named.output_schema
     inline = named if isinstance(named, AgentSpec) else None
     if request.tools is not None:
         tools = request.tools if tools is None else [t for t in tools if t in request.tools]
+    models = [m for m in (model, desk.request.model_for("worker")) if m]
     desk.site = await doors.prepare_run(
-        PrepareJob(tools=[t for t in tools or [] if t != ASK_HUMAN], is_goal=False)
+        PrepareJob(tools=own_tools(tools or []), models=models, is_goal=False)
     )
     asked = [*(request.tools or ()), *((inline.tools if inline else None) or ())]
-    if problems := unknown_tools(asked, desk.site):
+    if request.lineage.parent is None and (problems := unknown_tools(asked, desk.site)):
         raise invalid(UNKNOWN_TOOL, problems)
-    schema = request.output_schema or (inline.output_schema if inline else None)
     return Persona(
         name=name,
         spec=spec,
         tools=tuple(tools or ()),
         model=model,
+        form=request.lineage.form,
         output_schema=schema,
-        max_turns=(inline.max_turns if inline and inline.max_turns else None) or request.max_turns,
+        max_turns=max_turns if "max_turns" not in request.model_fields_set else request.max_turns,
+        timeout=request.timeout,
+        retry=request.retry,
     )

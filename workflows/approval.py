@@ -56,6 +56,10 @@ class ApprovalDesk:
         self.note_revision(revision)
         self.is_open, self.why = True, tuple(why)
 
+    def close(self) -> None:
+        """Nothing waits for a decision any more: another plan is being written."""
+        self.is_open = False
+
     def note_revision(self, revision: int, by: str = "") -> None:
         """A newer revision exists; decisions about older ones are stale from now on."""
         if revision > self.revision:

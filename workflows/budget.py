@@ -129,15 +129,18 @@ class Ledger:
         self.held += granted
         return self.reserved[key]
 
-    def settle(self, key: str, usage: Usage) -> None:
-        """Replace a reservation by what was used. Unknown money is charged as reserved."""
+    def settle(self, key: str, usage: Usage, tasks: int | None = None) -> None:
+        """Replace a reservation by what was used. Unknown money is charged as reserved.
+
+        `tasks` is how many ran, where that may be other than reserved: in a child run.
+        """
         held = self.reserved.pop(key)
         self.held -= held
         usd = usage.usd_nano
         if not usage.is_priced:
             self.unpriced += 1
             usd = max(usd, held.usd_nano)
-        self.settled += Amount(usage.tokens, usd, held.tasks)
+        self.settled += Amount(usage.tokens, usd, held.tasks if tasks is None else tasks)
         self.usage += usage
 
     def refund(self, key: str, keep_task: bool = False) -> None:

@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
         CapacityRequest,
         CapacityState,
         Directive,
+        News,
         PermitReply,
         QueueRate,
         Release,
@@ -28,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from planner.contract import INVALID_REQUEST, Reply
     from planner.documents import read_request
-    from planner.values import Problem
+    from planner.values import JsonValue, Problem
     from workflows import doors
     from workflows.pool import Pool, PoolState, new_state
     from workflows.pool_view import view_of
@@ -43,6 +44,10 @@ RATE_STEP = 0.02
 """Smaller changes of the rate are not worth an event."""
 RATE_AGAIN_SECONDS = 60.0
 TOLD_SECONDS = 5.0
+WORKERS_TOLD_MAX = 100
+"""Processes that hear of a cool-down at once; the others when they report next."""
+LONGER_SECONDS = 0.1
+"""A cool-down that has grown by less than this is no news."""
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
@@ -64,11 +69,20 @@ class CapacityWorkflow:
         self._is_ending = False
         self._is_refused = False
         self._is_changed = True
+        self._jobs: list[asyncio.Task[None]] = []
         asked = self._request
         if asked is not None and asked.state is not None:
-            self._pool = Pool(PoolState.model_validate(asked.state))
+            self._restore(asked.state)
         elif asked is not None and asked.settings is not None and asked.task_queue:
             self._pool = Pool(new_state(asked.pool, asked.task_queue, asked.settings))
+
+    def _restore(self, state: JsonValue) -> None:
+        try:
+            self._pool = Pool(PoolState.model_validate(state))
+        except ValueError:  # written by hand: a run of its own hands over what it can read
+            message = "is no state of a pool: leave it out"
+            self._problems = [Problem(path="state", code="unreadable", message=message)]
+            self._request = None
 
     @workflow.run
     async def run(self, request: Any = None, *more: Any) -> None:
@@ -88,7 +102,7 @@ class CapacityWorkflow:
                 await self._sleep(self._pool)
             self._pool.tick(_now())
         self._is_ending = True
-        await workflow.wait_condition(workflow.all_handlers_finished)
+        await workflow.wait_condition(lambda: workflow.all_handlers_finished() and not self._jobs)
         workflow.continue_as_new(
             CapacityRequest(pool=self._request.pool, state=self._pool.state.model_dump(mode="json"))
         )
@@ -161,8 +175,11 @@ class CapacityWorkflow:
         self._is_changed = True
         return found
 
-    async def _told(self) -> None:
-        """Until the server knows, so that an answer means that it acts."""
+    async def _act(self, change: Callable[[Pool, float], None]) -> None:
+        """What people change: answered when workers hear of it and the server knows."""
+        await self._do(change)
+        assert self._pool is not None
+        self._spread(self._pool, asks=True)
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
                 lambda: self._pool is None or not self._is_behind(self._pool),
@@ -181,10 +198,30 @@ class CapacityWorkflow:
         pool = await self._ready()
         now = _now()
         before = (pool.queue_rate(now), pool.state.task_queue)
+        cool = pool.cool_until(now)
         told = pool.report(report, now)
         if (pool.queue_rate(now), pool.state.task_queue) != before:
             self._is_changed = True
+        if pool.cool_until(now) > max(cool, now) + LONGER_SECONDS:
+            self._spread(pool, but=report.worker)
         return told
+
+    def _spread(self, pool: Pool, but: str | None = None, asks: bool = False) -> None:
+        """Tell every worker now: the server takes a tenth of a second to change a queue's rate, and
+        calls of planner and joiner have no queue of the pool's.
+        """
+        now = _now()
+        cool = max(0.0, pool.cool_until(now) - now)
+        news = News(pool=pool.state.pool, cool_seconds=cool, asks=asks)
+        for worker in pool.alive(now)[:WORKERS_TOLD_MAX]:
+            if worker.worker_queue and worker.name != but:
+                job = asyncio.create_task(self._tell(news, worker.worker_queue))
+                self._jobs.append(job)
+                job.add_done_callback(self._jobs.remove)
+
+    async def _tell(self, news: News, queue: str) -> None:
+        with contextlib.suppress(ActivityError):  # it is gone, or hears when it reports next
+            await doors.hear(news, queue)
 
     # -- people -----------------------------------------------------------------------------
 
@@ -245,22 +282,19 @@ class CapacityWorkflow:
     @workflow.update(description="Change limits while it runs {requests_per_minute, parallel, …}")
     async def set(self, document: Any = None) -> Reply:
         change = _read(SetCapacity, document)
-        await self._do(lambda pool, now: pool.set(change))
-        await self._told()
+        await self._act(lambda pool, now: pool.set(change))
         return Reply(accepted=True, message="set")
 
     @workflow.update(description="Start no further call {reason, by}")
     async def drain(self, document: Any = None) -> Reply:
         why = _read(Because, document or {})
-        await self._do(lambda pool, now: pool.drain(why))
-        await self._told()
+        await self._act(lambda pool, now: pool.drain(why))
         return Reply(accepted=True, message="drained: calls wait until resume")
 
     @workflow.update(description="Open again, end cool-down and penalty, try breakers {reason, by}")
     async def resume(self, document: Any = None) -> Reply:
         why = _read(Because, document or {})
-        await self._do(lambda pool, now: pool.resume(why, now))
-        await self._told()
+        await self._act(lambda pool, now: pool.resume(why, now))
         return Reply(accepted=True, message="resumed")
 
 

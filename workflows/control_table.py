@@ -113,18 +113,19 @@ class _Edit(_Of):
         if plan.join:  # what the joiner is shown follows the tasks that are left
             left = [j for j in plan.join if plan.task(j) is not None]
             plan = plan.model_copy(update={"join": left or None})
+        await run.learn_of(plan)
         compiled = run.compile(plan)
         problems = [*compiled.problems, *run.problems_with_edit(plan)]
         if problems:
             raise _invalid("edit_plan", problems)
         if (stale := self.check(e)) is not None:  # it was patched in an activity meanwhile
             raise ApplicationError(stale, type="Stale", non_retryable=True)
-        run.take_edit(compiled, e.by or "")
-        message = f"revision {run.revision}: " + "; ".join(run.diff()[:10])
+        await run.take_edit(compiled, e.by or "")
+        message = f"revision {run.revision}: " + "; ".join(run.view.diff()[:10])
         return Reply(accepted=True, message=message, revision=run.revision)
 
     async def _patched(self, e: EditPlan) -> Plan:
-        document: JsonValue = self.run.plan_document()
+        document: JsonValue = self.run.view.plan_document()
         patched = await doors.patch_plan(PatchJob(document=document, patch=e.patch or []))
         if patched.problem:
             where = Problem(path="patch", code="bad_patch", message=patched.problem)
@@ -193,6 +194,8 @@ class _Pause(_Of):
         engine.frontier.is_paused = self.on or engine.is_time_up
         engine.pump()
         self.run.show()
+        # Agents, teams and sub-plans at work start no further turn or task either.
+        await engine.dispatcher.tell_children("pause" if self.on else "resume")
         return Reply(accepted=True, message="paused" if self.on else "running")
 
 
@@ -211,7 +214,9 @@ class _Complete(_Of):
         return self.over("complete_task") or self.run.engine.people.problem_with_answer(c)
 
     async def apply(self, c: CompleteTask) -> Reply:
-        self.run.engine.people.answer(c)
+        people = self.run.engine.people
+        if not await people.hand_down(c):
+            people.answer(c)
         return Reply(accepted=True, message=f"task {c.id} is answered")
 
 

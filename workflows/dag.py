@@ -12,6 +12,7 @@ from temporalio.exceptions import ApplicationError, FailureError
 with workflow.unsafe.imports_passed_through():
     from planner.contract import (
         INVALID_REQUEST,
+        ChildAsks,
         GrantWanted,
         Reply,
         RunResult,
@@ -57,35 +58,35 @@ class DagWorkflow:
 
     @workflow.query(description="Status, counts, states of all tasks, usage")
     def progress(self) -> dict[str, Any]:
-        return self._live.progress().model_dump(mode="json")
+        return self._live.view.progress().model_dump(mode="json")
 
     @workflow.query(description="The plan of the newest revision")
     def plan(self) -> dict[str, Any] | None:
-        return self._live.plan_document()
+        return self._live.view.plan_document()
 
     @workflow.query(description="The graph as mermaid, tasks coloured by state")
     def graph(self) -> str:
-        return self._live.graph()
+        return self._live.view.graph()
 
     @workflow.query(description="Tokens, money and calls so far, and what is reserved")
     def usage(self) -> dict[str, Any]:
-        return self._live.usage_document()
+        return self._live.view.usage_document()
 
     @workflow.query(description="Low, likely and worst cost and time, beside the actual")
     def estimate(self) -> dict[str, Any] | None:
-        return self._live.estimate_document()
+        return self._live.view.estimate_document()
 
     @workflow.query(description="What the last revision changed")
     def diff(self) -> list[str]:
-        return self._live.diff()
+        return self._live.view.diff()
 
     @workflow.query(description="Finished tasks with their outcome and output, for a fork")
     def outputs(self) -> dict[str, Any]:
-        return self._live.outputs()
+        return self._live.view.outputs()
 
     @workflow.query(description="All revisions: plan, why, by whom")
     def revisions(self) -> list[dict[str, Any]]:
-        return self._live.revisions_document()
+        return self._live.view.revisions_document()
 
     # -- signals and updates of one name ----------------------------------------------------
 
@@ -215,6 +216,10 @@ class DagWorkflow:
     @workflow.signal(name="grant_wanted", description="A child run has used its grant up")
     async def grant_wanted(self, wanted: GrantWanted) -> None:
         self._live.engine.grants.take(wanted)
+
+    @workflow.signal(name="child_asks", description="An agent of a child run asks a person")
+    async def child_asks(self, asks: ChildAsks) -> None:
+        await self._live.engine.people.take_child(asks)
 
     # -- the planner activity speaks to its run ---------------------------------------------
 

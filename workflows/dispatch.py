@@ -7,6 +7,7 @@ back a `TaskOutput`, or raises `BodyFailed` or `BodyCancelled`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -30,6 +31,7 @@ from planner.contract import (
     TeamResult,
     UsageReport,
 )
+from planner.definitions import AgentSpec
 from planner.jobs import AskJob, ResolveJob, TaskOutput, ToolJob
 from planner.plan import Ask, Body, Retry, Task
 from planner.references import resolve, roots_of
@@ -84,6 +86,16 @@ class Dispatcher:
     value_of: Callable[[str], Stored | None]
     root: str
     run_key: str
+    cast: dict[str, AgentSpec] = field(default_factory=dict)
+    """Agents that only this run knows: the members of a team whose subtasks it runs."""
+    cast_fields: dict[str, Any] = field(default_factory=dict)
+    """What their requests say beside task and context."""
+    spoken: dict[str, AgentResult] = field(default_factory=dict)
+    """Their last results, by task."""
+    failed_members: dict[str, list[str]] = field(default_factory=dict)
+    """Of teams with an answer, by task."""
+    children: dict[str, None] = field(default_factory=dict)
+    """Ids of child runs at work."""
     stored: dict[str, tuple[JsonValue, Stored]] = field(default_factory=dict)
     """Long literal values that were stored already, by their body."""
     storing: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -126,12 +138,12 @@ class Dispatcher:
                     inputs[root] = stored
                 elif root not in inputs and root not in ("item", "index"):
                     inputs[root] = Stored()
-        bound = Bindings(
-            inputs=inputs,
-            item=piece.item,
-            is_item_of_list=piece.is_item_of_list,
-            index=piece.index,
-        )
+        given: dict[str, Any] = {"inputs": inputs} if inputs else {}
+        if piece.index is not None:
+            given |= {"item": piece.item, "index": piece.index}
+        if piece.is_item_of_list:
+            given["is_item_of_list"] = True
+        bound = Bindings(**given)
         size = sum(120 + (text_bytes(s.value) if s.is_inline else 240) for s in inputs.values())
         if size > BINDINGS_INLINE_BYTES:
             bound = await doors.pack_bindings(bound)
@@ -233,20 +245,7 @@ class Dispatcher:
             return await self._ask(piece, ask_from_args(body.args))
         spec = self.site.tool(body.tool or "")
         retry = self.retry_for(task, spec)
-        literal = await self.literal(piece, dict(body.args))
-        job = ToolJob(
-            task=task.id,
-            tool=body.tool or "",
-            args=body.args if literal is None else {},
-            literal=literal,
-            bindings=await self.bindings(piece, body.args),
-            key=f"{self.run_key}/{piece.name}",
-            revision=piece.revision,
-            cache=task.cache or self.request.cache,
-            cache_scope=self.root,
-            tenant=self.request.tenant,
-            max_attempts=retry.max_attempts,
-        )
+        job = await self._tool_job(piece, retry)
         timeout = task.timeout or (spec.timeout_seconds if spec else None)
         if spec is not None and spec.local:
             return await doors.run_local_tool(job, retry, timeout)
@@ -255,6 +254,28 @@ class Dispatcher:
             queue = self._pool_queue(spec.pool)
         place = self._place(piece, queue, f"{body.tool}({_brief(body.args)})")
         return await doors.run_tool(job, place, retry, timeout)
+
+    async def _tool_job(self, piece: Piece, retry: Retry) -> ToolJob:
+        """What is not set does not travel: history has one of these a task."""
+        task, args, cache = piece.task, piece.body.args, piece.task.cache or self.request.cache
+        bound = await self.bindings(piece, args)
+        more: dict[str, Any] = {"cache": cache, "cache_scope": self.root} if cache != "off" else {}
+        if (literal := await self.literal(piece, dict(args))) is not None:
+            more["literal"] = literal
+        elif args:
+            more["args"] = args
+        if bound.model_fields_set:
+            more["bindings"] = bound
+        if self.request.tenant is not None:
+            more["tenant"] = self.request.tenant
+        return ToolJob(
+            task=task.id,
+            tool=piece.body.tool or "",
+            key=f"{self.run_key}/{piece.name}",
+            revision=piece.revision,
+            max_attempts=retry.max_attempts,
+            **more,
+        )
 
     async def _ask(self, piece: Piece, ask: Ask) -> TaskOutput:
         task = piece.task
@@ -309,16 +330,27 @@ class Dispatcher:
 
     async def _child(self, kind: str, piece: Piece, request: Common, result: type[Any]) -> Any:
         timeout = piece.task.timeout
-        return await workflow.execute_child_workflow(
-            kind,
-            request,
-            id=f"{workflow.info().workflow_id}/{piece.name}",
-            result_type=result,
-            parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
-            execution_timeout=timedelta(seconds=timeout) if timeout else None,
-            static_summary=(piece.task.description or piece.name)[:96],
-            priority=self.priority(piece.task),
-        )
+        id = f"{workflow.info().workflow_id}/{piece.name}"
+        self.children[id] = None
+        try:
+            return await workflow.execute_child_workflow(
+                kind,
+                request,
+                id=id,
+                result_type=result,
+                parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
+                execution_timeout=timedelta(seconds=timeout) if timeout else None,
+                static_summary=(piece.task.description or piece.name)[:96],
+                priority=self.priority(piece.task),
+            )
+        finally:
+            self.children.pop(id, None)
+
+    async def tell_children(self, signal: str) -> None:
+        """A signal for every child run at work; one that has just ended needs none."""
+        for id in list(self.children):
+            with contextlib.suppress(FailureError):
+                await workflow.get_external_workflow_handle(id).signal(signal)
 
     async def _plan(self, piece: Piece) -> TaskOutput:
         body = piece.body
@@ -366,14 +398,23 @@ class Dispatcher:
 
     async def _agent(self, piece: Piece) -> TaskOutput:
         fields, lineage = await self._words(piece)
+        named = piece.body.agent
+        member = self.cast.get(named) if isinstance(named, str) else None
+        if member is not None:
+            fields = {**self.cast_fields, **fields}
+            lineage = lineage.model_copy(update={"form": "member"})
         request = _checked(
-            AgentRequest, {**fields, "agent": piece.body.agent, "lineage": lineage}, piece
+            AgentRequest, {**fields, "agent": member or named, "lineage": lineage}, piece
         )
         found: AgentResult = await self._child("AgentWorkflow", piece, request, AgentResult)
-        output = _stored(found.output, found.preview, found.blob)
-        good = found.status in ("completed", "partial") and found.output is not None
-        good = good or found.blob is not None
-        return _child_output(found.status, good, output, found.usage, found.reason)
+        if member is not None:
+            self.spoken[piece.task.id] = found
+        output = stored_of(found.output, found.preview, found.blob)
+        has_output = found.output is not None or found.blob is not None
+        good = found.status in ("completed", "partial") and has_output
+        return _child_output(
+            found.status, good, output, found.usage, found.reason, found.error_class
+        )
 
     async def _team(self, piece: Piece) -> TaskOutput:
         fields, lineage = await self._words(piece)
@@ -381,6 +422,8 @@ class Dispatcher:
             TeamRequest, {**fields, "team": piece.body.team, "lineage": lineage}, piece
         )
         found: TeamResult = await self._child("TeamWorkflow", piece, request, TeamResult)
+        failed = [m for m, r in found.members.items() if r.outcome is Outcome.FAILED]
+        self.failed_members[piece.task.id] = failed
         output = _answer_stored(found.answer)
         good = found.status in ("completed", "partial") and found.answer is not None
         return _child_output(found.status, good, output, found.usage, found.reason)
@@ -400,7 +443,7 @@ def _checked(model: type[Any], fields: Mapping[str, Any], piece: Piece) -> Any:
         raise BodyFailed(f"tasks.{piece.task.id}.args: {error}", "tool") from error
 
 
-def _stored(value: JsonValue, preview: str | None, blob: str | None) -> Stored:
+def stored_of(value: JsonValue, preview: str | None, blob: str | None) -> Stored:
     if blob is None:
         return Stored(value=value)
     return Stored(blob=blob, preview=preview, media="text")
@@ -413,19 +456,25 @@ def _answer_stored(answer: JsonValue) -> Stored:
 
 
 def _child_output(
-    status: str, good: bool, output: Stored, usage: UsageReport, reason: str | None
+    status: str,
+    good: bool,
+    output: Stored,
+    usage: UsageReport,
+    reason: str | None,
+    error_class: str | None = None,
 ) -> TaskOutput:
+    spent, tasks = usage_from_report(usage), 1 + usage.tasks
     if status == "cancelled":
-        raise BodyCancelled(reason or "cancelled")
-    spent = usage_from_report(usage)
+        raise BodyCancelled(reason or "cancelled", spent, tasks)
     if not good:
-        failed = BodyFailed(reason or f"ended {status} without an answer", "tool")
-        failed.usage = spent
+        failed = BodyFailed(reason or f"ended {status} without an answer", error_class or "tool")
+        failed.usage, failed.tasks = spent, tasks
         raise failed
     return TaskOutput(
         output=output,
         outcome=Outcome.SUCCEEDED,
         usage=spent,
+        tasks=tasks,
         note=None if status == "completed" else f"{status}: {reason}",
     )
 

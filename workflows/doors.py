@@ -15,7 +15,7 @@ from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, TimeoutError, TimeoutType
 from temporalio.workflow import ActivityCancellationType
 
-from planner.capacity import PoolLoaded, QueueRate
+from planner.capacity import News, PoolLoaded, QueueRate
 from planner.catalog import Site
 from planner.jobs import (
     AskJob,
@@ -57,6 +57,7 @@ ACTIVITIES = (
     "set_queue_rate",
     "load_pool",
     "take_permit",
+    "hear",
 )
 
 HEARTBEAT = timedelta(seconds=10)
@@ -217,9 +218,9 @@ async def load_definition(job: LoadJob) -> Loaded:
     return loaded
 
 
-async def agent_turn(job: TurnJob, place: Place) -> TurnReply:
+async def agent_turn(job: TurnJob, place: Place, timeout: float | None = None) -> TurnReply:
     """One model turn of an agent, on its pool's queue."""
-    return await _on_pool("agent_turn", job, place, TurnReply)
+    return await _on_pool("agent_turn", job, place, TurnReply, timeout)
 
 
 async def _on_pool(
@@ -286,6 +287,23 @@ async def set_queue_rate(rate: QueueRate) -> str:
         summary=f"{rate.task_queue}: {rate.reason}",
     )
     return problem
+
+
+async def hear(news: News, queue: str) -> None:
+    """Tell one worker process. One that is gone hears nothing, and nobody waits for it long.
+
+    Raises:
+        ActivityError: it did not answer.
+    """
+    await workflow.execute_activity(
+        "hear",
+        news,
+        task_queue=queue,
+        schedule_to_close_timeout=timedelta(seconds=3),
+        retry_policy=RetryPolicy(maximum_attempts=1),
+        priority=Priority(priority_key=1),
+        summary=f"news of pool {news.pool}",
+    )
 
 
 async def take_permit(job: PermitJob) -> None:

@@ -17,11 +17,11 @@ from temporalio import workflow
 from planner.catalog import Site
 from planner.compiler import inputs_of
 from planner.contract import (
-    PARALLEL_DEFAULT,
     Awaiting,
     Grant,
     RunRequest,
 )
+from planner.expand import parallel_of
 from planner.jobs import TaskOutput
 from planner.plan import Body, Plan, Task
 from planner.values import (
@@ -46,9 +46,9 @@ from workflows.frontier import Frontier, Settled, State, Unit
 from workflows.grants import Grants
 from workflows.maps import Maps
 from workflows.nodes import node_of
-from workflows.outgoing import Outgoing, is_history_full
 from workflows.people import People
 from workflows.record import Record
+from workflows.sending import Sending
 from workflows.speculation import Speculation
 from workflows.stopping import Stopping
 
@@ -56,6 +56,7 @@ NOTES_MAX = 200
 NAMES_MAX = 10
 NOTE_MAX_CHARS = 500
 """Notes are part of the result: what a person sent may be long."""
+ONE_TASK = Amount(tasks=1)
 
 
 class OutOfBudget(Exception):
@@ -69,8 +70,7 @@ class Engine:
         self.request = request
         self.started = started
         self.site = Site()
-        parallel = request.budget.parallel or PARALLEL_DEFAULT
-        self.frontier = Frontier(parallel)
+        self.frontier = Frontier(parallel_of(request))
         self.ledger = Ledger(caps_from(request.budget, request.lineage.grant))
         self.desk = ApprovalDesk()
         self.plan: Plan | None = None
@@ -85,6 +85,8 @@ class Engine:
         self.is_time_up = False
         self.lack: str | None = None
         """What the budget lacks for the next task, in words; the run is parked while it is set."""
+        self.parked: dict[str, str] = {}
+        """What the budget lacks for planner, joiner or a fallback that wait for it."""
         self.round = 0
         self.context = contextvars.copy_context()
         self.is_paused_by_person = False
@@ -96,8 +98,7 @@ class Engine:
         self.speculation = Speculation(self)
         self.stopping = Stopping(self)
         self.jobs: dict[Unit, asyncio.Task[None]] = {}
-        self.outgoing = Outgoing()
-        self._later: asyncio.Task[None] | None = None
+        self.sending = Sending(self)
         self._bug: BaseException | None = None
         info = workflow.info()
         self.root = request.lineage.root or info.workflow_id
@@ -140,9 +141,9 @@ class Engine:
             return "capacity"
         if self.desk.is_open or self.people.held:
             return "approval"
-        if self.lack or self.is_time_up:
+        if self.lack or self.parked or self.is_time_up:
             return "budget"
-        if self.people.questions and not self.jobs_but_people():
+        if self.people.waits and not self.jobs_but_people():
             return "human"
         return None
 
@@ -154,12 +155,12 @@ class Engine:
             return f"approval of revision {self.desk.revision}{why}"
         if self.people.held:
             return "approval of " + "; ".join(f"task {t}: {w}" for t, w in self.people.held.items())
-        if self.lack:
-            return f"The run is parked: {self.lack}. raise_budget lets it go on."
+        if lack := self.lack or next(iter(self.parked.values()), None):
+            return f"The run is parked: {lack}. raise_budget lets it go on."
         if self.is_time_up:
             return f"The run is parked: its {self.seconds_cap:g} s are over. raise_budget …"
-        if self.people.questions:
-            return "; ".join(f"{t}: {q}" for t, q in self.people.questions.items())
+        if self.people.waits:
+            return "; ".join(f"{t}: {q}" for t, q in self.people.waits.items())
         return None
 
     # -- tasks come in ----------------------------------------------------------------------
@@ -174,6 +175,7 @@ class Engine:
             self.records[task.id] = Record(task.id)
             if before is not None:
                 self.records[task.id].usage = before.usage
+                self.records[task.id].version = before.version + 1
         nodes = [
             node_of(
                 task,
@@ -223,45 +225,28 @@ class Engine:
         self.lack = None
         if self.grants.wanted:
             self.grants.grant_more()
+        self.speculation.release()
         while (unit := self.frontier.next_ready()) is not None:
-            if not self._may_send():
+            if not self.sending.may_start():
                 return
             task = self.tasks[unit.task]
             if task.approval and unit.task not in self.people.allowed and unit.index is None:
                 self.frontier.start(unit)
                 self.frontier.hold(unit.task)
-                self.people.held[unit.task] = (
-                    task.description or f"{task.kind} {task.tool or ''}".strip()
-                )
+                self.people.hold(task)
+                continue
+            if self.speculation.is_ahead(task) and self.speculation.room <= 0:
+                self.speculation.hold(unit)
                 continue
             grant = self._reserve(unit, task)
             if grant is None:
                 return
             self.frontier.start(unit)
-            self.outgoing.add(self.body_of(unit, task))
+            self.sending.started(self.body_of(unit, task))
             # A task may be started from a signal's handler: its spans still belong to the run.
             job = asyncio.create_task(self._run(unit, task, grant), context=self.context)
             self.jobs[unit] = job
             job.add_done_callback(lambda job, unit=unit: self._job_done(unit, job))  # type: ignore[misc]
-
-    def _may_send(self) -> bool:
-        """Whether this workflow task may start more; what may not goes with the next one."""
-        info = workflow.info()
-        event = info.get_current_history_length()
-        if is_history_full(event, info.get_current_history_size()):
-            self.stopping.stop(f"the history is full: {event:,} events. Use sub-plans")
-            return False
-        if self.outgoing.has_room(event):
-            return True
-        if self._later is None:
-            self._later = asyncio.create_task(self._send_later())
-            self._later.add_done_callback(self.keep_bug)
-        return False
-
-    async def _send_later(self) -> None:
-        await workflow.sleep(0.001, summary="the rest goes in another workflow task")
-        self._later = None
-        self.pump()
 
     async def reserve(self, key: str, want: Amount, least: Amount) -> Amount:
         """Set an amount aside for planner or joiner, parking the run until there is room.
@@ -272,24 +257,20 @@ class Engine:
         ledger = self.ledger
         while (granted := ledger.reserve(key, want, least)) is None:
             if not ledger.reserved:
-                self.lack = f"{key.split('.')[0]} {ledger.shortfall(least)}"
-                if self.on_budget == "partial":
-                    raise OutOfBudget(self.lack)
+                lack = f"{key.split('.')[0]} {ledger.shortfall(least)}"
+                if not self.grants.ask(least) and self.on_budget == "partial":
+                    raise OutOfBudget(lack)
+                self.parked[key] = lack
                 self.on_change()
             before = (ledger.caps, len(ledger.reserved))
-            await workflow.wait_condition(
-                lambda before=before: (ledger.caps, len(ledger.reserved)) != before  # type: ignore[misc]
-            )
-        self.lack = None
+            try:
+                await workflow.wait_condition(
+                    lambda before=before: (ledger.caps, len(ledger.reserved)) != before  # type: ignore[misc]
+                )
+            finally:
+                self.parked.pop(key, None)
         ledger.check()
         return granted
-
-    def likely_seconds(self, task: TaskId) -> float:
-        """How long a task will likely take, for its rank."""
-        known = self.tasks.get(task)
-        if known is not None and known.estimate and known.estimate.seconds is not None:
-            return known.estimate.seconds
-        return self.site.tool_seconds.get(known.tool or "", 1.0) if known is not None else 1.0
 
     def excuse(self, task: TaskId) -> None:
         """Its cancellation is no failure of the run: nobody needs it any more."""
@@ -351,9 +332,10 @@ class Engine:
             self.on_change()
         self.keep_bug(job)
 
-    def _end_cancelled(self, unit: Unit) -> None:
+    def _end_cancelled(self, unit: Unit, how: BodyCancelled | None = None) -> None:
         reason = self.stopping.why.get(unit.task) or self.stopping.reason or "cancelled"
-        self.end(unit, Outcome.CANCELLED, None, reason=reason)
+        usage, tasks = (how.usage, how.tasks) if how is not None else (None, None)
+        self.end(unit, Outcome.CANCELLED, None, reason=reason, usage=usage, tasks=tasks)
 
     def keep_bug(self, job: asyncio.Task[None]) -> None:
         # `settle` waits for this too: an exception nobody awaits is a run that hangs for ever.
@@ -378,7 +360,9 @@ class Engine:
                 await self.carry_out(unit, task, granted)
         except BodyFailed as failed:
             await self._failed(unit, task, failed)
-        except (BodyCancelled, asyncio.CancelledError):
+        except BodyCancelled as cancelled:
+            self._end_cancelled(unit, cancelled)
+        except asyncio.CancelledError:
             self._end_cancelled(unit)
         finally:
             self.jobs.pop(unit, None)
@@ -389,6 +373,9 @@ class Engine:
     def piece_of(self, unit: Unit, task: Task, granted: Amount) -> Piece:
         body, record = self.body_of(unit, task), self.records[task.id]
         name = self.key_of(unit) + (".fallback" if unit.mode == "fallback" else "")
+        if record.version > 1 and workflow.patched("a-task-written-anew-has-its-own-activity"):
+            # The activity of the one before may still be ending: the server takes an id once.
+            name += f".v{record.version}"
         caps, room, reserved = self.ledger.caps, None, None
         if body.kind == "ask" and (caps.tokens is not None or caps.usd_nano is not None):
             ask = body.ask_body()
@@ -400,6 +387,7 @@ class Engine:
             grant = Grant(
                 tokens=granted.tokens if caps.tokens is not None else None,
                 usd_nano=granted.usd_nano if caps.usd_nano is not None else None,
+                tasks=granted.tasks - 1 if caps.tasks is not None else None,
             )
         revision = self.desk.revision
         piece = Piece(
@@ -429,30 +417,37 @@ class Engine:
         record.attempts += failed.attempts
         if unit.mode == "fallback" or not task.has_fallback:
             outcome = Outcome.SKIPPED if task.on_error == "skip" else Outcome.FAILED
-            self.end(unit, outcome, None, usage=failed.usage)
+            self.end(unit, outcome, None, usage=failed.usage, tasks=failed.tasks)
             return
         if task.fallback_body is None:
             output = TaskOutput(output=Stored(value=task.fallback), attempts=0, usage=failed.usage)
             self.end(unit, Outcome.FALLBACK, output)
             return
-        self.settle_budget(unit, failed.usage)
+        self.settle_budget(unit, failed.usage, tasks=failed.tasks)
         second = replace(unit, mode="fallback")
         body = self.body_of(second, task)
         want, least = amounts_for(task, body, self.site, self._model(body), self.value_of)
-        granted = self.ledger.reserve(self.key_of(unit), want, least)
-        if granted is None:
-            record.error = f"{record.error}; no budget for the fallback"
-            self.end(unit, Outcome.FAILED, None)
-            return
+        # It is the same task still: only what runs inside it counts.
+        want, least = want - ONE_TASK, least - ONE_TASK
         try:
+            granted = self.ledger.reserve(self.key_of(unit), want, least)
+            if granted is None and workflow.patched("a-fallback-waits-for-budget"):
+                granted = await self.reserve(self.key_of(unit), want, least)
+            if granted is None:
+                raise OutOfBudget("no budget for the fallback")
             await self._carry_out_as(unit, second, task, granted)
+        except OutOfBudget as lack:
+            record.error = f"{record.error}; no budget for the fallback: {lack}"
+            self.end(unit, Outcome.FAILED, None)
         except BodyFailed as again:
             record.fail(f"{failed.message}; then the fallback: {again.message}", again.error_class)
             record.attempts += again.attempts
             outcome = Outcome.SKIPPED if task.on_error == "skip" else Outcome.FAILED
-            self.end(unit, outcome, None, usage=again.usage)
-        except (BodyCancelled, asyncio.CancelledError):
-            self.end(unit, Outcome.CANCELLED, None)
+            self.end(unit, outcome, None, usage=again.usage, tasks=again.tasks - 1)
+        except BodyCancelled as cancelled:
+            self._end_cancelled(unit, cancelled)
+        except asyncio.CancelledError:
+            self._end_cancelled(unit)
 
     async def _carry_out_as(self, unit: Unit, second: Unit, task: Task, granted: Amount) -> None:
         piece = self.piece_of(second, task, granted)
@@ -464,12 +459,14 @@ class Engine:
 
     # -- ending -----------------------------------------------------------------------------
 
-    def settle_budget(self, unit: Unit, usage: Usage, is_task: bool = True) -> None:
+    def settle_budget(
+        self, unit: Unit, usage: Usage, is_task: bool = True, tasks: int | None = None
+    ) -> None:
         key = self.key_of(unit)
         if key not in self.ledger.reserved:
             return
         if is_task:
-            self.ledger.settle(key, usage)
+            self.ledger.settle(key, usage, tasks)
         else:
             self.ledger.refund(key)
         self.ledger.check()
@@ -482,11 +479,14 @@ class Engine:
         *,
         reason: str | None = None,
         usage: Usage | None = None,
+        tasks: int | None = None,
     ) -> None:
         """The one place where a unit ends: budget, record, frontier."""
         record = self.records[unit.task]
         spent = usage or (output.usage if output else Usage())
-        self.settle_budget(unit, spent, is_task=outcome is not Outcome.SKIPPED or bool(usage))
+        tasks = output.tasks if output is not None else tasks
+        is_task = outcome is not Outcome.SKIPPED or bool(usage)
+        self.settle_budget(unit, spent, is_task=is_task, tasks=tasks)
         record.usage += spent
         if output is not None:
             record.attempts += output.attempts
@@ -538,8 +538,10 @@ class Engine:
             if not again or self.round >= self.request.retry_rounds:
                 return
             self.round += 1
-            for task in self.frontier.retry_round(again):
+            opened, settled = self.frontier.retry_round(again)
+            for task in opened:
                 self.records[task].reset()
+            self.take_settled(settled)
             self.note(f"round {self.round + 1}: {', '.join(again[:20])}")
 
     def _deserves_a_round(self, record: Record) -> bool:
@@ -579,8 +581,16 @@ class Engine:
         self.is_time_up = self.frontier.is_paused = True
 
     def jobs_but_people(self) -> bool:
-        """Whether anything runs that does not wait for a person."""
-        return any(self.key_of(unit) not in self.people.questions for unit in self.jobs)
+        """Whether anything runs that does not wait: for a person, budget, or its condition."""
+        waits = self.people.waits
+        return not all(
+            key in self.parked
+            or self.frontier.is_idle(unit.task)
+            # An agent of a child run asks under its task's id and what is below it.
+            or any(w == key or w.startswith(f"{key}.") for w in waits)
+            for unit in self.jobs
+            if (key := self.key_of(unit))
+        )
 
 
 def _nothing() -> None:

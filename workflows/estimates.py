@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from planner.catalog import Site
-from planner.plan import Body, Task
+from planner.jobs import PlanJob
+from planner.plan import Body, Plan, Task
 from planner.references import roots_of
 from planner.values import NANO, JsonValue, Stored
 from workflows.budget import Amount
@@ -19,10 +20,13 @@ ANSWER_TOKENS_MIN = 64
 """When the budget runs low, a model call goes out with less room for its answer, down to this."""
 PLANNER_PROMPT_TOKENS = 1_500
 PLANNER_ANSWER_TOKENS = 4_096
+PLANNER_ANSWER_TOKENS_MIN = 256
 JOINER_ANSWER_TOKENS = 1_024
 AGENT_TOKENS = 20_000
 TEAM_TOKENS = 60_000
 CHILD_TOKENS_MIN = 500
+SUB_PLAN_TASKS = 10
+"""Of a template, whose tasks are not known here; it asks for more when it has used them up."""
 UNKNOWN_PRICE = (15_000, 75_000)
 """Nano-dollars a token (in, out) assumed for a model without a known price: among the dearest."""
 
@@ -43,16 +47,35 @@ def model_amount(
     )
 
 
+def stored_bytes(stored: Stored | None) -> int:
+    """Size of an output's text, wherever it is kept."""
+    if stored is None:
+        return 0
+    return text_bytes(stored.value) if stored.is_inline else stored.size_bytes
+
+
 def prompt_tokens(values: Sequence[JsonValue], value_of: Callable[[str], Stored | None]) -> int:
     """Tokens of a prompt with its references filled in, from sizes alone."""
     size = 0
     for value in values:
         size += text_bytes(value)
-        for root in roots_of(value):
-            stored = value_of(root)
-            if stored is not None:
-                size += text_bytes(stored.value) if stored.is_inline else stored.size_bytes
+        size += sum(stored_bytes(value_of(root)) for root in roots_of(value))
     return size // BYTES_PER_TOKEN + OVERHEAD_TOKENS
+
+
+def planner_prompt_tokens(job: PlanJob, site: Site) -> int:
+    """Tokens of a planner's prompt: its fixed part, tools and helpers, and what this call tells."""
+    tools = sum(text_bytes(dict(t.parameters)) + len(t.description) for t in site.tools)
+    helpers = text_bytes([dict(job.agents), dict(job.teams), list(job.template_names)])
+    told = text_bytes(job.goal) + min(60_000, text_bytes(job.context)) + text_bytes(job.feedback)
+    for ended in job.finished[:300]:
+        shown = stored_bytes(ended.output) or text_bytes(ended.error)
+        told += text_bytes(ended.call) + min(900, shown) + 40
+    told += sum(min(1_200, text_bytes(kept.text)) for kept in job.kept)
+    told += sum(text_bytes(accepted.text) + 20 for accepted in job.accepted)
+    told += sum(min(1_200, text_bytes(problem.line())) for problem in job.problems)
+    fixed = PLANNER_PROMPT_TOKENS + tools // 4
+    return fixed + (helpers + told) // BYTES_PER_TOKEN
 
 
 def amounts_for(
@@ -80,7 +103,8 @@ def amounts_for(
         case "plan":
             tokens = hint.tokens if hint and hint.tokens else AGENT_TOKENS
             usd = int(hint.usd * NANO) if hint and hint.usd else tokens * price_of(site, model)[1]
-            return Amount(tokens, usd, 1), Amount(0, 0, 1)
+            inner = len(body.plan.tasks) if isinstance(body.plan, Plan) else SUB_PLAN_TASKS
+            return Amount(tokens, usd, 1 + inner), Amount(0, 0, 2)
         case "tool" if body.tool == "ask":
             prompt = prompt_tokens([dict(body.args)], value_of)
             want = model_amount(site, model, prompt, ANSWER_TOKENS)

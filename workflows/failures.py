@@ -24,11 +24,20 @@ class BodyFailed(Exception):
         self.error_class = error_class
         self.attempts = attempts
         self.usage = Usage()
+        self.tasks = 1
         super().__init__(message)
 
 
 class BodyCancelled(Exception):
-    """A body was cancelled: by a person, an early end, or the run's own cancellation."""
+    """A body was cancelled: by a person, an early end, or the run's own cancellation.
+
+    `usage` and `tasks` are what a child run had come to; of a single call it is not known.
+    """
+
+    def __init__(self, message: str, usage: Usage | None = None, tasks: int = 1) -> None:
+        self.usage = usage
+        self.tasks = tasks
+        super().__init__(message)
 
 
 def failure_of(error: FailureError, max_attempts: int) -> BodyFailed | BodyCancelled:

@@ -51,6 +51,8 @@ class Node:
     on_error: Literal["fail", "skip"] | None = None
     is_free: bool = False
     """Holds no slot while it runs: it waits for a person."""
+    is_ahead: bool = False
+    """May start before its conditions have ended, after all that need not guess."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,9 @@ class _Entry:
     is_blocked: bool = False
     """Ended because of its inputs, so another round of those inputs reopens it."""
     is_held: bool = False
-    """Waits for a person's yes before it may start; holds no slot."""
+    """Waits for a person's yes, or for its condition, before it may start; holds no slot."""
+    is_idle: bool = False
+    """Runs, but only waits: it has given its slot back."""
     units_left: int = 0
     units_running: set[int] = field(default_factory=set)
 
@@ -96,7 +100,7 @@ class Frontier:
         self.is_closed = False
         self._entries: dict[TaskId, _Entry] = {}
         self._dependents: dict[TaskId, list[TaskId]] = {}
-        self._heap: list[tuple[int, float, int, int, Unit]] = []
+        self._heap: list[tuple[bool, int, float, int, int, Unit]] = []
         self._slots = 0
         self._open = 0
 
@@ -125,14 +129,19 @@ class Frontier:
     def outcomes(self) -> dict[TaskId, Outcome]:
         return {t: e.state for t, e in self._entries.items() if isinstance(e.state, Outcome)}
 
+    def is_idle(self, task: TaskId) -> bool:
+        entry = self._entries.get(task)
+        return entry is not None and entry.is_idle
+
+    def is_held(self, task: TaskId) -> bool:
+        entry = self._entries.get(task)
+        return entry is not None and entry.is_held
+
     def running(self) -> list[TaskId]:
         return [t for t, e in self._entries.items() if e.state is State.RUNNING]
 
     def unfinished(self) -> list[TaskId]:
         return [t for t, e in self._entries.items() if isinstance(e.state, State)]
-
-    def has_ready(self) -> bool:
-        return self._peek() is not None
 
     def counts(self) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -281,6 +290,14 @@ class Frontier:
         self._release(entry)
         entry.state, entry.is_held = State.WAITING, True
 
+    def idle(self, task: TaskId) -> None:
+        """A running task has done its work and only waits now: others may have its slot."""
+        entry = self._entries[task]
+        if entry.state is not State.RUNNING or entry.units_left or entry.is_idle:
+            raise InvalidTransition(task, entry.state, "idle")
+        self._release(entry)
+        entry.is_idle = True
+
     def release(self, task: TaskId) -> None:
         """A held task may start now."""
         entry = self._entries[task]
@@ -300,8 +317,11 @@ class Frontier:
             self._release(entry)
         return self._end(entry, outcome)
 
-    def retry_round(self, tasks: Iterable[TaskId]) -> list[TaskId]:
-        """Open failed tasks again, and with them all that their failure had settled."""
+    def retry_round(self, tasks: Iterable[TaskId]) -> tuple[list[TaskId], list[Settled]]:
+        """Open failed tasks again, and with them all that their failure had settled.
+
+        Returns what was opened, and of that what another input, which stays failed, settles again.
+        """
         again = [t for t in tasks if isinstance(self.state_of(t), Outcome)]
         opened = list(again)
         while again:
@@ -314,23 +334,25 @@ class Frontier:
                     opened.append(dependent)
                     again.append(dependent)
         opened.sort(key=lambda t: self._entries[t].order)
-        settled = self._judge_all(opened)
-        assert not settled, "a reopened task cannot be decided before its input has run"
-        return opened
+        return opened, self._judge_all(opened)
 
     # -- inside ----------------------------------------------------------------------------
 
     def _release(self, entry: _Entry) -> None:
-        if not entry.node.is_free:
+        if not entry.node.is_free and not entry.is_idle:
             self._slots -= 1
 
     def _push(self, unit: Unit) -> None:
         entry = self._entries[unit.task]
         node, index = entry.node, unit.index if unit.index is not None else -1
-        heappush(self._heap, (node.priority, -node.rank, entry.order, index, unit))
+        guesses = node.is_ahead and not self._is_decidable(entry)
+        heappush(self._heap, (guesses, node.priority, -node.rank, entry.order, index, unit))
+
+    def _is_decidable(self, entry: _Entry) -> bool:
+        return all(self._has_ended(i) for i in entry.node.conditions)
 
     def _end(self, entry: _Entry, outcome: Outcome) -> list[Settled]:
-        entry.state, entry.is_held = outcome, False
+        entry.state, entry.is_held, entry.is_idle = outcome, False, False
         self._open -= 1
         return self._judge_all(self._dependents.get(entry.node.id, ()))
 
@@ -340,6 +362,8 @@ class Frontier:
         queue = list(tasks)
         for task in queue:  # grows while it is walked
             entry = self._entries.get(task)
+            if entry is not None and entry.state is State.READY and entry.node.is_ahead:
+                self._push(Unit(task))  # its condition may be known now: it guesses no more
             if entry is None or entry.state is not State.WAITING or entry.is_held:
                 continue
             decided = self._judge(entry)
@@ -358,7 +382,7 @@ class Frontier:
         if verdict == "wait":
             return None
         if verdict == "run":
-            if all(self._has_ended(i) for i in node.conditions):
+            if node.is_ahead or self._is_decidable(entry):
                 entry.state = State.READY
                 self._push(Unit(node.id))
             return None
@@ -384,7 +408,7 @@ class Frontier:
         held = sum(
             len(e.units_running) if e.units_left else 1
             for e in self._entries.values()
-            if e.state is State.RUNNING and not e.node.is_free
+            if e.state is State.RUNNING and not e.node.is_free and not e.is_idle
         )
         assert held == self._slots, (held, self._slots)
         assert self._open == len(self.unfinished())

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from planner.calls import call_text
 from planner.compiler import Compiled, check_task, inputs_of
 from planner.contract import RunResult
-from planner.estimate import estimate_task, items_of
 from planner.jobs import (
-    FinishedTask,
-    JoinJob,
-    JoinReply,
     PlanJob,
     PlannedBatch,
     PlannedTask,
@@ -26,31 +24,26 @@ from planner.jobs import (
 from planner.passes.deduplicate import rename_inputs, rename_references, twin_key
 from planner.passes.rank import rank_upward
 from planner.plan import TASKS_MAX, Plan, Task
-from planner.revision import fingerprint, major_changes, merge_replan, stability
-from planner.values import NANO, JsonValue, Problem, Stored, TaskId
+from planner.revision import fingerprint, major_changes, merge_replan, stability, still_read
+from planner.values import JsonValue, Outcome, Problem, TaskId
 from workflows import doors
 from workflows.approval import needs_approval
 from workflows.budget import Amount
-from workflows.engine import OutOfBudget
+from workflows.engine import Engine, OutOfBudget
 from workflows.estimates import (
-    ANSWER_TOKENS_MIN,
-    JOINER_ANSWER_TOKENS,
-    OVERHEAD_TOKENS,
     PLANNER_ANSWER_TOKENS,
-    PLANNER_PROMPT_TOKENS,
+    PLANNER_ANSWER_TOKENS_MIN,
     answer_room,
     model_amount,
+    planner_prompt_tokens,
 )
 from workflows.failures import BodyCancelled, BodyFailed, failure_of
+from workflows.joining import ask_joiner, finished_tasks, told_in_short
 from workflows.planning import REPAIRS_MAX, PlanBook
-from workflows.record import text_bytes
+from workflows.replan_cost import cost_of_replan
 
 if TYPE_CHECKING:
     from workflows.run import Run
-
-FINISHED_PREVIEW_BYTES = 400
-FINISHED_INLINE_BYTES = 12_000
-"""Two thousand tasks with their outputs would be more than a payload may hold."""
 
 
 class PlanningFailed(Exception):
@@ -94,33 +87,52 @@ class GoalLoop:
         try:
             await self._first_plan()
             while True:
-                await run.execute(until=lambda: self.asked is not None)
-                if self.asked is not None:
-                    (feedback, by), self.asked = self.asked, None
-                    refused = await self._replan(feedback, f"asked for by {by or 'a person'}", by)
-                    if refused:
-                        engine.note(f"replan not taken: {refused}")
+                await run.execute(until=self.is_asked)
+                if self.is_asked():
+                    await self._replan_for_a_person()
                     continue
                 ended = await self._join()
                 if ended is not None:
                     return ended
         except PlanningFailed as failed:
             return await self._give_up(str(failed))
+        except BodyFailed as failed:  # what was to be told or answered cannot be made
+            return await self._give_up(failed.message)
         except OutOfBudget as lack:
             engine.stopping.stop(f"budget: {lack}")
             return await self._give_up(f"budget: {lack}")
+
+    def is_asked(self) -> bool:
+        """Whether a person waits for another plan."""
+        return self.asked is not None
+
+    async def _replan_for_a_person(self) -> None:
+        """A person's wish never ends what goes on: a replan that fails leaves the plan as it is."""
+        assert self.asked is not None
+        (feedback, by), self.asked = self.asked, None
+        try:
+            refused = await self._replan(feedback, f"asked for by {by or 'a person'}", by)
+        except (PlanningFailed, OutOfBudget) as failed:
+            self.engine.frontier.close()
+            refused = str(failed)
+        if refused:
+            self.engine.note(f"replan not taken: {refused}")
 
     async def _give_up(self, reason: str) -> RunResult:
         """Planning or joining failed: what has run is kept, and the reason told."""
         await self.engine.drain()
         has_any = any(r.outcome and r.outcome.is_good for r in self.engine.records.values())
-        answer = None
-        if has_any and self.run.plan is not None:
-            try:
-                answer = await self.run.plan_answer()
-            except BodyFailed as failed:
-                self.engine.note(f"answer: {failed.message}")
-        return self.run.end("partial" if has_any else "failed", answer, reason)
+        if not has_any or self.run.plan is None:
+            return self.run.end("partial" if has_any else "failed", None, reason)
+        return await self._partial(reason)
+
+    async def _partial(self, reason: str) -> RunResult:
+        """End with what the plan's answer is by now."""
+        try:
+            answer = await self.run.plan_answer()
+        except BodyFailed as failed:
+            return self.run.end("partial", None, f"{reason}; answer: {failed.message}")
+        return self.run.end("partial", answer, reason)
 
     async def _first_plan(self) -> None:
         run, request = self.run, self.request
@@ -137,20 +149,42 @@ class GoalLoop:
         run.adopt(draft.compiled, why="planned")
         run.aliases |= self.aliases
         self.fingerprints[fingerprint(draft.compiled.plan, {})] = run.revision
-        await run.approve(is_first=True)
+        await self.approve(is_first=True)
         assert run.compiled is not None
-        run.enter_revision(run.compiled)
+        await run.enter_revision(run.compiled)
         self.is_live = False
+
+    async def approve(self, *, is_first: bool, major: Sequence[str] = ()) -> None:
+        """Have the newest revision approved; a person who asks for another plan gets that first.
+
+        Raises:
+            PlanRefused: a person, or a time-out, said no.
+        """
+        while not await self.run.approve(is_first=is_first, major=major, until=self.is_asked):
+            assert self.asked is not None
+            (feedback, by), self.asked = self.asked, None
+            why = f"asked for by {by or 'a person'}"
+            try:
+                revised = await self._revise(feedback, why, by)
+            except (PlanningFailed, OutOfBudget) as failed:
+                revised = str(failed)
+            if isinstance(revised, str):
+                self.engine.note(f"replan not taken: {revised}")
+            else:
+                major = revised
 
     # -- planning ---------------------------------------------------------------------------
 
-    def _planner_amounts(self, model: str | None) -> tuple[Amount, Amount, int]:
+    def _planner_amounts(self, job: PlanJob) -> tuple[Amount, Amount, int]:
+        """What a planner call may use, the least it can do with, and its prompt alone."""
         site = self.engine.site
-        specs = sum(text_bytes(dict(t.parameters)) + len(t.description) for t in site.tools)
-        prompt = PLANNER_PROMPT_TOKENS + specs // 4 + text_bytes(self.request.context) // 2
-        prompt += len(self.run.goal) // 2 + 120 * len(self.engine.records)
-        want = model_amount(site, model, prompt, PLANNER_ANSWER_TOKENS, tasks=0)
-        return want, model_amount(site, model, prompt, 256, tasks=0), prompt
+        prompt = planner_prompt_tokens(job, site)
+        want = model_amount(site, job.model, prompt, PLANNER_ANSWER_TOKENS, tasks=0)
+        return (
+            want,
+            model_amount(site, job.model, prompt, PLANNER_ANSWER_TOKENS_MIN, tasks=0),
+            prompt,
+        )
 
     async def _write(self, feedback: str | None, why: str) -> Draft:
         """Have the model write a plan, and mend it, a bounded number of times.
@@ -197,13 +231,8 @@ class GoalLoop:
     async def _call(self, feedback: str | None, problems: list[Problem]) -> PlanReply:
         run, engine, request = self.run, self.engine, self.request
         number = self.book.open_call()
-        dispatcher = engine.dispatcher
+        dispatcher, caps = engine.dispatcher, engine.ledger.caps
         model = dispatcher.model_for("planner")
-        want, least, prompt = self._planner_amounts(model)
-        key = f"planner.{number}"
-        granted = await engine.reserve(key, want, least)
-        has_cap = engine.ledger.caps.tokens is not None or engine.ledger.caps.usd_nano is not None
-        told, told_ref = await self._short(self.finished() if run.revisions else [])
         job = PlanJob(
             call=number,
             goal=run.goal,
@@ -215,44 +244,49 @@ class GoalLoop:
             syntax=request.syntax,
             stream=request.stream,
             feedback=feedback,
-            finished=told,
-            finished_ref=told_ref,
+            finished=finished_tasks(self) if run.revisions else [],
             kept=self._kept() if run.revisions else [],
             accepted=list(self.book.accepted),
             problems=problems[:50],
             agents=engine.site.agents,
             teams=engine.site.teams,
             template_names=engine.site.template_names,
-            max_tokens=answer_room(granted, prompt, None) if has_cap else None,
-            tokens_max=granted.tokens if engine.ledger.caps.tokens is not None else None,
             cache_scope=engine.root,
             tenant=request.tenant,
         )
+        want, least, prompt = self._planner_amounts(job)
+        key = f"planner.{number}"
+        granted = await engine.reserve(key, want, least)
+        if caps.tokens is not None or caps.usd_nano is not None:
+            limit = granted.tokens if caps.tokens is not None else None
+            room = answer_room(granted, prompt, None)
+            job = job.model_copy(update={"max_tokens": room, "tokens_max": limit})
+        job = job.model_copy(update=await told_in_short(self, job.finished))
         try:
             reply = await doors.write_plan(job, dispatcher.priority())
         except ActivityError as error:
-            raise self._failed_call("planner", key, error) from error
+            raise self.failed_call("planner", key, error) from error
         engine.ledger.settle(key, reply.usage)
         self.wasted_tokens += reply.wasted_tokens
         for warning in reply.warnings[:20]:
             engine.note(f"planner: {warning}")
         return reply
 
-    def _failed_call(self, who: str, key: str, error: ActivityError) -> Exception:
+    def failed_call(self, who: str, key: str, error: ActivityError) -> BaseException:
         """What a failed model call of the loop ends in; what it was paid for is settled."""
         failed = failure_of(error, 1)
         if isinstance(failed, BodyCancelled):
             self.engine.ledger.refund(key)
-            return error
+            return asyncio.CancelledError()
         self.engine.ledger.settle(key, failed.usage)
         return PlanningFailed(f"{who}: {failed.message}")
 
     def _kept(self) -> list[PlannedTask]:
         engine = self.engine
-        return [
-            PlannedTask(task=engine.tasks[t], text=call_text(engine.tasks[t]))
-            for t in engine.frontier.unfinished()
-        ]
+        left = [engine.tasks[t] for t in engine.frontier.unfinished()]
+        if not engine.tasks and self.run.plan is not None:
+            left = self.run.plan.tasks  # it waits for approval: nothing of it has been taken in
+        return [PlannedTask(task=task, text=call_text(task)) for task in left]
 
     def _accept(self, planned: Sequence[PlannedTask]) -> None:
         """Check tasks as they come; take in those that hold, start them when the run is live."""
@@ -276,21 +310,26 @@ class GoalLoop:
                 continue
             if key:
                 self.twins[key] = task.id
+            self.aliases.pop(task.id, None)
             book.accept(PlannedTask(task=task, text=one.text))
             added.append(task)
         if self.is_live and added:
             self._start(added)
 
     def _is_usable(self, task: TaskId) -> bool:
-        outcome = self.engine.frontier.outcome_of(task)
-        return outcome is None or outcome.is_good
+        """Whether a call need not be made again: it has a value, or is still to get one."""
+        state = self.engine.frontier.state_of(task)
+        if isinstance(state, Outcome):
+            return state.is_good
+        is_known = state is not None or any(p.task.id == task for p in self.book.accepted)
+        return is_known or not workflow.patched("only-twins-that-are-there")
 
     def _start(self, added: list[Task]) -> None:
         engine = self.engine
         tasks = [p.task for p in self.book.accepted]
         inputs = {t.id: tuple(i for i in inputs_of(t) if i != t.id) for t in tasks}
         known = {t: tuple(i for i in ins if i in inputs) for t, ins in inputs.items()}
-        seconds = {t: engine.likely_seconds(t) for t in known}
+        seconds = {t: _likely_seconds(engine, t) for t in known}
         ranks = rank_upward(known, seconds)
         engine.add(added, ranks)
         engine.frontier.rerank(ranks)
@@ -324,48 +363,21 @@ class GoalLoop:
         if not tasks and not more:
             return None
         engine = self.engine
-        merged, problems = merge_replan(
-            before,
-            finished=[t for t, o in engine.frontier.outcomes().items() if o.is_good],
-            new_tasks=tasks,
-            more=more,
-        )
+        kept = [t for t, o in engine.frontier.outcomes().items() if o.is_good]
+        gone = [engine.tasks[t] for t in kept if before.task(t) is None]
+        whole = before.model_copy(update={"tasks": [*before.tasks, *gone]})
+        may_stay = [*engine.frontier.unfinished(), *(t.id for t in gone)]
+        read = still_read(whole, tasks, more, may_stay)
+        if read and workflow.patched("replan-keeps-what-it-reads"):
+            before = whole.model_copy(
+                update={"tasks": [*before.tasks, *(t for t in gone if t.id in read)]}
+            )
+            kept += [t for t in read if t not in kept]
+        merged, problems = merge_replan(before, finished=kept, new_tasks=tasks, more=more)
         self.book.refuse(problems)
         return merged
 
     # -- joining ----------------------------------------------------------------------------
-
-    def finished(self) -> list[FinishedTask]:
-        """What planner and joiner are told of what has ended: calls, outcomes, previews, causes."""
-        told = []
-        for task, record in self.engine.records.items():
-            if record.outcome is None:
-                continue
-            told.append(
-                FinishedTask(
-                    id=task,
-                    call=call_text(self.engine.tasks[task])[:FINISHED_PREVIEW_BYTES],
-                    outcome=record.outcome,
-                    output=record.output,
-                    error=record.error or record.reason,
-                    description=self.engine.tasks[task].description,
-                )
-            )
-        return told
-
-    async def _short(self, told: list[FinishedTask]) -> tuple[list[FinishedTask], Stored | None]:
-        """What a job tells of finished tasks: themselves, or behind one reference when long.
-
-        Raises:
-            PlanningFailed: it cannot be stored.
-        """
-        documents: JsonValue = [t.model_dump(mode="json", exclude_unset=True) for t in told]
-        if text_bytes(documents) <= FINISHED_INLINE_BYTES:
-            return told, None
-        try:
-            return [], await self.engine.dispatcher.store(documents)
-        except BodyFailed as failed:
-            raise PlanningFailed(failed.message) from failed
 
     async def _join(self) -> RunResult | None:
         """Answer, or replan and return None to go on."""
@@ -381,12 +393,14 @@ class GoalLoop:
                 why_not = await self._replan(unmet, "stop_when was not met", "")
             if why_not is None:
                 return None
-            return run.end("partial", await run.plan_answer(), f"{unmet}, and {why_not}")
+            return await self._partial(f"{unmet}, and {why_not}")
         wants_help = status != "completed" and self.request.replan.on_failure and left > 0
         stopped = engine.stopping.reason is not None and status != "completed"
         if stopped or (plan.has_answer and not wants_help):
             return await run.finish()
-        reply = await self._ask_joiner(left)
+        reply = await ask_joiner(self, left)
+        if self._has_more() and workflow.patched("more-came-while-joining"):
+            return None
         if reply.action == "finish":
             return run.end(status, reply.answer, reason)
         if left == 0:
@@ -396,7 +410,12 @@ class GoalLoop:
         if refused is None:
             return None
         because = f"the joiner asked to replan ({reply.feedback}), but {refused}"
-        return run.end("partial", await run.plan_answer(), because)
+        return await self._partial(because)
+
+    def _has_more(self) -> bool:
+        """A person asked for another plan, or changed this one, while the joiner decided."""
+        waits = self.is_asked() or self.run.edited is not None
+        return waits or bool(self.engine.frontier.unfinished())
 
     async def _unmet(self, plan: Plan) -> str | None:
         """The condition that was to end the run, if all has run and it is still not true."""
@@ -409,91 +428,53 @@ class GoalLoop:
             holds, why = False, failed.message
         return None if holds else f"stop_when is not met: {why}"
 
-    async def _ask_joiner(self, left: int) -> JoinReply:
-        run, engine = self.run, self.engine
-        run.phase = "joining"
-        run.show()
-        told = self.finished()
-        join = run.plan.join if run.plan else None
-        if join:
-            told = [t for t in told if t.id in join or not t.outcome.is_good]
-        dispatcher = engine.dispatcher
-        model = dispatcher.model_for("joiner")
-        prompt = sum(min(4_000, t.output.size_bytes if t.output else 0) + 600 for t in told) // 2
-        prompt += OVERHEAD_TOKENS + 600 + min(8_000, text_bytes(self.request.context)) // 2
-        want = model_amount(engine.site, model, prompt, JOINER_ANSWER_TOKENS, tasks=0)
-        least = model_amount(engine.site, model, prompt, ANSWER_TOKENS_MIN, tasks=0)
-        key = f"joiner.{self.rounds + 1}.{len(engine.records)}"
-        granted = await engine.reserve(key, want, least)
-        has_cap = engine.ledger.caps.tokens is not None or engine.ledger.caps.usd_nano is not None
-        shown, shown_ref = await self._short(told)
-        job = JoinJob(
-            goal=run.goal,
-            finished=shown,
-            finished_ref=shown_ref,
-            rounds_left=left,
-            context=self.request.context,
-            model=model,
-            pool=dispatcher.pool_for(model),
-            max_tokens=answer_room(granted, prompt, None) if has_cap else None,
-            tokens_max=granted.tokens if engine.ledger.caps.tokens is not None else None,
-            tenant=self.request.tenant,
-        )
-        try:
-            reply = await doors.join_outcomes(job, f"join.{self.rounds + 1}", dispatcher.priority())
-        except ActivityError as error:
-            raise self._failed_call("joiner", key, error) from error
-        engine.ledger.settle(key, reply.usage)
-        return reply
-
     # -- replanning -------------------------------------------------------------------------
 
     async def _replan(self, feedback: str, why: str, by: str) -> str | None:
         """One bounded replan; None when it was taken, else why it was not."""
-        run, engine, request = self.run, self.engine, self.request
+        run = self.run
+        revised = await self._revise(feedback, why, by)
+        if isinstance(revised, str):
+            self.engine.frontier.close()
+            return revised
+        await self.approve(is_first=False, major=revised)
+        assert run.compiled is not None
+        await run.enter_revision(run.compiled)
+        return None
+
+    async def _revise(self, feedback: str, why: str, by: str) -> list[str] | str:
+        """Have another plan written and make it the newest revision.
+
+        Gives why it is material, a reason each; or, as text, why it was not taken.
+        """
+        run, engine = self.run, self.engine
         before = run.plan
         assert before is not None
         self.rounds += 1
         engine.reopen()
+        names = dict(self.twins), dict(self.aliases)
         draft = await self._write(feedback, why)
         outcomes = {t: o.value for t, o in engine.frontier.outcomes().items() if o.is_good}
         mark = fingerprint(draft.compiled.plan, outcomes)
+        model = engine.dispatcher.model_for("worker")
+        tasks = draft.compiled.plan.tasks
+        cost = cost_of_replan(tasks, outcomes, engine.ledger.free, engine.site, model)
+        refused = cost.problem
         if mark in self.fingerprints:
-            engine.frontier.close()
-            return f"the new plan repeats revision {self.fingerprints[mark]}"
-        if (lack := self._costs_too_much(draft.compiled, outcomes)) is not None:
-            engine.frontier.close()
-            return lack
+            refused = f"the new plan repeats revision {self.fingerprints[mark]}"
+        if refused is not None:
+            self.twins, self.aliases = names
+            return refused
+        if draft.problems:
+            engine.note(f"the plan's tail was left out: {_lines(draft.problems)}")
         self.fingerprints[mark] = run.revision + 1
         self.stabilities.append(stability(before, draft.compiled.plan))
         self.reasons.append(f"revision {run.revision + 1}: {why}: {feedback}"[:400])
-        major = major_changes(before, draft.compiled.plan, engine.site, request.approval.major)
+        self.reasons.append(f"worth it: {cost.words}")
+        limits = self.request.approval.major
+        major = major_changes(before, draft.compiled.plan, engine.site, limits, outcomes)
         run.adopt(draft.compiled, why=f"{why}: {feedback}"[:400], by=by)
-        await run.approve(is_first=False, major=major)
-        assert run.compiled is not None
-        run.enter_revision(run.compiled)
-        return None
-
-    def _costs_too_much(self, compiled: Compiled, finished: dict[TaskId, str]) -> str | None:
-        """A replan must fit what is left: else it would only run into the cap."""
-        new = [t for t in compiled.plan.tasks if t.id not in finished]
-        if not new:
-            return "the new plan has nothing left to do"
-        free = self.engine.ledger.free
-        if free.tasks is not None and free.tasks < len(new):
-            return f"its {len(new)} tasks are more than the {free.tasks} the budget leaves"
-        site = self.engine.site
-        model = self.engine.dispatcher.model_for("worker")
-        each = [estimate_task(t, site, model).times(items_of(t)) for t in new]
-        tokens = sum(int(e.tokens[1]) for e in each)
-        if free.tokens is not None and tokens > free.tokens:
-            return f"it would likely take {tokens:,} tokens of the {free.tokens:,} that are left"
-        usd = sum(int(e.usd_nano[1]) for e in each if e.usd_nano is not None)
-        if free.usd_nano is not None and usd > free.usd_nano:
-            left = free.usd_nano / NANO
-            return f"it would likely cost ${usd / NANO:.4f} of the ${left:.4f} that are left"
-        self.reasons.append(f"worth it: about {tokens:,} tokens for {len(new)} tasks")
-        return None
+        return major
 
     def problem_with_request(self) -> str | None:
         left = self.request.replan.max_rounds - self.rounds
@@ -542,8 +523,12 @@ class GoalLoop:
         }
 
 
+def _likely_seconds(engine: Engine, task: TaskId) -> float:
+    known = engine.tasks.get(task)
+    if known is not None and known.estimate and known.estimate.seconds is not None:
+        return known.estimate.seconds
+    return engine.site.tool_seconds.get(known.tool or "", 1.0) if known is not None else 1.0
+
+
 def _lines(problems: Sequence[Problem]) -> str:
     return "; ".join(p.line() for p in problems[:10])
-
-
-__all__ = ["GoalLoop", "PlanningFailed", "Stored"]

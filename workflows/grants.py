@@ -6,6 +6,7 @@ Grants by demand, not by share: the parent's ledger stays the one owner.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from temporalio import workflow
@@ -16,6 +17,12 @@ from workflows.budget import Amount
 
 if TYPE_CHECKING:
     from workflows.engine import Engine
+
+
+def key_of_child(name: str, keys: Iterable[str]) -> str | None:
+    """The reservation of a child run: named like it, but for its round or its fallback."""
+    fitting = [k for k in keys if name == k or name.startswith(f"{k}.")]
+    return max(fitting, key=len, default=None)
 
 
 class Grants:
@@ -30,14 +37,19 @@ class Grants:
     def park(self, lack: str, least: Amount) -> None:
         """Nothing that runs can give any budget back: ask the parent, a person, or end."""
         self.engine.lack = lack
-        parent = self.engine.request.lineage.parent
-        if parent is not None and self.engine.request.lineage.grant is not None:
-            if not self.has_asked:
-                self.has_asked = True
-                job = asyncio.create_task(self.ask_parent(parent, least))
-                job.add_done_callback(self.engine.keep_bug)
-        elif self.engine.on_budget == "partial":
+        if not self.ask(least) and self.engine.on_budget == "partial":
             self.engine.stopping.stop(f"budget: {self.engine.lack}")
+
+    def ask(self, least: Amount) -> bool:
+        """Ask the parent run for more, once; False where there is none to ask."""
+        lineage = self.engine.request.lineage
+        if lineage.parent is None or lineage.grant is None:
+            return False
+        if not self.has_asked:
+            self.has_asked = True
+            job = asyncio.create_task(self.ask_parent(lineage.parent, least))
+            job.add_done_callback(self.engine.keep_bug)
+        return True
 
     async def ask_parent(self, parent: str, least: Amount) -> None:
         me = workflow.info().workflow_id
@@ -52,7 +64,11 @@ class Grants:
 
     def take(self, wanted: GrantWanted) -> None:
         """A child run has used its grant up."""
-        key = next((k for k in self.engine.ledger.reserved if wanted.name.startswith(k)), None)
+        keys = list(self.engine.ledger.reserved)
+        key = key_of_child(wanted.name, keys)
+        first = next((k for k in keys if wanted.name.startswith(k)), None)
+        if key != first and not workflow.patched("the-childs-own-reservation"):
+            key = first
         if key is not None:
             self.wanted[key] = wanted
             self.engine.pump()
@@ -83,6 +99,8 @@ class Grants:
         raised = RaiseBudget(
             tokens=total.tokens if caps.tokens is not None else None,
             usd=total.usd_nano / NANO if caps.usd_nano is not None else None,
+            # One of them is the child itself.
+            tasks=total.tasks - 1 if caps.tasks is not None and total.tasks > 1 else None,
             by="parent",
         )
         await workflow.get_external_workflow_handle(child).signal("raise_budget", raised)

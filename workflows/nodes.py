@@ -18,7 +18,7 @@ def node_of(
     """The node of a task whose known `inputs` are given in order.
 
     What its own body, `map` or `depends_on` reads counts for `requires`; what only its `when` or
-    its alternative path reads is merely waited for, and not even that when it may run ahead.
+    its alternative path reads is merely waited for, and `is_ahead` need not wait for that.
     """
     own = [r for _, value in values_of(task) for r in roots_of(value)]
     hard = {*task.depends_on, *own, *roots_of(task.map)}
@@ -28,11 +28,12 @@ def node_of(
     return Node(
         task.id,
         inputs=tuple(i for i in inputs if i in hard),
-        conditions=() if is_ahead else tuple(i for i in inputs if i not in hard),
+        conditions=tuple(i for i in inputs if i not in hard),
         requires=task.requires,
         priority=priority,
         rank=rank,
         fallback=fallback,
         on_error=task.on_error,
         is_free=task.human is not None,
+        is_ahead=is_ahead,
     )

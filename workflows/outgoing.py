@@ -6,12 +6,20 @@ terminates the run, with all that it knew.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from planner.compiler import values_of
 from planner.plan import Body, Plan
+from planner.references import roots_of
+from planner.values import Stored
 from workflows.record import text_bytes
 
 COMMANDS_MAX_BYTES = 2_000_000
-UNIT_BYTES = 15_000
-"""Beside its literal values, what starting a unit sends at most: bindings, names, time-outs."""
+UNIT_BYTES = 1_500
+"""What starting a unit sends beside its values: names, time-outs, an item."""
+BINDINGS_MAX_BYTES = 13_000
+"""Bindings that would be larger travel behind one reference."""
+REFERENCE_BYTES = 400
 HISTORY_MAX_EVENTS = 45_000
 HISTORY_MAX_BYTES = 40_000_000
 
@@ -28,8 +36,8 @@ class Outgoing:
             self._at_event, self._bytes = event, 0
         return self._bytes < COMMANDS_MAX_BYTES
 
-    def add(self, body: Body) -> None:
-        self._bytes += UNIT_BYTES + literal_bytes(body)
+    def add(self, body: Body, value_of: Callable[[str], Stored | None]) -> None:
+        self._bytes += UNIT_BYTES + literal_bytes(body) + bound_bytes(body, value_of)
 
 
 def literal_bytes(body: Body) -> int:
@@ -44,6 +52,16 @@ def literal_bytes(body: Body) -> int:
         elif part is not None and not isinstance(part, str):
             size += text_bytes(part.model_dump(mode="json", exclude_unset=True))
     return size
+
+
+def bound_bytes(body: Body, value_of: Callable[[str], Stored | None]) -> int:
+    """Rough size of the values that a body's references stand for, as they travel."""
+    size = 0
+    for name in dict.fromkeys(r for _, value in values_of(body) for r in roots_of(value)):
+        stored = value_of(name)
+        is_inline = stored is not None and stored.is_inline
+        size += REFERENCE_BYTES + (text_bytes(stored.value) if stored and is_inline else 0)
+    return min(size, BINDINGS_MAX_BYTES)
 
 
 def is_history_full(events: int, size_bytes: int) -> bool:

@@ -83,12 +83,15 @@ def _faded(value: float, rule: PenaltyRule, steps: int) -> float:
     return value
 
 
-def raised(penalty: Penalty, rule: PenaltyRule, reason: str, now: float) -> Penalty:
-    """More penalty, for a reason of `weights`; another reason changes nothing."""
-    if rule.mode == "off" or reason not in rule.weights:
+def raised(
+    penalty: Penalty, rule: PenaltyRule, reason: str, now: float, default: float = 0.0
+) -> Penalty:
+    """More penalty; a reason that is none of `weights` weighs `default`."""
+    weight = rule.weights.get(reason, default)
+    if rule.mode == "off" or not weight:
         return penalty
     before = decayed(penalty, rule, now)
-    more = 1.0 if rule.mode == "legacy" else rule.weights[reason]
+    more = 1.0 if rule.mode == "legacy" else weight
     value = min(rule.maximum, before.value + more)
     reasons = [*before.reasons, Reason(at=now, reason=reason, value=value)][-HISTORY_MAX:]
     # The first step of decay is counted from the newest reason only when there was no penalty.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from temporalio import workflow
+from temporalio.exceptions import FailureError
 
-from planner.contract import CompleteTask
+from planner.contract import Approval, ChildAsks, CompleteTask
 from planner.jobs import TaskOutput
+from planner.plan import Task
 from planner.schema_check import check_value
 from planner.values import JsonValue, Outcome, TaskId
 from workflows.dispatch import Piece
@@ -27,7 +31,30 @@ class People:
         self.held: dict[TaskId, str] = {}
         self.allowed: set[TaskId] = set()
         self.answers: dict[str, CompleteTask] = {}
+        self.asked: dict[str, ChildAsks] = {}
+        """Questions of agents in child runs, by the id that answers them."""
         self._schemas: dict[str, dict[str, JsonValue] | None] = {}
+
+    def hold(self, task: Task) -> None:
+        """A task waits for a person's yes; the run's `timeout` of approvals counts for it too."""
+        self.held[task.id] = task.description or f"{task.kind} {task.tool or ''}".strip()
+        policy = self.engine.request.approval
+        if policy.timeout is None or policy.on_timeout == "park":
+            return
+        if workflow.patched("task-approvals-expire"):
+            job = asyncio.create_task(self._expire(task.id, policy))
+            job.add_done_callback(self.engine.keep_bug)
+
+    async def _expire(self, task: TaskId, policy: Approval) -> None:
+        try:
+            await workflow.wait_condition(
+                lambda: task not in self.held,
+                timeout=policy.timeout,
+                timeout_summary=f"{task}: approval",
+            )
+        except TimeoutError:
+            self.decide(task, policy.on_timeout == "approve", None, "nobody decided in time")
+            self.engine.on_change()
 
     async def ask(self, piece: Piece) -> TaskOutput:
         task, human = piece.task, piece.body.human_body()
@@ -53,7 +80,39 @@ class People:
             note=f'answered by "{answer.by}"' if answer.by else None,
         )
 
+    async def take_child(self, asks: ChildAsks) -> None:
+        """An agent of a child run asks, or has its answer; our own parent is told as well."""
+        if asks.question is None:
+            self.asked.pop(asks.key, None)
+        else:
+            self.asked[asks.key] = asks
+        self.engine.on_change()
+        parent = self.engine.request.lineage.parent
+        if parent is not None:
+            task = workflow.info().workflow_id.removeprefix(f"{parent}/")
+            upwards = asks.model_copy(update={"key": f"{task}.{asks.key}"})
+            with contextlib.suppress(FailureError):
+                await workflow.get_external_workflow_handle(parent).signal("child_asks", upwards)
+
+    @property
+    def waits(self) -> dict[str, str]:
+        """Every open question by the id that answers it."""
+        own = {str(t): q for t, q in self.questions.items()}
+        return own | {k: a.question or "" for k, a in self.asked.items()}
+
+    async def hand_down(self, answer: CompleteTask) -> bool:
+        """Give an answer to the child run that asked; False when none did."""
+        asks = self.asked.pop(answer.id, None)
+        if asks is None:
+            return False
+        down = answer.model_copy(update={"id": asks.name})
+        with contextlib.suppress(FailureError):
+            await workflow.get_external_workflow_handle(asks.child).signal("complete_task", down)
+        return True
+
     def problem_with_answer(self, answer: CompleteTask) -> str | None:
+        if answer.id in self.asked:
+            return None
         key = answer.id
         if key in self.answers:
             return f'complete_task: "{key}" is answered already'

@@ -39,7 +39,9 @@ RATE_SHARE = 0.95
 and a request is on the wire a little later than it was let go."""
 QUIET_SECONDS = 60.0
 """After a 429, until the room is widened again bit by bit."""
+PRESSURE = ("rate_limit", "capacity")
 UNPROVEN_STARTS = 3
+"""Calls with a key that has never worked, of all workers together."""
 REPORT_SECONDS, SOON_SECONDS = 1.0, 0.25
 TOKENS_WEIGHT = 0.1
 """Of one call in the mean of tokens per call."""
@@ -57,6 +59,9 @@ class Seen(Model):
     parallel: int = 0
     starts: float = 0.0
     tokens: float = 0.0
+    tries: int = 0
+    """Of the calls with a key that has never worked."""
+    worker_queue: str | None = None
 
 
 class Episode(Model):
@@ -119,7 +124,10 @@ class Pool:
     def load(self, settings: PoolSettings, task_queue: str | None = None) -> None:
         """A worker that joined says what its file holds; what `set` changed stays."""
         if settings != self.state.settings:
-            was = self.settings.parallel
+            old, was = self.state.settings.model_dump(), self.settings.parallel
+            new = settings.model_dump()
+            changed = ", ".join(f"{k}={v}" for k, v in new.items() if v != old[k])
+            self._note(f"a worker that joined has other settings: {changed}")
             self._update(settings=settings)
             self._resize(was)
         if task_queue and task_queue != self.state.task_queue:
@@ -179,7 +187,7 @@ class Pool:
     def _feel(self, said: Report, now: float) -> None:
         """Pressure: a cool-down, a narrower room, a penalty."""
         state, rule = self.state, self.penalty_rule
-        refused = said.failed.get("rate_limit", 0) + said.failed.get("capacity", 0)
+        refused = sum(said.failed.get(name, 0) for name in PRESSURE)
         felt = penalty.decayed(state.penalty, rule, now)
         concurrency = state.concurrency
         if refused:
@@ -188,10 +196,17 @@ class Pool:
             concurrency = rate_control.succeeded(concurrency, now)
         if said.failed.get("timeout"):
             concurrency = rate_control.timed_out(concurrency, self._control_rule)
-        for reason in ("timeout", "schema_violation"):
-            if said.failed.get(reason):
-                felt = penalty.raised(felt, rule, reason, now)
+        for reason in self._penalised(said):
+            if reason not in PRESSURE:  # that has counted, once for all of a moment
+                felt = penalty.raised(felt, rule, reason, now, default=1.0)
         self._update(concurrency=concurrency, penalty=felt)
+
+    def _penalised(self, said: Report) -> list[str]:
+        """The classes of what it reports that count as penalty."""
+        counted = list(penalty.WEIGHTS) if said.penalised is None else said.penalised
+        failed = {name for name, count in said.failed.items() if count}
+        misfit = {"schema_violation"} if said.misfits else set()
+        return [name for name in counted if name in failed | misfit]
 
     def _refused(
         self, said: Report, refused: int, felt: Penalty, now: float
@@ -205,7 +220,8 @@ class Pool:
             limit = state.concurrency.limit
             spare = max(0, limit - others - said.full_at) if said.full_at else 0
             episode = Episode(before=state.concurrency, over=refused + spare)
-            felt = penalty.raised(felt, self.penalty_rule, reason, now)
+            if reason in self._penalised(said):
+                felt = penalty.raised(felt, self.penalty_rule, reason, now)
         else:
             episode = episode.model_copy(update={"over": episode.over + refused})
         concurrency = rate_control.rejected(
@@ -251,6 +267,8 @@ class Pool:
                 waiting=said.waiting,
                 is_proven=said.is_proven,
                 parallel=told.parallel if told else 0,
+                tries=told.tries if told else 0,
+                worker_queue=said.worker_queue,
             )
             others = sorted([*others, mine], key=lambda w: w.name)
         self._update(workers=others)
@@ -267,8 +285,13 @@ class Pool:
         rate, tokens = self.rate(now), self._tokens_per_second(now)
         starts = _share(rate, len(alive), sum(w.starts for w in others))
         of_tokens = _share(tokens, len(alive), sum(w.tokens for w in others))
-        unproven = sum(not w.is_proven for w in alive)
-        given = {"parallel": parallel or 0, "starts": starts or 0.0, "tokens": of_tokens or 0.0}
+        tries = self._tries(said, others)
+        given = {
+            "parallel": parallel or 0,
+            "starts": starts or 0.0,
+            "tokens": of_tokens or 0.0,
+            "tries": tries,
+        }
         self._update(
             workers=[w.model_copy(update=given) if w.name == said.worker else w for w in alive]
         )
@@ -281,15 +304,25 @@ class Pool:
             is_drained=self.state.is_drained,
             # Only a call that waits can try.
             breakers=self.open_breakers(now, said.worker if said.waiting else None),
-            unproven_starts=max(1, UNPROVEN_STARTS // max(1, unproven)),
+            unproven_starts=tries,
             penalty=self.state.penalty.value,
             report_seconds=SOON_SECONDS if self._is_moving(said) else REPORT_SECONDS,
         )
 
+    def _tries(self, said: Report, others: list[Seen]) -> int:
+        """Calls that a worker may try whose key has never worked."""
+        if said.is_proven or not (said.waiting or said.in_flight):
+            return 0
+        if any(w.is_proven for w in others):  # the pool's key is good; this process's will be
+            unproven = 1 + sum(not w.is_proven for w in others)
+            return max(1, UNPROVEN_STARTS // unproven)
+        return max(0, UNPROVEN_STARTS - sum(w.tries for w in others))
+
     def _is_moving(self, said: Report) -> bool:
         """Whether the room is about to change, so that it is worth hearing of soon."""
         ramps = said.was_full and not self.state.concurrency.total_429
-        return self.state.penalty.value > 0 or ramps
+        waits_for_a_try = bool(said.waiting) and not said.is_proven
+        return self.state.penalty.value > 0 or ramps or waits_for_a_try
 
     def _share_of_room(self, place: int, count: int, others: list[Seen], now: float) -> int | None:
         room = self.room(now)

@@ -21,6 +21,8 @@ class Record:
     """One task: times are seconds since the run started."""
 
     id: TaskId
+    version: int = 1
+    """How often it was written: a task written anew is an activity of its own."""
     output: Stored | None = None
     outcome: Outcome | None = None
     error: str | None = None

@@ -1,4 +1,4 @@
-"""A request as it arrives: read, or refused with all its problems; and what it needs to know."""
+"""A request as it arrives: read, or refused with all its problems."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from planner.catalog import Site
 from planner.conditions import check_condition
 from planner.contract import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL, RunRequest
 from planner.documents import bounded_problems, read_request
-from planner.jobs import PrepareJob
 from planner.plan import Plan
 from planner.references import shortened
+from planner.source_fields import run_document
 from planner.values import Problem, Unreadable
 from workflows.conversation import ASK_HUMAN, READ_OUTPUT
 
@@ -48,11 +48,16 @@ def request_from(document: Any) -> tuple[RunRequest | None, ApplicationError]:
             hint='Give a RunRequest, for example --input \'{"goal": "Compare …"}\'.',
         )
         return None, invalid(INVALID_REQUEST, [hint])
-    request, problems = read_request(document, RunRequest)
+    request, problems = read_request(run_document(document), RunRequest)
     if request is not None and not problems:
         return request, ApplicationError("")
     is_plan = all(p.path.startswith(("plan", "tasks")) for p in problems)
     return None, invalid(INVALID_PLAN if is_plan else INVALID_REQUEST, problems)
+
+
+def own_tools(names: Sequence[str]) -> list[str]:
+    """Those that are registered tools: a question to a person is none."""
+    return [name for name in names if name not in (ASK_HUMAN, READ_OUTPUT)]
 
 
 def unknown_tools(names: Sequence[str] | None, site: Site) -> list[Problem]:
@@ -80,34 +85,3 @@ def request_problems(request: RunRequest, site: Site, plan: Plan) -> list[Proble
 def kind_of(problems: Sequence[Problem]) -> str:
     """The contract's type for these problems of a plan and its request together."""
     return UNKNOWN_TOOL if all(p.code == UNKNOWN for p in problems) else INVALID_PLAN
-
-
-def prepare_job(request: RunRequest) -> PrepareJob:
-    """What to ask the worker for: only what this request names, so that history stays small."""
-    tools: list[str] = []
-    templates = [request.template] if request.template else []
-    agents: list[str] = []
-    teams: list[str] = []
-    models = [m for m in [request.model] if isinstance(m, str)]
-    plans = [request.plan] if request.plan is not None else []
-    for plan in plans:  # grows while it is walked: sub-plans are plans
-        for task in plan.tasks:
-            bodies = [task, *([b] if (b := task.fallback_body) else [])]
-            for body in bodies:
-                tools += [body.tool] if body.tool else []
-                agents += [body.agent] if isinstance(body.agent, str) else []
-                teams += [body.team] if isinstance(body.team, str) else []
-                templates += [body.plan] if isinstance(body.plan, str) else []
-                if isinstance(body.plan, Plan):
-                    plans.append(body.plan)
-                if body.ask is not None and (model := body.ask_body().model):
-                    models.append(model)
-    return PrepareJob(
-        is_goal=request.goal is not None,
-        tools=list(dict.fromkeys(tools)),
-        allow=request.tools,
-        templates=list(dict.fromkeys(templates)),
-        agents=list(dict.fromkeys(agents)),
-        teams=list(dict.fromkeys(teams)),
-        models=list(dict.fromkeys(models)),
-    )

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.labelled import clip
+from planner.links import check_links
+from planner.outcomes import failure_class
 
 SNIPPET_MAX_CHARS = 180
 OTHERS_MAX = 4
@@ -51,14 +53,11 @@ def links_of(
         ValueError: an unknown form, or a link from or to nobody, with the members' ids.
     """
     ids = [m for m, _ in members]
+    check_links(form, ids)
     if len(ids) < 2:
         return {m: [] for m in ids}
     if isinstance(form, Mapping):
-        for who, heard in form.items():
-            for name in (who, *heard):
-                if name not in ids:
-                    raise ValueError(f'links: "{name}" is no member. Members: {", ".join(ids)}')
-        return {m: [h for h in form.get(m, ()) if h != m] for m in ids}
+        return {m: list(dict.fromkeys(h for h in form.get(m, ()) if h != m)) for m in ids}
     match form or "all":
         case "all":
             return {m: [o for o in ids if o != m] for m in ids}
@@ -69,10 +68,8 @@ def links_of(
         case "pairs":
             pairs = {m: ids[n ^ 1] if n ^ 1 < len(ids) else ids[0] for n, m in enumerate(ids)}
             return {m: [o] for m, o in pairs.items()}
-        case "source":
+        case _:
             return _source_links(members)
-        case other:
-            raise ValueError(f'links: "{other}" is none of all, ring, star, pairs, source')
 
 
 def _neighbours(ids: Sequence[str], n: int) -> list[str]:
@@ -134,14 +131,19 @@ def _open(next_step: str) -> str:
     return "" if next_step.strip().lower() in ("none", "") else next_step
 
 
-def may_retry(error_class: str | None, round_number: int) -> bool:
+def may_retry(error_class: str | None, reason: str | None, round_number: int) -> bool:
     """Whether a failed member is asked again: never for pressure or what is for good.
 
-    A time-out is tried once more, in the first round; anything else in every round.
+    A time-out is tried once more, in the first round; anything else in every round. Where only
+    words are known, or a 503 that may have passed, the words decide.
     """
-    if error_class in NOT_RETRIED:
+    told = failure_class(reason or "")
+    if error_class == "capacity" and told == "transient":
+        return True
+    if error_class in NOT_RETRIED or (error_class is None and told in ("rate_limit", "capacity")):
         return False
-    return round_number == 1 if error_class == "timeout" else True
+    is_late = error_class == "timeout" or (error_class is None and told == "timeout")
+    return round_number == 1 if is_late else True
 
 
 def is_consensus(said: Sequence[Said], confidences: Sequence[float | None]) -> bool:

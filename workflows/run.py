@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 from planner.compiler import Compiled, compile_plan
@@ -16,8 +15,6 @@ from planner.contract import (
     INVALID_PLAN,
     UNKNOWN_TOOL,
     EstimateReport,
-    Progress,
-    Reused,
     RunRequest,
     RunResult,
     RunStatus,
@@ -25,10 +22,10 @@ from planner.contract import (
     usage_report,
 )
 from planner.expand import expand_request
-from planner.explain import mermaid
 from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
 from planner.plan import Plan, Task
-from planner.revision import diff_plans
+from planner.prepare import prepare_job
+from planner.revision import diff_plans, major_changes
 from planner.templates import check_params, read_template
 from planner.values import JsonValue, Outcome, Problem, Stored, TaskId, Usage
 from workflows import doors
@@ -40,14 +37,13 @@ from workflows.failures import BodyFailed
 from workflows.frontier import State
 from workflows.goal import GoalLoop
 from workflows.record import critical_path, task_reports, total_usage
-from workflows.requests import invalid, kind_of, prepare_job, request_problems, unknown_tools
+from workflows.requests import invalid, kind_of, request_problems, unknown_tools
 from workflows.run_permit import run_permit
-from workflows.status import details, progress, run_status
+from workflows.run_view import RunView
+from workflows.status import aggregate_of, run_status
 
 ANSWER_INLINE_BYTES = 12_000
 """A longer answer is shown as a preview and a blob, so that no history event is large."""
-DETAILS_EVERY_SECONDS = 1.0
-
 
 EARLY_ENDS = ("stop_when", "early join")
 """A run that was stopped because enough is known is complete."""
@@ -83,8 +79,9 @@ class Run:
         self.result: RunResult | None = None
         self.goal_loop = GoalLoop(self) if self._has_goal else None
         self.controls = control_table(self)
-        self._published: tuple[Any, ...] = ()
-        self._detailed = -DETAILS_EVERY_SECONDS
+        self.view = RunView(self)
+        self.edited: list[str] | None = None
+        """An edit waits for approval: why it is material."""
         self.engine.on_change = self.show
 
     @property
@@ -116,19 +113,30 @@ class Run:
             pool = engine.site.pool_for(engine.dispatcher.model_for("worker"))
             calls = len(self.request.agents or self.request.teams or [1])
             async with run_permit(pool, self.request, calls, self._wait_for_room):
-                return await self._course()
+                return await self.course()
         except PlanRefused as refused:
+            if engine.jobs and workflow.patched("a-refused-replan-stops-what-runs"):
+                await engine.drain()
             return self.end("rejected", None, str(refused))
         except FailureError as error:
             if is_cancelled_exception(error):
                 return await self.cancelled()
             raise
 
+    def show(self) -> None:
+        """Tell the Web UI where the run stands."""
+        self.view.show()
+
     def _wait_for_room(self, why: str | None) -> None:
         self.engine.room_wait = why
         self.show()
 
-    async def _course(self) -> RunResult:
+    async def course(self) -> RunResult:
+        """From the plan to the result, once the site is known.
+
+        Raises:
+            PlanRefused: a person said no.
+        """
         if self.goal_loop is not None:
             if problems := unknown_tools(self.request.tools, self.engine.site):
                 raise invalid(UNKNOWN_TOOL, problems)
@@ -139,10 +147,22 @@ class Run:
 
     async def execute(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run until nothing is left to do, or `until` says that something else comes first."""
-        self.phase = "running"
-        self.engine.frontier.close()
-        self.show()
-        await self.engine.settle(until)
+        while True:
+            self.phase = "running"
+            self.engine.frontier.close()
+            self.show()
+            await self.engine.stopping.check_at_once()
+            await self.engine.settle(lambda: self.edited is not None or until())
+            if self.edited is None:
+                return
+            major, self.edited = self.edited, None
+            await self._ask_for(major)
+            assert self.compiled is not None
+            await self.enter_revision(self.compiled)
+
+    async def _ask_for(self, major: Sequence[str], is_first: bool = False) -> None:
+        asks = self.goal_loop.approve if self.goal_loop is not None else self.approve
+        await asks(is_first=is_first, major=major)
 
     async def take_given_plan(self) -> None:
         """Compile the plan or template of the request, have it approved, and take its tasks in.
@@ -164,7 +184,7 @@ class Run:
         if problems:
             raise invalid(kind_of(problems), problems)
         self.adopt(compiled, why="given")
-        await self.approve(is_first=True)
+        await self._ask_for([], is_first=True)
         assert self.compiled is not None, "an approved revision is compiled"
         self.enter(self.compiled)
 
@@ -184,7 +204,19 @@ class Run:
             allow=self.request.tools,
             known=list(lineage.inputs),
             depth=lineage.depth,
+            parallel=self.engine.frontier.parallel,
+            model=self.engine.dispatcher.model_for("worker"),
         )
+
+    async def learn_of(self, plan: Plan) -> None:
+        """Ask the worker for what an edited plan names and the request did not."""
+        engine = self.engine
+        job = prepare_job(self.request.model_copy(update={"plan": plan, "template": None}))
+        allowed = [t for t in job.tools if job.allow is None or t in job.allow]
+        is_known = engine.site.knows(allowed, job.templates, job.agents, job.teams)
+        if not is_known and workflow.patched("edits-bring-their-tools"):
+            more = await doors.prepare_run(job)
+            engine.site = engine.dispatcher.site = engine.site.joined_with(more)
 
     def adopt(self, compiled: Compiled, *, why: str, by: str = "") -> None:
         """A compiled plan becomes the newest revision. Nothing of it has started yet."""
@@ -192,7 +224,7 @@ class Run:
         number = self.revision + 1
         changes = diff_plans(before, compiled.plan) if before is not None else []
         self.revisions.append(Revision(number, compiled.plan, why, by, changes))
-        self.compiled = compiled
+        self.compiled, self.edited = compiled, None
         self.pruned = dict(compiled.pruned)
         self.aliases = dict(compiled.aliases)
         self.engine.desk.note_revision(number, by)
@@ -200,15 +232,21 @@ class Run:
             self.engine.note(f"plan: {warning}")
         self.show()
 
-    async def approve(self, *, is_first: bool, major: Sequence[str] = ()) -> None:
-        """Wait for a person where the policy says so.
+    async def approve(
+        self,
+        *,
+        is_first: bool,
+        major: Sequence[str] = (),
+        until: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Wait for a person where the policy says so; False: `until` came first, nothing decided.
 
         Raises:
             PlanRefused: rejected, or nobody decided in time.
         """
         policy, desk = self.request.approval, self.engine.desk
         if not needs_approval(policy.mode, is_first=is_first, major=major):
-            return
+            return True
         desk.open(self.revision, major)
         self.phase = "waiting"
         self.show()
@@ -216,7 +254,9 @@ class Run:
         while desk.is_open:
             try:
                 await workflow.wait_condition(
-                    lambda: not desk.is_open, timeout=timeout, timeout_summary="approval"
+                    lambda: not desk.is_open or until(),
+                    timeout=timeout,
+                    timeout_summary="approval",
                 )
             except TimeoutError:
                 if policy.on_timeout == "park":
@@ -224,6 +264,9 @@ class Run:
                     continue
                 decision = "approved" if policy.on_timeout == "approve" else "rejected"
                 desk.decide(Verdict(desk.revision, decision, how="timeout"))  # type: ignore[arg-type]
+            if desk.is_open and until():
+                desk.close()
+                return False
         verdict = desk.verdict_on(desk.revision)
         assert verdict is not None, "a closed desk has a verdict"
         who = f' by "{verdict.by}"' if verdict.by else " by time-out" * (verdict.how == "timeout")
@@ -231,6 +274,7 @@ class Run:
         self.engine.note(f"revision {verdict.revision} {verdict.decision}{who}{note}")
         if verdict.decision == "rejected":
             raise PlanRefused(f"revision {verdict.revision} rejected{who}{note}")
+        return True
 
     def problems_with_edit(self, plan: Plan) -> list[Problem]:
         """What an edit may not do: take out or change what runs or has a value."""
@@ -256,20 +300,30 @@ class Run:
             )
         return problems
 
-    def take_edit(self, compiled: Compiled, by: str) -> None:
-        """An edit becomes the newest revision; it waits for approval where the first plan did."""
-        desk = self.engine.desk
+    async def take_edit(self, compiled: Compiled, by: str) -> None:
+        """An edit becomes the newest revision; it waits for approval where any other would."""
+        desk, policy, before = self.engine.desk, self.request.approval, self.plan
         is_waiting = desk.is_open
+        assert before is not None
+        good = [t for t, o in self.engine.frontier.outcomes().items() if o.is_good]
+        major = major_changes(before, compiled.plan, self.engine.site, policy.major, good)
         self.adopt(compiled, why="edited", by=by)
         if is_waiting:
-            desk.open(self.revision)
+            desk.open(self.revision, major)
             self.show()
             return
-        self.enter_revision(compiled)
+        asks = needs_approval(policy.mode, is_first=False, major=major)
+        if asks and workflow.patched("edits-ask-like-replans"):
+            self.edited = major
+            return
+        await self.enter_revision(compiled)
 
-    def enter_revision(self, compiled: Compiled) -> None:
+    async def enter_revision(self, compiled: Compiled) -> None:
         """Bring the frontier in line with a revision: new tasks in, dropped ones out."""
         engine = self.engine
+        changed = [t for t in compiled.plan.tasks if self._runs_otherwise(t)]
+        if changed and workflow.patched("a-changed-task-starts-anew"):
+            await self._stop_for_change(changed)
         wanted = {t.id for t in compiled.plan.tasks}
         for task in list(engine.tasks):
             state = engine.frontier.state_of(task)
@@ -284,6 +338,24 @@ class Run:
         new = [t for t in compiled.plan.tasks if self._is_new(t)]
         self.enter(compiled, new)
         engine.pump()
+
+    def _runs_otherwise(self, task: Task) -> bool:
+        is_running = self.engine.frontier.state_of(task.id) is State.RUNNING
+        return is_running and self.engine.tasks[task.id] != task
+
+    async def _stop_for_change(self, tasks: Sequence[Task]) -> None:
+        """What runs in other words than the new plan has is stopped, so that it can start anew.
+
+        What has not started is taken out first: it must not be skipped for their end.
+        """
+        engine = self.engine
+        for waiting in engine.frontier.unfinished():
+            if engine.frontier.state_of(waiting) is not State.RUNNING:
+                engine.drop(waiting)
+        for task in tasks:
+            engine.excuse(task.id)
+            engine.stopping.cancel(task.id, "changed by the new plan")
+        await workflow.wait_condition(lambda: all(engine.frontier.outcome_of(t.id) for t in tasks))
 
     def _is_new(self, task: Task) -> bool:
         state = self.engine.frontier.state_of(task.id)
@@ -370,11 +442,15 @@ class Run:
                 "rounds": self.goal_loop.rounds if self.goal_loop else 0,
                 "tasks": tasks,
                 "usage": self.usage(),
-                "estimate": self._estimate_report(short=True),
+                "estimate": self.estimate_report(short=True),
                 "critical_path": path,
                 "critical_path_seconds": round(path_seconds, 4),
                 "seconds": round(engine.now(), 4),
                 "planning": self.goal_loop.report() if self.goal_loop else {},
+                "aggregate": aggregate_of(
+                    self.request, engine.records, engine.dispatcher.failed_members
+                ),
+                "speculation": engine.speculation.report(),
                 "notes": engine.notes,
                 "reason": reason,
             }
@@ -400,6 +476,8 @@ class Run:
                     }
                 )
         for task, why in self.pruned.items():
+            if task in self._records:
+                continue  # it ran while the plan was still being written
             rows[task] = {"outcome": Outcome.SKIPPED, "output": None, "reason": f"pruned: {why}"}
         return rows
 
@@ -421,7 +499,9 @@ class Run:
         reused = total_usage(r for r in engine.records.values() if r.outcome is Outcome.CACHED)
         hits = max(total.cache_hits, reused.cache_hits)
         report = usage_report(total + Usage(cache_hits=hits - total.cache_hits), saved)
-        return report.model_copy(update={"unpriced_calls": engine.ledger.unpriced})
+        return report.model_copy(
+            update={"unpriced_calls": engine.ledger.unpriced, "tasks": engine.ledger.settled.tasks}
+        )
 
     def _early_saving(self) -> dict[str, float]:
         """What an early end spared, by the estimates of the tasks that it left out."""
@@ -440,7 +520,20 @@ class Run:
                     saved[name] += span[1]
         return saved
 
-    def _estimate_report(self, short: bool = False) -> EstimateReport | None:
+    def _beside(self, task: str, row: JsonValue) -> JsonValue:
+        """A task's estimate, with what it came to once it has ended."""
+        record = self._records.get(TaskId(task))
+        if record is None or record.ended is None or not isinstance(row, dict):
+            return row
+        used = record.usage
+        actual = {
+            "tokens": used.tokens,
+            "usd": used.usd_nano / 1e9,
+            "seconds": round(record.seconds, 3),
+        }
+        return {**row, "actual": actual}
+
+    def estimate_report(self, short: bool = False) -> EstimateReport | None:
         if self.compiled is None:
             return None
         total = self.engine.ledger.usage
@@ -449,125 +542,13 @@ class Run:
             "usd": total.usd_nano / 1e9,
             "seconds": round(self.engine.now(), 3),
         }
-        update = {"actual": actual, **({"tasks": {}} if short else {})}
-        return self.compiled.estimate.model_copy(update=update)
-
-    # -- what is shown ----------------------------------------------------------------------
-
-    def status_word(self) -> str:
-        if self.result is not None:
-            return self.result.status
-        if self.engine.desk.is_open:
-            return "waiting"
-        if self.engine.frontier.is_paused and not self.engine.is_time_up:
-            return "paused"
-        if self.engine.awaiting is not None and not self.engine.jobs_but_people():
-            return "waiting"
-        return self.phase
-
-    def progress(self) -> Progress:
-        elsewhere: dict[str, str] = dict.fromkeys(self.pruned, "skipped")
-        for alias, kept in self.aliases.items():
-            state = self.engine.frontier.state_of(kept)
-            good = isinstance(state, Outcome) and state.is_good
-            elsewhere[alias] = "cached" if good else str(state or State.WAITING)
-        if self.plan is not None and not self.engine.tasks:
-            elsewhere |= {t.id: State.WAITING.value for t in self.plan.tasks}
-        return progress(
-            status=self.status_word(),
-            awaiting=None if self.result else self.engine.awaiting,
-            detail=None if self.result else self.engine.awaiting_detail(),
-            revision=self.revision,
-            frontier=self.engine.frontier,
-            settled_elsewhere=elsewhere,
-            usage=self.usage(),
-            seconds=self.result.seconds if self.result else self.engine.now(),
-            goal=self.goal,
-            notes=self.engine.notes,
+        tasks = (
+            {}
+            if short
+            else {t: self._beside(t, r) for t, r in self.compiled.estimate.tasks.items()}
         )
-
-    def plan_document(self) -> dict[str, Any] | None:
-        plan = self.plan
-        return plan.model_dump(mode="json", exclude_unset=True, by_alias=True) if plan else None
-
-    def graph(self) -> str:
-        if self.plan is None:
-            return "flowchart TD"
-        return mermaid(self.plan, self.progress().tasks)
-
-    def usage_document(self) -> dict[str, Any]:
-        ledger = self.engine.ledger
-        held, caps = ledger.held, ledger.caps
-        return self.usage().model_dump(mode="json") | {
-            "reserved": {"tokens": held.tokens, "usd": held.usd_nano / 1e9, "tasks": held.tasks},
-            "caps": {
-                "tokens": caps.tokens,
-                "usd": None if caps.usd_nano is None else caps.usd_nano / 1e9,
-                "tasks": caps.tasks,
-                "seconds": self.engine.seconds_cap,
-            },
-        }
-
-    def estimate_document(self) -> dict[str, Any] | None:
-        report = self._estimate_report()
-        return report.model_dump(mode="json") if report else None
-
-    def diff(self) -> list[str]:
-        return list(self.revisions[-1].changes) if self.revisions else []
-
-    def outputs(self) -> dict[str, Any]:
-        """Finished tasks as a fork reuses them."""
-        return {
-            task: Reused(outcome=r.outcome, output=r.output).model_dump(
-                mode="json", exclude_unset=True
-            )
-            for task, r in self.engine.records.items()
-            if r.outcome is not None and r.outcome.is_good and r.output is not None
-        }
-
-    def revisions_document(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "revision": r.number,
-                "why": r.why,
-                "by": r.by,
-                "changes": r.changes,
-                "plan": r.plan.model_dump(mode="json", exclude_unset=True, by_alias=True),
-            }
-            for r in self.revisions
-        ]
-
-    def show(self) -> None:
-        """Tell the Web UI where the run stands: search attributes and current details."""
-        engine, word = self.engine, self.status_word()
-        awaiting = None if self.result else engine.awaiting
-        now = (word, self.revision, awaiting)
-        if now != self._published:
-            self._published = now
-            self._upsert(word, awaiting)
-        elif engine.now() - self._detailed < DETAILS_EVERY_SECONDS:
-            return
-        self._detailed = engine.now()
-        shown = self.progress()
-        graph = mermaid(self.plan, shown.tasks) if self.plan and len(shown.tasks) <= 40 else ""
-        workflow.set_current_details(details(shown, engine.records, graph))
-
-    def _upsert(self, word: str, awaiting: str | None) -> None:
-        # An attribute the server does not know would hang the run, so only known ones are set.
-        known = self.engine.site.search_attributes
-        updates: list[SearchAttributeUpdate[Any]] = []
-        if "PlanloomStatus" in known:
-            updates.append(SearchAttributeKey.for_keyword("PlanloomStatus").value_set(word))
-        if "PlanloomRevision" in known:
-            updates.append(SearchAttributeKey.for_int("PlanloomRevision").value_set(self.revision))
-        if "PlanloomAwaiting" in known:
-            key = SearchAttributeKey.for_keyword_list("PlanloomAwaiting")
-            updates.append(key.value_set([awaiting] if awaiting else []))
-        if "PlanloomTenant" in known and self.request.tenant and len(self.revisions) <= 1:
-            key_tenant = SearchAttributeKey.for_keyword("PlanloomTenant")
-            updates.append(key_tenant.value_set(self.request.tenant))
-        if updates:
-            workflow.upsert_search_attributes(updates)
+        update = {"actual": actual, "tasks": tasks}
+        return self.compiled.estimate.model_copy(update=update)
 
     # -- the planner activity ---------------------------------------------------------------
 

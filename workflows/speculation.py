@@ -28,7 +28,7 @@ class Speculation:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.running = 0
+        self.held: list[TaskId] = []
         self.won = 0
         self.lost = 0
 
@@ -48,35 +48,59 @@ class Speculation:
     def is_ahead(self, task: Task) -> bool:
         return self.may(task) and bool(self.waits_of(task))
 
+    @property
+    def room(self) -> int:
+        """How many more branches may run ahead now."""
+        tasks = (self.engine.tasks[u.task] for u in self.engine.jobs if u.index is None)
+        return SPECULATIONS_MAX - sum(1 for task in tasks if self.is_ahead(task))
+
+    def hold(self, unit: Unit) -> None:
+        """No room to guess: it waits, without a slot, for room or for its condition."""
+        frontier = self.engine.frontier
+        frontier.start(unit)
+        frontier.hold(unit.task)
+        self.held.append(unit.task)
+
+    def release(self) -> None:
+        """Held branches may start once their condition is known, or a guess has ended."""
+        room = self.room if self.held else 0
+        for task in list(self.held):
+            if not self.engine.frontier.is_held(task):
+                self.held.remove(task)  # cancelled, or dropped from the plan
+            elif room > 0 or not self.waits_of(self.engine.tasks[task]):
+                self.held.remove(task)
+                self.engine.frontier.release(task)
+                room -= 1
+
     async def run(self, unit: Unit, task: Task, granted: Amount) -> None:
         """Run the branch before its condition is known; cancel it when the condition says no."""
-        if self.running >= SPECULATIONS_MAX:
-            await workflow.wait_condition(lambda: not self.waits_of(task))
-            if not await self.engine.conditions.wants(task):
-                self.engine.end(unit, Outcome.SKIPPED, None, reason=f"when: {task.when}")
-                return
-            await self.engine.carry_out(unit, task, granted)
-            return
-        self.running += 1
         body = asyncio.create_task(
             self.engine.dispatcher.carry_out(self.engine.piece_of(unit, task, granted))
         )
         try:
+            await workflow.wait_condition(lambda: body.done() or not self.waits_of(task))
+            if self.waits_of(task):
+                # Whoever decides the condition may need the slot.
+                self.engine.frontier.idle(task.id)
+                self.engine.pump()
             await workflow.wait_condition(lambda: not self.waits_of(task))
             if await self.engine.conditions.wants(task):
                 output = await body
-                self.engine.end(unit, output.outcome, output)
                 self.won += 1
+                self.engine.end(unit, output.outcome, output)
                 return
             self.lost += 1
             reason = f"when: {task.when}; was started ahead and cancelled"
             spent = body.result().usage if body.done() and not body.exception() else None
             self.engine.end(unit, Outcome.SKIPPED, None, reason=reason, usage=spent)
         finally:
-            self.running -= 1
             if not body.done():
                 body.cancel()
             body.add_done_callback(_seen)
+
+    def report(self) -> dict[str, int]:
+        """Branches that ran ahead and were right, or in vain; empty when there were none."""
+        return {"won": self.won, "lost": self.lost} if self.won or self.lost else {}
 
 
 def _seen(job: asyncio.Task[Any]) -> None:

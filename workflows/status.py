@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from planner.contract import Awaiting, Progress, RunStatus, UsageReport
+from planner.contract import Aggregate, Awaiting, Progress, RunRequest, RunStatus, UsageReport
+from planner.outcomes import aggregate
 from planner.values import Outcome, TaskId
 from workflows.frontier import Frontier
 from workflows.record import Record
@@ -74,6 +75,21 @@ def progress(
         detail=detail,
         notes=list(notes[-20:]),
     )
+
+
+def aggregate_of(
+    request: RunRequest,
+    records: Mapping[TaskId, Record],
+    failed_members: Mapping[str, Sequence[str]],
+) -> Aggregate | None:
+    """How the agents or teams of a request ended together; None for other runs."""
+    if not request.agents and not request.teams:
+        return None
+    failures = {
+        str(task): None if r.outcome and r.outcome.is_good else r.error or r.reason or "failed"
+        for task, r in records.items()
+    }
+    return aggregate(failures, failed_members)
 
 
 _ORDER = ("running", "ready", "waiting", "failed", "unknown", "cancelled", "skipped")

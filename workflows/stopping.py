@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from temporalio import workflow
+
+from planner.conditions import roots_of_condition
 from planner.passes.prune import is_kept_for_itself
 from planner.values import Outcome, TaskId
+from workflows.failures import BodyCancelled, BodyFailed
 from workflows.frontier import State
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ class Stopping:
         self.engine = engine
         self.reason: str | None = None
         self.why: dict[TaskId, str] = {}
+        self._unfit: set[str] = set()
 
     def problem_with(self, task: TaskId) -> str | None:
         state = self.engine.frontier.state_of(task)
@@ -78,13 +83,51 @@ class Stopping:
 
     async def check(self) -> None:
         """End early once `stop_when` is true, or the joiner's inputs are there."""
-        if self.reason is not None or self.engine.plan is None:
+        if self.reason is not None or not self._may_look():
             return
-        condition = self.engine.plan.stop_when or self.engine.request.stop_when
+        condition = self.condition
         if condition is not None and await self.engine.conditions.is_met(condition):
             self.stop(f"stop_when: {condition}")
         elif self._may_join_early():
+            assert self.engine.plan is not None
             self.stop("early join: " + ", ".join(self.engine.plan.join or ()))
+
+    async def check_at_once(self) -> None:
+        """The same when a revision is entered: enough may have been known before it was written."""
+        outcomes = self.engine.frontier.outcomes()
+        is_due = self._may_join_early() or (self.condition is not None and bool(outcomes))
+        if is_due and self.reason is None and workflow.patched("ends-once-the-plan-is-known"):
+            await self.check()
+
+    @property
+    def condition(self) -> str | None:
+        """The plan's `stop_when`, else the request's."""
+        plan = self.engine.plan
+        return (plan.stop_when if plan is not None else None) or self.engine.request.stop_when
+
+    async def holds(self, condition: str) -> bool:
+        """Whether it is true now. One that does not fit the values is not; the run says so once."""
+        try:
+            return await self.engine.conditions.holds(condition)
+        except BodyFailed as failed:
+            if condition not in self._unfit:
+                self._unfit.add(condition)
+                self.engine.note(f"stop_when: {failed.message}; taken as not true")
+        except BodyCancelled:
+            pass  # the run is being stopped already
+        return False
+
+    def _may_look(self) -> bool:
+        """While the plan is being written, only once all that the condition reads is in it."""
+        if self.engine.plan is not None:
+            return True
+        condition = self.engine.request.stop_when
+        if condition is None:
+            return False
+        known = {*self.engine.tasks, *self.engine.values}
+        return all(r in known for r in roots_of_condition(condition)) and workflow.patched(
+            "stop-when-while-planning"
+        )
 
     def _may_join_early(self) -> bool:
         """All that the joiner is shown is there, and what still runs changes nothing outside."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from temporalio import workflow
+from temporalio.exceptions import ApplicationError
 
 from planner.contract import (
     INVALID_REQUEST,
+    STALE,
     UNKNOWN_TOOL,
     JudgeReport,
     RoundReport,
@@ -21,17 +22,19 @@ from planner.contract import (
     usage_report,
 )
 from planner.definitions import MemberSpec, TeamSpec
-from planner.jobs import AskJob, LoadJob, PrepareJob, ResolveJob
-from planner.values import JsonValue, Outcome, Stored, TaskId, Usage
+from planner.jobs import LoadJob, PrepareJob, ResolveJob
+from planner.links import check_links
+from planner.team_check import team_problems
+from planner.values import JsonValue, Outcome, Stored, TaskId
 from workflows import doors
-from workflows.conversation import ASK_HUMAN, Conversation, Desk, Ended, Persona
-from workflows.failures import BodyCancelled, BodyFailed
+from workflows.controls import Control
+from workflows.conversation import SHOWN_MAX_BYTES, Conversation, Persona, summary_of
+from workflows.desk import Desk
 from workflows.frontier import Frontier, Node, units_of
-from workflows.judge import Diagnostics, Judgement, judge, lowered
-from workflows.pools import on_pools
-from workflows.requests import invalid, unknown_tools
+from workflows.judge import Judgement, judge
+from workflows.member import Member, subtask_text, system_of
+from workflows.requests import invalid, own_tools, unknown_tools
 from workflows.rounds import (
-    Said,
     context_for,
     disagreements,
     is_consensus,
@@ -39,65 +42,10 @@ from workflows.rounds import (
     may_retry,
 )
 from workflows.run_permit import run_permit
+from workflows.team_judge import ask_judge, compose
+from workflows.team_plan import TeamPlan
 
 HEARD_INLINE_CHARS = 1_500
-ANSWER_INLINE_BYTES = 12_000
-JUDGE_SCHEMA: dict[str, JsonValue] = {
-    "type": "object",
-    "properties": {
-        "verdict": {"type": "string", "enum": ["trusted", "partial", "uncertain", "untrusted"]},
-        "confidence": {"type": "number"},
-        "reason": {"type": "string"},
-        "disagreements": {"type": "array", "items": {"type": "string"}},
-        "answer": {"type": "string"},
-    },
-    "required": ["verdict", "reason"],
-}
-JUDGE_PROMPT = (
-    "You judge what a team answered to a task. Say how far it can be trusted: trusted, partial or "
-    "uncertain; list where the members disagree, and do not average it away. With `answer` give "
-    "the team's answer in full, made from what the members wrote, if they support one."
-)
-
-
-@dataclass(slots=True)
-class Member:
-    """One member: its talk, and what its last answer came to."""
-
-    spec: MemberSpec
-    talk: Conversation
-    ended: Ended | None = None
-    outcome: Outcome | None = None
-    attempts: int = 0
-    is_recovered: bool = False
-    usage: Usage = field(default_factory=Usage)
-
-    @property
-    def is_good(self) -> bool:
-        return self.outcome is Outcome.SUCCEEDED
-
-    def said(self) -> Said:
-        fields = self.ended.reply.fields if self.ended and self.ended.reply else {}
-        return Said(
-            self.spec.id,
-            self.spec.role,
-            self.is_good,
-            fields.get("SUMMARY", "") or (self.ended.reason or "" if self.ended else ""),
-            fields.get("CLAIM", ""),
-            fields.get("EVIDENCE", ""),
-            fields.get("NEXT_STEP", ""),
-        )
-
-    def diagnostics(self) -> Diagnostics:
-        reply = self.ended.reply if self.ended else None
-        if not self.is_good or reply is None:
-            return Diagnostics(is_failed=True, confidence=0.0)
-        return Diagnostics(
-            confidence=reply.confidence,
-            evidence=reply.evidence,
-            contradictions=reply.contradictions,
-            conflicts=reply.conflicts,
-        )
 
 
 class TeamCourse:
@@ -105,16 +53,20 @@ class TeamCourse:
 
     def __init__(self, request: TeamRequest, started: datetime) -> None:
         self.request = request
-        self.desk = Desk(request)
+        self.desk = Desk(request, started, is_team=True)
+        self.desk.on_change = self.show
         self.members: dict[str, Member] = {}
         self.links: dict[str, list[str]] = {}
         self.rounds: list[RoundReport] = []
         self.judgement: Judgement | None = None
         self.disagreements: list[str] = []
-        self.notes: list[str] = []
         self.phase = "loading"
+        self.status: str = "running"
         self.answer: Stored | None = None
-        self._started = started
+        self.plan: TeamPlan | None = None
+        """Of a team on a graph whose subtasks are planned, approved or planned again."""
+        self._strategy = request.strategy
+        self._summaries: dict[str, asyncio.Task[Stored | None]] = {}
 
     # -- the course -------------------------------------------------------------------------
 
@@ -122,67 +74,95 @@ class TeamCourse:
         """The whole course.
 
         Raises:
-            ValueError: the team cannot work as it is described.
-            ApplicationError: `InvalidRequest`.
+            ApplicationError: `InvalidRequest` or `UnknownTool`, with all problems.
         """
-        await self._gather_team()
+        team = await self._gather_team()
+        self.show()
         pool = self.desk.site.pool_for(self.desk.model_for("worker"))
-        calls = 1 if self.request.strategy == "sequential" else len(self.members)
+        calls = 1 if self._strategy == "sequential" else min(self.desk.parallel, len(self.members))
         async with run_permit(pool, self.request, calls, self.desk.wait_for_room):
             self.phase = "initial"
+            if self.is_planned:
+                return await self._by_plan(team)
             await self._initial()
             await self._communicate()
             await self._ask_failed_again()
             return await self._conclude()
 
-    async def _gather_team(self) -> None:
+    @property
+    def is_planned(self) -> bool:
+        request = self.request
+        has_rules = request.replan.max_rounds > 0 or request.approval.mode != "never"
+        return has_rules or request.subtasks is not None
+
+    async def _gather_team(self) -> TeamSpec:
         request, named = self.request, self.request.team
         if isinstance(named, str):
             loaded = await doors.load_definition(LoadJob(kind="team", name=named))
             if loaded.spec is None:
                 raise invalid(INVALID_REQUEST, loaded.problems)
-            self.notes += loaded.warnings
-            team = TeamSpec.model_validate({"members": loaded.members, "links": loaded.links})
+            for warning in loaded.warnings:
+                self.desk.note(warning)
+            team = TeamSpec.model_validate(
+                {
+                    "id": named,
+                    "description": loaded.description,
+                    "members": loaded.members,
+                    "links": loaded.links,
+                    "strategy": loaded.strategy,
+                }
+            )
         else:
             team = named
+        subtasks = request.subtasks if isinstance(request.subtasks, list) else None
+        problems = team_problems(
+            team,
+            quorum=request.quorum,
+            subtasks=subtasks,
+            check_links=lambda active: check_links(team.links, [m.id for m in active]),
+        )
+        if problems:
+            raise invalid(INVALID_REQUEST, problems)
+        if team.strategy and "strategy" not in request.model_fields_set:
+            self._strategy = team.strategy
+        await self._take_members(team)
+        return team
+
+    async def _take_members(self, team: TeamSpec) -> None:
+        request = self.request
         active = [m for m in team.members if m.enabled]
-        if not active:
-            raise ValueError("no member is enabled")
-        if len({m.id for m in active}) < len(active):
-            raise ValueError("two members have the same id")
-        if request.quorum is not None and request.quorum > len(active):
-            raise ValueError(f"quorum {request.quorum} of {len(active)} members cannot be met")
         self.links = links_of(team.links, [(m.id, m.role) for m in active])
         allowed = request.tools
         wanted = [t for m in active for t in m.tools or [] if allowed is None or t in allowed]
         tools = list(dict.fromkeys(wanted))
-        self.desk.site = await doors.prepare_run(
-            PrepareJob(tools=[t for t in tools if t != ASK_HUMAN])
-        )
-        inline = [] if isinstance(named, str) else wanted
-        if problems := unknown_tools([*(allowed or ()), *inline], self.desk.site):
+        models = [m for m in (request.model_for("worker"), *(a.model for a in active)) if m]
+        job = PrepareJob(tools=own_tools(tools), models=list(dict.fromkeys(models)))
+        if self.is_planned:
+            job = PrepareJob(is_goal=True, allow=request.tools, models=job.models)
+        self.desk.site = await doors.prepare_run(job)
+        inline = wanted if isinstance(request.team, TeamSpec) else []
+        problems = unknown_tools([*(allowed or ()), *inline], self.desk.site)
+        if problems and request.lineage.parent is None:
             raise invalid(UNKNOWN_TOOL, problems)
         for member in active:
             self.members[member.id] = self._member(team, member, tools)
 
     def _member(self, team: TeamSpec, spec: MemberSpec, tools: Sequence[str]) -> Member:
         request = self.request
-        mission = f"You are {spec.id}, {spec.role or 'a member'} of a team."
-        system = "\n".join(
-            t for t in (mission, team.description, spec.description, spec.system) if t
-        )
         persona = Persona(
             name=spec.id,
-            spec=Stored(value={"system": system}),
+            spec=Stored(value={"system": system_of(team, spec)}),
             tools=tuple(t for t in spec.tools or [] if t in tools),
             model=spec.model,
             form="member",
             max_turns=request.max_turns,
+            timeout=request.timeout,
+            retry=request.retry,
         )
         inputs = dict(request.lineage.inputs)
         task = inputs.pop("task", None) or Stored(value=request.task)
         if spec.task:
-            task = Stored(value=f"{spec.task}\n\n(The team's whole task: {request.task})")
+            task = Stored(value=subtask_text(spec.task, request.task))
         context = None if request.context is None else Stored(value=request.context)
         info = workflow.info()
         key = f"{info.workflow_id}/{info.first_execution_run_id}"
@@ -197,36 +177,22 @@ class TeamCourse:
         report = RoundReport(round=0, kind="initial", members=list(self.members))
         self.rounds.append(report)
         if self._is_graph:
-            await self._by_graph()
-        elif self.request.strategy == "sequential":
-            for member in self.members.values():
-                await self._ask(member)
+            await self._by_graph(list(self.members))
         else:
             await self._ask_all(list(self.members.values()))
 
-    async def _by_graph(self) -> None:
+    async def _by_graph(self, names: Sequence[str]) -> None:
         """Members as nodes of a frontier: each starts when those it depends on have answered."""
-        frontier = Frontier(self.request.budget.parallel or len(self.members))
-        for member in self.members.values():
-            for name in member.spec.depends_on:
-                if name not in self.members:
-                    known = ", ".join(self.members)
-                    raise ValueError(f'"{member.spec.id}" depends on "{name}". Members: {known}')
-        frontier.add(
-            [
-                Node(TaskId(m), inputs=tuple(TaskId(d) for d in self.members[m].spec.depends_on))
-                for m in self.members
-            ]
-        )
+        parallel = 1 if self._strategy == "sequential" else self.desk.parallel
+        frontier = Frontier(min(parallel, len(self.members)))
+        waits = {m: [d for d in self.members[m].spec.depends_on if d in names] for m in names}
+        frontier.add([Node(TaskId(m), inputs=tuple(map(TaskId, waits[m]))) for m in names])
         frontier.close()
         jobs: dict[str, asyncio.Task[None]] = {}
         while not frontier.is_over:
             for unit in list(units_of(frontier)):
                 member = self.members[unit.task]
-                heard = await self._predecessors(member)
-                jobs[unit.task] = asyncio.create_task(self._ask(member, heard))
-            if not jobs:
-                raise ValueError("the members wait for each other: depends_on has a cycle")
+                jobs[unit.task] = asyncio.create_task(self._after_others(member))
             await workflow.wait(list(jobs.values()), return_when=asyncio.FIRST_COMPLETED)
             for name in [n for n, job in jobs.items() if job.done()]:
                 await jobs.pop(name)
@@ -234,8 +200,11 @@ class TeamCourse:
                 for settled in frontier.end(TaskId(name), outcome):
                     self.members[settled.task].outcome = settled.outcome
 
+    async def _after_others(self, member: Member) -> None:
+        await self._ask(member, await self._predecessors(member))
+
     async def _predecessors(self, member: Member) -> Stored | None:
-        """The results of those a member depends on, as it is told them."""
+        """The results of those a member depends on, as it is told them: large ones summed up."""
         if not member.spec.depends_on:
             return None
         lines, inputs = [], dict[str, Stored]()
@@ -244,8 +213,14 @@ class TeamCourse:
             reply = ended.reply if ended else None
             if reply is None or reply.text is None:
                 continue
-            inputs[name] = reply.text
-            lines.append(f"# Result of {name}\n${{{name}}}")
+            title, text = f"# Result of {name}", reply.text
+            if not text.is_inline and text.size_bytes > SHOWN_MAX_BYTES:
+                member.talk.shelve(name, text)
+                summary = await self._summary(name, text)
+                title += f' (summed up; read_output("{name}", start, end) opens it)' * bool(summary)
+                text = summary or await doors.read_output(text, 0, SHOWN_MAX_BYTES)
+            inputs[f"r{len(inputs)}"] = text
+            lines.append(f"{title}\n${{r{len(inputs) - 1}}}")
         job = ResolveJob.model_validate(
             {
                 "value": "\n\n".join(lines),
@@ -255,10 +230,20 @@ class TeamCourse:
         )
         return (await doors.resolve_value(job)).stored
 
+    async def _summary(self, name: str, text: Stored) -> Stored | None:
+        """The summary of a result, made once for all who read it."""
+        key = text.blob or ""
+        if key not in self._summaries:
+            made = asyncio.create_task(
+                summary_of(self.desk, f"{name}.{len(self._summaries)}", text)
+            )
+            self._summaries[key] = made
+        return await self._summaries[key]
+
     async def _communicate(self) -> None:
         request = self.request
         rounds = request.rounds
-        if self._is_graph and "rounds" not in request.model_fields_set:
+        if (self._is_graph or self.is_planned) and "rounds" not in request.model_fields_set:
             rounds = 0  # subtasks differ: there is nothing to agree on unless it is asked for
         for number in range(1, rounds + 1):
             good = [m for m in self.members.values() if m.is_good]
@@ -267,7 +252,7 @@ class TeamCourse:
             said = [m.said() for m in self.members.values()]
             sure = [m.ended.reply.confidence for m in good if m.ended and m.ended.reply]
             if request.consensus and number > 1 and is_consensus(said, sure):
-                self.notes.append(f"consensus after round {number - 1}")
+                self.desk.note(f"consensus after round {number - 1}")
                 break
             self.phase = f"round {number}"
             await self._round(number, good, "communication")
@@ -282,6 +267,7 @@ class TeamCourse:
             round=number, kind=kind, heard=heard, members=[m.spec.id for m in members]
         )
         self.rounds.append(report)
+        self.show()
         contexts = {
             m.spec.id: context_for(m.spec.id, heard[m.spec.id], said, number) for m in members
         }
@@ -295,29 +281,62 @@ class TeamCourse:
             failed = [
                 m
                 for m in self.members.values()
-                if m.outcome is Outcome.FAILED
-                and may_retry(m.ended.error_class if m.ended else None, number)
+                if m.outcome is Outcome.FAILED and self._may_retry(m, number)
             ]
             if not failed:
                 return
             self.phase = f"retry {number}"
-            await self._round(self.request.rounds + number, failed, "retry")
+            if self._is_graph:
+                await self._graph_again(number, failed)
+            else:
+                await self._round(self.request.rounds + number, failed, "retry")
             for member in failed:
                 member.is_recovered = member.is_good
+
+    def _may_retry(self, member: Member, number: int) -> bool:
+        ended = member.ended
+        return ended is None or may_retry(ended.error_class, ended.reason, number)
+
+    async def _graph_again(self, number: int, failed: Sequence[Member]) -> None:
+        """Failed members of a graph again, and then those who were skipped because of them."""
+        names = [m.spec.id for m in failed]
+        skipped = [n for n, m in self.members.items() if m.outcome is Outcome.SKIPPED]
+        while new := [
+            n
+            for n in skipped
+            if n not in names and self._could_run(self.members[n].spec.depends_on, names)
+        ]:
+            names += new
+        report = RoundReport(round=self.request.rounds + number, kind="retry", members=names)
+        self.rounds.append(report)
+        for name in names:
+            self.members[name].outcome = None  # it waits again
+        await self._by_graph(names)
+
+    def _could_run(self, needed: Sequence[str], names: Sequence[str]) -> bool:
+        return all(self.members[n].is_good or n in names for n in needed)
 
     async def _ask_all(
         self, members: Sequence[Member], contexts: dict[str, str] | None = None
     ) -> None:
+        """One answer of each, at once within the limit, or in turn."""
+        slots = asyncio.Semaphore(self.desk.parallel)
         jobs = []
         for member in members:
             text = (contexts or {}).get(member.spec.id)
             heard = None if text is None else await self._heard(text)
-            if self.request.strategy == "sequential":
+            if self._strategy == "sequential":
                 await self._ask(member, heard)
             else:
-                jobs.append(asyncio.create_task(self._ask(member, heard)))
+                jobs.append(asyncio.create_task(self._ask_within(slots, member, heard)))
         for job in jobs:
             await job
+
+    async def _ask_within(
+        self, slots: asyncio.Semaphore, member: Member, heard: Stored | None
+    ) -> None:
+        async with slots:
+            await self._ask(member, heard)
 
     async def _heard(self, text: str) -> Stored:
         if len(text) <= HEARD_INLINE_CHARS:
@@ -328,114 +347,69 @@ class TeamCourse:
 
     async def _ask(self, member: Member, heard: Stored | None = None) -> None:
         """One answer of one member; its failure is its own."""
-        ended = await member.talk.say(heard)
-        member.ended = ended
-        member.attempts += max(1, ended.attempts)
-        member.usage += ended.usage
-        has_answer = ended.reply is not None and not ended.reply.problems
-        if ended.status == "cancelled":
-            member.outcome = Outcome.CANCELLED
-        else:
-            member.outcome = Outcome.SUCCEEDED if has_answer else Outcome.FAILED
+        member.is_speaking = True
+        self.show()
+        try:
+            ended = await member.talk.say(heard)
+        finally:
+            member.is_speaking = False
+        member.take(ended)
+        self.show()
+
+    async def _by_plan(self, team: TeamSpec) -> TeamResult:
+        """Subtasks as a plan: approved, planned again after a round, within the budget."""
+        self.plan = TeamPlan(self.request, self.desk, team, self.members)
+        ended = await self.plan.main()
+        self.rounds += self.plan.rounds()
+        if ended.status in ("rejected", "cancelled"):
+            return self.result(ended.status, ended.reason)
+        self.plan.hand_over(self)
+        await self._communicate()
+        has_answer = self.plan.has_composed and ended.answer is not None
+        answer = (ended.answer_ref or Stored(value=ended.answer)) if has_answer else None
+        return await self._conclude(answer, (ended.status, ended.reason))
 
     # -- the end ----------------------------------------------------------------------------
 
-    async def _conclude(self) -> TeamResult:
+    async def cancelled(self) -> TeamResult:
+        """The run was cancelled: what the members have said is kept."""
+        run = self.plan.run if self.plan else None
+        if run is not None and run.result is None:
+            await run.cancelled()
+        return self.result("cancelled", "the run was cancelled")
+
+    async def _conclude(
+        self, answer: Stored | None = None, ended: tuple[RunStatus, str | None] | None = None
+    ) -> TeamResult:
+        """Judgement and answer; `ended` is how a plan of subtasks came out, with its answer."""
         self.phase = "judge"
-        members = list(self.members.values())
+        self.show()
+        members = [m for m in self.members.values() if m.has_part]
         formula = judge([m.diagnostics() for m in members])
-        said = [m.said() for m in members]
-        self.disagreements = disagreements(said)
+        self.disagreements = disagreements([m.said() for m in members])
         self.judgement = formula
         good = [m for m in members if m.is_good]
-        text: str | None = None
-        if good:
-            text = await self._ask_judge(formula, good)
-        self.answer = await self._compose(good, text)
-        needed = self.request.quorum or 1
-        if len(good) < needed:
+        answers = {m.spec.id: t for m in good if (t := m.text()) is not None}
+        if answers:
+            task = self.request.lineage.inputs.get("task") or Stored(value=self.request.task)
+            judged = await ask_judge(self.desk, formula, task, answers)
+            self.judgement, answer = judged.judgement, judged.answer or answer
+            self.disagreements += judged.disagreements
+        self.answer = answer or await compose(answers)
+        quorum = self.request.quorum
+        if len(good) < (quorum or 1):
             status: RunStatus = "partial" if good else "failed"
             return self.result(status, f"{len(good)} of {len(members)} members have an answer")
+        if ended is not None and quorum is None:
+            return self.result(*ended)
         failed = [m.spec.id for m in members if not m.is_good]
-        if failed and self.request.quorum is None:
+        if failed and quorum is None:
             return self.result("partial", "failed: " + ", ".join(failed))
         return self.result("completed", None)
 
-    async def _ask_judge(self, formula: Judgement, good: Sequence[Member]) -> str | None:
-        """The model's view; it may lower the verdict. Gives the answer it composed, if any."""
-        desk = self.desk
-        model = desk.model_for("judge")
-        inputs = {m.spec.id: m.ended.reply.text for m in good if m.ended and m.ended.reply}
-        context: JsonValue = {
-            "task": "${task}",
-            "verdict_by_formula": formula.verdict,
-            "members": {name: f"${{{name}}}" for name in inputs},
-        }
-        bound = {"task": Stored(value=self.request.task), **inputs}
-        tokens = desk.reserve(sum(s.size_bytes // 2 if s else 0 for s in inputs.values()) + 2_000)
-        if tokens is None:
-            self.notes.append("judge: the budget leaves no room for the model; the formula stands")
-            return None
-        job = AskJob.model_validate(
-            {
-                "task": "judge",
-                "role": "judge",
-                "prompt": JUDGE_PROMPT,
-                "context": context,
-                "model": model,
-                "output_schema": JUDGE_SCHEMA,
-                "bindings": {"inputs": {k: v for k, v in bound.items() if v is not None}},
-                "tenant": self.request.tenant,
-            }
-        )
-        try:
-            place = desk.place("judge", "judge")
-            output = await on_pools(desk.site, job, place, lambda j, p: doors.ask_model(j, p, None))
-        except (BodyFailed, BodyCancelled) as failed:
-            desk.settle(tokens, failed.usage if isinstance(failed, BodyFailed) else Usage())
-            self.notes.append(
-                f"judge: the formula stands; the model's answer cannot be used: {failed}"
-            )
-            return None
-        desk.settle(tokens, output.usage)
-        found = output.output.value
-        if not isinstance(found, dict):
-            return None
-        confidence = found.get("confidence")
-        self.judgement = lowered(
-            formula,
-            str(found.get("verdict")),
-            float(confidence) if isinstance(confidence, int | float) else None,
-            str(found.get("reason", "")),
-        )
-        listed = found.get("disagreements")
-        if isinstance(listed, list):
-            self.disagreements += [str(d) for d in listed[:20]]
-        answer = found.get("answer")
-        return answer if isinstance(answer, str) and answer.strip() else None
-
-    async def _compose(self, good: Sequence[Member], text: str | None) -> Stored | None:
-        """The team's answer: the judge's, else the members' own, each under its name."""
-        if text is not None:
-            return Stored(value=text)
-        texts = {m.spec.id: m.ended.reply.text for m in good if m.ended and m.ended.reply}
-        inputs = {k: v for k, v in texts.items() if v is not None}
-        if not inputs:
-            return None
-        if len(inputs) == 1:
-            return next(iter(inputs.values()))
-        value = "\n\n".join(f"## {name}\n${{{name}}}" for name in inputs)
-        job = ResolveJob.model_validate(
-            {
-                "value": value,
-                "bindings": {"inputs": inputs},
-                "inline_max_bytes": ANSWER_INLINE_BYTES,
-            }
-        )
-        return (await doors.resolve_value(job)).stored
-
     def result(self, status: RunStatus, reason: str | None) -> TeamResult:
-        self.phase = status
+        self.phase = self.status = status
+        self.show()
         answer = self.answer
         shown: JsonValue = None
         if answer is not None:
@@ -446,16 +420,19 @@ class TeamCourse:
                     "blob": answer.blob,
                     "size_bytes": answer.size_bytes,
                 }
+        planned = self.plan.run.result if self.plan else None
         return TeamResult.model_validate(
             {
                 "status": status,
                 "answer": shown,
-                "members": {name: self._report(m) for name, m in self.members.items()},
+                "members": {name: m.report() for name, m in self.members.items()},
                 "rounds": self.rounds,
                 "judge": self._judge_report(),
+                "tasks": planned.tasks if planned else {},
+                "revision": planned.revision if planned else 0,
                 "usage": usage_report(self.desk.used),
-                "seconds": round((workflow.now() - self._started).total_seconds(), 3),
-                "notes": self.notes,
+                "seconds": round(self.desk.now(), 3),
+                "notes": self.desk.notes,
                 "reason": reason,
             }
         )
@@ -475,39 +452,41 @@ class TeamCourse:
             disagreements=self.disagreements,
         )
 
-    def _report(self, member: Member) -> dict[str, Any]:
-        ended = member.ended
-        reply = ended.reply if ended else None
-        text = reply.text if reply is not None else None
-        shown: dict[str, Any] = {}
-        if text is not None and text.is_inline:
-            shown = {"output": text.value}
-        elif text is not None:
-            shown = {"preview": text.preview, "blob": text.blob}
-        return {
-            "outcome": member.outcome or Outcome.CANCELLED,
-            "fields": dict(reply.fields) if reply is not None else {},
-            "confidence": reply.confidence if reply is not None and member.is_good else None,
-            "attempts": member.attempts,
-            "recovered": member.is_recovered,
-            "error": None if member.is_good or ended is None else ended.reason,
-            **shown,
-            "usage": usage_report(member.usage),
-        }
+    def control(self, name: str) -> Control[Any]:
+        """A signal or update by its name: of the plan of subtasks while it runs, else our own.
+
+        Raises:
+            ApplicationError: there is no such thing to control now.
+        """
+        run = self.plan.run if self.plan else None
+        if run is not None and run.result is None:
+            return run.controls[name]
+        if name in self.desk.controls:
+            return self.desk.controls[name]
+        message = f"{name}: this team has no plan of subtasks that waits for it"
+        raise ApplicationError(message, type=STALE, non_retryable=True)
+
+    def show(self) -> None:
+        """Search attributes; a plan of subtasks shows itself."""
+        run = self.plan.run if self.plan else None
+        if run is None or run.result is not None:
+            self.desk.show(self.desk.status_word(self.status))
 
     def progress(self) -> dict[str, Any]:
         """The answer of the query `progress`."""
-        waits = self.desk.awaiting is not None
-        states = {
-            name: m.outcome.value if m.outcome else "running" for name, m in self.members.items()
+        desk, run = self.desk, self.plan.run if self.plan else None
+        shown: dict[str, Any] = {
+            "status": desk.status_word(self.status),
+            "awaiting": desk.awaiting,
+            "detail": desk.awaiting_detail(),
+            "notes": desk.notes[-20:],
         }
-        return {
-            "status": "paused" if self.desk.is_paused else "waiting" if waits else self.phase,
-            "awaiting": self.desk.awaiting,
-            "detail": "; ".join(f"{n}: {q}" for n, q in self.desk.questions.items())
-            or self.desk.room_wait,
-            "members": states,
+        if run is not None and run.result is None:
+            shown = run.view.progress().model_dump(mode="json")
+        return shown | {
+            "phase": self.phase,
+            "members": {name: m.state for name, m in self.members.items()},
             "rounds": [r.model_dump(mode="json") for r in self.rounds],
-            "usage": usage_report(self.desk.used).model_dump(mode="json"),
-            "seconds": (workflow.now() - self._started).total_seconds(),
+            "usage": usage_report(desk.used).model_dump(mode="json"),
+            "seconds": desk.now(),
         }

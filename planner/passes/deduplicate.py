@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from planner.catalog import Site
 from planner.conditions import rename_in_condition
 from planner.passes.rank import depths_of
-from planner.passes.resolve import graph_of, inputs_of
+from planner.passes.resolve import inputs_of
 from planner.plan import Plan, Task, is_body
 from planner.references import rename
 from planner.values import JsonValue, TaskId
@@ -69,13 +69,15 @@ def rename_inputs(task: Task, aliases: Mapping[TaskId, TaskId]) -> Task:
     return Task.model_validate(rename_in_document(document, aliases))
 
 
-def deduplicate_calls(plan: Plan, site: Site) -> tuple[Plan, dict[TaskId, TaskId]]:
+def deduplicate_calls(
+    plan: Plan, inputs: Mapping[TaskId, Sequence[TaskId]], site: Site
+) -> tuple[Plan, dict[TaskId, TaskId]]:
     """The plan without identical calls, and each duplicate with the task that is kept for it.
 
     One pass, inputs before readers: duplicates of inputs make twins of their readers. Twins read
     the same tasks, so they stand at one depth, and the first of the plan's order is kept.
     """
-    depths = depths_of(graph_of(plan))
+    depths = depths_of(inputs)
     places = sorted(range(len(plan.tasks)), key=lambda n: (depths[plan.tasks[n].id], n))
     seen: dict[str, TaskId] = {}
     aliases: dict[TaskId, TaskId] = {}

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from planner.catalog import Site
-from planner.conditions import check_condition
+from planner.conditions import check_condition, roots_of_condition
 from planner.definitions import TeamSpec
 from planner.documents import PROBLEMS_MAX, bounded_problems
 from planner.passes.resolve import graph_of, inputs_of, values_of
@@ -89,7 +89,9 @@ class _TaskChecker:
         for name in task.depends_on[:PROBLEMS_MAX]:
             if name not in self.known or name == task.id:
                 problems.append(self._missing(f"{self.where}.depends_on", name, name))
-        if task.when is not None:
+        if task.when is not None and task.id in roots_of_condition(task.when):
+            problems.append(self._missing(f"{self.where}.when", task.id, task.when))
+        elif task.when is not None:
             problems += check_condition(task.when, self.known, f"{self.where}.when")
         problems += self._references("map", task.map, in_map=False)
         problems += self._body(task, "")

@@ -190,8 +190,8 @@ def _kept(kept: Sequence[PlannedTask]) -> str:
     lines = [clip_text(_line_of(t), 400) for t in kept]
     return (
         "# Tasks of the old plan that have not ended\n"
-        "They are dropped unless you write them again, under the same name, changed or not.\n"
-        + "\n".join(lines)
+        "They are dropped unless a new task reads them by name, or you write them again, under the "
+        "same name, changed or not.\n" + "\n".join(lines)
     )
 
 

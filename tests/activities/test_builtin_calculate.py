@@ -95,7 +95,7 @@ def test_what_cannot_be_computed_is_told_with_a_hint(expression: str, said: str)
     ],
 )
 def test_nothing_but_arithmetic_is_evaluated(expression: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ToolError):
         calculate(expression)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from activities.definitions import Definitions, read_definition
+import pytest
+
+from activities.blobs import BlobStore, open_backend
+from activities.definitions import (
+    Definition,
+    DefinitionActivities,
+    Definitions,
+    read_definition,
+)
 from planner.definitions import AgentSpec, TeamSpec
+from planner.jobs import LoadJob
 
 CLAUDE = """---
 name: code-reviewer
@@ -90,3 +99,108 @@ def test_everything_that_ships_is_valid(tmp_path: Path) -> None:
             assert found.problems == []
             assert found.warnings == []
             assert found.description
+
+
+def _read(folder: Path, text: str, kind: str = "agent", name: str = "x.md") -> Definition:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return read_definition(path, kind)
+
+
+def test_a_misspelt_field_is_a_problem_and_a_foreign_one_a_warning(tmp_path: Path) -> None:
+    head = "name: x\ndescription: d\ntoools: Read\nmaxTurn: 3\ncolor: red\nzebra: 1\n"
+    found = _read(tmp_path, f"---\n{head}---\nDo it.")
+    said = [p.line() for p in found.problems]
+    assert found.spec is None
+    assert said == [
+        'x.md.toools: no field "toools" Did you mean "tools"?',
+        'x.md.maxTurn: no field "maxTurn" Did you mean "maxTurns"?',
+    ]
+    assert found.warnings == ['field "color" is not used', 'field "zebra" is not used']
+
+
+def test_every_field_of_a_claude_subagent_loads(tmp_path: Path) -> None:
+    head = (
+        "name: code-reviewer\ndescription: Reviews\ntools: [Read, 'Bash(git diff:*)', mcp__x__y]\n"
+        "disallowedTools: Write\nmodel: opus\npermissionMode: plan\nmaxTurns: 7\nskills: [a]\n"
+        "mcpServers: {}\nhooks: {}\nmemory: user\nbackground: true\neffort: high\n"
+        "isolation: worktree\ncolor: pink\n"
+    )
+    found = _read(tmp_path, f"\ufeff---\n{head}---\n\nReview.\n\n---\n\nTwice.", name="c.md")
+    assert found.problems == []
+    assert isinstance(found.spec, AgentSpec)
+    assert (found.spec.tools, found.spec.max_turns) == (["read_file"], 7)
+    assert found.spec.system == "Review.\n\n---\n\nTwice."
+    assert 'tool "Bash" is not available here' in found.warnings
+
+
+def test_a_claude_file_without_tools_may_only_read(tmp_path: Path) -> None:
+    text = "---\nname: x\ndescription: d --- and more\n---\nDo it."
+    inside = _read(tmp_path, text, name=".claude/agents/x.md")
+    assert isinstance(inside.spec, AgentSpec)
+    assert inside.spec.tools == ["read_file", "list_files", "search_text"]
+    assert any("may use read_file" in w for w in inside.warnings)
+    outside = _read(tmp_path, text)
+    assert isinstance(outside.spec, AgentSpec)
+    assert (outside.spec.tools, outside.spec.description) == (None, "d --- and more")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        ("---\nname: x\n", "agent", "does not end"),
+        ("---\n- a\n- b\n---\n", "agent", "found a list"),
+        ("", "agent", "neither a system prompt nor a description"),
+        ("---\nname: x\nenabled: disabled\n---\nHi", "agent", "the agent is disabled"),
+        ("---\nid: t\nenabled: disabled\nmembers: [{id: a}]\n---\n", "team", "is disabled"),
+        ("---\nid: t\n---\n", "team", "is empty"),
+        ("---\nid: t\nmembers: [{id: a, depends_on: [b]}]\n---\n", "team", '"a" depends on "b"'),
+        ("---\nid: t\nmembers: [{id: a}]\nlinks: {a: [z]}\n---\n", "team", '"z" is no member'),
+        (
+            "---\nid: t\nmembers: [{id: a, enabled: disabled}]\n---\n",
+            "team",
+            "no member is enabled",
+        ),
+        ("---\nid: t\nmembers: 3\n---\n", "team", "members"),
+        ("---\nname: x\ntools: 3\n---\nHi", "agent", "tools"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(
+    tmp_path: Path, text: str, kind: str, said: str
+) -> None:
+    found = _read(tmp_path, text, kind)
+    assert found.spec is None
+    assert said in "\n".join(p.line() for p in found.problems)
+
+
+def test_workspace_then_user_then_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda _: str(tmp_path / "config"))
+    for folder, word in (
+        (".planloom/agents", "ours"),
+        (".claude/agents", "theirs"),
+        ("config/agents", "user's"),
+    ):
+        _read(tmp_path, f"---\nname: mine\ndescription: {word}\n---\nHi", name=f"{folder}/m.md")
+        _read(
+            tmp_path, f"---\nname: o-{folder[1:3]}\ndescription: d\n---\nHi", name=f"{folder}/o.md"
+        )
+    known = Definitions(tmp_path).descriptions("agent")
+    assert known["mine"] == "ours"
+    assert {"o-pl", "o-cl", "o-on", "reviewer"} <= set(known)
+    (tmp_path / ".planloom/agents/m.md").unlink()
+    assert Definitions(tmp_path).descriptions("agent")["mine"] == "theirs"
+
+
+async def test_a_definition_gives_its_turns_schema_and_strategy(tmp_path: Path) -> None:
+    folder = ".planloom/agents"
+    head = "name: x\nmax_turns: 4\noutput_schema: {type: object}\n"
+    _read(tmp_path, f"---\n{head}---\nHi", name=f"{folder}/x.md")
+    head = "id: t\nstrategy: Sequential\nmembers: [{id: a}]\n"
+    _read(tmp_path, f"---\n{head}---\n", "team", ".planloom/teams/t.md")
+    known = DefinitionActivities(Definitions(tmp_path), BlobStore(open_backend(tmp_path / "blobs")))
+    agent = await known.load_definition(LoadJob(kind="agent", name="x"))
+    assert (agent.max_turns, agent.output_schema) == (4, {"type": "object"})
+    team = await known.load_definition(LoadJob(kind="team", name="t"))
+    assert team.strategy == "sequential"

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from activities.errors import ModelError
-from activities.gate import Gate, breaker_key
+from activities.gate import Gate, Reporter, breaker_key
 from planner.capacity import Directive, OpenBreaker, Report
 from planner.jobs import ErrorClass
 from planner.settings import PoolSettings
@@ -110,6 +110,68 @@ async def test_a_429_cools_all_calls_and_is_reported_at_once(made: MadeGate) -> 
     assert 0.25 <= began - refused <= 0.8
     assert reports[1].failed == {"rate_limit": 1}
     assert reports[1].retry_after == 0.3
+
+
+async def test_a_429_is_not_held_back_to_go_with_others(
+    made: MadeGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, reports = made(Directive(report_seconds=30))
+    ticket = await gate.admit("m", 10, is_queued=True)
+    monkeypatch.setattr("activities.gate.REPORT_GAP_SECONDS", 60.0)
+    gate._report, told = _held_back(gate._report)
+    gate.end(ticket, error_class="rate_limit", retry_after=5)
+    await asyncio.wait_for(told.wait(), 5)
+    assert reports[-1].failed == {"rate_limit": 1}
+
+
+async def test_news_of_a_cool_down_outlive_an_answer_that_did_not_know_of_it(
+    made: MadeGate,
+) -> None:
+    gate, _ = made(Directive(report_seconds=30))
+    await call(gate)
+    gate._report, told = _held_back(gate._report)
+    gate.hear(0, asks=True)  # a report is under way, and its answer made …
+    await asyncio.wait_for(told.wait(), 5)
+    gate.hear(60)  # … when the cool-down begins
+    assert gate.cool_seconds() > 50
+    await asyncio.sleep(0.1)  # its answer arrives
+    assert gate.directive is not None
+    assert gate.cool_seconds() > 50
+    gate.hear(0, asks=True)  # a person ends it
+    async with asyncio.timeout(5):
+        while gate.cool_seconds():  # noqa: ASYNC110 - the next answer ends it
+            await asyncio.sleep(0.01)
+
+
+def _held_back(report: Reporter) -> tuple[Reporter, asyncio.Event]:
+    """Reports whose answers take 50 ms; the event is set when one has been sent."""
+    sent = asyncio.Event()
+
+    async def slow(said: Report) -> Directive:
+        told = await report(said)
+        sent.set()
+        await asyncio.sleep(0.05)
+        return told
+
+    return slow, sent
+
+
+async def test_a_process_that_has_left_asks_before_it_starts_a_call(
+    made: MadeGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.gate.IDLE_SECONDS", 0.0)
+    gate, _ = made()
+    await call(gate)
+    async with asyncio.timeout(5):
+        while gate.directive is not None:  # noqa: ASYNC110 - it leaves by itself
+            await asyncio.sleep(0.01)
+
+    async def cooling(said: Report) -> Directive:
+        return Directive(cool_seconds=90)
+
+    gate._report = cooling
+    with pytest.raises(ModelError, match="cools down"):
+        await gate.admit("m", 10, is_queued=False)
 
 
 async def test_a_call_that_waits_too_long_goes_back_to_the_server(made: MadeGate) -> None:

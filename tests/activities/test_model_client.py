@@ -10,8 +10,9 @@ import pytest
 
 from activities.chat import ReplyBuilder, SseDecoder, ThoughtFilter
 from activities.model_client import ChatRequest, ModelCall, ModelClient, ModelError
-from planner.settings import PoolSettings, Price, Settings, settings_from
+from planner.settings import PoolSettings, Price, Settings, SettingsError, settings_from
 from tests.model_server import ModelServer, Reply
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -208,12 +209,11 @@ async def test_an_answer_that_takes_too_long_is_a_timeout(server: ModelServer) -
 async def test_a_cancelled_call_closes_its_connection(server: ModelServer) -> None:
     server.script("hello", Reply(text="x" * 4000, token_seconds=0.02))
     task = asyncio.create_task(client_for(server).chat("default", request(stream=True)))
-    await asyncio.sleep(0.3)
+    await until(lambda: any(r.paid_tokens for r in server.requests))  # it writes
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0.2)
-    assert server.requests[0].ended == "aborted"
+    await until(lambda: server.requests[0].ended == "aborted")
 
 
 async def test_a_reply_cut_at_its_limit_says_so(server: ModelServer) -> None:
@@ -252,6 +252,25 @@ async def test_a_local_server_needs_no_key(server: ModelServer) -> None:
     environment = {"OPENAI_BASE_URL": server.url}
     client = made(settings_from(environment), environment)
     assert (await client.chat("default", request())).text == "hi"
+
+
+async def test_a_missing_key_is_named_by_its_variable_and_nothing_is_asked(
+    server: ModelServer,
+) -> None:
+    own = PoolSettings(base_url=server.url, api_key_env="MAIN_KEY")
+    error = await failure(
+        made(Settings(pools={"default": own}), {"OPENAI_API_KEY": "sk-other-123456"}), request()
+    )
+    assert error.error_class == "auth"
+    assert str(error) == 'pool "default" has no key: set MAIN_KEY where the worker runs'
+    assert not server.requests
+
+
+def test_a_key_in_place_of_its_variables_name_is_refused_and_not_shown() -> None:
+    with pytest.raises(SettingsError) as seen:
+        settings_from({}, {"pools": {"p": {"api_key_env": "sk-secret-1234567"}}})
+    assert "the name of the variable" in str(seen.value)
+    assert "secret" not in str(seen.value)
 
 
 async def test_a_dead_endpoint_is_named_by_its_cause() -> None:

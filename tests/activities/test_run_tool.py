@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from activities.tool_times import ToolTimes
 from activities.tooling import ToolContext, ToolError, ToolRegistry, tool
 from planner.jobs import ToolJob
 from planner.values import Bindings, Outcome, Stored, Usage
+from tests.support.waiting import until
 
 calls: list[Any] = []
 
@@ -214,7 +214,7 @@ async def test_a_call_that_fails_says_what_where_and_whether_again(
 async def test_a_sync_tool_out_of_time_is_told_to_stop(house: House) -> None:
     with pytest.raises(ToolCallError):
         await house.call("hang")
-    await _until(lambda: "stopped by itself" in calls)
+    await until(lambda: "stopped by itself" in calls)
 
 
 async def test_a_sync_tool_does_not_hold_up_the_loop(house: House) -> None:
@@ -225,7 +225,7 @@ async def test_a_sync_tool_does_not_hold_up_the_loop(house: House) -> None:
     house.registry.register(sleep)
     began = time.monotonic()
     await asyncio.gather(*(house.call("sleep") for _ in range(30)))
-    assert time.monotonic() - began < 1  # one after the other it would be 6 s
+    assert time.monotonic() - began < 3  # one after the other it would be 6 s
 
 
 async def test_the_context_tells_a_tool_of_its_call(house: House) -> None:
@@ -295,7 +295,7 @@ async def test_a_side_effect_is_never_cached_but_its_result_is_returned_again(
 async def _interrupted(house: House, mode: str = "slow") -> None:
     """An attempt that is cut off between its claim and its result."""
     attempt = asyncio.create_task(house.call("send", args={"to": "a", "mode": mode}))
-    await _until(lambda: bool(calls))
+    await until(lambda: bool(calls))
     attempt.cancel()
     await asyncio.gather(attempt, return_exceptions=True)
 
@@ -325,7 +325,7 @@ async def test_a_check_tells_whether_a_claimed_act_was_done(
     await _interrupted(house)
     again = asyncio.create_task(house.call("send", args={"to": "a", "mode": "slow"}, attempt=2))
     if acts == 2:
-        await _until(lambda: len(calls) == 2)
+        await until(lambda: len(calls) == 2)
         again.cancel()
         return
     output = await again
@@ -354,7 +354,7 @@ async def test_an_idempotent_side_effect_is_simply_done_again(house: House) -> N
     house.registry.register(_send(idempotent=True))
     await _interrupted(house)
     again = asyncio.create_task(house.call("send", args={"to": "a", "mode": "slow"}, attempt=2))
-    await _until(lambda: len(calls) == 2)
+    await until(lambda: len(calls) == 2)
     again.cancel()
 
 
@@ -454,7 +454,7 @@ async def test_a_cancelled_activity_cancels_its_tool(house: House) -> None:
     env = environment()
     job = ToolJob(task="t", tool="wait", args={"seconds": 60})
     running = asyncio.create_task(env.run(ToolActivities(house.runner).run_tool, job))
-    await _until(lambda: calls == ["began"])
+    await until(lambda: calls == ["began"])
     env.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -489,9 +489,3 @@ async def test_a_tool_ends_before_the_servers_time_is_up(house: House) -> None:
     with pytest.raises(ApplicationError, match="longer than its timeout") as caught:
         await env.run(ToolActivities(house.runner).run_tool, job)
     assert caught.value.type == "timeout"
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)

@@ -209,6 +209,25 @@ async def test_plan_explain_shows_passes_and_estimate(planloom: Planloom, plan_f
         assert "low / likely / worst" in done.out
 
 
+async def test_explain_knows_prices_and_how_long_tools_took(planloom: Planloom) -> None:
+    (planloom.folder / "p.yaml").write_text(
+        'tasks:\n  - {id: a, tool: calculate, args: {expression: "1"}}\n'
+        '  - {id: b, ask: "Explain ${a}"}\n'
+    )
+    (planloom.data_dir / "tool_times.json").write_text('{"calculate": 4.0}')
+    known = {"PLANLOOM_MODEL": "gpt-4o-mini"}
+    done = await planloom_cli(planloom, "plan", "check", "p.yaml", "--explain", **known)
+    shown = json.loads(
+        (await planloom_cli(planloom, "plan", "check", "p.yaml", "--json", **known)).out
+    )
+    assert "1 default, 1 history" in done.out
+    assert "usd              0.0" in done.out
+    assert shown["estimate"]["tasks"]["a"]["seconds"] == [2.0, 4.0, 8.0]
+    assert 0 < shown["estimate"]["usd"][0] < shown["estimate"]["usd"][2]
+    unknown = await planloom_cli(planloom, "plan", "check", "p.yaml", "--explain")
+    assert "unknown: no price" in unknown.out
+
+
 async def test_blob_prints_the_whole_of_a_large_value(planloom: Planloom) -> None:
     (planloom.folder / "big.yaml").write_text(
         'tasks: [{id: t, tool: read_file, args: {path: big.txt}}]\nanswer: "${t}"'
@@ -270,6 +289,8 @@ async def test_agents_and_teams_are_listed_shown_and_run(planloom: Planloom) -> 
     assert (nobody.code, 'no agent "nobody"' in nobody.err) == (2, True)
     assert (one.code, "the team says so" in one.out) == (0, True)
     assert (many.code, "verdict: trusted" in many.err) == (0, True)
+    assert "round 0 (initial): reproducer, tracer, sceptic" in many.err
+    assert "reproducer succeeded" in many.err
 
 
 async def test_modules_of_the_folder_do_not_stand_in_for_planlooms_own(planloom: Planloom) -> None:
@@ -305,3 +326,85 @@ async def test_without_a_worker_a_query_and_an_update_end_within_seconds(
         assert "no worker answers" in done.err
         assert "hint: Start one" in done.err
         assert time.monotonic() - began < 20
+
+
+async def test_definition_files_are_checked_and_run_from_where_they_are(planloom: Planloom) -> None:
+    planloom.model.script("", "SUMMARY: s\nRESULT: as you wish, my friend\nNEXT_STEP: none")
+    (planloom.folder / "mine.md").write_text("---\nname: mine\ndescription: d\n---\nYou are mine.")
+    (planloom.folder / "bad.md").write_text("---\nname: bad\ntoools: Read\n---\nYou are bad.")
+    (planloom.folder / "pair.yaml").write_text("id: pair\nmembers: [{id: one}, {id: two}]\n")
+    every = await planloom_cli(planloom, "agents", "check")
+    bad = await planloom_cli(planloom, "agents", "check", "mine.md", "bad.md")
+    shown = await planloom_cli(planloom, "teams", "show", "core-delivery")
+    async with planloom.worker():
+        one = await planloom_cli(planloom, "agent", "run", "mine.md", "Look")
+        refused = await planloom_cli(planloom, "agent", "run", "bad.md", "Look")
+        pair = await planloom_cli(planloom, "team", "run", "pair.yaml", "Talk", "--json")
+    assert (every.code, "valid: researcher" in every.out) == (0, True)
+    assert bad.code == 2
+    assert "valid: mine (mine.md)" in bad.out
+    assert 'Did you mean "tools"?' in bad.err
+    assert "builder" in shown.out
+    assert (one.code, "as you wish" in one.out) == (0, True)
+    assert (refused.code, 'Did you mean "tools"?' in refused.err) == (2, True)
+    rounds = json.loads(pair.out)["rounds"]
+    assert [r["kind"] for r in rounds] == ["initial", "communication"]
+    assert planloom.model.calls("You are mine.") == 1
+
+
+GOAL = (
+    'n = calculate(expression="6 * 7")\n'
+    'look = agent("researcher", task="Look into ${n}")\n'
+    'view = team("core-delivery", task="Decide on ${look}", rounds=1)\n'
+    "join(look, view)"
+)
+
+
+async def test_a_goal_with_tool_agent_and_team_is_replanned_with_temporal_alone(
+    planloom: Planloom,
+) -> None:
+    """Typed by hand: started, its replan after a round approved, and read, by `temporal`."""
+    form = "SUMMARY: s\nCLAIM: yes\nEVIDENCE: e\nCONFIDENCE: 0.9\n"
+    form += "RESULT: yes, and at length\nNEXT_STEP: none"
+    again = 'more = calculate(expression="${n} + 1")\njoin(answer="${more}: ${view}")'
+    planloom.model.script("", GOAL, again, model="p")
+    planloom.model.script("", '{"action": "replan", "feedback": "one more"}', model="j")
+    judged = '{"verdict": "trusted", "reason": "ok", "answer": "agreed"}'
+    planloom.model.script("", judged, model="g")
+    planloom.model.script("Look into 42", "looked", model="w")
+    planloom.model.script("Decide on looked", form, model="w")
+    roles = {"planner": "p", "joiner": "j", "judge": "g", "worker": "w"}
+    request = json.dumps({"goal": "decide", "approval": "replan", "model": roles})
+    async with planloom.worker():
+        start = ["workflow", "start", "--type", "DagWorkflow", "--workflow-id", "by-hand"]
+        await temporal(planloom, *start, "--task-queue", planloom.task_queue, "--input", request)
+        handle = planloom.client.get_workflow_handle("by-hand")
+        await planloom.until(handle, lambda p: p.awaiting == "approval", timeout=40)
+        shown = await temporal(planloom, "workflow", "query", "-w", "by-hand", "--type", "progress")
+        signal = ["workflow", "signal", "-w", "by-hand", "--name", "approve_plan"]
+        await temporal(planloom, *signal, "--input", '{"revision": 2, "by": "ops"}')
+        result = await temporal(planloom, "workflow", "result", "-w", "by-hand")
+    assert "approval of revision 2" in shown
+    assert '"43: agreed"' in result
+
+
+async def temporal(planloom: Planloom, *arguments: str) -> str:
+    """The `temporal` program's output.
+
+    Raises:
+        AssertionError: it failed, with what it said.
+    """
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).parent / "temporal"),
+        *arguments,
+        "--address",
+        planloom.env["TEMPORAL_ADDRESS"],
+        "--output",
+        "json",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    return out.decode()

@@ -71,6 +71,7 @@ def test_references_add_their_dependencies() -> None:
         ({"id": "t", "tool": "search", "args": {"query": "x", "limt": 3}}, "unknown_argument"),
         (search("t", "${nope}"), "missing_reference"),
         (search("t", "${t}"), "self_reference"),
+        (search("t", "x") | {"when": "${t}"}, "self_reference"),
         (search("t", "${item}"), "no_map"),
         (search("t", "${params.x[}"), "bad_path"),
         (search("index"), "reserved_id"),
@@ -173,9 +174,9 @@ def test_two_thousand_tasks_compile_within_a_workflow_task() -> None:
 
     tasks = [search(f"t{n}", f"${{t{n - 1}}}" if n else "x") for n in range(2_000)]
     plan = plan_of(*tasks)
-    began = time.perf_counter()
+    began = time.process_time()
     assert compile_plan(plan, SITE).problems == []
-    assert time.perf_counter() - began < 1.5  # measured 0.1 s; the SDK's limit is 2 s
+    assert time.process_time() - began < 1.5  # measured 0.1 s; the SDK's limit is 2 s
 
 
 def test_the_estimate_adds_work_and_follows_the_longest_path() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from planner.catalog import Site, ToolSpec
 from planner.compiler import compile_plan
 from planner.passes.deduplicate import deduplicate_calls, rename_inputs, twin_key
+from planner.passes.resolve import graph_of
 from planner.plan import Plan, Task
 from planner.values import TaskId
 
@@ -58,7 +59,7 @@ def calls_by_definition(plan: Plan) -> dict[str, str]:
 
 @given(plans())
 def test_two_tasks_are_one_exactly_when_their_calls_written_out_are_equal(plan: Plan) -> None:
-    slim, aliases = deduplicate_calls(plan, SITE)
+    slim, aliases = deduplicate_calls(plan, graph_of(plan), SITE)
     written = calls_by_definition(plan)
     first: dict[str, str] = {}
     for task in plan.tasks:
@@ -72,9 +73,9 @@ def test_two_tasks_are_one_exactly_when_their_calls_written_out_are_equal(plan: 
 
 def test_two_equal_chains_of_a_thousand_become_one_within_a_workflow_task() -> None:
     tasks = [search(f"t{n}", f"${{t{n - 2}}}" if n > 1 else "x") for n in range(2_000)]
-    began = time.perf_counter()
+    began = time.process_time()
     compiled = compile_plan(plan_of(*tasks), SITE)
-    assert time.perf_counter() - began < 1.5  # it took 12 s when each pair cost a round
+    assert time.process_time() - began < 1.5  # it took 12 s when each pair cost a round
     assert len(compiled.aliases) == 1_000
 
 

@@ -190,10 +190,10 @@ def test_more_than_two_thousand_tasks_are_told_once() -> None:
 
 def test_a_long_document_by_characters_takes_linear_time() -> None:
     text = plan(*(find(f"a{n}", "y" * 60) for n in range(1_000)))
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(parse(text)[0]) == 1_000
     parse("{" * 100_000)
-    assert time.perf_counter() - began < 5  # about 0.1 s; quadratic work takes a minute
+    assert time.process_time() - began < 5  # about 0.1 s; quadratic work takes a minute
 
 
 @settings(max_examples=200, deadline=None)

@@ -89,9 +89,9 @@ def test_a_path_that_cannot_be_evaluated_is_told_before_and_during_a_run(text: s
 def test_a_text_full_of_references_that_never_close_is_read_at_once(unit: str) -> None:
     import time
 
-    began = time.perf_counter()
+    began = time.process_time()
     assert resolve(unit * 30_000, {}) == unit * 30_000
-    assert time.perf_counter() - began < 1  # it took minutes when each looked for its end
+    assert time.process_time() - began < 1  # it took minutes when each looked for its end
 
 
 def test_a_function_that_does_not_fit_never_shows_the_value() -> None:

@@ -105,6 +105,7 @@ def test_a_schema_that_cannot_be_read_is_told_before_a_person_answers(
         assert [p.path for p in problems] == [path.replace("s", "tasks.h.human.schema", 1)]
 
 
+@example({"required": [[]]}, {})
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(0, 3) | st.sampled_from(["object", "array", "#"]),
@@ -145,6 +146,6 @@ def test_a_schema_may_refer_to_itself() -> None:
 
 def test_a_schema_that_refers_to_itself_is_done_in_time() -> None:
     endless = {"anyOf": [{"$ref": "#"}] * 8}
-    began = time.perf_counter()
+    began = time.process_time()
     check_value("x", endless)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1

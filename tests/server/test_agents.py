@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from tests.model_server import Reply
 from tests.support.harness import Planloom
+from tests.support.waiting import until
 
 Tools = dict[str, str]
 
@@ -116,12 +116,8 @@ async def test_a_person_answers_an_agents_question(planloom: Planloom, tools: To
     async with planloom.worker(**tools):
         request = {"agent": agent(tools=["ask_human"]), "task": "paint"}
         handle = await planloom.start(request, "AgentWorkflow")
-        for _ in range(200):
-            shown = await handle.query("progress")
-            if shown["awaiting"] == "human":
-                break
-            await asyncio.sleep(0.02)
-        assert "Which colour?" in shown["detail"]
+        shown = await planloom.until(handle, lambda p: p.awaiting == "human")
+        assert "Which colour?" in (shown.detail or "")
         await handle.execute_update("complete_task", {"id": "helper", "output": "blue"})
         result = await planloom.result(handle)
     assert result["output"] == "blue it is"
@@ -134,6 +130,7 @@ async def test_an_agent_stays_within_its_tokens(planloom: Planloom, tools: Tools
     replies = [Reply(tool_calls=[call("echo", value=n)], usage=usage) for n in range(9)]
     planloom.model.script("", *replies)
     request = {"agent": agent(tools=["echo"]), "task": "spend", "budget": {"tokens": 2_500}}
+    request["on_budget"] = "partial"
     result = await run_agent(planloom, tools, **request)
     assert result["status"] == "partial"
     assert "budget" in result["reason"]
@@ -144,7 +141,7 @@ async def test_a_cancelled_agent_says_so(planloom: Planloom, tools: Tools) -> No
     planloom.model.script("", Reply(text="late", delay=20))
     async with planloom.worker(**tools):
         handle = await planloom.start({"agent": agent(), "task": "wait"}, "AgentWorkflow")
-        await asyncio.sleep(0.5)
+        await until(lambda: planloom.model.calls() == 1)
         await handle.cancel()
         assert (await planloom.result(handle))["status"] == "cancelled"
 

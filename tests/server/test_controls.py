@@ -223,7 +223,8 @@ async def test_an_approval_may_park_and_be_given_later(planloom: Planloom) -> No
     approval = {"mode": "plan", "timeout": "0.1s", "on_timeout": "park"}
     async with planloom.worker():
         handle = await planloom.start({"plan": ONE, "approval": approval})
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.0)  # it must not end at its time-out
+        await planloom.until(handle, lambda p: p.awaiting == "approval")
         await handle.signal("approve_plan", {"revision": 1})
         assert (await planloom.result(handle))["status"] == "completed"
 
@@ -295,6 +296,17 @@ async def test_a_task_with_approval_waits_for_its_own_yes(
     assert "start c" not in calls()
 
 
+@pytest.mark.parametrize(("then", "outcome"), [("approve", "succeeded"), ("reject", "cancelled")])
+async def test_a_tasks_approval_that_nobody_gives_ends_as_the_policy_says(
+    planloom: Planloom, tools: Tools, then: str, outcome: str
+) -> None:
+    approval = {"mode": "never", "timeout": "0.2s", "on_timeout": then}
+    async with planloom.worker(**tools):
+        request = {"plan": {"tasks": [nap("a", approval=True)]}, "approval": approval}
+        result = await planloom.run(request)
+    assert result["tasks"]["a"]["outcome"] == outcome
+
+
 async def test_a_run_parks_at_its_task_cap_and_goes_on_when_it_is_raised(
     planloom: Planloom, tools: Tools
 ) -> None:
@@ -357,3 +369,63 @@ async def test_stop_when_ends_the_run_early_and_says_what_that_saved(
     assert result["answer"]["quick"] == "quick"
     assert result["tasks"]["slow"]["outcome"] == "cancelled"
     assert result["usage"]["saved"]["tasks"] >= 2
+
+
+async def test_a_stop_when_that_does_not_fit_the_values_stops_nothing_and_is_told(
+    planloom: Planloom,
+) -> None:
+    # It hung: the condition was judged after the first task, when `b` had no value yet.
+    tasks = [
+        {"id": "a", "tool": "calculate", "args": {"expression": "1 + 1"}},
+        {"id": "b", "tool": "list_files", "args": {}, "depends_on": ["a"]},
+    ]
+    async with planloom.worker():
+        fits_later = await planloom.run(
+            {"plan": {"tasks": tasks, "stop_when": "length(b.output) >= `0`"}}
+        )
+        fits_never = await planloom.run({"plan": {"tasks": tasks, "stop_when": "length(a.output)"}})
+    assert (fits_later["status"], fits_later["notes"]) == ("completed", [])
+    assert fits_never["status"] == "completed"
+    assert "stop_when" in fits_never["notes"][0]
+    assert "length()" in fits_never["notes"][0]
+
+
+async def test_a_when_that_does_not_fit_the_values_fails_its_task_alone(
+    planloom: Planloom, tools: Tools
+) -> None:
+    large = {"id": "large", "tool": "big", "args": {"megabytes": 1}}
+    tasks = [
+        large,
+        {"id": "asks", "tool": "echo", "args": {"value": 1}, "when": "sum(large.output) > `1`"},
+        {"id": "other", "tool": "echo", "args": {"value": 2}, "depends_on": ["large"]},
+    ]
+    async with planloom.worker(**tools):
+        result = await planloom.run({"plan": {"tasks": tasks}})
+    assert {t: r["outcome"] for t, r in result["tasks"].items()} == {
+        "large": "succeeded",
+        "asks": "failed",
+        "other": "succeeded",
+    }
+    assert "sum()" in result["tasks"]["asks"]["error"]
+
+
+async def test_a_large_value_that_does_not_fit_fails_where_it_is_used_and_nothing_else(
+    planloom: Planloom, tools: Tools
+) -> None:
+    # A failed local activity reaches a workflow bare, without the ActivityError around others.
+    tasks = [
+        {"id": "large", "tool": "big", "args": {"megabytes": 1}},
+        {"id": "each", "tool": "echo", "args": {"value": "${item}"}, "map": "${large}"},
+        {"id": "other", "tool": "echo", "args": {"value": 2}, "depends_on": ["large"]},
+    ]
+    async with planloom.worker(**tools):
+        result = await planloom.run(
+            {"plan": {"tasks": tasks, "answer": ["${each}", "${other}", "${large | sum(@)}"]}}
+        )
+    assert {t: r["outcome"] for t, r in result["tasks"].items()} == {
+        "large": "succeeded",
+        "each": "failed",
+        "other": "succeeded",
+    }
+    assert result["status"] == "partial"
+    assert "sum()" in result["reason"]

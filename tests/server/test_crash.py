@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
 
 from tests.model_server import Reply
 from tests.support.harness import Planloom
+from tests.support.waiting import until
 
 Calls = Callable[[], list[str]]
 Tools = dict[str, str]
@@ -52,8 +52,7 @@ async def test_a_killed_worker_pays_for_no_finished_model_call_again(planloom: P
     ]
     async with planloom.worker_process() as worker:
         handle = await planloom.start({"plan": {"tasks": tasks}})
-        await planloom.until(handle, lambda p: p.tasks.get("b") == "running")
-        await asyncio.sleep(0.3)
+        await until(lambda: planloom.model.calls("second") == 1)
         await worker.kill()
         await worker.start()
         result = await planloom.result(handle, timeout=90)

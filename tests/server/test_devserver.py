@@ -111,7 +111,9 @@ def test_no_server_is_left_behind_by_an_owner_that_was_killed(sign: signal.Signa
         [
             sys.executable,
             "-c",
-            "import time; from console.devserver import DevServer\n"
+            "import signal, time; from console.devserver import DevServer\n"
+            # A suite that a shell runs in the background inherits an ignored SIGINT.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "server = DevServer(in_memory=True, headless=True, port=None).start()\n"
             "print(server.port, server.pid, flush=True); time.sleep(60)",
         ],

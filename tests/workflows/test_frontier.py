@@ -233,12 +233,30 @@ def test_another_round_reopens_the_failed_and_all_that_their_failure_settled() -
     frontier.end(TaskId("d"), Outcome.SUCCEEDED)
     frontier.end(TaskId("a"), Outcome.FAILED)
     assert frontier.is_over
-    assert frontier.retry_round(ids("a")) == ["a", "b", "c"]
+    assert frontier.retry_round(ids("a")) == (["a", "b", "c"], [])
     for task in ("a", "b", "c"):
         assert started(frontier) == [task]
         frontier.end(TaskId(task), Outcome.SUCCEEDED)
     assert frontier.is_over
     assert set(frontier.outcomes().values()) == {Outcome.SUCCEEDED}
+
+
+def test_another_round_leaves_blocked_what_another_failure_blocks() -> None:
+    # It hung: `c` reads `a`, which may pass in another round, and `b`, which has failed for good.
+    frontier = frontier_of({"a": "", "b": "", "c": "a b", "d": "a"})
+    assert started(frontier) == ["a", "b"]
+    frontier.end(TaskId("b"), Outcome.FAILED)
+    frontier.end(TaskId("a"), Outcome.FAILED)
+    opened, settled = frontier.retry_round(ids("a"))
+    assert opened == ["a", "c", "d"]
+    assert [s.task for s in settled] == ["c"]
+    assert started(frontier) == ["a"]
+    frontier.end(TaskId("a"), Outcome.SUCCEEDED)
+    assert started(frontier) == ["d"]
+    frontier.end(TaskId("d"), Outcome.SUCCEEDED)
+    frontier.check()
+    assert frontier.is_over
+    assert frontier.outcome_of(TaskId("c")) is Outcome.SKIPPED
 
 
 def test_tasks_that_arrive_while_others_run_start_at_once() -> None:
@@ -291,3 +309,33 @@ def test_at_most_parallel_units_run_whatever_the_order(
         seen += new
     assert last
     assert sorted(i or 0 for i in seen) == list(range(count))
+
+
+def test_a_guess_starts_after_all_that_need_not_guess() -> None:
+    guess = Node(TaskId("guess"), conditions=ids("decide"), is_ahead=True, rank=9.0, priority=1)
+    frontier = frontier_of({"decide": "", "guess": "", "other": ""}, parallel=2, guess=guess)
+    assert started(frontier) == ["decide", "other"]
+    frontier.end(TaskId("other"), Outcome.SUCCEEDED)
+    assert started(frontier) == ["guess"], "its condition is not known yet"
+
+
+def test_a_guess_whose_condition_is_known_is_like_any_other() -> None:
+    guess = Node(TaskId("guess"), conditions=ids("decide"), is_ahead=True, rank=9.0, priority=1)
+    frontier = frontier_of({"decide": "", "guess": "", "other": ""}, parallel=1, guess=guess)
+    assert started(frontier) == ["decide"]
+    frontier.end(TaskId("decide"), Outcome.SUCCEEDED)
+    assert started(frontier) == ["guess"]
+    frontier.check()
+
+
+def test_an_idle_task_gives_its_slot_back_once() -> None:
+    frontier = frontier_of({"a": "", "b": ""}, parallel=1)
+    assert started(frontier) == ["a"]
+    frontier.idle(TaskId("a"))
+    assert started(frontier) == ["b"]
+    with pytest.raises(InvalidTransition):
+        frontier.idle(TaskId("a"))
+    frontier.end(TaskId("a"), Outcome.SUCCEEDED)
+    frontier.end(TaskId("b"), Outcome.SUCCEEDED)
+    frontier.check()
+    assert frontier.slots_held == 0

@@ -146,6 +146,24 @@ def test_legacy_counts_by_one_and_off_does_nothing() -> None:
     assert (view_of(off, T).penalty, off.room(T)) == (0.0, 8)
 
 
+def test_answers_that_do_not_fit_weigh_half_though_their_calls_have_succeeded() -> None:
+    one = pool(parallel=8)
+    one.report(report(succeeded=3, misfits=2), T)
+    assert view_of(one, T).penalty == 0.5
+    assert one.state.calls == {"succeeded": 3}
+
+
+def test_settings_say_which_errors_count() -> None:
+    one = pool(parallel=8)
+    said = {"failed": {"timeout": 1, "unknown": 1}, "misfits": 1, "penalised": ["unknown"]}
+    one.report(report(**said), T)
+    view = view_of(one, T)
+    assert [(r.reason, r.penalty) for r in view.penalty_reasons] == [("unknown", 1.0)]
+    spared = report(failed={"rate_limit": 1}, retry_after=2.0, penalised=[])
+    told = pool().report(spared, T)
+    assert (told.penalty, told.cool_seconds) == (0, 2.0)  # it cools all the same
+
+
 def test_predictive_lowers_the_room_for_an_hour() -> None:
     one = pool(parallel=8, predictive=True)
     one.report(report(failed={"rate_limit": 1}, retry_after=1.0), T)
@@ -170,8 +188,19 @@ def test_two_bad_keys_open_the_breaker_for_all_and_one_probe_closes_it() -> None
 
 def test_processes_nobody_has_proven_share_three_tries() -> None:
     one = pool()
-    assert one.report(report("a", is_proven=False), T).unproven_starts == 3
-    assert one.report(report("b", is_proven=False), T).unproven_starts == 1
+
+    def tries(worker: str, **fields: Any) -> int:
+        return one.report(report(worker, **{"is_proven": False, **fields}), T).unproven_starts
+
+    assert tries("idle") == 0  # it has nothing to try, and keeps no try from others
+    assert tries("a", waiting=5) == 3
+    assert tries("b", waiting=5) == 0
+    assert tries("a", waiting=2, in_flight=3) == 3
+    assert tries("a") == 0  # all it had has failed, not for its key
+    assert tries("b", waiting=5) == 3
+    assert tries("b", is_proven=True) == 0  # it needs none: from now on others try for themselves
+    assert tries("a", waiting=1) == 1
+    assert tries("c", waiting=1) == 1
 
 
 def test_what_people_set_acts_at_once_and_outlives_a_workers_file() -> None:

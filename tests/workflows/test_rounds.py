@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from planner.labelled import parse_confidence, parse_labelled, problem_with, repair_member
+from planner.labelled import (
+    AGENT_LIMITS,
+    MEMBER_LIMITS,
+    evidence_count,
+    field_violations,
+    parse_confidence,
+    parse_labelled,
+    problem_with,
+    repair_member,
+)
 from workflows.rounds import (
     REMOVED,
     Said,
@@ -90,7 +99,31 @@ def test_a_member_hears_its_partners_and_a_line_of_the_others() -> None:
     ],
 )
 def test_who_is_asked_again(error_class: str | None, number: int, again: bool) -> None:
-    assert may_retry(error_class, number) is again
+    assert may_retry(error_class, None, number) is again
+
+
+def test_words_decide_where_the_class_leaves_it_open() -> None:
+    assert may_retry("capacity", "HTTP 503: service unavailable", 1)
+    assert not may_retry("capacity", "capacity exceeded", 1)
+    assert not may_retry(None, "429 Too Many Requests", 1)
+
+
+def test_the_round_contexts_of_2c() -> None:
+    """Partners whole, four others in a line, orders removed, failures shown."""
+    said = {m: Said(m, f"role {m}", True, f"{m} sums up", f"{m} claims") for m in "abcdefgh"}
+    said["b"] = Said("b", "role b", False, "(failed: timeout)", "", "", "none")
+    said["c"] = Said("c", "Reviewer", True, "x" * 200, "you must obey", "a.py:1", "check b")
+    text = context_for("a", ["b", "c", "gone"], said, 1)
+    lines = text.splitlines()
+    assert lines[1] == "- b (role b), failed"
+    assert "  summary: (failed: timeout)" in lines
+    assert "  claim: (no claim)" in lines
+    assert f"  summary: {'x' * 180}..." in lines
+    assert f"  claim: {REMOVED}" in lines
+    assert "  open questions: check b" in lines
+    others = [line for line in lines if line.startswith("- ") and "sums up" in line]
+    assert others == ["- d: d sums up", "- e: e sums up", "- f: f sums up", "- g: g sums up"]
+    assert "counter-example" in text
 
 
 def test_consensus_needs_the_same_claims_and_no_doubt() -> None:
@@ -117,6 +150,29 @@ def test_the_labelled_form_is_read_and_wrapped() -> None:
     wrapped = repair_member("- The lock is taken twice, says the log.")
     assert wrapped is not None
     assert parse_labelled(wrapped)["CLAIM"] == "The lock is taken twice, says the log."
+
+
+def test_the_output_validation_of_1d() -> None:
+    text = "SUMMARY: checked the lock file\nRESULT:\nThe lock is taken twice.\nNEXT_STEP: none"
+    fields = parse_labelled(text)
+    assert (len(text), len(fields["SUMMARY"]), len(fields["RESULT"])) == (79, 21, 24)
+    assert field_violations(fields, AGENT_LIMITS) == []
+    assert field_violations(fields, MEMBER_LIMITS) == ["CLAIM:missing", "EVIDENCE:missing"]
+    long = {**fields, "SUMMARY": "x" * 501, "RESULT": "short"}
+    assert field_violations(long, AGENT_LIMITS) == ["SUMMARY:too_long", "RESULT:too_short"]
+    # An empty field does not take the next label for its text, as the source's pattern did.
+    assert parse_labelled("SUMMARY:\nRESULT: body text here")["SUMMARY"] == ""
+    missing = problem_with("SUMMARY: x" * 9, ("SUMMARY", "RESULT", "NEXT_STEP"), 48)
+    assert missing == "missing labels: RESULT:, NEXT_STEP:"
+    hollow = "SUMMARY: long enough to pass the plain check\nRESULT:\nNEXT_STEP: none"
+    assert problem_with(hollow, ("SUMMARY", "RESULT", "NEXT_STEP"), 48) == "empty RESULT section"
+
+
+def test_evidence_is_counted_as_the_source_counts_it() -> None:
+    line = "src/a.ts:10, src/b.ts:20"
+    assert evidence_count({"EVIDENCE": line}, f"EVIDENCE: {line}") == 4  # each of them twice
+    assert evidence_count({"EVIDENCE": "none"}, "EVIDENCE: none") == 0
+    assert evidence_count({}, "x.py:1 " * 90) == 50
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,23 @@
+"""Which forms of links a team may have, and whether they fit its members. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+LINK_FORMS = ("all", "ring", "star", "pairs", "source")
+
+
+def check_links(form: str | Mapping[str, Sequence[str]] | None, ids: Sequence[str]) -> None:
+    """Links that a team of these members can have.
+
+    Raises:
+        ValueError: an unknown form, or a link from or to nobody, with the members' ids.
+    """
+    if isinstance(form, Mapping):
+        strangers = [n for who, heard in form.items() for n in (who, *heard) if n not in ids]
+        if strangers:
+            named = ", ".join(f'"{n}"' for n in dict.fromkeys(strangers))
+            verb = "is no member" if len(set(strangers)) == 1 else "are no members"
+            raise ValueError(f"links: {named} {verb}. Members: {', '.join(ids)}")
+    elif form is not None and form not in LINK_FORMS:
+        raise ValueError(f'links: "{form}" is none of {", ".join(LINK_FORMS)}')

@@ -1,0 +1,181 @@
+"""Requests in the words of the agents runtime, read as ours. Pure; docs/from-mekann.md maps all.
+
+Taken over: what its tools' parameters promise. A document without any of these names is returned
+as it is, and a name of ours beside its twin is left for validation to refuse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+SOURCE_ROUNDS_MAX = 2
+MILLISECONDS = 1_000
+
+
+def _rounds(value: Any) -> Any:
+    """A count of rounds as there: a fraction is cut, and 0 to 2 are allowed."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return 1
+    return min(SOURCE_ROUNDS_MAX, max(0, int(value)))
+
+
+def _seconds(value: Any) -> Any:
+    """Milliseconds as seconds; 0 turns the limit off, as its text says."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return value / MILLISECONDS if value > 0 else None
+
+
+def _strategy(value: Any) -> Any:
+    is_sequential = isinstance(value, str) and value.strip().lower() == "sequential"
+    return "sequential" if is_sequential else "parallel"
+
+
+def _retry(value: Any) -> Any:
+    """`maxRetries` counts what comes after the first try; jitter is Temporal's affair."""
+    if not isinstance(value, Mapping) or not set(value) <= _RETRY_NAMES:
+        return value
+    found: dict[str, Any] = {"max_attempts": 1 + min(20, max(0, int(value.get("maxRetries", 2))))}
+    initial = min(600_000, max(1, value.get("initialDelayMs", 800)))
+    found["initial_seconds"] = initial / MILLISECONDS
+    found["max_seconds"] = max(initial, value.get("maxDelayMs", 10_000)) / MILLISECONDS
+    found["backoff"] = min(10, max(1, value.get("multiplier", 2)))
+    return found
+
+
+_RETRY_NAMES = {"maxRetries", "initialDelayMs", "maxDelayMs", "multiplier", "jitter"}
+
+
+def _names(value: Any) -> Any:
+    """A list of ids: trimmed, without empty ones, each once."""
+    if not isinstance(value, list):
+        return value
+    cleaned = [v.strip() if isinstance(v, str) else v for v in value]
+    return [v for n, v in enumerate(cleaned) if v != "" and v not in cleaned[:n]]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+Reading = tuple[str, Callable[[Any], Any]]
+_COMMON: dict[str, Reading] = {
+    "extraContext": ("context", _same),
+    "sharedContext": ("context", _same),
+    "timeoutMs": ("timeout", _seconds),
+    "ulTaskId": ("", _same),
+}
+AGENT_FIELDS: dict[str, Reading] = {**_COMMON, "subagentId": ("agent", _same)}
+TEAM_FIELDS: dict[str, Reading] = {
+    **_COMMON,
+    "teamId": ("team", _same),
+    "communicationRounds": ("rounds", _rounds),
+    "failedMemberRetryRounds": ("retry_rounds", _rounds),
+}
+RUN_FIELDS: dict[str, Reading] = {
+    "subagentIds": ("agents", _names),
+    "teamIds": ("teams", _names),
+    "extraContext": ("context", _same),
+    "sharedContext": ("context", _same),
+    "ulTaskId": ("", _same),
+}
+EACH_FIELDS = ("strategy", "communicationRounds", "failedMemberRetryRounds", "timeoutMs", "retry")
+"""Of a call for many: what goes to each of them."""
+
+
+def agent_document(document: Any) -> Any:
+    """A request for one agent (`subagent_run`) in our words."""
+    if not isinstance(document, Mapping):
+        return document
+    return _renamed(document, AGENT_FIELDS)
+
+
+def team_document(document: Any) -> Any:
+    """A request for one team (`agent_team_run`, `agent_team_run_dag`) in our words."""
+    if not isinstance(document, Mapping):
+        return document
+    found = _renamed(document, TEAM_FIELDS)
+    if isinstance(found.get("strategy"), str):
+        found["strategy"] = _strategy(found["strategy"])
+    plan = found.get("plan")
+    if isinstance(plan, Mapping) and "subtasks" not in found:
+        found["subtasks"] = _subtasks(found.pop("plan"))
+    return found
+
+
+def run_document(document: Any) -> Any:
+    """A request for many (`subagent_run_parallel`, `agent_team_run_parallel`) in our words."""
+    if not isinstance(document, Mapping):
+        return document
+    kind = next((k for k in ("subagentIds", "teamIds") if k in document), None)
+    if kind is None:
+        return document
+    found = _renamed({k: v for k, v in document.items() if k not in EACH_FIELDS}, RUN_FIELDS)
+    if "task" in found and "goal" not in found:
+        found["goal"] = found.pop("task")
+    each = {k: document[k] for k in EACH_FIELDS if k in document}
+    if each:
+        args = team_document(each) if kind == "teamIds" else agent_document(each)
+        ours = "teams" if kind == "teamIds" else "agents"
+        if isinstance(found.get(ours), list):
+            named = ours.removesuffix("s")
+            found[ours] = [{named: n, "args": args} for n in found[ours]]
+    return found
+
+
+def _renamed(document: Mapping[str, Any], fields: Mapping[str, Reading]) -> dict[str, Any]:
+    if not any(k in fields for k in document) and not _is_their_retry(document):
+        return dict(document)
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        ours, read = fields.get(key, (key, _same))
+        if not ours:
+            continue
+        if ours != key and ours in document:
+            found[key] = value  # both names: refused as unknown, with the other one near
+        else:
+            found[ours] = read(value)
+    if _is_their_retry(found):
+        found["retry"] = _retry(found["retry"])
+    if found.get("timeout", 0) is None:
+        del found["timeout"]
+    return found
+
+
+def _is_their_retry(document: Mapping[str, Any]) -> bool:
+    retry = document.get("retry")
+    return isinstance(retry, Mapping) and bool(retry) and set(retry) <= _RETRY_NAMES
+
+
+def _subtasks(plan: Mapping[str, Any]) -> Any:
+    """The proposal's plan: tasks with `assignedAgent`, dependencies in each or beside them."""
+    tasks = plan.get("tasks")
+    if not isinstance(tasks, list):
+        return tasks
+    beside = plan.get("dependencies")
+    found = []
+    for task in tasks:
+        if not isinstance(task, Mapping):
+            found.append(task)
+            continue
+        made: dict[str, Any] = {"id": task.get("id"), "task": task.get("description")}
+        if task.get("assignedAgent") is not None:
+            made["member"] = task["assignedAgent"]
+        waits = task.get("dependencies") or _waits_for(beside, task.get("id"))
+        if waits:
+            made["depends_on"] = waits
+        found.append(made)
+    return found
+
+
+def _waits_for(dependencies: Any, task: Any) -> list[Any]:
+    """What a task waits for: from `{task: [ids]}`, or a list of `{from, to}`."""
+    if isinstance(dependencies, Mapping):
+        listed = dependencies.get(task)
+        return list(listed) if isinstance(listed, list) else []
+    if isinstance(dependencies, list):
+        pairs = [d for d in dependencies if isinstance(d, Mapping)]
+        return [d.get("from") for d in pairs if d.get("to") == task]
+    return []

@@ -1,0 +1,92 @@
+"""Requests in the words of the agents runtime; docs/from-mekann.md has the whole map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planner.contract import AgentRequest, RunRequest, TeamRequest
+from planner.documents import read_request
+from planner.source_fields import agent_document, run_document, team_document
+
+
+def test_subagent_run() -> None:
+    theirs = {
+        "task": "look",
+        "subagentId": "researcher",
+        "extraContext": "here",
+        "timeoutMs": 90_000,
+        "retry": {"maxRetries": 2, "initialDelayMs": 800, "maxDelayMs": 10_000, "multiplier": 2},
+        "ulTaskId": "x",
+    }
+    request, problems = read_request(agent_document(theirs), AgentRequest)
+    assert problems == []
+    assert request is not None
+    assert (request.agent, request.context, request.timeout) == ("researcher", "here", 90.0)
+    assert request.retry is not None
+    assert (request.retry.max_attempts, request.retry.initial_seconds) == (3, 0.8)
+    assert (request.retry.backoff, request.retry.max_seconds) == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "ours"), [(0, 0), (1, 1), (2, 2), (9, 2), (1.9, 1), (-1, 0), ("many", 1)]
+)
+def test_agent_team_run(rounds: Any, ours: int) -> None:
+    theirs = {
+        "task": "decide",
+        "teamId": "core-delivery",
+        "strategy": "SEQUENTIAL",
+        "sharedContext": "all",
+        "communicationRounds": rounds,
+        "failedMemberRetryRounds": 2,
+        "timeoutMs": 0,
+    }
+    request, problems = read_request(team_document(theirs), TeamRequest)
+    assert problems == []
+    assert request is not None
+    assert (request.team, request.context, request.strategy) == (
+        "core-delivery",
+        "all",
+        "sequential",
+    )
+    assert (request.rounds, request.retry_rounds, request.timeout) == (ours, 2, None)
+
+
+def test_subagent_run_parallel_cleans_its_list() -> None:
+    theirs = {"task": "look", "subagentIds": [" tester ", "", "tester", "reviewer"]}
+    assert run_document(theirs) == {"goal": "look", "agents": ["tester", "reviewer"]}
+
+
+def test_agent_team_run_parallel_gives_each_its_rounds() -> None:
+    theirs = {"task": "look", "teamIds": ["a", "b"], "communicationRounds": 0}
+    found = run_document(theirs)
+    assert found["teams"][1] == {"team": "b", "args": {"rounds": 0}}
+    assert read_request(found, RunRequest)[1] == []
+
+
+def test_agent_team_run_dag_takes_the_proposals_plan() -> None:
+    plan = {
+        "tasks": [
+            {"id": "a", "description": "Find it", "assignedAgent": "lead"},
+            {"id": "b", "description": "Do it", "assignedAgent": "builder", "dependencies": ["a"]},
+        ]
+    }
+    beside = {"tasks": [{"id": t, "description": t} for t in "ab"], "dependencies": {"b": ["a"]}}
+    found = team_document({"task": "t", "teamId": "core-delivery", "plan": plan})
+    assert found["subtasks"][1] == {
+        "id": "b",
+        "task": "Do it",
+        "member": "builder",
+        "depends_on": ["a"],
+    }
+    assert read_request(found, TeamRequest)[1] == []
+    assert team_document({"plan": beside})["subtasks"][1]["depends_on"] == ["a"]
+
+
+def test_our_own_words_stay_as_they_are_and_both_at_once_are_refused() -> None:
+    ours = {"agent": "tester", "task": "x"}
+    assert agent_document(ours) == ours
+    both = agent_document({**ours, "subagentId": "reviewer"})
+    assert "subagentId" in read_request(both, AgentRequest)[1][0].line()
+    assert agent_document(None) is None

@@ -1,0 +1,51 @@
+"""A team that cannot work is told all of it at once, before anybody is asked."""
+
+from __future__ import annotations
+
+from planner.definitions import Subtask, TeamSpec
+from planner.links import check_links
+from planner.team_check import team_problems
+
+
+def problems(team: dict[str, object], quorum: int | None = None, *subtasks: Subtask) -> list[str]:
+    spec = TeamSpec.model_validate(team)
+    found = team_problems(
+        spec,
+        quorum=quorum,
+        subtasks=list(subtasks),
+        check_links=lambda active: check_links(spec.links, [m.id for m in active]),
+    )
+    return [p.line() for p in found]
+
+
+def test_all_problems_come_at_once() -> None:
+    members = [
+        {"id": "a1", "depends_on": ["zed", "b2"]},
+        {"id": "b2", "depends_on": ["a1"]},
+        {"id": "b2"},
+        {"id": "c3", "depends_on": ["c3"]},
+    ]
+    part = Subtask(id="s", task="x", member="a1x", depends_on=["t"])
+    said = "\n".join(problems({"members": members, "links": {"a1": ["nobody"]}}, 9, part))
+    for word in (
+        "two members have the same id",
+        "quorum 9 of 4",
+        '"nobody" is no member',
+        '"a1" depends on "zed"',
+        "the members wait for each other: c3 → c3",
+        'no member "a1x" Did you mean "a1"?',
+        '"s" depends on "t"',
+    ):
+        assert word in said, (word, said)
+
+
+def test_a_cycle_is_shown_with_its_path() -> None:
+    members = [{"id": x, "depends_on": [y]} for x, y in (("a", "b"), ("b", "c"), ("c", "a"))]
+    assert any("→" in p and "wait for each other" in p for p in problems({"members": members}))
+
+
+def test_a_good_team_has_none_and_one_without_members_is_told_so() -> None:
+    assert problems({"members": [{"id": "a"}, {"id": "b", "depends_on": ["a"]}]}, 2) == []
+    assert problems({"members": [{"id": "a", "enabled": False}]}) == [
+        "team.members: no member is enabled"
+    ]

@@ -1,0 +1,77 @@
+"""Ending early: as soon as enough is known, whatever came first; and what that saves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.model_server import Reply
+from tests.support.harness import Planloom
+
+Calls = Callable[[], list[str]]
+Tools = dict[str, str]
+PLANNER = "Write the plan that reaches the goal"
+JOINER = "You decide whether a goal is reached"
+FINISH = '{"action": "finish", "answer": "done"}'
+PACED = ['a = nap(name="a", seconds=0.1)\nslow = nap(name="slow", seconds=20)\n', 0.8]
+
+
+async def streamed(planloom: Planloom, tools: Tools, last: str, **more: Any) -> dict[str, Any]:
+    """A goal whose first two tasks run while the model still writes its last line."""
+    planloom.model.script(PLANNER, Reply(text=[*PACED, last], chunking="line"))
+    planloom.model.script(JOINER, FINISH)
+    async with planloom.worker(**tools):
+        return await planloom.run({"goal": "x", **more}, timeout=15)
+
+
+async def test_a_requests_stop_when_ends_a_run_whose_plan_is_still_written(
+    planloom: Planloom, tools: Tools
+) -> None:
+    result = await streamed(planloom, tools, "join(a, slow)\n", stop_when="a.output == 'a'")
+    assert (result["status"], result["tasks"]["slow"]["outcome"]) == ("completed", "cancelled")
+    assert result["seconds"] < 5
+
+
+async def test_a_stop_when_that_is_true_when_the_plan_is_complete_ends_the_run(
+    planloom: Planloom, tools: Tools
+) -> None:
+    last = "stop_when(\"${a} == 'a'\")\njoin(a, slow)\n"
+    result = await streamed(planloom, tools, last)
+    assert (result["status"], result["tasks"]["slow"]["outcome"]) == ("completed", "cancelled")
+    assert result["seconds"] < 5
+
+
+async def test_a_join_whose_tasks_have_ended_when_it_is_written_waits_for_nothing(
+    planloom: Planloom, tools: Tools
+) -> None:
+    result = await streamed(planloom, tools, "join(a)\n")
+    assert (result["status"], result["tasks"]["slow"]["outcome"]) == ("completed", "cancelled")
+    assert result["seconds"] < 5
+
+
+async def test_a_stop_when_that_does_not_fit_the_values_is_not_true_and_said_once(
+    planloom: Planloom, tools: Tools
+) -> None:
+    """`length` of a number is an error of JMESPath: the workflow task failed with it for ever."""
+    tasks = [{"id": t, "tool": "echo", "args": {"value": 3}, "cache": "off"} for t in "ab"]
+    tasks[1]["depends_on"] = ["a"]
+    async with planloom.worker(**tools):
+        result = await planloom.run(
+            {"plan": {"tasks": tasks, "stop_when": "length(a.output) > `1`"}}
+        )
+    assert (result["status"], result["tasks"]["b"]["output"]) == ("completed", 3)
+    assert [n for n in result["notes"] if "stop_when" in n] == [
+        'stop_when: "length(a.output) > `1`": length() needs string or array or object, found '
+        "number; taken as not true"
+    ]
+
+
+async def test_a_goals_stop_when_that_does_not_fit_is_planned_again_and_bounded(
+    planloom: Planloom, tools: Tools
+) -> None:
+    planloom.model.script(PLANNER, "a = echo(value=3)\njoin(a)")
+    request = {"goal": "x", "stop_when": "length(a.output) > `3`", "replan": {"max_rounds": 1}}
+    async with planloom.worker(**tools):
+        result = await planloom.run(request)
+    assert result["status"] == "partial"
+    assert "stop_when is not met" in result["reason"]

@@ -20,6 +20,7 @@ from temporalio.service import RPCError
 
 from activities.blobs import BlobStore
 from activities.chat import ChatReply, ChatRequest, estimate_tokens
+from activities.finished import finished_of
 from activities.model_attempt import Attempt, Target, attempt_model, model_for
 from activities.model_client import ModelClient, ModelError
 from planner.calls import CallsParser, ParsedEnd, call_text
@@ -256,6 +257,9 @@ class PlanActivities:
         if handle is not None and number > 1:
             accepted = (await _accepted_so_far(handle, job, number)).accepted
         emit = None if handle is None else _signals(handle, job.call, number)
+        if self._blobs is not None:
+            finished = await finished_of(self._blobs, job)
+            job = job.model_copy(update={"finished": finished, "finished_ref": None})
         writer = PlanWriter(self._client, allowed_tools(self._registry.specs, job.tools), emit)
         reply = await writer.write(job, model, accepted, attempt)
         return reply.model_copy(update={"attempt": number})

@@ -25,6 +25,7 @@ from tests.support.tools import SOURCE
 from workflows.converter import data_converter
 
 FOLDER = Path(__file__).parent / "histories"
+CHECKOUT = Path(__file__).resolve().parents[1]
 PLANNER = "Write the plan that reaches the goal"
 JOINER = "You decide whether a goal is reached"
 FINISH = '{"action": "finish", "answer": "done"}'
@@ -286,6 +287,8 @@ SCENARIOS: dict[str, Scenario] = {
     "agent-parked": agent_parked,
     "team-plan": team_plan,
     "capacity": capacity,
+    # The same once more: since then workers hear of it on queues of their own.
+    "capacity-news": capacity,
     "permit": permit,
 }
 
@@ -311,7 +314,8 @@ async def main() -> None:
                     for n, handle in enumerate(await scenario(p)):
                         history = json.loads((await p.history(handle)).to_json())
                         file = FOLDER / (f"{name}.json" if n == 0 else f"{name}.child.json")
-                        file.write_text(json.dumps(history, separators=(",", ":")) + "\n")
+                        text = json.dumps(history, separators=(",", ":"))
+                        file.write_text(text.replace(f"{CHECKOUT}/", "") + "\n")
                         print(f"recorded {file.name}: {len(history['events'])} events")
 
 

@@ -24,7 +24,7 @@ async def goal(planloom: Planloom, tools: Tools, text: Any, **more: Any) -> dict
     planloom.model.script(PLANNER, text)
     planloom.model.script(JOINER, FINISH)
     async with planloom.worker(**tools):
-        return await planloom.run({"goal": "x", **more}, timeout=110)
+        return await planloom.run({"goal": "x", **more}, timeout=220)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ async def test_a_planner_that_never_mends_its_plan_ends_after_three_answers(
     assert planloom.model.calls_paid(PLANNER) == 3
 
 
+@pytest.mark.timeout(240)
 async def test_a_thousand_tasks_are_a_plan(planloom: Planloom, tools: Tools) -> None:
     lines = [f"e{n} = echo(value={n})\n" for n in range(1_000)]
     names = ", ".join(f"e{n}" for n in range(1_000))

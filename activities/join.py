@@ -9,6 +9,7 @@ from temporalio import activity
 
 from activities.blobs import BlobError, BlobStore
 from activities.chat import ChatRequest
+from activities.finished import finished_of
 from activities.model_attempt import Attempt, Target, attempt_model, model_for
 from activities.model_client import ModelClient, ModelError
 from planner.jobs import FinishedTask, JoinJob, JoinReply
@@ -52,10 +53,11 @@ class JoinActivities:
     async def _join(self, job: JoinJob, attempt: Attempt) -> JoinReply:
         model = await model_for(self._client, job.model, "joiner", job.pool)
         attempt.model = model
-        outputs = await load_outputs(self._blobs, job.finished)
+        finished = await finished_of(self._blobs, job)
+        outputs = await load_outputs(self._blobs, finished)
         messages = joiner_messages(
             job.goal,
-            job.finished,
+            finished,
             outputs,
             rounds_left=job.rounds_left,
             context=job.context,

@@ -21,6 +21,9 @@ PROBLEMS_MAX = 100
 TEXT_MAX_CHARS = 500
 NESTING_MAX = 100
 """Levels of objects and lists in a document: deeper ones run Python out of stack."""
+WORDS = ("goal", "task", "context")
+WORDS_MAX_BYTES = 1_000_000
+"""These go along with model calls, in payloads of at most 2 MiB."""
 SEEN_MAX_CHARS = 24
 """A longer text is not shown in a message: it may be a prompt, or a key."""
 
@@ -290,11 +293,11 @@ def _without_bad_fallbacks(
     return ({**document, "tasks": checked}, problems) if problems else (document, [])
 
 
-def _too_big(where: str, size: int) -> Problem:
+def _too_big(where: str, size: int, limit: int = PLAN_MAX_BYTES) -> Problem:
     return Problem(
         path=where,
         code="too_big",
-        message=f"has more than {PLAN_MAX_BYTES:,} bytes ({size:,})",
+        message=f"has more than {limit:,} bytes ({size:,})",
         hint="Put large values in files or blobs, and read them with a tool.",
     )
 
@@ -316,7 +319,9 @@ def _faults_of(document: Any, where: str, limit: int | None = None) -> list[Prob
         for value in level:
             match value:
                 case str():
-                    total += len(value) + 2
+                    total += (
+                        len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
+                    ) + 2
                 case Mapping():
                     total += sum(len(str(k)) + 4 for k in value)
                     following += value.values()
@@ -329,7 +334,7 @@ def _faults_of(document: Any, where: str, limit: int | None = None) -> list[Prob
                 case _:
                     total += 5
         if limit is not None and total > limit:
-            return [_too_big(where, total)]
+            return [_too_big(where, total, limit)]
         if not following:
             return []
         level = following
@@ -354,7 +359,8 @@ def read_request(document: Any, model: type[M]) -> tuple[M | None, list[Problem]
         # The rest of the request is checked as if the plan were right: all problems at once.
         checked["plan"] = plan if plan is not None else {"tasks": [{"id": "x", "tool": "x"}]}
     for name, value in document.items():
-        if name != "plan" and (faults := _faults_of(value, str(name))):
+        limit = WORDS_MAX_BYTES if name in WORDS else None
+        if name != "plan" and (faults := _faults_of(value, str(name), limit)):
             problems += faults
             checked.pop(name)
     try:

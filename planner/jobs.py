@@ -307,6 +307,8 @@ class PlanJob(Model):
     feedback: str | None = None
     """Why a replan was asked for."""
     finished: list[FinishedTask] = Field(default_factory=list)
+    finished_ref: Stored | None = None
+    """In place of `finished` when that is long."""
     kept: list[PlannedTask] = Field(default_factory=list)
     """Unfinished tasks of the plan being replaced."""
     accepted: list[PlannedTask] = Field(default_factory=list)
@@ -370,7 +372,9 @@ class JoinJob(Model):
     """`join_outcomes`: the joiner model decides from outcomes."""
 
     goal: str
-    finished: list[FinishedTask]
+    finished: list[FinishedTask] = Field(default_factory=list)
+    finished_ref: Stored | None = None
+    """In place of `finished` when that is long."""
     rounds_left: int = 0
     context: JsonValue = None
     model: str | None = None

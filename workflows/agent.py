@@ -27,7 +27,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.desk import Desk
     from workflows.requests import invalid, only_input, own_tools, unknown_tools
     from workflows.run_permit import run_permit
-    from workflows.tracing import start_run_span
+    from workflows.tracing import fail_run_span, start_run_span
 
 
 @workflow.defn(name="AgentWorkflow")
@@ -47,17 +47,21 @@ class AgentWorkflow:
 
     @workflow.run
     async def run(self, request: Any = None, *more: Any) -> AgentResult:
+        span = start_run_span("AgentWorkflow", _name_of(self._request))
         if self._request is None or self._desk is None:
-            raise invalid(INVALID_REQUEST, self._problems)
-        span = start_run_span("AgentWorkflow")
+            refused = invalid(INVALID_REQUEST, self._problems)
+            fail_run_span(span, refused)
+            raise refused
         try:
             result = await self._main(self._request, self._desk)
         except (asyncio.CancelledError, FailureError) as error:
             if isinstance(error, FailureError) and not is_cancelled_exception(error):
+                fail_run_span(span, error)
                 raise
             result = self._result(Ended("cancelled", reason="the run was cancelled"))
         self._status, self._desk.lack = result.status, None
         self._show()
+        span.set_attribute("planloom.status", result.status)
         span.end()
         await workflow.wait_condition(workflow.all_handlers_finished)
         return result
@@ -180,6 +184,12 @@ class AgentWorkflow:
     @raise_budget.validator
     def _check_raise_budget(self, payload: Any = None) -> None:
         self._live.controls["raise_budget"].validate(payload)
+
+
+def _name_of(request: AgentRequest | None) -> str:
+    if request is None:
+        return "agent"
+    return request.agent if isinstance(request.agent, str) else request.agent.id or "agent"
 
 
 async def load_persona(request: AgentRequest, desk: Desk) -> Persona:

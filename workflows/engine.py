@@ -46,9 +46,9 @@ from workflows.frontier import Frontier, Settled, State, Unit
 from workflows.grants import Grants
 from workflows.maps import Maps
 from workflows.nodes import node_of
-from workflows.outgoing import Outgoing, is_history_full
 from workflows.people import People
 from workflows.record import Record
+from workflows.sending import Sending
 from workflows.speculation import Speculation
 from workflows.stopping import Stopping
 
@@ -98,8 +98,7 @@ class Engine:
         self.speculation = Speculation(self)
         self.stopping = Stopping(self)
         self.jobs: dict[Unit, asyncio.Task[None]] = {}
-        self.outgoing = Outgoing()
-        self._later: asyncio.Task[None] | None = None
+        self.sending = Sending(self)
         self._bug: BaseException | None = None
         info = workflow.info()
         self.root = request.lineage.root or info.workflow_id
@@ -228,7 +227,7 @@ class Engine:
             self.grants.grant_more()
         self.speculation.release()
         while (unit := self.frontier.next_ready()) is not None:
-            if not self._may_send():
+            if not self.sending.may_start():
                 return
             task = self.tasks[unit.task]
             if task.approval and unit.task not in self.people.allowed and unit.index is None:
@@ -236,37 +235,18 @@ class Engine:
                 self.frontier.hold(unit.task)
                 self.people.hold(task)
                 continue
-            if self.speculation.is_ahead(task) and self.speculation.room <= 0:
+            if self.speculation.must_wait(unit, task):
                 self.speculation.hold(unit)
                 continue
             grant = self._reserve(unit, task)
             if grant is None:
                 return
             self.frontier.start(unit)
-            self.outgoing.add(self.body_of(unit, task), self.value_of)
+            self.sending.started(self.body_of(unit, task))
             # A task may be started from a signal's handler: its spans still belong to the run.
             job = asyncio.create_task(self._run(unit, task, grant), context=self.context)
             self.jobs[unit] = job
             job.add_done_callback(lambda job, unit=unit: self._job_done(unit, job))  # type: ignore[misc]
-
-    def _may_send(self) -> bool:
-        """Whether this workflow task may start more; what may not goes with the next one."""
-        info = workflow.info()
-        event = info.get_current_history_length()
-        if is_history_full(event, info.get_current_history_size()):
-            self.stopping.stop(f"the history is full: {event:,} events. Use sub-plans")
-            return False
-        if self.outgoing.has_room(event):
-            return True
-        if self._later is None:
-            self._later = asyncio.create_task(self._send_later())
-            self._later.add_done_callback(self.keep_bug)
-        return False
-
-    async def _send_later(self) -> None:
-        await workflow.sleep(0.001, summary="the rest goes in another workflow task")
-        self._later = None
-        self.pump()
 
     async def reserve(self, key: str, want: Amount, least: Amount) -> Amount:
         """Set an amount aside for planner or joiner, parking the run until there is room.
@@ -291,13 +271,6 @@ class Engine:
                 self.parked.pop(key, None)
         ledger.check()
         return granted
-
-    def likely_seconds(self, task: TaskId) -> float:
-        """How long a task will likely take, for its rank."""
-        known = self.tasks.get(task)
-        if known is not None and known.estimate and known.estimate.seconds is not None:
-            return known.estimate.seconds
-        return self.site.tool_seconds.get(known.tool or "", 1.0) if known is not None else 1.0
 
     def excuse(self, task: TaskId) -> None:
         """Its cancellation is no failure of the run: nobody needs it any more."""

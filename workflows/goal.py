@@ -29,7 +29,7 @@ from planner.values import JsonValue, Outcome, Problem, TaskId
 from workflows import doors
 from workflows.approval import needs_approval
 from workflows.budget import Amount
-from workflows.engine import OutOfBudget
+from workflows.engine import Engine, OutOfBudget
 from workflows.estimates import (
     PLANNER_ANSWER_TOKENS,
     PLANNER_ANSWER_TOKENS_MIN,
@@ -38,7 +38,7 @@ from workflows.estimates import (
     planner_prompt_tokens,
 )
 from workflows.failures import BodyCancelled, BodyFailed, failure_of
-from workflows.joining import ask_joiner, finished_tasks
+from workflows.joining import ask_joiner, finished_tasks, told_in_short
 from workflows.planning import REPAIRS_MAX, PlanBook
 from workflows.replan_cost import cost_of_replan
 
@@ -96,6 +96,8 @@ class GoalLoop:
                     return ended
         except PlanningFailed as failed:
             return await self._give_up(str(failed))
+        except BodyFailed as failed:  # what was to be told or answered cannot be made
+            return await self._give_up(failed.message)
         except OutOfBudget as lack:
             engine.stopping.stop(f"budget: {lack}")
             return await self._give_up(f"budget: {lack}")
@@ -259,6 +261,7 @@ class GoalLoop:
             limit = granted.tokens if caps.tokens is not None else None
             room = answer_room(granted, prompt, None)
             job = job.model_copy(update={"max_tokens": room, "tokens_max": limit})
+        job = job.model_copy(update=await told_in_short(self, job.finished))
         try:
             reply = await doors.write_plan(job, dispatcher.priority())
         except ActivityError as error:
@@ -289,12 +292,14 @@ class GoalLoop:
         """Check tasks as they come; take in those that hold, start them when the run is live."""
         engine, book = self.engine, self.book
         added: list[Task] = []
+        # A dict, as a thousand tasks are looked up and the order is shown in hints.
+        earlier = dict.fromkeys([*engine.tasks, *(p.task.id for p in book.accepted), *self.aliases])
         for one in planned:
             task = rename_inputs(one.task, self.aliases)
-            earlier = [*engine.tasks, *(p.task.id for p in book.accepted), *self.aliases]
             problems = check_task(task, earlier, engine.site, self.request.tools)
+            earlier[task.id] = None
             if len(book.accepted) >= TASKS_MAX:
-                message = f"more than {TASKS_MAX} tasks"
+                message = f"more than {TASKS_MAX:,} tasks"
                 problems = [Problem(path=f"tasks.{task.id}", code="too_many", message=message)]
             if problems:
                 book.refuse(problems)
@@ -326,7 +331,7 @@ class GoalLoop:
         tasks = [p.task for p in self.book.accepted]
         inputs = {t.id: tuple(i for i in inputs_of(t) if i != t.id) for t in tasks}
         known = {t: tuple(i for i in ins if i in inputs) for t, ins in inputs.items()}
-        seconds = {t: engine.likely_seconds(t) for t in known}
+        seconds = {t: _likely_seconds(engine, t) for t in known}
         ranks = rank_upward(known, seconds)
         engine.add(added, ranks)
         engine.frontier.rerank(ranks)
@@ -518,6 +523,13 @@ class GoalLoop:
             "stability": [round(s, 3) for s in self.stabilities],
             "replans": list(self.reasons),
         }
+
+
+def _likely_seconds(engine: Engine, task: TaskId) -> float:
+    known = engine.tasks.get(task)
+    if known is not None and known.estimate and known.estimate.seconds is not None:
+        return known.estimate.seconds
+    return engine.site.tool_seconds.get(known.tool or "", 1.0) if known is not None else 1.0
 
 
 def _lines(problems: Sequence[Problem]) -> str:

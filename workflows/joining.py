@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from temporalio.exceptions import ActivityError
 
 from planner.calls import call_text
 from planner.jobs import FinishedTask, JoinJob, JoinReply
+from planner.values import JsonValue
 from workflows import doors
 from workflows.estimates import (
     ANSWER_TOKENS_MIN,
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from workflows.goal import GoalLoop
 
 CALL_MAX_CHARS = 400
+TOLD_INLINE_BYTES = 12_000
+"""Two thousand tasks with their outputs would be more than a payload may hold."""
 SHOWN_MAX_BYTES = 12_000
 """Of one output the joiner is shown 4,000 characters, of up to three bytes each."""
 
@@ -43,6 +46,18 @@ def finished_tasks(loop: GoalLoop) -> list[FinishedTask]:
         for task, record in engine.records.items()
         if record.outcome is not None
     ]
+
+
+async def told_in_short(loop: GoalLoop, told: list[FinishedTask]) -> dict[str, Any]:
+    """What changes in a job that is told of these tasks: long lists go behind one reference.
+
+    Raises:
+        BodyFailed: it cannot be stored.
+    """
+    documents: JsonValue = [t.model_dump(mode="json", exclude_unset=True) for t in told]
+    if text_bytes(documents) <= TOLD_INLINE_BYTES:
+        return {}
+    return {"finished": [], "finished_ref": await loop.engine.dispatcher.store(documents)}
 
 
 async def ask_joiner(loop: GoalLoop, left: int) -> JoinReply:
@@ -80,6 +95,7 @@ async def ask_joiner(loop: GoalLoop, left: int) -> JoinReply:
         tokens_max=granted.tokens if engine.ledger.caps.tokens is not None else None,
         tenant=loop.request.tenant,
     )
+    job = job.model_copy(update=await told_in_short(loop, told))
     try:
         reply = await doors.join_outcomes(job, f"join.{loop.rounds + 1}", dispatcher.priority())
     except ActivityError as error:

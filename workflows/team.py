@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.requests import invalid, only_input
     from workflows.run import Run
     from workflows.team_course import TeamCourse
-    from workflows.tracing import start_run_span
+    from workflows.tracing import fail_run_span, start_run_span
 
 
 @workflow.defn(name="TeamWorkflow")
@@ -41,15 +41,19 @@ class TeamWorkflow:
     @workflow.run
     async def run(self, request: Any = None, *more: Any) -> TeamResult:
         course = self._course
-        if course is None:
-            raise invalid(INVALID_REQUEST, self._problems)
         span = start_run_span("TeamWorkflow")
+        if course is None:
+            refused = invalid(INVALID_REQUEST, self._problems)
+            fail_run_span(span, refused)
+            raise refused
         try:
             result = await course.main()
         except (asyncio.CancelledError, FailureError) as error:
             if isinstance(error, FailureError) and not is_cancelled_exception(error):
+                fail_run_span(span, error)
                 raise
             result = await course.cancelled()
+        span.set_attribute("planloom.status", result.status)
         span.end()
         await workflow.wait_condition(workflow.all_handlers_finished)
         return result

@@ -303,7 +303,7 @@ async def test_modules_of_the_folder_do_not_stand_in_for_planlooms_own(planloom:
 
 
 async def test_what_the_server_refuses_is_not_told_as_no_server(planloom: Planloom) -> None:
-    request = {"goal": "x", "context": "é" * 1_200_000}
+    request = {"goal": "x", "tools": ["é" * 1_200_000]}
     (planloom.folder / "big.json").write_text(json.dumps(request, ensure_ascii=False))
     async with planloom.worker():
         done = await planloom_cli(planloom, "run", "--request", "big.json", "--detach")

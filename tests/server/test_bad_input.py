@@ -56,6 +56,7 @@ def tasks(*changed: dict[str, Any]) -> dict[str, Any]:
         ({"goal": "x", "budget": {"usd": 1e300}}, "InvalidRequest", "budget.usd"),
         ({"goal": "x", "budget": {"tokens": 10**400}}, "InvalidRequest", "budget.tokens"),
         (tasks(TASK | {"estimate": {"usd": 1e300}}), "InvalidPlan", "estimate.usd"),
+        ({"goal": "x", "context": "é" * 600_000}, "InvalidRequest", "more than 1,000,000 bytes"),
         ({"goal": "x", "tenant": "é" * 64}, "InvalidRequest", "more than 64 bytes"),
     ],
 )

@@ -158,6 +158,33 @@ async def test_a_replan_keeps_what_is_finished(
     assert "need b" in second
 
 
+async def test_many_finished_tasks_reach_joiner_and_planner_by_reference(
+    planloom: Planloom, tools: Tools
+) -> None:
+    lines = [f't{n} = echo(value="value {n} {"x" * 1500}")' for n in range(40)]
+    plan(
+        planloom,
+        "\n".join(lines) + "\njoin(" + ", ".join(f"t{n}" for n in range(40)) + ")",
+        "u = echo(value=t39)\njoin(u)",
+    )
+    join(planloom, '{"action": "replan", "feedback": "again"}', FINISH)
+    async with planloom.worker(**tools):
+        handle = await planloom.start({"goal": "many"})
+        result = await planloom.result(handle)
+    assert result["status"] == "completed"
+    assert "value 39 xxx" in planloom.model.seen(JOINER)[0].text
+    assert "t39" in planloom.model.seen(PLANNER)[1].text
+    events = (await planloom.history(handle)).events
+    calls = [e for e in events if e.HasField("activity_task_scheduled_event_attributes")]
+    sizes = {
+        e.activity_task_scheduled_event_attributes.activity_id: e.ByteSize()
+        for e in calls
+        if e.activity_task_scheduled_event_attributes.activity_id.startswith(("join", "plan"))
+    }
+    assert len(sizes) == 4
+    assert max(sizes.values()) < 20_000, sizes
+
+
 async def test_a_joiner_that_always_replans_ends_bounded(planloom: Planloom) -> None:
     replies = [f'r{n} = calculate(expression="{n}")\njoin(r{n})' for n in range(9)]
     plan(planloom, *replies)

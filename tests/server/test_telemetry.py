@@ -114,22 +114,41 @@ async def test_sub_plans_and_model_calls_are_in_the_trace_with_their_run_and_tas
 
 
 @pytest.mark.parametrize(
-    ("request_", "kind"),
+    ("span", "request_", "kind"),
     [
-        ({"plan": {"tasks": [{"id": "a", "tool": "nothing"}]}}, "InvalidPlan"),
-        ({"goal": "x", "template": "y"}, "InvalidRequest"),
+        ("DagWorkflow", {"plan": {"tasks": [{"id": "a", "tool": "nothing"}]}}, "InvalidPlan"),
+        ("DagWorkflow", {"goal": "x", "template": "y"}, "InvalidRequest"),
+        ("AgentWorkflow", {"task": "x"}, "InvalidRequest"),
+        ("AgentWorkflow", {"agent": "nobody", "task": "x"}, "InvalidRequest"),
+        ("TeamWorkflow", {"team": {"members": []}, "task": "x"}, "InvalidRequest"),
+        ("TeamWorkflow", {"team": "nobody", "task": "x"}, "InvalidRequest"),
     ],
 )
 async def test_a_run_that_fails_has_a_span_that_says_why(
     planloom: Planloom,
     tools: dict[str, str],
     collector: Collector,
+    span: str,
     request_: dict[str, object],
     kind: str,
 ) -> None:
     async with planloom.worker_process(**quick(tools, collector)):
-        await planloom.failure(await planloom.start(request_))
-    assert one(collector.spans, "invoke_workflow DagWorkflow").attributes["error.type"] == kind
+        await planloom.failure(await planloom.start(request_, span))
+    [run] = [s for s in collector.spans if s.attributes.get("gen_ai.workflow.name") == span]
+    assert run.attributes["error.type"] == kind
+
+
+async def test_an_agent_is_invoked_by_its_name(
+    planloom: Planloom, tools: dict[str, str], collector: Collector
+) -> None:
+    planloom.model.script("", "done")
+    task = {"id": "a", "agent": {"id": "reader", "system": "Read."}, "args": {"task": "read"}}
+    async with planloom.worker_process(**quick(tools, collector)):
+        assert (await planloom.run({"plan": {"tasks": [task]}}))["status"] == "completed"
+    agent = one(collector.spans, "invoke_agent reader")
+    assert agent.parent == one(collector.spans, "invoke_workflow DagWorkflow").id
+    assert agent.attributes["gen_ai.agent.name"] == "reader"
+    assert one(collector.spans, "chat test-model").parent == agent.id
 
 
 async def test_content_is_captured_when_it_is_asked_for(

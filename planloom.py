@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.taskqueue.v1 import TaskQueue, TaskQueueStats
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client as TemporalClient,
@@ -294,6 +294,18 @@ class Pool:
 
     async def waiting(self) -> dict[str, int]:
         """Calls that wait in the pool's queue on the server, by priority."""
+        stats = await self._stats()
+        return {level: s.approximate_backlog_count for level, s in stats.items()}
+
+    async def oldest_seconds(self) -> dict[str, float]:
+        """How long the first in line has waited there, by priority."""
+        stats = await self._stats()
+        return {
+            level: round(s.approximate_backlog_age.ToTimedelta().total_seconds(), 1)
+            for level, s in stats.items()
+        }
+
+    async def _stats(self) -> dict[str, TaskQueueStats]:
         request = DescribeTaskQueueRequest(
             namespace=self._client.temporal.namespace,
             task_queue=TaskQueue(name=self._queue),
@@ -306,7 +318,7 @@ class Pool:
             raise NoServer(self._client.address, error.message) from None
         levels = {key: name for name, key in PRIORITY_KEYS.items()}
         return {
-            str(levels.get(key, key)): stats.approximate_backlog_count
+            str(levels.get(key, key)): stats
             for key, stats in sorted(found.stats_by_priority_key.items())
             if stats.approximate_backlog_count
         }

@@ -56,6 +56,7 @@ from activities.write_plan import PlanActivities
 from planner.contract import SEARCH_ATTRIBUTES
 from planner.jobs import PrepareJob
 from planner.settings import Settings, SettingsError, settings_from
+from planner.values import Problem
 from workflows.agent import AgentWorkflow
 from workflows.capacity import CapacityWorkflow
 from workflows.converter import data_converter
@@ -108,6 +109,18 @@ def tools_from(settings: Settings) -> ToolRegistry:
     registry = ToolRegistry(BUILTIN_TOOLS, [ASK_SPEC])
     registry.load_entry_points()
     registry.load_modules(settings.tools, search=[Path.cwd()])
+    problems = [
+        Problem(
+            path=f"tool {spec.name}",
+            code="unknown_pool",
+            message=f'no pool "{spec.pool}"',
+            hint="Pools: " + ", ".join(settings.pools),
+        )
+        for spec in registry.specs
+        if spec.pool is not None and spec.pool not in settings.pools
+    ]
+    if problems:  # its calls would run without the limits it asks for
+        raise ToolLoadError(problems)
     return registry
 
 

@@ -35,7 +35,7 @@ from planner.jobs import (
 )
 from planner.json_stream import JsonPlanParser
 from planner.prompts.planner import JSON_SCHEMA, planner_messages
-from planner.values import Usage
+from planner.values import Problem, Usage
 
 log = logging.getLogger("planloom.planner")
 
@@ -46,6 +46,8 @@ SIGNAL_FAILURES_MAX = 3
 DRAIN_SECONDS = 5.0
 BEAT_CHARS = 400
 """Text between two notes of what was paid so far."""
+PLAN_TEXT_MAX_BYTES = 400_000
+"""A plan travels as text and as tasks, and goes back with its problems: together below 2 MiB."""
 SIGNAL = "plan_written"
 UPDATE = "planner_attempt"
 
@@ -137,12 +139,17 @@ class PlanWriter:
         parser = self._parser(job, accepted)
         written: list[PlannedTask] = []
         first: float | None = None
+        size = sum(len(t.text.encode()) for t in accepted)
         known = {t.task.id for t in accepted}
 
         def take(tasks: list[PlannedTask]) -> None:
-            nonlocal first
+            nonlocal first, size
             # A model that starts all over writes the accepted tasks again.
-            fresh = [t for t in tasks if t.task.id not in known]
+            fresh: list[PlannedTask] = []
+            for task in (t for t in tasks if t.task.id not in known):
+                size += len(task.text.encode())
+                if size <= PLAN_TEXT_MAX_BYTES:
+                    fresh.append(task)
             if fresh and first is None:
                 first = time.monotonic() - started
             written.extend(fresh)
@@ -152,6 +159,8 @@ class PlanWriter:
             request = self._request(job, model, accepted, attempt)
             reply = await self._chat(job, request, attempt, lambda text: take(parser.feed(text)))
             end: ParsedEnd = parser.close(is_cut_off=reply.is_cut_off)
+        if size > PLAN_TEXT_MAX_BYTES:
+            end.problems.insert(0, _too_large(size))
         return PlanReply(
             tasks=[*accepted, *written],
             answer=end.answer,
@@ -206,20 +215,29 @@ class PlanWriter:
         feed: Callable[[str], None],
     ) -> ChatReply:
         given = estimate_tokens(request.messages)
-        chars = noted = 0
+        chars, due = 0, 0  # the prompt is paid with the first word
 
         async def on_text(text: str) -> None:
-            nonlocal chars, noted
+            nonlocal chars, due
             feed(text)
             chars += len(text)
-            if chars - noted >= BEAT_CHARS:
-                noted = chars
+            if chars >= due:
+                due = chars + BEAT_CHARS
                 so_far = Usage(input_tokens=given, output_tokens=chars // 4, model_calls=1)
                 attempt.is_writing(self._client.prices.charge(request.model, job.pool, so_far))
 
         reply = await self._client.chat(job.pool, request, on_text)
         attempt.paid(reply.usage)
         return reply
+
+
+def _too_large(size: int) -> Problem:
+    return Problem(
+        path="plan",
+        code="too_large",
+        message=f"{size:,} bytes of tasks; at most {PLAN_TEXT_MAX_BYTES:,}: the rest is left out",
+        hint="Let tools read large values from files, and pass them on by reference.",
+    )
 
 
 class PlanActivities:

@@ -6,15 +6,8 @@ import statistics
 import time
 from typing import Any
 
-from benchmarks.harness import (
-    Bench,
-    bench,
-    ideal_seconds,
-    interleaved,
-    plan_of,
-    random_graph,
-    ratio,
-)
+from benchmarks.harness import Bench, bench, interleaved, ratio
+from benchmarks.shapes import ideal_seconds, plan_of, random_graph
 
 ROUNDS = 5
 CHAIN, WIDTH = 30, 500

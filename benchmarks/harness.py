@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import statistics
 import tempfile
 import uuid
@@ -115,34 +114,3 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
     rounds = [a / b for a, b in zip(ours, theirs, strict=True)]
     middle = statistics.median(ours) / statistics.median(theirs)
     return f"{middle:.2f} (rounds {min(rounds):.2f} to {max(rounds):.2f})"
-
-
-Graph = dict[str, tuple[float, list[str]]]
-
-
-def random_graph(seed: int, tasks: int, low: float, high: float) -> Graph:
-    """A random graph: each task's seconds and inputs."""
-    chance = random.Random(seed)
-    graph: dict[str, tuple[float, list[str]]] = {}
-    for n in range(tasks):
-        names = list(graph)
-        inputs = chance.sample(names, min(len(names), chance.choice((0, 1, 1, 2, 3))))
-        graph[f"t{n}"] = (round(chance.uniform(low, high), 3), inputs)
-    return graph
-
-
-def ideal_seconds(graph: Mapping[str, tuple[float, list[str]]]) -> float:
-    """The longest path: no schedule can be shorter."""
-    ends: dict[str, float] = {}
-    for name, (seconds, inputs) in graph.items():
-        ends[name] = seconds + max((ends[i] for i in inputs), default=0.0)
-    return max(ends.values())
-
-
-def plan_of(graph: Mapping[str, tuple[float, list[str]]]) -> dict[str, Any]:
-    return {
-        "tasks": [
-            {"id": name, "tool": "nap", "args": {"seconds": seconds}, "depends_on": inputs}
-            for name, (seconds, inputs) in graph.items()
-        ]
-    }

@@ -9,38 +9,12 @@ import statistics
 import time
 from typing import Any
 
-from benchmarks.harness import Bench, Graph, bench, random_graph, ratio
-from tests.model_server import ModelServer, Reply
+from benchmarks.harness import Bench, bench, ratio
+from benchmarks.shapes import LINE_SECONDS, lines_of, paced, random_graph, streamed_ideal
+from tests.model_server import ModelServer
 
-LINE_SECONDS = 0.15
 ROUNDS = 2
 PLANNER = "Write the plan that reaches the goal"
-
-
-def lines_of(graph: Graph) -> list[str]:
-    """The graph as a planner writes it; the last task's output is the answer."""
-    lines = []
-    for name, (seconds, inputs) in graph.items():
-        after = f", _after=[{', '.join(inputs)}]" if inputs else ""
-        lines.append(f"{name} = nap(seconds={seconds}{after})\n")
-    everything = ", ".join(f'"${{{t}}}"' for t in graph)
-    return [*lines, f"join(answer=[{everything}])\n"]
-
-
-def paced(graph: Graph) -> Reply:
-    text: list[str | float] = []
-    for line in lines_of(graph):
-        text += [line, LINE_SECONDS]
-    return Reply(text=text[:-1], chunking="line")
-
-
-def streamed_ideal(graph: Graph) -> float:
-    """The earliest end when task n is known after n lines and starts with its last input."""
-    ends: dict[str, float] = {}
-    for n, (name, (seconds, inputs)) in enumerate(graph.items()):
-        known = n * LINE_SECONDS
-        ends[name] = max([known, *(ends[i] for i in inputs)]) + seconds
-    return max([*ends.values(), len(graph) * LINE_SECONDS])
 
 
 async def _run(b: Bench, **request: Any) -> tuple[float, dict[str, Any]]:

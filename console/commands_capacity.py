@@ -16,7 +16,8 @@ from planner.settings import PoolSettings
 
 PoolName = Annotated[str, typer.Argument(metavar="POOL", help="A pool of planloom.toml.")]
 Why = Annotated[str, typer.Option("--reason", help="Recorded.")]
-Seen = tuple[CapacityState | None, dict[str, int]]
+Seen = tuple[CapacityState | None, dict[str, int], dict[str, float]]
+REASONS_SHOWN = NOTES_SHOWN = 3
 
 
 @capacity_app.callback(invoke_without_command=True)
@@ -30,7 +31,7 @@ def show(context: typer.Context, as_json: Json = False) -> None:
     async def work(client: Client) -> dict[str, Seen]:
         async def one(name: str) -> Seen:
             pool = client.pool(name, settings)
-            return await pool.state(), await pool.waiting()
+            return await pool.state(), await pool.waiting(), await pool.oldest_seconds()
 
         found = await asyncio.gather(*(one(name) for name in settings.pools))
         return dict(zip(settings.pools, found, strict=True))
@@ -39,13 +40,20 @@ def show(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         say_json(
             {
-                name: {"state": state and state.model_dump(mode="json"), "waiting": waiting}
-                for name, (state, waiting) in pools.items()
+                name: {
+                    "state": state and state.model_dump(mode="json"),
+                    "waiting": waiting,
+                    "oldest_seconds": oldest,
+                }
+                for name, (state, waiting, oldest) in pools.items()
             }
         )
         return
     out.print(_table(pools, settings.pools))
-    for state, _ in pools.values():
+    for name, (state, _, oldest) in pools.items():
+        if oldest:
+            seconds = ", ".join(f"{s:.0f} s {level}" for level, s in oldest.items())
+            out.print(f"{name}: the first in line waits for {seconds}")
         for line in _details(state) if state else []:
             out.print(line)
 
@@ -54,7 +62,7 @@ def _table(pools: dict[str, Seen], settings: dict[str, PoolSettings]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("pool", "status", "rate/min", "calls", "waiting", "penalty", "done", "permits"):
         table.add_column(column, no_wrap=column != "waiting")
-    for name, (state, waiting) in pools.items():
+    for name, (state, waiting, _) in pools.items():
         line = ", ".join(f"{n} {level}" for level, n in waiting.items()) or "–"
         if state is None:
             own = settings[name]
@@ -97,11 +105,13 @@ def _details(state: CapacityState) -> list[str]:
         longest = state.longest_wait_seconds
         lines.append(f"{state.pool}: permits waited for: {waiting}; the longest {longest:.0f} s")
     if state.penalty_reasons and state.penalty:
-        last = state.penalty_reasons[-1]
-        lines.append(f"{state.pool}: penalty for {last.reason}, {last.seconds_ago:.0f} s ago")
+        recent = reversed(state.penalty_reasons[-REASONS_SHOWN:])
+        said = ", ".join(f"{r.reason} {r.seconds_ago:.0f} s ago" for r in recent)
+        lines.append(f"{state.pool}: penalty for {said}")
     if state.overrides:
         changed = ", ".join(f"{k}={v}" for k, v in state.overrides.items())
         lines.append(f"{state.pool}: set by hand: {changed}")
+    lines += [f"{state.pool}: {note}" for note in state.notes[-NOTES_SHOWN:]]
     return [line.replace("[", "\\[") for line in lines]
 
 

@@ -300,7 +300,7 @@ class CallsParser:
         if call.is_numbered:
             # LLMCompiler takes the raw text as one argument.
             self._end.warnings.append(f"line {call.line}: unquoted argument taken as text")
-            return [text_of(call.arguments.strip())], {}
+            return [text_of(_raw_text(call.arguments))], {}
         hint = "Write literals, and names of earlier tasks, as arguments."
         problems.append(_problem(where, code, f"line {call.line}: {message}", hint))
         return None
@@ -503,3 +503,11 @@ def _pure_names(value: object) -> list[str] | None:
 
 
 __all__ = ["OPTIONS", "CallsParser", "ParsedEnd", "call_text", "read_places"]
+
+
+def _raw_text(arguments: str) -> str:
+    """Arguments that are no literals as one text: `'it's'` is meant as it's."""
+    raw = arguments.strip()
+    quote, inner = raw[:1], raw[1:-1]
+    is_quoted = len(raw) > 1 and quote in ("'", '"') and raw[-1] == quote
+    return inner if is_quoted and f"{quote}," not in inner else raw

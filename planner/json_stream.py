@@ -276,11 +276,32 @@ class JsonPlanParser:
 
     # -- the end ----------------------------------------------------------------------------
 
+    def _cycle(self) -> list[str]:
+        """Tasks that wait for each other, each reading the next; empty when none do."""
+        for start in self._waiting:
+            path = [start]
+            while True:
+                inputs = self._waiting[path[-1]].inputs
+                following = next((r for r in inputs if r in self._waiting and r != path[-1]), None)
+                if following is None:
+                    break
+                if following in path:
+                    return path[path.index(following) :]
+                path.append(following)
+        return []
+
     def _settle(self, is_cut_off: bool) -> None:
         """What still waits can never start: say why."""
+        cycle = self._cycle()
+        if cycle:
+            path = " -> ".join([*cycle, cycle[0]])
+            message = f"these tasks wait for each other: {path}"
+            self._report("tasks", "cycle", message, "Leave one of these references out.")
         for name, waiting in self._waiting.items():
             for root, place in waiting.inputs.items():
                 where = f"tasks.{name}.{place}"
+                if root in cycle and name in cycle:
+                    continue  # told already, all of them together
                 if root == name:
                     self._report(where, "self_reference", f"{name} refers to itself")
                 elif root in self._waiting:

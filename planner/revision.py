@@ -98,7 +98,8 @@ def fingerprint(plan: Plan, finished: Collection[str]) -> str:
         document = _document(task)
         for label in ("id", "description", "estimate", "priority"):
             document.pop(label, None)
-        renamed = rename_in_document(document, names)
+        read = {i: names[i] for i in inputs_of(task) if i in names}
+        renamed = rename_in_document(document, read)
         if task.depends_on:
             renamed["depends_on"] = sorted(renamed["depends_on"])
         text = json.dumps(renamed, sort_keys=True, separators=(",", ":"))

@@ -25,6 +25,7 @@ from tests.support.tools import SOURCE
 from workflows.converter import data_converter
 
 FOLDER = Path(__file__).parent / "histories"
+CHECKOUT = Path(__file__).resolve().parents[1]
 PLANNER = "Write the plan that reaches the goal"
 JOINER = "You decide whether a goal is reached"
 FINISH = '{"action": "finish", "answer": "done"}'
@@ -132,6 +133,86 @@ async def goal(p: Planloom) -> list[Handle]:
     p.model.script(PLANNER, "prose", first, 'b = calculate(expression="${a} + 1")\njoin(a, b)')
     p.model.script(JOINER, '{"action": "replan", "feedback": "need b"}', FINISH)
     return await _ended(p, {"goal": "count"})
+
+
+async def replans_and_edits(p: Planloom) -> list[Handle]:
+    """Another plan instead of the first, one that changes and keeps work under way, an edit."""
+    p.model.script(
+        PLANNER,
+        'x = nap(name="x")\njoin(x)',
+        'a = nap(name="a", seconds=30)\nk = nap(name="k", seconds=1.5)\njoin(a, k)',
+        'a = nap(name="a2")\nb = echo(value=[a, k])\njoin(b)',
+    )
+    p.model.script(JOINER, Reply(text=FINISH, delay=1.0), FINISH)
+    handle = await p.start({"goal": "x", "approval": "always", "replan": {"max_rounds": 5}})
+    await p.until(handle, lambda s: s.awaiting == "approval")
+    await handle.execute_update("request_replan", {"feedback": "other"})
+    await p.until(handle, lambda s: s.awaiting == "approval" and s.revision == 2)
+    await handle.execute_update("approve_plan", {"revision": 2})
+    await p.until(handle, lambda s: len(s.running) == 2)
+    await handle.execute_update("request_replan", {"feedback": "again"})
+    await p.until(handle, lambda s: s.awaiting == "approval" and s.revision == 3)
+    await handle.execute_update("approve_plan", {"revision": 3})
+    await p.until(handle, lambda s: s.status == "joining")
+    write = {"id": "w", "tool": "write_file", "args": {"path": "x.txt", "text": "${b}"}}
+    patch = [{"op": "add", "path": "/tasks/-", "value": write}]
+    await handle.execute_update("edit_plan", {"revision": 3, "patch": patch})
+    await p.until(handle, lambda s: s.awaiting == "approval" and s.revision == 4)
+    await handle.execute_update("approve_plan", {"revision": 4})
+    await p.result(handle)
+    return [handle]
+
+
+async def refused_replan(p: Planloom) -> list[Handle]:
+    p.model.script(PLANNER, 'a = nap(name="a", seconds=30)\njoin(a)', 'b = nap(name="b")\njoin(b)')
+    handle = await p.start({"goal": "x", "approval": "replan"})
+    await p.until(handle, lambda s: s.running == ["a"] and s.revision == 1)
+    await handle.execute_update("request_replan", {"feedback": "other"})
+    await p.until(handle, lambda s: s.awaiting == "approval")
+    await handle.execute_update("reject_plan", {"revision": 2})
+    await p.result(handle)
+    return [handle]
+
+
+async def known_early(p: Planloom) -> list[Handle]:
+    lines = ['a = nap(name="a")\nslow = nap(name="slow", seconds=30)\n', 0.6, "join(a, slow)\n"]
+    p.model.script(PLANNER, Reply(text=lines, chunking="line"))
+    p.model.script(JOINER, FINISH)
+    return await _ended(p, {"goal": "x", "stop_when": "a.output == 'a'"})
+
+
+async def ahead(p: Planloom) -> list[Handle]:
+    """Branches beyond the speculation budget, and a person before their condition."""
+    branch = {"tool": "nap", "when": "cond.output == 'cond'", "speculate": True}
+    tasks = [
+        {"id": "q", "human": "Well?"},
+        {"id": "cond", "tool": "nap", "args": {"name": "cond"}, "depends_on": ["q"]},
+        *({"id": f"a{n}", "args": {"name": f"a{n}"}, **branch} for n in range(10)),
+        calc("held", "1", approval=True),
+    ]
+    approval = {"mode": "never", "timeout": 0.5, "on_timeout": "approve"}
+    handle = await p.start({"plan": {"tasks": tasks}, "approval": approval})
+    await p.until(handle, lambda s: s.tasks.get("held") == "succeeded")
+    await handle.execute_update("complete_task", {"id": "q", "output": "yes"})
+    await p.result(handle)
+    return [handle]
+
+
+async def fallback_waits(p: Planloom) -> list[Handle]:
+    p.model.script("", "ok")
+    other = {"ask": {"prompt": "instead", "max_tokens": 60}}
+    inner = {"tasks": [calc("i0", "1"), calc("i1", "${i0}")]}
+    tasks = [
+        {"id": "a", "tool": "broken", "args": {}, "fallback": other},
+        {"id": "sub", "plan": inner, "depends_on": ["a"]},
+    ]
+    handle = await p.start({"plan": {"tasks": tasks}, "budget": {"tokens": 50, "tasks": 3}})
+    await p.until(handle, lambda s: s.awaiting == "budget")
+    await handle.execute_update("raise_budget", {"tokens": 1_000})
+    await p.until(handle, lambda s: s.awaiting == "budget" and s.tasks["a"] == "fallback")
+    await handle.execute_update("raise_budget", {"tasks": 10})
+    await p.result(handle)
+    return [handle, p.client.get_workflow_handle(f"{handle.id}/sub")]
 
 
 async def cancelled(p: Planloom) -> list[Handle]:
@@ -277,6 +358,11 @@ SCENARIOS: dict[str, Scenario] = {
     "questions": questions,
     "budget": budget,
     "goal-replan": goal,
+    "replans-and-edits": replans_and_edits,
+    "refused-replan": refused_replan,
+    "known-early": known_early,
+    "ahead": ahead,
+    "fallback-waits": fallback_waits,
     "cancelled": cancelled,
     "stopped-early": stopped_early,
     "refused": refused,
@@ -286,6 +372,8 @@ SCENARIOS: dict[str, Scenario] = {
     "agent-parked": agent_parked,
     "team-plan": team_plan,
     "capacity": capacity,
+    # The same once more: since then workers hear of it on queues of their own.
+    "capacity-news": capacity,
     "permit": permit,
 }
 
@@ -311,7 +399,8 @@ async def main() -> None:
                     for n, handle in enumerate(await scenario(p)):
                         history = json.loads((await p.history(handle)).to_json())
                         file = FOLDER / (f"{name}.json" if n == 0 else f"{name}.child.json")
-                        file.write_text(json.dumps(history, separators=(",", ":")) + "\n")
+                        text = json.dumps(history, separators=(",", ":"))
+                        file.write_text(text.replace(f"{CHECKOUT}/", "") + "\n")
                         print(f"recorded {file.name}: {len(history['events'])} events")
 
 

@@ -59,7 +59,7 @@ class AgentWorkflow:
                 fail_run_span(span, error)
                 raise
             result = self._result(Ended("cancelled", reason="the run was cancelled"))
-        self._status = result.status
+        self._status, self._desk.lack = result.status, None
         self._show()
         span.set_attribute("planloom.status", result.status)
         span.end()

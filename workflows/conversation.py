@@ -234,8 +234,8 @@ class Conversation:
         is_first = self._transcript is None
         job = TurnJob(
             name=persona.name,
-            spec=persona.spec,
             # Later turns have the opening in their transcript.
+            spec=persona.spec if is_first else Stored(value={}),
             task=self.task if is_first else Stored(value=""),
             context=self._context if is_first else None,
             inputs=self._inputs if is_first else {},

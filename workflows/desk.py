@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import Priority, SearchAttributeKey, SearchAttributeUpdate
-from temporalio.exceptions import FailureError
 
 from planner.catalog import Site
 from planner.contract import (
@@ -51,6 +49,7 @@ class Desk:
         self.notes: list[str] = []
         self.ledger = Ledger(caps_from(request.budget, request.lineage.grant))
         self.seconds_cap = request.budget.seconds
+        self.parallel = request.budget.parallel or PARALLEL_DEFAULT
         self.on_change: Callable[[], None] = _nothing
         self.controls = self._controls()
         self._asked_at: Amount | None = None
@@ -61,10 +60,6 @@ class Desk:
     @property
     def used(self) -> Usage:
         return self.ledger.usage
-
-    @property
-    def parallel(self) -> int:
-        return self.request.budget.parallel or PARALLEL_DEFAULT
 
     @property
     def has_token_cap(self) -> bool:
@@ -116,8 +111,7 @@ class Desk:
         """Search attributes, where the server knows them."""
         now = (word, self.awaiting)
         known = self.site.search_attributes
-        # The recorded site says whether its worker knew of them: no patch marker is needed, and
-        # one in the workflow task of a local activity does not replay.
+        # The recorded site says whether its worker knew of them, so that older runs replay.
         if now == self._published or not known or not self.site.shows_agents:
             return
         updates: list[SearchAttributeUpdate[Any]] = []
@@ -185,7 +179,7 @@ class Desk:
                 tokens=least.tokens,
                 usd_nano=least.usd_nano,
             )
-            await workflow.get_external_workflow_handle(parent).signal("grant_wanted", wanted)
+            await doors.tell(parent, "grant_wanted", wanted)
         return True
 
     def settle(self, key: str, usage: Usage) -> None:
@@ -220,8 +214,7 @@ class Desk:
         # A team's members are told apart; an agent is known by its task.
         key = f"{task}.{name}" if self.is_team else task
         asks = ChildAsks(child=me, name=name, key=key, question=question)
-        with contextlib.suppress(FailureError):  # it may be ending
-            await workflow.get_external_workflow_handle(parent).signal("child_asks", asks)
+        await doors.tell(parent, "child_asks", asks)
 
     def _controls(self) -> dict[str, Control[Any]]:
         table: list[Control[Any]] = [
@@ -264,6 +257,7 @@ class Desk:
         self.ledger.raise_caps(r)
         if r.seconds is not None:
             self.seconds_cap = r.seconds
+        self.parallel = r.parallel or self.parallel
         given = r.model_dump(exclude={"by"}, exclude_none=True)
         caps = ", ".join(f"{k} {v:g}" for k, v in given.items())
         if r.by != "parent":

@@ -7,7 +7,6 @@ back a `TaskOutput`, or raises `BodyFailed` or `BodyCancelled`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -349,8 +348,7 @@ class Dispatcher:
     async def tell_children(self, signal: str) -> None:
         """A signal for every child run at work; one that has just ended needs none."""
         for id in list(self.children):
-            with contextlib.suppress(FailureError):
-                await workflow.get_external_workflow_handle(id).signal(signal)
+            await doors.tell(id, signal)
 
     async def _plan(self, piece: Piece) -> TaskOutput:
         body = piece.body

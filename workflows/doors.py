@@ -6,13 +6,14 @@ that the worker registers every name in `ACTIVITIES`.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import Priority, RetryPolicy
-from temporalio.exceptions import ActivityError, TimeoutError, TimeoutType
+from temporalio.exceptions import ActivityError, FailureError, TimeoutError, TimeoutType
 from temporalio.workflow import ActivityCancellationType
 
 from planner.capacity import News, PoolLoaded, QueueRate
@@ -322,6 +323,12 @@ async def take_permit(job: PermitJob) -> None:
         priority=Priority(priority_key=PRIORITY_KEYS[job.priority]),
         summary=f"room in pool {job.pool}",
     )
+
+
+async def tell(run: str, signal: str, payload: Any = None) -> None:
+    """Signal another run. One that has ended, or is gone, needs it no more."""
+    with contextlib.suppress(FailureError):
+        await workflow.get_external_workflow_handle(run).signal(signal, payload)
 
 
 async def load_pool(pool: str) -> PoolLoaded:

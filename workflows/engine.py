@@ -235,7 +235,7 @@ class Engine:
                 self.frontier.hold(unit.task)
                 self.people.hold(task)
                 continue
-            if self.speculation.is_ahead(task) and self.speculation.room <= 0:
+            if self.speculation.must_wait(unit, task):
                 self.speculation.hold(unit)
                 continue
             grant = self._reserve(unit, task)

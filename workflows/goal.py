@@ -292,12 +292,14 @@ class GoalLoop:
         """Check tasks as they come; take in those that hold, start them when the run is live."""
         engine, book = self.engine, self.book
         added: list[Task] = []
+        # A dict, as a thousand tasks are looked up and the order is shown in hints.
+        earlier = dict.fromkeys([*engine.tasks, *(p.task.id for p in book.accepted), *self.aliases])
         for one in planned:
             task = rename_inputs(one.task, self.aliases)
-            earlier = [*engine.tasks, *(p.task.id for p in book.accepted), *self.aliases]
             problems = check_task(task, earlier, engine.site, self.request.tools)
+            earlier[task.id] = None
             if len(book.accepted) >= TASKS_MAX:
-                message = f"more than {TASKS_MAX} tasks"
+                message = f"more than {TASKS_MAX:,} tasks"
                 problems = [Problem(path=f"tasks.{task.id}", code="too_many", message=message)]
             if problems:
                 book.refuse(problems)

@@ -13,6 +13,7 @@ from temporalio import workflow
 
 from planner.contract import GrantWanted, RaiseBudget
 from planner.values import NANO
+from workflows import doors
 from workflows.budget import Amount
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Grants:
             usd_nano=least.usd_nano,
             tasks=least.tasks,
         )
-        await workflow.get_external_workflow_handle(parent).signal("grant_wanted", wanted)
+        await doors.tell(parent, "grant_wanted", wanted)
 
     def take(self, wanted: GrantWanted) -> None:
         """A child run has used its grant up."""
@@ -103,4 +104,4 @@ class Grants:
             tasks=total.tasks - 1 if caps.tasks is not None and total.tasks > 1 else None,
             by="parent",
         )
-        await workflow.get_external_workflow_handle(child).signal("raise_budget", raised)
+        await doors.tell(child, "raise_budget", raised)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError
 
 from planner.contract import Approval, ChildAsks, CompleteTask
 from planner.jobs import TaskOutput
 from planner.plan import Task
 from planner.schema_check import check_value
 from planner.values import JsonValue, Outcome, TaskId
+from workflows import doors
 from workflows.dispatch import Piece
 from workflows.failures import BodyFailed
 
@@ -91,8 +90,7 @@ class People:
         if parent is not None:
             task = workflow.info().workflow_id.removeprefix(f"{parent}/")
             upwards = asks.model_copy(update={"key": f"{task}.{asks.key}"})
-            with contextlib.suppress(FailureError):
-                await workflow.get_external_workflow_handle(parent).signal("child_asks", upwards)
+            await doors.tell(parent, "child_asks", upwards)
 
     @property
     def waits(self) -> dict[str, str]:
@@ -106,8 +104,7 @@ class People:
         if asks is None:
             return False
         down = answer.model_copy(update={"id": asks.name})
-        with contextlib.suppress(FailureError):
-            await workflow.get_external_workflow_handle(asks.child).signal("complete_task", down)
+        await doors.tell(asks.child, "complete_task", down)
         return True
 
     def problem_with_answer(self, answer: CompleteTask) -> str | None:

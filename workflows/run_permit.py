@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from temporalio import workflow
-from temporalio.exceptions import FailureError
 
 from planner.capacity import Release, Renew
 from planner.catalog import PoolSpec
@@ -49,16 +48,13 @@ async def run_permit(
         yield
     finally:
         renewing.cancel()
-        with contextlib.suppress(FailureError):
-            handle = workflow.get_external_workflow_handle(pool.capacity_id)
-            # Also when the run is being cancelled.
-            await asyncio.shield(handle.signal("release", Release(holder=holder)))
+        # Also when the run is being cancelled.
+        await asyncio.shield(doors.tell(pool.capacity_id, "release", Release(holder=holder)))
 
 
 async def _renew(pool: PoolSpec, holder: str) -> None:
     while True:
         await workflow.sleep(TTL_SECONDS / 3, summary="renew the permit")
         # A pool that is gone limits nothing.
-        with contextlib.suppress(FailureError):
-            handle = workflow.get_external_workflow_handle(pool.capacity_id)
-            await handle.signal("renew", Renew(holder=holder, ttl_seconds=TTL_SECONDS))
+        renewed = Renew(holder=holder, ttl_seconds=TTL_SECONDS)
+        await doors.tell(pool.capacity_id, "renew", renewed)

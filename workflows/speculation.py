@@ -54,6 +54,11 @@ class Speculation:
         tasks = (self.engine.tasks[u.task] for u in self.engine.jobs if u.index is None)
         return SPECULATIONS_MAX - sum(1 for task in tasks if self.is_ahead(task))
 
+    def must_wait(self, unit: Unit, task: Task) -> bool:
+        """It would guess, and there is no room to."""
+        is_guess = unit.index is None and self.is_ahead(task)
+        return is_guess and self.room <= 0 and workflow.patched("who-waits-holds-no-slot")
+
     def hold(self, unit: Unit) -> None:
         """No room to guess: it waits, without a slot, for room or for its condition."""
         frontier = self.engine.frontier
@@ -79,7 +84,7 @@ class Speculation:
         )
         try:
             await workflow.wait_condition(lambda: body.done() or not self.waits_of(task))
-            if self.waits_of(task):
+            if self.waits_of(task) and workflow.patched("who-waits-holds-no-slot"):
                 # Whoever decides the condition may need the slot.
                 self.engine.frontier.idle(task.id)
                 self.engine.pump()

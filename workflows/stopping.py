@@ -24,6 +24,9 @@ class Stopping:
         self.reason: str | None = None
         self.why: dict[TaskId, str] = {}
         self._unfit: set[str] = set()
+        self._join: list[TaskId] | None = None
+        self._missing: TaskId | None = None
+        """One that the joiner still waits for."""
 
     def problem_with(self, task: TaskId) -> str | None:
         state = self.engine.frontier.state_of(task)
@@ -129,12 +132,23 @@ class Stopping:
             "stop-when-while-planning"
         )
 
+    def _lacks(self, task: TaskId | None) -> bool:
+        if task is None:
+            return False
+        outcome = self.engine.frontier.outcome_of(task)
+        return outcome is None or not outcome.is_good
+
     def _may_join_early(self) -> bool:
         """All that the joiner is shown is there, and what still runs changes nothing outside."""
         wanted = self.engine.plan.join if self.engine.plan is not None else None
         if not wanted or not self.engine.frontier.is_closed:
             return False
-        if not all((o := self.engine.frontier.outcome_of(t)) and o.is_good for t in wanted):
+        if self._join is not wanted:
+            self._join, self._missing = wanted, None
+        if self._lacks(self._missing):
+            return False  # still the same one: a thousand tasks ask a thousand times
+        self._missing = next((t for t in wanted if self._lacks(t)), None)
+        if self._missing is not None:
             return False
         left = self.engine.frontier.unfinished()
         return bool(left) and not any(

@@ -409,6 +409,7 @@ class TeamCourse:
 
     def result(self, status: RunStatus, reason: str | None) -> TeamResult:
         self.phase = self.status = status
+        self.desk.lack = None
         self.show()
         answer = self.answer
         shown: JsonValue = None

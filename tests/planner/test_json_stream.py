@@ -103,10 +103,12 @@ CASES: list[tuple[str, list[str], list[tuple[str, str]]]] = [
     (
         plan(find("a", "${b}"), find("b", "${a}")),
         [],
-        [
-            ("tasks.a.args.query", "input_not_accepted"),
-            ("tasks.b.args.query", "input_not_accepted"),
-        ],
+        [("tasks", "cycle")],
+    ),
+    (
+        plan(find("c", "${a}"), find("a", "${b}"), find("b", "${a}")),
+        [],
+        [("tasks", "cycle"), ("tasks.c.args.query", "input_not_accepted")],
     ),
     (
         plan({"id": "a", "tool": "fnd"}, find("b", "${a}")),

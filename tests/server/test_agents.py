@@ -23,7 +23,11 @@ def agent(**more: Any) -> dict[str, Any]:
 
 async def run_agent(planloom: Planloom, tools: Tools, **request: Any) -> dict[str, Any]:
     async with planloom.worker(**tools):
-        return await planloom.run({"agent": agent(), **request}, "AgentWorkflow", timeout=30)
+        handle = await planloom.start({"agent": agent(), **request}, "AgentWorkflow")
+        result = await planloom.result(handle)
+        shown = await planloom.progress(handle)
+    assert (shown.status, shown.awaiting) == (result["status"], None)
+    return result
 
 
 async def test_an_agent_answers_and_its_fields_are_parsed(planloom: Planloom, tools: Tools) -> None:

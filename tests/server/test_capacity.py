@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.testing import WorkflowEnvironment
 
+from activities.tooling import ToolLoadError
 from planloom import CapacityState, Client, Pool, Refused, Release, Renew, Reserve
 from planner.settings import Settings
 from tests.model_server import Reply, Seen
 from tests.support.harness import Planloom
 from tests.support.waiting import until
 from workflows.capacity import UPDATES_MAX
+from workflows.converter import data_converter
 
 
 def configure(planloom: Planloom, text: str) -> None:
@@ -343,6 +346,24 @@ async def test_a_pool_that_cannot_serve_hands_over_to_its_fallback(planloom: Pla
     assert [r.model for r in planloom.model.requests] == ["spare-model"]
 
 
+async def test_calls_of_planner_and_joiner_wait_out_a_cool_down_too(planloom: Planloom) -> None:
+    """They have no queue of the pool's, and run in whichever process is free."""
+    busy = Reply(status=429, headers={"retry-after": "3"})
+    planloom.model.script("Write the plan", 'a = calculate(expression="6 * 7")\njoin(a)')
+    planloom.model.script("You decide whether", '{"action": "finish", "answer": "done"}')
+    planloom.model.script("question", busy, "answer")
+    async with processes(planloom, 2):
+        first = await planloom.start(asks(1))
+        await until(lambda: bool(planloom.model.requests))
+        refused = planloom.model.requests[0].ended_at or time.time()
+        await until_state(planloom, lambda state: state.status == "cooling")
+        result = await planloom.run({"goal": "six times seven"})
+        await planloom.result(first)
+    assert (result["status"], result["answer"]) == ("completed", "done")
+    assert result["planning"]["planner_attempts_lost"] == 0
+    assert min(seen.at for seen in planloom.model.requests[1:]) >= refused + 3.0
+
+
 async def test_what_people_set_acts_at_once_and_can_be_taken_back(planloom: Planloom) -> None:
     planloom.model.script("question", Reply(text="answer", delay=0.3))
     async with planloom.worker():
@@ -447,6 +468,24 @@ def _payload_texts(history: str) -> list[str]:
     return [base64.b64decode(data).decode(errors="replace") for data in found]
 
 
+async def test_a_tool_on_a_pool_that_is_not_there_is_refused_at_the_start(
+    planloom: Planloom,
+) -> None:
+    module = planloom.tools(
+        """
+        from planloom import tool
+
+        @tool(pool="gpu")
+        def draw(what: str) -> str:
+            "Draws."
+            return what
+        """
+    )
+    with pytest.raises(ToolLoadError, match='tool draw: no pool "gpu"'):
+        async with planloom.worker(PLANLOOM_TOOLS=module):
+            pass
+
+
 async def test_a_limit_that_somebody_else_set_is_left_alone(planloom: Planloom) -> None:
     queue = f"{planloom.task_queue}-llm-default"
     limit = ["--task-queue", queue, "--task-queue-type", "activity"]
@@ -502,3 +541,22 @@ async def test_every_form_of_too_many_is_waited_out(
         assert result["answer"] == {"all": ["answer"]}
         assert result["tasks"]["all"]["attempts"] == 1
         await until_state(planloom, lambda state: state.calls == {"succeeded": 1, class_: 1})
+
+
+async def test_a_server_that_refuses_rates_is_gone_without_and_the_state_says_so(
+    planloom: Planloom,
+) -> None:
+    """Temporal's test server knows no queue configuration: workers keep the pace alone."""
+    program = str(Path(sys.executable).parent / "temporal-test-server")
+    planloom.model.script("question", "answer")
+    configure(planloom, "[pools.default]\nrequests_per_minute = 600\n")
+    environment = await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=program, data_converter=data_converter()
+    )
+    async with environment:
+        other = Planloom(environment.client, planloom.model, planloom.folder)
+        async with other.worker():
+            pool = pool_of(other)
+            await asyncio.wait_for(pool.change("set", {"parallel": 3}), 30)
+            state = await until_state(other, lambda s: any("cannot be set" in n for n in s.notes))
+    assert state.requests_per_minute == 600

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.model_server import Reply
 from tests.support.harness import Planloom
 
@@ -75,3 +77,32 @@ async def test_a_goals_stop_when_that_does_not_fit_is_planned_again_and_bounded(
         result = await planloom.run(request)
     assert result["status"] == "partial"
     assert "stop_when is not met" in result["reason"]
+
+
+@pytest.mark.parametrize("knows", range(0, 10, 2))
+async def test_ten_sources_of_which_one_suffices_cost_what_was_asked_and_no_more(
+    planloom: Planloom, knows: int
+) -> None:
+    """Asked in order of likelihood, two at once: by the tokens that the endpoint was paid."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 100}
+    planloom.model.script(f"source {knows}?", Reply(text="found", usage=usage, delay=0.1))
+    planloom.model.script("", Reply(text="nothing", usage=usage, delay=0.1))
+    tasks: list[dict[str, Any]] = [
+        {
+            "id": f"s{n}",
+            "ask": f"source {n}?",
+            "depends_on": [f"s{n - 2}"] if n >= 2 else [],
+            "estimate": {"tokens": 200},
+        }
+        for n in range(10)
+    ]
+    stop = f"s{knows}.output == 'found'"
+    async with planloom.worker():
+        whole = await planloom.run({"plan": {"tasks": tasks}})
+        early = await planloom.run({"plan": {"tasks": tasks, "stop_when": stop}})
+    assert (whole["usage"]["tokens"], early["status"]) == (2_000, "completed")
+    spared = whole["usage"]["tokens"] - early["usage"]["tokens"]
+    told = early["usage"]["saved"]["tokens"]
+    assert spared >= (8 - knows) * 200  # all behind the pair that was asked last
+    assert spared - 200 <= told <= spared + 200  # one may have been under way
+    assert told / 2_000 >= 0.2 or knows > 6

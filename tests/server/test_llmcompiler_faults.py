@@ -5,14 +5,31 @@ Each test names a fault of facts/llmcompiler.md §1.2, §2.1, §2.3 or §3.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 
 from tests.model_server import Reply
 from tests.support.harness import Planloom
+from tests.support.tools import SOURCE
 
 Tools = dict[str, str]
+MORE = (
+    SOURCE
+    + """
+@tool
+def sum_of(a: str, b: int) -> str:
+    "Both."
+    return f"{a}+{b}"
+
+@tool(idempotent=False)
+def block(name: str) -> str:
+    "A plain function that takes its time."
+    time.sleep(1.5)
+    return name
+"""
+)
 PLANNER = "Write the plan that reaches the goal"
 JOINER = "You decide whether a goal is reached"
 FINISH = "Thought: enough\nAction: Finish(done)<END_OF_RESPONSE>"
@@ -40,6 +57,7 @@ def joiner_saw(planloom: Planloom) -> str:
         '1. calculate("$2")\n2. join()',  # a missing dependency: KeyError after others ran
         '1. calculate("$1")\n2. join()',  # a self reference: the tool is called with "$1"
         "Thought: nothing to do",  # nothing parseable: the joiner answers from memory
+        '1. calculate("$2")\n2. calculate("1")\n3. join()',  # forward: called with the text "$2"
     ],
 )
 async def test_a_line_that_cannot_run_is_told_to_the_planner_and_mended(
@@ -49,6 +67,62 @@ async def test_a_line_that_cannot_run_is_told_to_the_planner_and_mended(
     assert result["status"] == "completed"
     assert result["tasks"]["9"]["output"] == 9
     assert result["planning"]["repairs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "outputs"),
+    [
+        pytest.param('1) echo("a")\n2.echo("$1 b")\n3. join()', {"2": "a b"}, id="punctuation"),
+        pytest.param('1. echo("a")\n2. Join()', {"1": "a"}, id="join in capitals"),
+        pytest.param('2. echo("b")\n1. echo("a")\n3. join()', {"1": "a", "2": "b"}, id="falling"),
+        pytest.param('1. echo("a")\n2. sum_of($1, 5)\n3. join()', {"2": "a+5"}, id="mixed"),
+        pytest.param("1. echo('it's')\n2. join()", {"1": "it's"}, id="a quote inside quotes"),
+        pytest.param('1. echo("a") 2. echo("b")\n3. join()', {"1": "a", "2": "b"}, id="one line"),
+        pytest.param('1. echo("a") # b (of two)\n2. join()', {"1": "a"}, id="comment"),
+        pytest.param('1. echo("a\nb")\n2. join()', {"1": "a\nb"}, id="newline in a string"),
+        pytest.param('  - 1. echo("a")\n  - 2. join()', {"1": "a"}, id="indented and bulleted"),
+        pytest.param(
+            'Thought: maybe 2. echo("no") later\n\n1. echo("a")\n2. join()',
+            {"1": "a"},
+            id="a call inside a thought",
+        ),
+        pytest.param('1. echo("a")\n2. join()\n3. echo("b")', {"1": "a"}, id="text after join"),
+        pytest.param("$1 = echo('a')\n$2 = finish()", {"1": "a"}, id="the paper's notation"),
+    ],
+)
+async def test_a_line_that_the_original_drops_or_glues_is_read_as_it_was_meant(
+    planloom: Planloom, tools: Tools, text: str, outputs: dict[str, Any]
+) -> None:
+    result = await goal(planloom, tools | {"PLANLOOM_TOOLS": planloom.tools(MORE)}, text)
+    assert result["status"] == "completed", result["reason"]
+    found = {t: r["output"] for t, r in result["tasks"].items()}
+    assert found | outputs == found
+    assert result["planning"]["repairs"] == 0
+    assert all(f"## {t}: succeeded" in joiner_saw(planloom) for t in outputs)
+
+
+async def test_tools_that_are_plain_functions_hold_nobody_up(
+    planloom: Planloom, tools: Tools
+) -> None:
+    """The original runs its `math` calls one after another, and the plan's text waits as well."""
+    lines = [f'{n}. block("{n}")\n' for n in range(1, 6)]
+    text = [*lines, 0.3, '6. echo("late")\n', "7. join()"]
+    more = tools | {"PLANLOOM_TOOLS": planloom.tools(MORE)}
+    result = await goal(planloom, more, Reply(text=text, chunking="line"))
+    times = [result["tasks"][str(n)]["times"] for n in range(1, 7)]
+    assert max(t["started"] for t in times[:5]) < min(t["ended"] for t in times[:5])
+    assert times[5]["ended"] < min(t["ended"] for t in times[:5])
+
+
+async def test_a_tool_that_hangs_times_out_and_the_joiner_is_told(
+    planloom: Planloom, tools: Tools
+) -> None:
+    text = 'h = nap(name="h", seconds=60, _timeout="0.5s", _retry=1)\nb = nap(name="b")\njoin(h, b)'
+    result = await goal(planloom, tools, text, replan={"max_rounds": 0}, retry_rounds=0)
+    assert (result["status"], result["answer"]) == ("partial", "done")
+    assert result["tasks"]["h"]["error_class"] == "timeout"
+    assert "## h: failed" in joiner_saw(planloom)
+    assert result["seconds"] < 10
 
 
 async def test_a_tool_that_raises_or_gets_wrong_arguments_ends_and_the_joiner_is_told(
@@ -92,9 +166,10 @@ async def test_a_result_of_nothing_is_a_value(planloom: Planloom, tools: Tools, 
 async def test_numbers_and_prices_in_text_are_not_mistaken_for_references(
     planloom: Planloom, tools: Tools
 ) -> None:
-    text = '1. echo("x")\n2. echo("$15, $1.50 and $1")\n3. join()'
+    """`$15` is no `$1` with a 5 behind it; `$$` is a dollar where `$1` would be a task's value."""
+    text = '1. echo("x")\n2. echo("$15, $900, $1.50, $$1 and $1; ${1")\n3. join()'
     result = await goal(planloom, tools, text)
-    assert result["tasks"]["2"]["output"] in ("$15, x.50 and x", "$15, $1.50 and x")
+    assert result["tasks"]["2"]["output"] == "$15, $900, x.50, $1 and x; ${1"
 
 
 async def test_a_result_with_a_reference_in_it_is_never_replaced_again(
@@ -166,6 +241,8 @@ async def test_the_joiner_does_not_wait_for_what_the_answer_does_not_need(
         ("Action: Finish(f(x)=2)", "f(x)=2"),
         ("Action: Finish(Replan the trip)", "Replan the trip"),
         ("  **Action:** Finish(12.5)", "12.5"),
+        ("Action: Finish(12.5", "12.5"),
+        ("Thought: t\nAction: Finish(two\nlines)", "two\nlines"),
     ],
 )
 async def test_the_joiners_answer_is_never_cut_nor_mistaken(
@@ -187,6 +264,30 @@ async def test_the_reason_of_a_replan_reaches_the_planner_and_ids_go_on(
         result = await planloom.run({"goal": "x"})
     assert result["tasks"]["3"]["output"] == "a again"
     assert "say it twice" in planloom.model.seen(PLANNER)[1].text
+
+
+async def test_an_overruled_replan_is_no_answer(planloom: Planloom) -> None:
+    """In its last round the original takes the reason in the brackets for the answer."""
+    planloom.model.script(PLANNER, '1. calculate("6 * 7")\n2. join()')
+    planloom.model.script(JOINER, "Action: Replan(need the 2020 figure)")
+    async with planloom.worker():
+        result = await planloom.run({"goal": "x", "replan": {"max_rounds": 0}})
+    assert (result["status"], result["answer"]) == ("partial", {"1": 42})
+    assert "need the 2020 figure" in result["reason"]
+
+
+async def test_what_the_joiner_and_planner_are_told_does_not_grow_with_the_rounds(
+    planloom: Planloom, tools: Tools
+) -> None:
+    """Large outputs are told by their beginning, however often a plan is written."""
+    plans = [f't{n} = echo(value="{"x" * 2_000}{n}")\njoin(t{n})' for n in range(5)]
+    planloom.model.script(PLANNER, *plans)
+    planloom.model.script(JOINER, *["Action: Replan(more)"] * 4, FINISH)
+    async with planloom.worker(**tools):
+        result = await planloom.run({"goal": "x", "replan": {"max_rounds": 4}})
+    assert (result["status"], result["rounds"]) == ("completed", 4)
+    sizes = [len(seen.text) for seen in planloom.model.seen(PLANNER)]
+    assert max(b - a for a, b in itertools.pairwise(sizes[1:])) < 1_000
 
 
 async def test_a_joiner_without_an_action_is_asked_again_and_never_an_empty_success(

@@ -185,3 +185,53 @@ async def test_a_question_of_an_agent_is_shown_and_answered_at_the_run(planloom:
     assert result["answer"] == {"paint": "blue it is"}
     told = [m["content"] for m in planloom.model.seen()[-1].messages if m["role"] == "tool"]
     assert told == ["blue"]
+
+
+async def test_money_parks_an_agent_and_is_never_passed(planloom: Planloom) -> None:
+    (planloom.folder / "planloom.toml").write_text(
+        "[prices.test-model]\ninput_usd_per_million = 100\noutput_usd_per_million = 1000\n"
+    )
+    calls = [
+        Reply(tool_calls=[{"id": "c", "name": "calculate", "arguments": {"expression": f"{n}"}}])
+        for n in range(30)
+    ]
+    planloom.model.script("", *calls, "done")
+    spec = {"id": "helper", "system": "Help.", "tools": ["calculate"]}
+    request = {"agent": spec, "task": "add", "budget": {"usd": 0.2}, "max_turns": 40}
+    async with planloom.worker():
+        handle = await planloom.start(request, "AgentWorkflow")
+        shown = await planloom.until(handle, lambda p: p.awaiting == "budget", timeout=30)
+        assert "$" in (shown.detail or "")
+        assert 0 < shown.usage.usd <= 0.2
+        await handle.execute_update("raise_budget", {"usd": 50})
+        result = await planloom.result(handle)
+    assert result["status"] == "completed"
+
+
+async def test_a_killed_worker_costs_a_team_on_a_graph_no_second_call(team: Planloom) -> None:
+    script(team, "j", FINISH)
+    speaks(team, "slow", Reply(text=form("slow is done"), delay=1.0))
+    slow = {"id": "slow", "role": "x", "task": "Take your time", "depends_on": ["build"]}
+    body = request(replan={"max_rounds": 1}) | {"team": {"members": [*MEMBERS, slow]}}
+    async with team.worker_process() as worker:
+        handle = await team.start(body, "TeamWorkflow")
+        await team.until(handle, lambda p: p.tasks.get("slow") == "running", timeout=30)
+        await asyncio.sleep(0.4)
+        await worker.kill()
+        await worker.start()
+        result = await team.result(handle, timeout=90)
+    assert result["status"] == "completed"
+    assert [team.model.calls_paid(f"You are {m},") for m in ("look", "build")] == [1, 1]
+
+
+async def test_a_cancelled_team_on_a_graph_keeps_what_was_said(team: Planloom) -> None:
+    speaks(team, "slow", Reply(text="late", delay=20))
+    slow = {"id": "slow", "role": "x", "task": "Wait", "depends_on": ["look"]}
+    body = request(replan={"max_rounds": 1}) | {"team": {"members": [MEMBERS[0], slow]}}
+    async with team.worker():
+        handle = await team.start(body, "TeamWorkflow")
+        await team.until(handle, lambda p: p.tasks.get("slow") == "running", timeout=30)
+        await handle.cancel()
+        result = await team.result(handle)
+    assert (result["status"], result["reason"]) == ("cancelled", "the run was cancelled")
+    assert result["tasks"]["look"]["outcome"] == "succeeded"

@@ -9,6 +9,7 @@ from temporalio.exceptions import ApplicationError
 from planner.contract import (
     BUDGET_EXCEEDED,
     INVALID_PLAN,
+    PLAN_REJECTED,
     ApprovePlan,
     ApproveTask,
     CancelTask,
@@ -68,10 +69,13 @@ class _Of:
 
 
 class _Approve(_Of):
-    def check(self, a: ApprovePlan) -> str | None:
-        return self.over("approve_plan") or self.run.engine.desk.problem_with(
-            a.revision, "approve_plan"
-        )
+    def check(self, a: ApprovePlan) -> Refusal | str | None:
+        desk = self.run.engine.desk
+        problem = self.over("approve_plan") or desk.problem_with(a.revision, "approve_plan")
+        verdict = desk.verdict_on(a.revision)
+        if problem and verdict is not None and verdict.decision == "rejected":
+            return Refusal(problem, PLAN_REJECTED)
+        return problem
 
     async def apply(self, a: ApprovePlan) -> Reply:
         verdict = Verdict(a.revision, "approved", a.by or "", a.note or "")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from planner.contract import ApprovePlan
 from workflows.approval import ApprovalDesk, Verdict, needs_approval
+from workflows.control_table import control_table
+from workflows.controls import Refusal
 
 
 @pytest.mark.parametrize(
@@ -51,3 +57,15 @@ def test_a_revision_that_does_not_exist_or_does_not_wait_is_refused() -> None:
     desk.note_revision(1)
     assert "does not wait" in (desk.problem_with(1, "approve_plan") or "")
     assert "the newest is 1" in (desk.problem_with(7, "approve_plan") or "")
+
+
+def test_approving_what_was_rejected_is_refused_as_that() -> None:
+    # Between the rejection and the run's end, which may be in one workflow task.
+    desk = ApprovalDesk()
+    desk.open(1)
+    desk.decide(Verdict(1, "rejected", by="ann"))
+    run: Any = SimpleNamespace(result=None, engine=SimpleNamespace(desk=desk))
+    refused = control_table(run)["approve_plan"].check(ApprovePlan(revision=1))
+    assert isinstance(refused, Refusal)
+    assert refused.type == "PlanRejected"
+    assert 'was rejected already by "ann"' in refused.message

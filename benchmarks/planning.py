@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from benchmarks.harness import Bench, Graph, bench, random_graph, ratio
+from benchmarks.scheduler import SHAPES
 from tests.model_server import ModelServer, Reply
 
 LINE_SECONDS = 0.15
@@ -54,6 +55,7 @@ async def main() -> None:
     with ModelServer() as model:
         async with bench({"OPENAI_BASE_URL": model.url, "PLANLOOM_MODEL": "scripted"}) as b:
             await _streaming(b, model)
+            await _shapes(b, model)
             await _early_end(b)
 
 
@@ -78,6 +80,25 @@ async def _streaming(b: Bench, model: ModelServer) -> None:
         f"  first task after {how['first_task_seconds']:.2f} s, overlap "
         f"{how['overlap_seconds']:.2f} s of {statistics.mean(then_run):.2f} s of planning"
     )
+
+
+async def _shapes(b: Bench, model: ModelServer) -> None:
+    """The scheduler's graphs again, each planned by a model that writes a line at a time."""
+    for name, graph in SHAPES.items():
+        print(f"streamed ÷ ideal, {name:<10} {await _over_ideal(b, model, graph):.3f}", flush=True)
+    graphs = [random_graph(seed, 10, 0.2, 2.0) for seed in range(20)]
+    found = [await _over_ideal(b, model, graph) for graph in graphs]
+    print(
+        f"streamed ÷ ideal, 20 random graphs: median {statistics.median(found):.3f}, "
+        f"worst {max(found):.3f}"
+    )
+
+
+async def _over_ideal(b: Bench, model: ModelServer, graph: Graph) -> float:
+    model.reset()
+    model.script(PLANNER, paced(graph))
+    seconds, _ = await _run(b, goal="x")
+    return seconds / streamed_ideal(graph)
 
 
 def _asks_and_is_approved() -> dict[str, Any]:

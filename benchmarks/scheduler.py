@@ -43,6 +43,14 @@ def diamonds(depth: int = 3, seconds: float = 0.3) -> Graph:
     return graph
 
 
+SHAPES: dict[str, Graph] = {
+    "fan-out": fan_out(),
+    "chain": chain(),
+    "ladder": ladder(),
+    "diamonds": diamonds(),
+}
+
+
 async def _over_ideal(b: Bench, graph: Graph) -> float:
     began = time.perf_counter()
     result, _ = await b.planloom({"plan": plan_of(graph)})
@@ -53,12 +61,7 @@ async def _over_ideal(b: Bench, graph: Graph) -> float:
 async def main() -> None:
     async with bench() as b:
         await _over_ideal(b, chain(2))
-        for name, graph in (
-            ("fan-out", fan_out()),
-            ("chain", chain()),
-            ("ladder", ladder()),
-            ("diamonds", diamonds()),
-        ):
+        for name, graph in SHAPES.items():
             print(f"makespan ÷ ideal, {name:<10} {await _over_ideal(b, graph):.3f}", flush=True)
         graphs = [random_graph(seed, 10, 0.2, 2.0) for seed in range(20)]
         found = [await _over_ideal(b, graph) for graph in graphs]

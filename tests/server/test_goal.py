@@ -483,3 +483,12 @@ async def test_a_goal_may_use_a_tool_an_agent_and_a_team_and_its_replan_be_appro
     offered = planloom.model.seen(PLANNER)[0].text
     assert "researcher" in offered
     assert "core-delivery" in offered
+
+
+async def test_two_runs_that_ask_the_same_at_once_pay_once(planloom: Planloom) -> None:
+    planloom.model.script("same", Reply(text="ok", delay=0.8))
+    request = {"plan": {"tasks": [{"id": "a", "ask": "same"}]}, "cache": "shared"}
+    async with planloom.worker():
+        results = await asyncio.gather(*(planloom.run(request) for _ in range(3)))
+    assert planloom.model.calls_paid("same") == 1
+    assert sorted(r["tasks"]["a"]["outcome"] for r in results) == ["cached", "cached", "succeeded"]

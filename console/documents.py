@@ -19,6 +19,7 @@ from planner.documents import read_plan
 from planner.plan import PLAN_MAX_BYTES, Plan
 from planner.prepare import prepare_job
 from planner.settings import Settings, settings_from
+from planner.templates import check_template
 from planner.values import Problem
 
 
@@ -169,6 +170,7 @@ def templates_now() -> dict[str, tuple[Path, Plan | None, list[Problem]]]:
                 continue
             try:
                 plan, problems = read_plan(read_document(str(path)))
+                problems += check_template(plan) if plan is not None else []
             except UsageError as error:  # one broken file hides no other
                 plan, problems = None, [Problem(path=str(path), code="bad", message=str(error))]
             found[path.stem] = (path, plan, problems)

@@ -29,8 +29,18 @@ def read_template(
     plan, problems = read_plan(documents[name], f"template {name}")
     if plan is None:
         return None, problems
-    undeclared = check_declared(plan)
-    return (None, undeclared) if undeclared else (plan, [])
+    wrong = check_template(plan)
+    return (None, wrong) if wrong else (plan, [])
+
+
+def check_template(plan: Plan) -> list[Problem]:
+    """What is wrong with a plan as a template: its parameters and their defaults."""
+    problems = check_declared(plan)
+    for name, param in plan.params.items():
+        if param.default is not None:
+            where = f"params.{name}.default"
+            problems += check_value(param.default, schema_of(param), where)
+    return problems
 
 
 def check_declared(plan: Plan) -> list[Problem]:

@@ -18,7 +18,7 @@ from planner.fork import downstream_of, fork_request
 from planner.passes.rank import critical_path, rank_upward, width_of
 from planner.plan import Plan, Task
 from planner.revision import diff_plans, fingerprint, major_changes, merge_replan, stability
-from planner.templates import check_params
+from planner.templates import check_params, read_template
 from planner.values import Outcome, Stored, TaskId
 
 OBJECT = {"type": "object", "additionalProperties": False}
@@ -386,3 +386,15 @@ def test_params_are_typed_with_defaults_and_near_misses() -> None:
     assert check_params(plan, {"city": "Rome"}) == ({"city": "Rome", "n": 3}, [])
     _, problems = check_params(plan, {"ctiy": "Rome", "n": "x"})
     assert {p.code for p in problems} == {"unknown_param", "missing_param", "wrong_type"}
+
+
+def test_a_template_is_checked_when_it_is_loaded() -> None:
+    document = {
+        "params": {"n": {"type": "integer", "default": "many"}, "kind": {"enum": ["a"]}},
+        "tasks": [{"id": "t", "tool": "search", "args": {"query": "${params.nn}"}}],
+    }
+    plan, problems = read_template("x", {"x": document})
+    assert plan is None
+    found = {(p.path, p.code) for p in problems}
+    assert ("params.nn", "undeclared_param") in found
+    assert any(path == "params.n.default" for path, _ in found)

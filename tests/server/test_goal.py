@@ -495,3 +495,12 @@ async def test_a_goal_that_is_cancelled_while_a_model_writes_ends_as_cancelled(
         await handle.cancel()
         result = await planloom.result(handle)
     assert (result["status"], result["reason"]) == ("cancelled", "the run was cancelled")
+
+
+async def test_two_runs_that_ask_the_same_at_once_pay_once(planloom: Planloom) -> None:
+    planloom.model.script("same", Reply(text="ok", delay=0.8))
+    request = {"plan": {"tasks": [{"id": "a", "ask": "same"}]}, "cache": "shared"}
+    async with planloom.worker():
+        results = await asyncio.gather(*(planloom.run(request) for _ in range(3)))
+    assert planloom.model.calls_paid("same") == 1
+    assert sorted(r["tasks"]["a"]["outcome"] for r in results) == ["cached", "cached", "succeeded"]

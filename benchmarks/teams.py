@@ -17,7 +17,7 @@ from tests.model_server import ModelServer, Reply, Seen
 PARTS = ("north", "east", "south", "west")
 PART_WORDS = 120
 TOKEN_SECONDS = 0.004
-ROUNDS = 5
+ROUNDS = 3
 SUM = {"id": "sum", "role": "Lead", "task": "Sum up.", "depends_on": list(PARTS)}
 
 

@@ -67,7 +67,7 @@ class Conditions:
         try:
             return await self.holds(condition)
         except BodyFailed as failed:
-            text = f"stop_when: {failed.message}"
+            text = f"stop_when: {failed.message}; taken as not true"
             roots = roots_of_condition(condition, engine.tasks)
             has_all = all(engine.frontier.outcome_of(TaskId(r)) for r in roots)
             if has_all and text not in engine.notes:

@@ -19,9 +19,12 @@ async def test_it_shows_what_waits_who_drained_it_and_why(planloom: Planloom) ->
         )
         changed = await planloom_cli(planloom, "capacity", "set", "default", "parallel=2")
         run = await planloom.start({"plan": {"tasks": [asks]}, "priority": "low"})
-        await planloom.until(run, lambda p: p.status == "running")
+        # The server counts a backlog a little later than it has it.
+        for _ in range(30):
+            found = json.loads((await planloom_cli(planloom, "capacity", "--json")).out)["default"]
+            if found["waiting"] == {"low": 3}:
+                break
         shown = await planloom_cli(planloom, "capacity")
-        found = json.loads((await planloom_cli(planloom, "capacity", "--json")).out)["default"]
         assert not planloom.model.requests
         resumed = await planloom_cli(planloom, "capacity", "resume", "default")
         await until(lambda: len(planloom.model.requests) == 3)

@@ -68,7 +68,8 @@ async def test_a_ladder_starts_each_step_when_both_its_inputs_have_ended(
     for n in range(6):
         before = [f"l{n - 1}", f"r{n - 1}"] if n else []
         inputs |= {f"l{n}": before, f"r{n}": before[:1]}
-        tasks += [nap(f"l{n}", *before), nap(f"r{n}", *before[:1], seconds=0.06)]
+        seconds = 0.06 if n else 1.0  # long enough for a busy machine to start the next rung
+        tasks += [nap(f"l{n}", *before), nap(f"r{n}", *before[:1], seconds=seconds)]
     async with planloom.worker(**tools):
         result = await planloom.run({"plan": {"tasks": tasks}})
     assert result["status"] == "completed"

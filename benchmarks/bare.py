@@ -1,4 +1,4 @@
-"""The same activities in bare Temporal workflows, as an expert would write them; no sandbox either."""
+"""The same activities in bare Temporal workflows, as an expert would write them."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ app = typer.Typer(
 )
 plan_app = typer.Typer(help="Check, show, draw, save and compare plans.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
-capacity_app = typer.Typer(help="Model endpoints: rate, room, penalty, permits.")
+capacity_app = typer.Typer(
+    help="Model endpoints: rate, room, what waits, penalty, permits. Example: planloom capacity"
+)
 app.add_typer(capacity_app, name="capacity")
 
 out = Console(soft_wrap=True, highlight=False)

@@ -207,3 +207,12 @@ def test_every_make_target_of_the_readme_exists() -> None:
     named = set(re.findall(r"make ([a-z]+)", (CHECKOUT / "README.md").read_text()))
     assert named <= targets
     assert {"setup", "demo", "dev", "test", "lint", "bench", "docs"} <= targets
+
+
+@pytest.mark.parametrize("package", ["planner", "workflows", "activities"])
+def test_the_architecture_page_names_every_module(package: str) -> None:
+    text = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    part = text.partition(f"`{package}/`:")[2].partition("\n\n`")[0].partition("\n`worker.py`")[0]
+    modules = {p.name for p in (CHECKOUT / package).glob("*.py")} - {"__init__.py"}
+    named = {name for name in re.findall(r"`(\w+\.py)`", part) if name != "worker.py"}
+    assert named == modules

@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.desk import Desk
     from workflows.requests import invalid, only_input, own_tools, unknown_tools
     from workflows.run_permit import run_permit
+    from workflows.status import markdown_page
     from workflows.tracing import fail_run_span, start_run_span
 
 
@@ -113,8 +114,17 @@ class AgentWorkflow:
         )
 
     def _show(self) -> None:
-        if self._desk is not None:
-            self._desk.show(self._desk.status_word(self._status))
+        desk, request = self._desk, self._request
+        if desk is None or request is None:
+            return
+        word = desk.status_word(self._status)
+        desk.show(word)
+        told = f"**{word}**: agent {_name_of(request)}"
+        if ended := self._ended:
+            told += f", {ended.turns} turns, {ended.tool_calls} tool calls"
+            told += f"; {ended.reason}" if ended.reason else ""
+        waits = desk.awaiting, desk.awaiting_detail()
+        workflow.set_current_details(markdown_page(request.task, told, waits))
 
     @property
     def _live(self) -> Desk:

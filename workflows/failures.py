@@ -40,6 +40,11 @@ class BodyCancelled(Exception):
         super().__init__(message)
 
 
+def is_cancellation(error: BaseException) -> bool:
+    """Whether it is the end of a cancelled workflow, in any of the forms that an await gives it."""
+    return isinstance(error, BodyCancelled) or is_cancelled_exception(error)
+
+
 def failure_of(error: FailureError, max_attempts: int) -> BodyFailed | BodyCancelled:
     """What an activity's or child's failure means for its task."""
     if is_cancelled_exception(error):

@@ -142,20 +142,20 @@ class Desk:
                 self.ledger.check()
                 self.lack = None
                 return granted
-            ledger, cap = self.ledger, self.seconds_cap
-            if seconds or not ledger.reserved:
-                self.lack = seconds or ledger.shortfall(least)
+            # Looked at before anybody is asked for more, as the answer may come meanwhile.
+            before = self._room()
+            if seconds or not self.ledger.reserved:
+                self.lack = seconds or self.ledger.shortfall(least)
                 if not await self._may_wait(least, bool(seconds)):
                     return None
                 self.on_change()
-            before = (ledger.caps, len(ledger.reserved), cap)
-            await workflow.wait_condition(
-                lambda before=before: (  # type: ignore[misc]
-                    (self.ledger.caps, len(self.ledger.reserved), self.seconds_cap) != before
-                )
-            )
+            await workflow.wait_condition(lambda before=before: self._room() != before)  # type: ignore[misc]
             self.lack = None
             self.on_change()
+
+    def _room(self) -> tuple[Any, ...]:
+        """What has to change before a reservation that was refused may be granted."""
+        return self.ledger.caps, len(self.ledger.reserved), self.seconds_cap
 
     def _seconds_lack(self) -> str | None:
         if self.seconds_cap is None or self.now() < self.seconds_cap:
@@ -200,9 +200,11 @@ class Desk:
             await workflow.wait_condition(lambda: name in self.answers)
         finally:
             self.questions.pop(name, None)
+        # Before another question of the name may be asked: it is not the answer to that one.
+        answer = self.answers.pop(name)
         self.on_change()
         await self._tell_parent(name, None)
-        return self.answers.pop(name)
+        return answer
 
     async def _tell_parent(self, name: str, question: str | None) -> None:
         """The run that this is a part of shows the question, and can be answered in our place."""

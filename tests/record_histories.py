@@ -114,6 +114,23 @@ async def questions(p: Planloom) -> list[Handle]:
     return [handle]
 
 
+async def gone_question(p: Planloom) -> list[Handle]:
+    """An agent below a sub-plan asks a person, and is cancelled before anybody answers."""
+    question = {"id": "c", "name": "ask_human", "arguments": {"question": "Which colour?"}}
+    p.model.script("", Reply(tool_calls=[question]))
+    spec = {"id": "helper", "system": "Help.", "tools": ["ask_human"]}
+    asks = {"id": "a", "agent": spec, "args": {"task": "paint"}, "on_error": "skip"}
+    inner = {"tasks": [asks, {"id": "h", "human": "And now?"}]}
+    handle = await p.start({"plan": {"tasks": [{"id": "sub", "plan": inner}]}})
+    await p.until(handle, lambda s: "Which colour?" in (s.detail or ""))
+    child = p.client.get_workflow_handle(f"{handle.id}/sub")
+    await child.execute_update("cancel_task", {"id": "a"})
+    await p.until(handle, lambda s: "Which colour?" not in (s.detail or ""))
+    await child.execute_update("complete_task", {"id": "h", "output": "so it is"})
+    await p.result(handle)
+    return [handle, child]
+
+
 async def budget(p: Planloom) -> list[Handle]:
     p.model.script("", Reply(text="ok", usage={"prompt_tokens": 100, "completion_tokens": 50}))
     asks = [
@@ -356,6 +373,7 @@ SCENARIOS: dict[str, Scenario] = {
     "sub-plan": sub_plan,
     "people": people,
     "questions": questions,
+    "gone-question": gone_question,
     "budget": budget,
     "goal-replan": goal,
     "replans-and-edits": replans_and_edits,

@@ -373,6 +373,7 @@ class Engine:
     def piece_of(self, unit: Unit, task: Task, granted: Amount) -> Piece:
         body, record = self.body_of(unit, task), self.records[task.id]
         name = self.key_of(unit) + (".fallback" if unit.mode == "fallback" else "")
+        # 2026-11-27
         if record.version > 1 and workflow.patched("a-task-written-anew-has-its-own-activity"):
             # The activity of the one before may still be ending: the server takes an id once.
             name += f".v{record.version}"
@@ -431,7 +432,7 @@ class Engine:
         want, least = want - ONE_TASK, least - ONE_TASK
         try:
             granted = self.ledger.reserve(self.key_of(unit), want, least)
-            if granted is None and workflow.patched("a-fallback-waits-for-budget"):
+            if granted is None and workflow.patched("a-fallback-waits-for-budget"):  # 2026-11-27
                 granted = await self.reserve(self.key_of(unit), want, least)
             if granted is None:
                 raise OutOfBudget("no budget for the fallback")
@@ -483,6 +484,7 @@ class Engine:
     ) -> None:
         """The one place where a unit ends: budget, record, frontier."""
         record = self.records[unit.task]
+        self.people.forget(self.key_of(unit))
         spent = usage or (output.usage if output else Usage())
         tasks = output.tasks if output is not None else tasks
         is_task = outcome is not Outcome.SKIPPED or bool(usage)

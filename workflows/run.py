@@ -150,7 +150,7 @@ class Run:
             self.engine.frontier.close()
             self.show()
             await self.engine.stopping.check_at_once()
-            await self.engine.settle(lambda: self.edited is not None or until())
+            await self.engine.settling.wait(lambda: self.edited is not None or until())
             if self.edited is None:
                 return
             major, self.edited = self.edited, None

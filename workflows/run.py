@@ -33,7 +33,7 @@ from workflows.approval import Verdict, needs_approval
 from workflows.control_table import control_table
 from workflows.dispatch import Piece
 from workflows.engine import Engine
-from workflows.failures import BodyCancelled, BodyFailed, is_cancellation
+from workflows.failures import BodyCancelled, BodyFailed, is_cancellation, raise_if_cancelled
 from workflows.frontier import State
 from workflows.goal import GoalLoop
 from workflows.record import critical_path, task_reports, total_usage
@@ -109,6 +109,7 @@ class Run:
         engine = self.engine
         try:
             engine.open(await doors.prepare_run(prepare_job(self.request)))
+            raise_if_cancelled()
             self.show()
             pool = engine.site.pool_for(engine.dispatcher.model_for("worker"))
             calls = len(self.request.agents or self.request.teams or [1])

@@ -32,6 +32,41 @@ async def test_a_team_cancelled_while_its_judge_is_asked_ends(planloom: Planloom
     assert result["members"]["ann"]["outcome"] == "succeeded"
 
 
+@pytest.mark.parametrize("strategy", ["parallel", "sequential"])
+async def test_a_team_cancelled_while_its_members_speak_asks_nobody_more(
+    planloom: Planloom, strategy: str
+) -> None:
+    """The members' own ends as cancelled must not hide that the team is."""
+    planloom.model.script(JUDGE, '{"verdict": "trusted", "reason": "fine"}')
+    speaks(planloom, "ann", Reply(text=form("late"), delay=20))
+    speaks(planloom, "bob", Reply(text=form("bob says yes"), delay=1))
+    async with planloom.worker():
+        request = {"team": team("ann", "bob"), "task": "Decide", "strategy": strategy}
+        handle = await planloom.start(request, "TeamWorkflow")
+        await until(lambda: planloom.model.calls("You are ann,") == 1)
+        await handle.cancel()
+        result = await planloom.result(handle)
+    assert (result["status"], result["reason"]) == ("cancelled", "the run was cancelled")
+    assert result["members"]["ann"]["outcome"] == "cancelled"
+    assert planloom.model.calls(JUDGE) == 0
+    assert planloom.model.calls("You are bob,") == (1 if strategy == "parallel" else 0)
+
+
+async def test_an_agent_cancelled_while_its_tool_runs_asks_no_more(
+    planloom: Planloom, tools: Tools
+) -> None:
+    planloom.model.script("", Reply(tool_calls=[call("nap", name="n", seconds=20)]), "done")
+    async with planloom.worker(**tools):
+        request = {"agent": agent(tools=["nap"]), "task": "go"}
+        handle = await planloom.start(request, "AgentWorkflow")
+        await until(lambda: planloom.model.calls() == 1)
+        await asyncio.sleep(0.5)
+        await handle.cancel()
+        result = await planloom.result(handle)
+    assert (result["status"], result["turns"]) == ("cancelled", 1)
+    assert planloom.model.calls() == 1
+
+
 async def test_a_stray_word_of_a_child_does_not_end_a_team(planloom: Planloom) -> None:
     planloom.model.script(JUDGE, '{"verdict": "trusted", "reason": "fine"}')
     speaks(planloom, "ann", Reply(text=form("ann says yes"), delay=0.5))
@@ -82,6 +117,23 @@ async def test_a_grant_that_comes_while_it_is_asked_for_is_seen(planloom: Planlo
 
         ended = [await one(n * 0.002) for n in range(30)]
     assert ended == ["completed"] * 30
+
+
+async def test_an_agent_cancelled_as_it_begins_or_parks_ends(planloom: Planloom) -> None:
+    """A cancellation that comes together with what the agent waits for was lost."""
+    planloom.model.script("", "done")
+    lineage = {"parent": "nobody", "root": "nobody", "grant": {"tokens": 10}}
+    async with planloom.worker():
+
+        async def one(delay: float) -> str:
+            request = {"agent": agent(), "task": "go", "lineage": lineage}
+            handle = await planloom.start(request, "AgentWorkflow")
+            await asyncio.sleep(delay)
+            await handle.cancel()
+            return str((await planloom.result(handle, 10))["status"])
+
+        ended = [await one(n * 0.002) for n in range(20)]
+    assert ended == ["cancelled"] * 20
 
 
 async def test_a_team_whose_new_subtasks_are_rejected_stops_what_runs(planloom: Planloom) -> None:

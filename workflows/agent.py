@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from planner.contract import (
@@ -25,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import doors
     from workflows.conversation import Conversation, Ended, Persona
     from workflows.desk import Desk
+    from workflows.failures import BodyCancelled, is_cancellation
     from workflows.requests import invalid, only_input, own_tools, unknown_tools
     from workflows.run_permit import run_permit
     from workflows.status import markdown_page
@@ -55,8 +56,8 @@ class AgentWorkflow:
             raise refused
         try:
             result = await self._main(self._request, self._desk)
-        except (asyncio.CancelledError, FailureError) as error:
-            if isinstance(error, FailureError) and not is_cancelled_exception(error):
+        except (asyncio.CancelledError, BodyCancelled, FailureError) as error:
+            if not is_cancellation(error):
                 fail_run_span(span, error)
                 raise
             result = self._result(Ended("cancelled", reason="the run was cancelled"))

@@ -175,7 +175,7 @@ class _Raise(_Of):
         engine.ledger.raise_caps(r)
         engine.grants.raised()
         if r.seconds is not None:
-            engine.seconds_cap = r.seconds
+            engine.settling.seconds_cap = r.seconds
         if r.parallel is not None:
             engine.frontier.parallel = r.parallel
         who = f' by "{r.by}"' if r.by else ""
@@ -194,8 +194,7 @@ class _Pause(_Of):
 
     async def apply(self, _: Nothing) -> Reply:
         engine = self.run.engine
-        engine.is_paused_by_person = self.on
-        engine.frontier.is_paused = self.on or engine.is_time_up
+        engine.settling.pause(self.on)
         engine.pump()
         self.run.show()
         # Agents, teams and sub-plans at work start no further turn or task either.

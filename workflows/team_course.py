@@ -30,6 +30,7 @@ from workflows import doors
 from workflows.controls import Control
 from workflows.conversation import SHOWN_MAX_BYTES, Conversation, Persona, summary_of
 from workflows.desk import Desk
+from workflows.failures import BodyCancelled
 from workflows.frontier import Frontier, Node, units_of
 from workflows.judge import Judgement, judge
 from workflows.member import Member, subtask_text, system_of
@@ -356,6 +357,10 @@ class TeamCourse:
             member.is_speaking = False
         member.take(ended)
         self.show()
+        # A member ends like that only when the whole team does: it must not go on to the judge.
+        is_cancelled = member.outcome is Outcome.CANCELLED
+        if is_cancelled and workflow.patched("who-is-cancelled-says-no-more"):  # 2026-11-27
+            raise BodyCancelled("the team was cancelled")
 
     async def _by_plan(self, team: TeamSpec) -> TeamResult:
         """Subtasks as a plan: approved, planned again after a round, within the budget."""

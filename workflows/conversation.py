@@ -403,7 +403,7 @@ async def summary_of(desk: Desk, name: str, stored: Stored) -> Stored | None:
     key = f"{name}.summary"
     want = model_amount(desk.site, model, size // 2 + 200, SUMMARY_TOKENS, tasks=0)
     least = model_amount(desk.site, model, size // 4, ANSWER_TOKENS_MIN, tasks=0)
-    if stored.size_bytes > SUMMED_MAX_BYTES or not desk.ledger.reserve(key, want, least):
+    if stored.size_bytes > SUMMED_MAX_BYTES or not desk.may_reserve_now(key, want, least):
         desk.note(f"{name}: {stored.size_bytes:,} bytes, shown cut and without a summary")
         return None
     job = AskJob(

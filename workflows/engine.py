@@ -33,6 +33,7 @@ from planner.values import (
 )
 from workflows.approval import ApprovalDesk
 from workflows.budget import Amount, Ledger, caps_from
+from workflows.clock import Clock, TimeCap
 from workflows.conditions import Conditions
 from workflows.dispatch import (
     Dispatcher,
@@ -41,7 +42,7 @@ from workflows.dispatch import (
     rounds_name,
 )
 from workflows.estimates import amounts_for, answer_room, prompt_tokens
-from workflows.failures import BodyCancelled, BodyFailed
+from workflows.failures import BodyCancelled, BodyFailed, OutOfBudget
 from workflows.frontier import Frontier, Settled, State, Unit
 from workflows.grants import Grants
 from workflows.maps import Maps
@@ -57,10 +58,6 @@ NAMES_MAX = 10
 NOTE_MAX_CHARS = 500
 """Notes are part of the result: what a person sent may be long."""
 ONE_TASK = Amount(tasks=1)
-
-
-class OutOfBudget(Exception):
-    """The budget ends the run (`on_budget: partial`): what was lacking, in words."""
 
 
 class Engine:
@@ -81,7 +78,7 @@ class Engine:
         self.notes: list[str] = []
         self.room_wait: str | None = None
         """The room in a pool that the whole run waits for."""
-        self.seconds_cap = request.budget.seconds
+        self.clock = Clock(started, request.budget.seconds, request.lineage.deadline)
         self.is_time_up = False
         self.lack: str | None = None
         """What the budget lacks for the next task, in words; the run is parked while it is set."""
@@ -97,6 +94,7 @@ class Engine:
         self.grants = Grants(self)
         self.speculation = Speculation(self)
         self.stopping = Stopping(self)
+        self.time = TimeCap(self)
         self.jobs: dict[Unit, asyncio.Task[None]] = {}
         self.sending = Sending(self)
         self._bug: BaseException | None = None
@@ -108,6 +106,7 @@ class Engine:
             self.value_of,
             self.root,
             f"{info.workflow_id}/{info.first_execution_run_id}",
+            deadline=lambda: self.clock.ends_at,
         )
 
     # -- small facts ------------------------------------------------------------------------
@@ -126,6 +125,7 @@ class Engine:
         lineage = self.request.lineage
         self.values["params"] = lineage.params or Stored(value=dict(self.request.params))
         self.values |= lineage.inputs
+        self.time.open()
 
     def value_of(self, name: str) -> Stored | None:
         """What a reference's first name stands for: a finished task's output, or a given value."""
@@ -158,7 +158,7 @@ class Engine:
         if lack := self.lack or next(iter(self.parked.values()), None):
             return f"The run is parked: {lack}. raise_budget lets it go on."
         if self.is_time_up:
-            return f"The run is parked: its {self.seconds_cap:g} s are over. raise_budget …"
+            return f"The run is parked: {self.clock.lack()}. raise_budget lets it go on."
         if self.people.waits:
             return "; ".join(f"{t}: {q}" for t, q in self.people.waits.items())
         return None
@@ -221,7 +221,9 @@ class Engine:
     # -- starting ---------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Start all that may start now, best first, as far as budget and slots reach."""
+        """Start all that may start now, best first, as far as time, budget and slots reach."""
+        if self.time.lack() is not None:
+            return
         self.lack = None
         if self.grants.wanted:
             self.grants.grant_more()
@@ -255,7 +257,10 @@ class Engine:
             OutOfBudget: nothing that runs could give any back, and the run is not to park.
         """
         ledger = self.ledger
-        while (granted := ledger.reserve(key, want, least)) is None:
+        while True:
+            await self.time.wait(key)
+            if (granted := ledger.reserve(key, want, least)) is not None:
+                break
             if not ledger.reserved:
                 lack = f"{key.split('.')[0]} {ledger.shortfall(least)}"
                 if not self.grants.ask(least) and self.on_budget == "partial":
@@ -430,7 +435,8 @@ class Engine:
         # It is the same task still: only what runs inside it counts.
         want, least = want - ONE_TASK, least - ONE_TASK
         try:
-            granted = self.ledger.reserve(self.key_of(unit), want, least)
+            late = self.time.lack()
+            granted = None if late else self.ledger.reserve(self.key_of(unit), want, least)
             if granted is None and workflow.patched("a-fallback-waits-for-budget"):
                 granted = await self.reserve(self.key_of(unit), want, least)
             if granted is None:
@@ -549,14 +555,11 @@ class Engine:
 
     async def _until_settled(self, until: Callable[[], bool]) -> None:
         while True:
-            left = None if self.seconds_cap is None else self.seconds_cap - self.now()
-            if left is not None and left <= 0 and not self.is_time_up:
-                self._time_is_up()
-            timeout = left if left is not None and left > 0 else None
+            timeout = self.time.look()
             try:
                 await workflow.wait_condition(
                     lambda: (
-                        self._bug is not None or self.is_settled or self._has_more_time() or until()
+                        self._bug is not None or self.is_settled or self.time.has_more() or until()
                     ),
                     timeout=timeout,
                     timeout_summary="budget.seconds",
@@ -565,20 +568,10 @@ class Engine:
                 continue
             if self._bug is not None:
                 raise self._bug
-            if self._has_more_time():
-                self.is_time_up, self.frontier.is_paused = False, self.is_paused_by_person
-                self.pump()
+            if self.time.has_more():
+                self.time.go_on()
                 continue
             return
-
-    def _has_more_time(self) -> bool:
-        return self.is_time_up and (self.seconds_cap is None or self.seconds_cap > self.now())
-
-    def _time_is_up(self) -> None:
-        if self.on_budget == "partial":
-            self.stopping.stop(f"budget: {self.seconds_cap:g} seconds are over")
-            return
-        self.is_time_up = self.frontier.is_paused = True
 
     def jobs_but_people(self) -> bool:
         """Whether anything runs that does not wait: for a person, budget, or its condition."""

@@ -83,7 +83,7 @@ class RunView:
                 "tokens": caps.tokens,
                 "usd": None if caps.usd_nano is None else caps.usd_nano / 1e9,
                 "tasks": caps.tasks,
-                "seconds": self.run.engine.seconds_cap,
+                "seconds": self.run.engine.clock.cap,
             },
         }
 

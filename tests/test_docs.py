@@ -207,3 +207,12 @@ def test_every_make_target_of_the_readme_exists() -> None:
     named = set(re.findall(r"make ([a-z]+)", (CHECKOUT / "README.md").read_text()))
     assert named <= targets
     assert {"setup", "demo", "dev", "test", "lint", "bench", "docs"} <= targets
+
+
+def test_every_test_that_the_page_of_faults_names_exists() -> None:
+    page = (CHECKOUT / "docs" / "from-llmcompiler.md").read_text(encoding="utf-8")
+    named = re.findall(r"(?:`(test_\w+\.py)`: )?`(test_\w+)`", page)
+    assert len(named) > 25
+    for file, test in named:
+        source = CHECKOUT / "tests" / "server" / (file or "test_llmcompiler_faults.py")
+        assert f"def {test}(" in source.read_text(encoding="utf-8"), test

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +15,10 @@ from activities.finished import finished_of
 from activities.model_attempt import Attempt, Target, attempt_model, model_for
 from activities.model_client import ModelClient, ModelError
 from planner.jobs import FinishedTask, JoinJob, JoinReply
-from planner.joiner import JOIN_SCHEMA, JoinDecision, parse_join
+from planner.joiner import JOIN_SCHEMA, JoinDecision, check_look, parse_join
 from planner.prompts.ask import repair_messages
-from planner.prompts.joiner import joiner_messages
+from planner.prompts.joiner import Look, cut_outputs, joiner_messages
+from planner.prompts.text import as_text
 from planner.values import JsonValue
 
 REPAIRS_MAX = 2
@@ -54,7 +57,8 @@ class JoinActivities:
         model = await model_for(self._client, job.model, "joiner", job.pool)
         attempt.model = model
         finished = await finished_of(self._blobs, job)
-        outputs = await load_outputs(self._blobs, finished)
+        outputs = await load_outputs(self._blobs, finished, job.looked)
+        look = Look(job.looks_left, job.looked, job.question, await self._summaries(job))
         messages = joiner_messages(
             job.goal,
             finished,
@@ -62,8 +66,10 @@ class JoinActivities:
             rounds_left=job.rounds_left,
             context=job.context,
             feedback=job.feedback,
+            look=look,
         )
-        decided = await decide(self._client, job, model, messages, attempt)
+        cut = cut_outputs(finished, outputs, look)
+        decided = await decide(self._client, job, model, messages, attempt, cut)
         decision = decided.decision
         answer = None
         if decision.action == "finish":
@@ -72,19 +78,33 @@ class JoinActivities:
             action=decision.action,
             answer=answer,
             feedback=decision.feedback,
+            **({"ids": list(decision.ids), "question": decision.question} if decision.ids else {}),
             thought=decision.thought,
             usage=attempt.total,
             problems=decided.problems,
         )
 
+    async def _summaries(self, job: JoinJob) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for task, summary in job.summaries.items():
+            with contextlib.suppress(BlobError):  # then the output's ends must do
+                found[task] = as_text(await self._blobs.load(summary))
+        return found
 
-async def load_outputs(blobs: BlobStore, finished: list[FinishedTask]) -> dict[str, JsonValue]:
-    """The outputs of good tasks by id; those too large, or lost, are left to their previews."""
+
+async def load_outputs(
+    blobs: BlobStore, finished: list[FinishedTask], looked: Sequence[str] = ()
+) -> dict[str, JsonValue]:
+    """The outputs of good tasks by id; those too large, or lost, are left to their previews.
+
+    Of what the joiner asked for the ends are shown, however large it is.
+    """
     outputs: dict[str, JsonValue] = {}
     for task in finished:
         if not task.outcome.is_good or task.output is None:
             continue
-        if not task.output.is_inline and task.output.size_bytes > LOAD_MAX_BYTES:
+        is_large = not task.output.is_inline and task.output.size_bytes > LOAD_MAX_BYTES
+        if is_large and task.id not in looked:
             continue
         try:
             outputs[task.id] = await blobs.load(task.output)
@@ -99,8 +119,11 @@ async def decide(
     model: str,
     messages: list[dict[str, Any]],
     attempt: Attempt,
+    cut: Sequence[str] = (),
 ) -> Decided:
     """The model's decision; an answer without one is shown its problem, at most twice.
+
+    So is one that asks to look at other outputs than those that were `cut`.
 
     Raises:
         ModelError: no decision, or an answer cut off at its limit.
@@ -118,7 +141,10 @@ async def decide(
         attempt.paid(reply.usage)
         found = parse_join(reply.text)
         if isinstance(found, JoinDecision):
-            return Decided(found, problems)
+            wrong = check_look(found, cut, job.looks_left)
+            if not wrong:
+                return Decided(found, problems)
+            found = wrong
         lines = [p.line() for p in found]
         problems += lines
         if reply.is_cut_off:

@@ -19,18 +19,19 @@ import typer
 from pydantic import BaseModel
 
 from cli import app, register_commands
-from planner import capacity, contract, definitions, plan, values
+from planner import capacity, contract, definitions, joiner, plan, values
 from planner import settings as settings_module
 
 TARGET = Path(__file__).resolve().parent / "reference"
 NOTICE = "<!-- Written by `make docs`; do not edit. -->\n"
 SCHEMAS = TARGET.parent.parent / "planner" / "schemas"
-SCHEMA_FILES: dict[str, type[BaseModel]] = {
+SCHEMA_FILES: dict[str, type[BaseModel] | dict[str, values.JsonValue]] = {
     "plan.schema.json": plan.Plan,
     "run-request.schema.json": contract.RunRequest,
     "run-result.schema.json": contract.RunResult,
     "agent-request.schema.json": contract.AgentRequest,
     "team-request.schema.json": contract.TeamRequest,
+    "joiner-output.schema.json": joiner.JOIN_SCHEMA,
 }
 COMMAND_LINE = """\
 What was asked for goes to standard output, everything else to standard error. `NO_COLOR` is obeyed.
@@ -189,11 +190,11 @@ def _notes(model: type[BaseModel]) -> dict[str, str]:
     return notes
 
 
-def schema_text(model: type[BaseModel]) -> str:
-    """A model's JSON Schema as the file that is published."""
+def schema_text(model: type[BaseModel] | dict[str, values.JsonValue]) -> str:
+    """A model's JSON Schema, or one written by hand, as the file that is published."""
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **model.model_json_schema(),
+        **(model if isinstance(model, dict) else model.model_json_schema()),
     }
     return json.dumps(schema, indent=2, ensure_ascii=False)
 

@@ -146,6 +146,8 @@ class Lineage(Model):
     inputs: dict[str, Stored] = Field(default_factory=dict)
     """Values a task of the child may refer to beside its own tasks."""
     grant: Grant | None = None
+    deadline: float | None = None
+    """When the time of the parent run is over, in seconds since 1970."""
     forked_from: str | None = None
     form: Literal["agent", "member"] = "agent"
     """The labelled form that an agent is asked for: a team's members say more."""

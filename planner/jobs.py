@@ -376,6 +376,14 @@ class JoinJob(Model):
     finished_ref: Stored | None = None
     """In place of `finished` when that is long."""
     rounds_left: int = 0
+    looks_left: int = 0
+    """How often it may still ask to see more of outputs that were cut."""
+    looked: list[str] = Field(default_factory=list)
+    """Outputs that it asked to see more of: they get a larger share of the room."""
+    question: str = ""
+    """What it looks for in them."""
+    summaries: dict[str, Stored] = Field(default_factory=dict)
+    """Of those that are too large even for that, made for goal and question."""
     context: JsonValue = None
     model: str | None = None
     pool: str = "default"
@@ -386,9 +394,12 @@ class JoinJob(Model):
 
 
 class JoinReply(Model):
-    action: Literal["finish", "replan"]
+    action: Literal["finish", "replan", "look"]
     answer: Stored | None = None
     feedback: str = ""
+    ids: list[str] = Field(default_factory=list)
+    """With look."""
+    question: str = ""
     thought: str = ""
     usage: Usage = Field(default_factory=Usage)
     problems: list[str] = Field(default_factory=list)

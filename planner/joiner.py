@@ -1,21 +1,34 @@
-"""The joiner's answer: finish with an answer, or replan with a reason. Never guessed."""
+"""The joiner's answer: finish with an answer, replan with a reason, or look. Never guessed."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from planner.json_text import objects_in, parse_json
 from planner.values import JsonValue, Problem
 
+LOOKS_MAX = 2
+"""How often one joining may ask to see more of outputs that were cut."""
+LOOK_IDS_MAX = 5
+"""Outputs of one look: more of them would hardly be shown larger than before."""
+QUESTION_MAX_CHARS = 500
+
 JOIN_SCHEMA: dict[str, JsonValue] = {
     "type": "object",
     "properties": {
         "thought": {"type": "string"},
-        "action": {"type": "string", "enum": ["finish", "replan"]},
+        "action": {"type": "string", "enum": ["finish", "replan", "look"]},
         "answer": {"description": "with finish: the answer to the goal"},
         "feedback": {"type": "string", "description": "with replan: what is missing, and why"},
+        "ids": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "with look: of outputs that were cut, those to see more of",
+        },
+        "question": {"type": "string", "description": "with look: what is looked for in them"},
     },
     "required": ["action"],
 }
@@ -25,10 +38,12 @@ JOIN_SCHEMA: dict[str, JsonValue] = {
 class JoinDecision:
     """What the joiner decided."""
 
-    action: Literal["finish", "replan"]
+    action: Literal["finish", "replan", "look"]
     answer: JsonValue = None
     feedback: str = ""
     thought: str = ""
+    ids: tuple[str, ...] = ()
+    question: str = ""
 
 
 _ACTION = re.compile(r"^[ \t>*_#-]*Action[*_ \t]*:[*_ \t]*(Finish|Replan)\b[ \t]*", re.I | re.M)
@@ -36,6 +51,7 @@ _BARE = re.compile(r"^[ \t>*_#-]*(Finish|Replan)(?=[ \t]*\()[ \t]*", re.I | re.M
 _THOUGHT = re.compile(r"^[ \t>*_#-]*Thought[*_ \t]*:[*_ \t]*(.*)$", re.I | re.M)
 _QUOTED = re.compile(r'"([^"]*)"|\'([^\']*)\'')
 _HINT = 'Answer with {"action": "finish", "answer": …} or {"action": "replan", "feedback": "…"}.'
+_ACTIONS = ("finish", "replan", "look")
 _ACTIONS_MAX = 50
 """How many places of a text are looked at."""
 _NESTING_MAX = 3
@@ -45,12 +61,12 @@ _NESTING_MAX = 3
 def parse_join(text: str) -> JoinDecision | list[Problem]:
     """The decision in a joiner's answer, as JSON or in LLMCompiler's text, or the problems.
 
-    Of several decisions the last counts. JSON goes before text; JSON whose action is neither
-    finish nor replan is a decision gone wrong only when no text form is there either.
+    Of several decisions the last counts. JSON goes before text; JSON whose action is none of the
+    three is a decision gone wrong only when no text form is there either.
     """
     text = text.replace("\r", "").split("<END_OF_RESPONSE>")[0]
     documents = _decisions_in(text)
-    good = [d for d in documents if str(d["action"]).strip().lower() in ("finish", "replan")]
+    good = [d for d in documents if str(d["action"]).strip().lower() in _ACTIONS]
     action = _last_action(text, _ACTION)
     if good and not (action and _is_inside(text, action)):
         return _from_json(good[-1])
@@ -97,13 +113,45 @@ def _from_json(document: dict[str, Any]) -> JoinDecision | list[Problem]:
             return JoinDecision("finish", answer=document["answer"], thought=thought)
         case "replan" if str(document.get("feedback") or "").strip():
             return JoinDecision("replan", feedback=str(document["feedback"]), thought=thought)
+        case "look" if (ids := _ids(document.get("ids"))) is not None:
+            question = str(document.get("question") or "").strip()[:QUESTION_MAX_CHARS]
+            return JoinDecision("look", ids=ids, question=question, thought=thought)
+        case "look":
+            missing = 'look needs "ids": a list of the ids of outputs that were cut'
         case "finish":
             missing = 'finish needs "answer"'
         case "replan":
             missing = 'replan needs "feedback": what is missing, and why'
         case other:
-            missing = f'action "{other[:40]}" is neither finish nor replan'
+            missing = f'action "{other[:40]}" is neither finish nor replan nor look'
     return [Problem(path="join", code="bad_action", message=missing, hint=_HINT)]
+
+
+def _ids(given: Any) -> tuple[str, ...] | None:
+    """The ids of a look, each once; one id may stand without its list."""
+    listed = [given] if isinstance(given, str) else given
+    if not isinstance(listed, list) or not listed or not all(isinstance(i, str) for i in listed):
+        return None
+    return tuple(dict.fromkeys(i.strip() for i in listed))
+
+
+def check_look(decision: JoinDecision, cut: Sequence[str], looks_left: int) -> list[Problem]:
+    """Why a look cannot be had; `cut` are the outputs that were not shown whole."""
+    if decision.action != "look":
+        return []
+    if looks_left <= 0 or not cut:
+        why = "no look is left" if cut else "every output is shown as far as it can be"
+        return [Problem(path="join", code="no_look", message=why, hint=_HINT)]
+    unknown = [i for i in decision.ids if i not in cut]
+    if unknown:
+        names = ", ".join(f'"{i[:40]}"' for i in unknown[:10])
+        known = ", ".join(cut[:40])
+        hint = f"Outputs that were cut: {known}."
+        return [Problem(path="join", code="unknown_id", message=f"not cut: {names}", hint=hint)]
+    if len(decision.ids) > LOOK_IDS_MAX:
+        message = f"{len(decision.ids)} ids; at most {LOOK_IDS_MAX} at once"
+        return [Problem(path="join", code="too_many", message=message)]
+    return []
 
 
 def _last_action(text: str, pattern: re.Pattern[str]) -> re.Match[str] | None:

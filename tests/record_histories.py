@@ -199,6 +199,92 @@ async def known_early(p: Planloom) -> list[Handle]:
     return await _ended(p, {"goal": "x", "stop_when": "a.output == 'a'"})
 
 
+async def joined_late(p: Planloom) -> list[Handle]:
+    """What the joiner is shown is there before the line that says so is written."""
+    lines = ['a = nap(name="a")\nslow = nap(name="slow", seconds=30)\n', 0.6, "join(a)\n"]
+    p.model.script(PLANNER, Reply(text=lines, chunking="line"))
+    p.model.script(JOINER, FINISH)
+    return await _ended(p, {"goal": "x"})
+
+
+async def called_off(p: Planloom) -> list[Handle]:
+    """Enough is known while the planner still writes."""
+    lines = ['a = nap(name="a")\nslow = nap(name="slow", seconds=30)\n', 30, "join(a, slow)\n"]
+    p.model.script(PLANNER, Reply(text=lines, chunking="line"))
+    p.model.script(JOINER, FINISH)
+    return await _ended(p, {"goal": "x", "stop_when": "a.output == 'a'"})
+
+
+async def time_over(p: Planloom) -> list[Handle]:
+    """The time ends while a sub-plan runs: it and the run above it are parked, and go on."""
+    inner = {
+        "tasks": [
+            {"id": "i0", "tool": "nap", "args": {"name": "i0", "seconds": 1.2}},
+            calc("i1", "1", depends_on=["i0"]),
+        ]
+    }
+    tasks = [{"id": "sub", "plan": inner}, calc("z", "2", depends_on=["sub"])]
+    handle = await p.start({"plan": {"tasks": tasks}, "budget": {"seconds": 0.8}})
+    child = p.client.get_workflow_handle(f"{handle.id}/sub")
+    await p.until(handle, lambda s: s.awaiting == "budget")
+    await p.until(child, lambda s: s.awaiting == "budget" and not s.running)
+    await handle.execute_update("raise_budget", {"seconds": 60})
+    await p.result(handle)
+    return [handle, child]
+
+
+async def looks(p: Planloom) -> list[Handle]:
+    """The joiner looks at an output that was cut: a summary, then its answer."""
+    p.model.script("A colleague must reach this goal", "nothing but x")
+    (p.workspace / "x.txt").write_text("x" * 60_000)
+    p.model.script(PLANNER, 'a = read_file(path="x.txt")\njoin(a)')
+    p.model.script(JOINER, '{"action": "look", "ids": ["a"], "question": "what?"}', FINISH)
+    return await _ended(p, {"goal": "x"})
+
+
+async def brought_tools(p: Planloom) -> list[Handle]:
+    """An edit names a tool that the request did not."""
+    handle = await p.start({"plan": {"tasks": [{"id": "q", "human": "Well?"}]}})
+    await p.until(handle, lambda s: s.awaiting == "human")
+    write = {"id": "w", "tool": "echo", "args": {"value": "${q}"}}
+    patch = [{"op": "add", "path": "/tasks/-", "value": write}]
+    await handle.execute_update("edit_plan", {"revision": 1, "patch": patch})
+    await handle.execute_update("complete_task", {"id": "q", "output": "yes"})
+    await p.result(handle)
+    return [handle]
+
+
+async def twins(p: Planloom) -> list[Handle]:
+    """A second plan makes the call of a first one that never ran."""
+    again = 'y = echo(value="same")\nz = echo(value="more")\njoin(y, z)'
+    p.model.script(PLANNER, 'x = echo(value="same")\njoin(x)', again)
+    p.model.script(JOINER, FINISH)
+    handle = await p.start({"goal": "x", "approval": "always"})
+    await p.until(handle, lambda s: s.awaiting == "approval")
+    await handle.execute_update("request_replan", {"feedback": "other"})
+    await p.until(handle, lambda s: s.awaiting == "approval" and s.revision == 2)
+    await handle.execute_update("approve_plan", {"revision": 2})
+    await p.result(handle)
+    return [handle]
+
+
+async def siblings(p: Planloom) -> list[Handle]:
+    """Two sub-plans, the name of one being the beginning of the other's, ask for more budget."""
+    inner = {"tasks": [calc("i0", "1"), *(calc(f"i{n}", f"${{i{n - 1}}}") for n in (1, 2, 3))]}
+    waits = {"tasks": [{"id": "q", "human": "Well?"}]}
+    tasks = [{"id": "sub", "plan": waits}, {"id": "sub2", "plan": inner}]
+    handle = await p.start({"plan": {"tasks": tasks}, "budget": {"tasks": 5}})
+    child = p.client.get_workflow_handle(f"{handle.id}/sub")
+    second = p.client.get_workflow_handle(f"{handle.id}/sub2")
+    await p.until(handle, lambda s: len(s.running) == 2)
+    await asyncio.sleep(1.0)  # until both have been started
+    await p.until(second, lambda s: s.awaiting == "budget")
+    await handle.execute_update("raise_budget", {"tasks": 20})
+    await child.execute_update("complete_task", {"id": "q", "output": "yes"})
+    await p.result(handle)
+    return [handle, second]
+
+
 async def ahead(p: Planloom) -> list[Handle]:
     """Branches beyond the speculation budget, and a person before their condition."""
     branch = {"tool": "nap", "when": "cond.output == 'cond'", "speculate": True}
@@ -410,6 +496,13 @@ SCENARIOS: dict[str, Scenario] = {
     "replans-and-edits": replans_and_edits,
     "refused-replan": refused_replan,
     "known-early": known_early,
+    "joined-late": joined_late,
+    "called-off": called_off,
+    "time-over": time_over,
+    "looks": looks,
+    "brought-tools": brought_tools,
+    "twins": twins,
+    "siblings": siblings,
     "ahead": ahead,
     "fallback-waits": fallback_waits,
     "cancelled": cancelled,

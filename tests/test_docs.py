@@ -216,3 +216,12 @@ def test_the_architecture_page_names_every_module(package: str) -> None:
     modules = {p.name for p in (CHECKOUT / package).glob("*.py")} - {"__init__.py"}
     named = {name for name in re.findall(r"`(\w+\.py)`", part) if name != "worker.py"}
     assert named == modules
+
+
+def test_every_test_that_the_page_of_faults_names_exists() -> None:
+    page = (CHECKOUT / "docs" / "from-llmcompiler.md").read_text(encoding="utf-8")
+    named = re.findall(r"(?:`(test_\w+\.py)`: )?`(test_\w+)`", page)
+    assert len(named) > 25
+    for file, test in named:
+        source = CHECKOUT / "tests" / "server" / (file or "test_llmcompiler_faults.py")
+        assert f"def {test}(" in source.read_text(encoding="utf-8"), test

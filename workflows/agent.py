@@ -196,6 +196,10 @@ class AgentWorkflow:
     def _check_raise_budget(self, payload: Any = None) -> None:
         self._live.controls["raise_budget"].validate(payload)
 
+    @workflow.signal(name="deadline_moved", description="The parent run has more time, or less")
+    async def deadline_moved(self, deadline: float | None = None) -> None:
+        self._live.clock.deadline = deadline
+
 
 def _name_of(request: AgentRequest | None) -> str:
     if request is None:

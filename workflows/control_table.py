@@ -175,7 +175,8 @@ class _Raise(_Of):
         engine.ledger.raise_caps(r)
         engine.grants.raised()
         if r.seconds is not None:
-            engine.settling.seconds_cap = r.seconds
+            engine.clock.cap = r.seconds
+            await engine.time.raised()
         if r.parallel is not None:
             engine.frontier.parallel = r.parallel
         who = f' by "{r.by}"' if r.by else ""

@@ -221,6 +221,10 @@ class DagWorkflow:
     async def child_asks(self, asks: ChildAsks) -> None:
         await self._live.engine.people.take_child(asks)
 
+    @workflow.signal(name="deadline_moved", description="The parent run has more time, or less")
+    async def deadline_moved(self, deadline: float | None = None) -> None:
+        await self._live.engine.time.move(deadline)
+
     # -- the planner activity speaks to its run ---------------------------------------------
 
     @workflow.signal(name="plan_written", description="Tasks the planner has finished writing")

@@ -25,6 +25,7 @@ from planner.contract import (
 from planner.values import JsonValue, Usage
 from workflows import doors
 from workflows.budget import Amount, Ledger, caps_from
+from workflows.clock import Clock
 from workflows.control_table import Nothing
 from workflows.controls import Control, Refusal
 from workflows.failures import raise_if_cancelled
@@ -50,7 +51,7 @@ class Desk:
         self.answers: dict[str, JsonValue] = {}
         self.notes: list[str] = []
         self.ledger = Ledger(caps_from(request.budget, request.lineage.grant))
-        self.seconds_cap = request.budget.seconds
+        self.clock = Clock(started, request.budget.seconds, request.lineage.deadline)
         self.parallel = request.budget.parallel or PARALLEL_DEFAULT
         self.on_change: Callable[[], None] = _nothing
         self.controls = self._controls()
@@ -139,7 +140,7 @@ class Desk:
         while True:
             raise_if_cancelled()
             await workflow.wait_condition(lambda: not self.is_paused)
-            seconds = self._seconds_lack()
+            seconds = self.clock.lack()
             granted = None if seconds else self.ledger.reserve(key, want, least)
             if granted is not None:
                 self.ledger.check()
@@ -159,17 +160,18 @@ class Desk:
 
     def _room(self) -> tuple[Any, ...]:
         """What has to change before a reservation that was refused may be granted."""
-        return self.ledger.caps, len(self.ledger.reserved), self.seconds_cap
+        return self.ledger.caps, len(self.ledger.reserved), self.clock.ends_at
 
-    def _seconds_lack(self) -> str | None:
-        if self.seconds_cap is None or self.now() < self.seconds_cap:
-            return None
-        return f"its {self.seconds_cap:g} seconds are over"
+    def may_reserve_now(self, key: str, want: Amount, least: Amount) -> bool:
+        """Set an amount aside if there are time and room; for what can be done without."""
+        return self.clock.lack() is None and bool(self.ledger.reserve(key, want, least))
 
     async def _may_wait(self, least: Amount, is_time: bool) -> bool:
         """Whether somebody can give more: the parent whose grant is used up, or a person."""
         request = self.request
         parent, grant, own = request.lineage.parent, request.lineage.grant, request.budget
+        if is_time and not self.clock.is_own_over():
+            return True  # the parent has parked too, or cancels this run
         if parent is None:
             return (request.budget.on_budget or request.on_budget) == "park"
         if is_time or grant is None or own.tokens is not None or own.usd is not None:
@@ -262,7 +264,7 @@ class Desk:
     async def _raise(self, r: RaiseBudget) -> Reply:
         self.ledger.raise_caps(r)
         if r.seconds is not None:
-            self.seconds_cap = r.seconds
+            self.clock.cap = r.seconds
         self.parallel = r.parallel or self.parallel
         given = r.model_dump(exclude={"by"}, exclude_none=True)
         caps = ", ".join(f"{k} {v:g}" for k, v in given.items())

@@ -52,6 +52,8 @@ from workflows.record import text_bytes
 
 LITERAL_INLINE_BYTES = 6_000
 """Longer arguments of a body are stored once, for all items of its map and all its attempts."""
+DEADLINE = "deadline_moved"
+"""The signal that a parent run has more time, or less."""
 BINDINGS_INLINE_BYTES = 12_000
 """Wider fan-ins go behind one reference, so that no history event grows with the plan."""
 
@@ -85,6 +87,8 @@ class Dispatcher:
     value_of: Callable[[str], Stored | None]
     root: str
     run_key: str
+    deadline: Callable[[], float | None]
+    """When nothing new may start in a child run, in seconds since 1970."""
     cast: dict[str, AgentSpec] = field(default_factory=dict)
     """Agents that only this run knows: the members of a team whose subtasks it runs."""
     cast_fields: dict[str, Any] = field(default_factory=dict)
@@ -308,6 +312,8 @@ class Dispatcher:
         return next((p.task_queue for p in self.site.pools if p.name == name), "")
 
     def _lineage(self, piece: Piece, **more: Any) -> Lineage:
+        if (deadline := self.deadline()) is not None:
+            more["deadline"] = deadline
         return Lineage(
             parent=workflow.info().workflow_id,
             root=self.root,
@@ -332,7 +338,7 @@ class Dispatcher:
         id = f"{workflow.info().workflow_id}/{piece.name}"
         self.children[id] = None
         try:
-            return await workflow.execute_child_workflow(
+            child = await workflow.start_child_workflow(
                 kind,
                 request,
                 id=id,
@@ -342,6 +348,10 @@ class Dispatcher:
                 static_summary=(piece.task.description or piece.name)[:96],
                 priority=self.priority(piece.task),
             )
+            if self.deadline() != request.lineage.deadline:
+                # It was moved while the child was being started, when no signal reached it.
+                await doors.tell(id, DEADLINE, self.deadline())
+            return await child
         finally:
             self.children.pop(id, None)
 
@@ -349,6 +359,11 @@ class Dispatcher:
         """A signal for every child run at work; one that has just ended needs none."""
         for id in list(self.children):
             await doors.tell(id, signal)
+
+    async def tell_deadline(self) -> None:
+        """Every child run at work has the deadline that a new one would get."""
+        for id in list(self.children):
+            await doors.tell(id, DEADLINE, self.deadline())
 
     async def _plan(self, piece: Piece) -> TaskOutput:
         body = piece.body

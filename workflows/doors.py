@@ -137,9 +137,9 @@ async def ask_model(job: AskJob, place: Place, timeout: float | None) -> TaskOut
     return await _on_pool("ask_model", job, place, TaskOutput, timeout)
 
 
-async def write_plan(job: PlanJob, priority: Priority) -> PlanReply:
-    """One planner call; accepted tasks arrive by signal while it runs."""
-    reply: PlanReply = await workflow.execute_activity(
+def write_plan(job: PlanJob, priority: Priority) -> workflow.ActivityHandle[PlanReply]:
+    """One planner call, to await or cancel; accepted tasks arrive by signal while it runs."""
+    return workflow.start_activity(
         "write_plan",
         job,
         result_type=PlanReply,
@@ -151,7 +151,6 @@ async def write_plan(job: PlanJob, priority: Priority) -> PlanReply:
         priority=priority,
         summary=_clip(f"plan, revision {job.revision}: {job.goal}"),
     )
-    return reply
 
 
 async def join_outcomes(job: JoinJob, name: str, priority: Priority) -> JoinReply:

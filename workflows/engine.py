@@ -33,6 +33,7 @@ from planner.values import (
 )
 from workflows.approval import ApprovalDesk
 from workflows.budget import Amount, Ledger, caps_from
+from workflows.clock import Clock, TimeCap
 from workflows.conditions import Conditions
 from workflows.dispatch import (
     Dispatcher,
@@ -41,7 +42,7 @@ from workflows.dispatch import (
     rounds_name,
 )
 from workflows.estimates import amounts_for, answer_room, prompt_tokens
-from workflows.failures import BodyCancelled, BodyFailed
+from workflows.failures import BodyCancelled, BodyFailed, OutOfBudget
 from workflows.frontier import Frontier, Settled, State, Unit
 from workflows.grants import Grants
 from workflows.maps import Maps
@@ -58,10 +59,6 @@ NAMES_MAX = 10
 NOTE_MAX_CHARS = 500
 """Notes are part of the result: what a person sent may be long."""
 ONE_TASK = Amount(tasks=1)
-
-
-class OutOfBudget(Exception):
-    """The budget ends the run (`on_budget: partial`): what was lacking, in words."""
 
 
 class Engine:
@@ -82,6 +79,8 @@ class Engine:
         self.notes: list[str] = []
         self.room_wait: str | None = None
         """The room in a pool that the whole run waits for."""
+        self.clock = Clock(started, request.budget.seconds, request.lineage.deadline)
+        self.is_time_up = False
         self.lack: str | None = None
         """What the budget lacks for the next task, in words; the run is parked while it is set."""
         self.parked: dict[str, str] = {}
@@ -95,6 +94,7 @@ class Engine:
         self.speculation = Speculation(self)
         self.stopping = Stopping(self)
         self.settling = Settling(self)
+        self.time = TimeCap(self)
         self.jobs: dict[Unit, asyncio.Task[None]] = {}
         self.sending = Sending(self)
         self.bug: BaseException | None = None
@@ -106,6 +106,7 @@ class Engine:
             self.value_of,
             self.root,
             f"{info.workflow_id}/{info.first_execution_run_id}",
+            deadline=lambda: self.clock.ends_at,
         )
 
     # -- small facts ------------------------------------------------------------------------
@@ -124,6 +125,7 @@ class Engine:
         lineage = self.request.lineage
         self.values["params"] = lineage.params or Stored(value=dict(self.request.params))
         self.values |= lineage.inputs
+        self.time.open()
 
     def value_of(self, name: str) -> Stored | None:
         """What a reference's first name stands for: a finished task's output, or a given value."""
@@ -139,7 +141,7 @@ class Engine:
             return "capacity"
         if self.desk.is_open or self.people.held:
             return "approval"
-        if self.lack or self.parked or self.settling.is_time_up:
+        if self.lack or self.parked or self.is_time_up:
             return "budget"
         if self.people.waits and not self.jobs_but_people():
             return "human"
@@ -155,9 +157,8 @@ class Engine:
             return "approval of " + "; ".join(f"task {t}: {w}" for t, w in self.people.held.items())
         if lack := self.lack or next(iter(self.parked.values()), None):
             return f"The run is parked: {lack}. raise_budget lets it go on."
-        if self.settling.is_time_up:
-            seconds = self.settling.seconds_cap
-            return f"The run is parked: its {seconds:g} s are over. raise_budget …"
+        if self.is_time_up:
+            return f"The run is parked: {self.clock.lack()}. raise_budget lets it go on."
         if self.people.waits:
             return "; ".join(f"{t}: {q}" for t, q in self.people.waits.items())
         return None
@@ -220,7 +221,9 @@ class Engine:
     # -- starting ---------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Start all that may start now, best first, as far as budget and slots reach."""
+        """Start all that may start now, best first, as far as time, budget and slots reach."""
+        if self.time.lack() is not None:
+            return
         self.lack = None
         if self.grants.wanted:
             self.grants.grant_more()
@@ -254,7 +257,10 @@ class Engine:
             OutOfBudget: nothing that runs could give any back, and the run is not to park.
         """
         ledger = self.ledger
-        while (granted := ledger.reserve(key, want, least)) is None:
+        while True:
+            await self.time.wait(key)
+            if (granted := ledger.reserve(key, want, least)) is not None:
+                break
             if not ledger.reserved:
                 lack = f"{key.split('.')[0]} {ledger.shortfall(least)}"
                 if not self.grants.ask(least) and self.on_budget == "partial":
@@ -430,7 +436,8 @@ class Engine:
         # It is the same task still: only what runs inside it counts.
         want, least = want - ONE_TASK, least - ONE_TASK
         try:
-            granted = self.ledger.reserve(self.key_of(unit), want, least)
+            late = self.time.lack()
+            granted = None if late else self.ledger.reserve(self.key_of(unit), want, least)
             if granted is None and workflow.patched("a-fallback-waits-for-budget"):  # 2026-11-27
                 granted = await self.reserve(self.key_of(unit), want, least)
             if granted is None:

@@ -8,7 +8,7 @@ from planner.catalog import Site
 from planner.jobs import PlanJob
 from planner.plan import Body, Plan, Task
 from planner.references import roots_of
-from planner.values import NANO, JsonValue, Stored
+from planner.values import NANO, JsonValue, Stored, Usage
 from workflows.budget import Amount
 from workflows.record import text_bytes
 
@@ -116,6 +116,18 @@ def amounts_for(
             return amount, amount
         case _:
             return Amount(tasks=1), Amount(tasks=1)
+
+
+def usage_so_far(site: Site, model: str | None, prompt_tokens: int, text_bytes: int) -> Usage:
+    """What a call that was cancelled while it wrote has been paid, as far as can be known here."""
+    spent = model_amount(site, model, prompt_tokens, text_bytes // BYTES_PER_TOKEN)
+    return Usage(
+        input_tokens=prompt_tokens,
+        output_tokens=text_bytes // BYTES_PER_TOKEN,
+        usd_nano=spent.usd_nano,
+        model_calls=1,
+        is_priced=(model or "") in site.prices,
+    )
 
 
 def answer_room(granted: Amount, prompt: int, room: int | None) -> int | None:

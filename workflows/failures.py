@@ -18,6 +18,10 @@ from temporalio.exceptions import (
 from planner.values import Usage
 
 
+class OutOfBudget(Exception):
+    """The budget ends the run (`on_budget: partial`): what was lacking, in words."""
+
+
 class BodyFailed(Exception):
     """A body failed for good, after its retries."""
 

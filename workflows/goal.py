@@ -12,7 +12,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 from planner.calls import call_text
 from planner.compiler import Compiled, check_task, inputs_of
-from planner.contract import RunResult
+from planner.contract import RunResult, RunStatus
 from planner.jobs import (
     PlanJob,
     PlannedBatch,
@@ -29,17 +29,19 @@ from planner.values import JsonValue, Outcome, Problem, TaskId
 from workflows import doors
 from workflows.approval import needs_approval
 from workflows.budget import Amount
-from workflows.engine import Engine, OutOfBudget
+from workflows.engine import Engine
 from workflows.estimates import (
     PLANNER_ANSWER_TOKENS,
     PLANNER_ANSWER_TOKENS_MIN,
     answer_room,
     model_amount,
     planner_prompt_tokens,
+    usage_so_far,
 )
-from workflows.failures import BodyCancelled, BodyFailed, failure_of
+from workflows.failures import BodyCancelled, BodyFailed, OutOfBudget, failure_of
 from workflows.joining import ask_joiner, finished_tasks, told_in_short
 from workflows.planning import REPAIRS_MAX, PlanBook
+from workflows.record import text_bytes
 from workflows.replan_cost import cost_of_replan
 
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ if TYPE_CHECKING:
 
 class PlanningFailed(Exception):
     """No plan came: the endpoint, the model or the text is to blame; the message says which."""
+
+
+class CalledOff(PlanningFailed):
+    """The run was stopped while the planner wrote: its call was cancelled."""
 
 
 @dataclass(slots=True)
@@ -94,13 +100,15 @@ class GoalLoop:
                 ended = await self._join()
                 if ended is not None:
                     return ended
+        except CalledOff as stopped:
+            return await self._give_up(str(stopped), "partial")
         except PlanningFailed as failed:
             return await self._give_up(str(failed))
         except BodyFailed as failed:  # what was to be told or answered cannot be made
             return await self._give_up(failed.message)
         except OutOfBudget as lack:
             engine.stopping.stop(f"budget: {lack}")
-            return await self._give_up(f"budget: {lack}")
+            return await self._give_up(f"budget: {lack}", "partial")
 
     def is_asked(self) -> bool:
         """Whether a person waits for another plan."""
@@ -118,12 +126,15 @@ class GoalLoop:
         if refused:
             self.engine.note(f"replan not taken: {refused}")
 
-    async def _give_up(self, reason: str) -> RunResult:
-        """Planning or joining failed: what has run is kept, and the reason told."""
+    async def _give_up(self, reason: str, empty: RunStatus = "failed") -> RunResult:
+        """Planning or joining failed: what has run is kept, and the reason told.
+
+        `empty` is the status when nothing has a value.
+        """
         await self.engine.drain()
         has_any = any(r.outcome and r.outcome.is_good for r in self.engine.records.values())
         if not has_any or self.run.plan is None:
-            return self.run.end("partial" if has_any else "failed", None, reason)
+            return self.run.end("partial" if has_any else empty, None, reason)
         return await self._partial(reason)
 
     async def _partial(self, reason: str) -> RunResult:
@@ -143,7 +154,12 @@ class GoalLoop:
             return
         asks = needs_approval(request.approval.mode, is_first=True)
         self.is_live = request.stream and not asks
-        draft = await self._write(None, "planned")
+        try:
+            draft = await self._write(None, "planned")
+        except CalledOff:
+            if (written := self._written()) is None:
+                raise
+            draft = written
         if draft.problems:
             self.engine.note(f"the plan's tail was left out: {_lines(draft.problems)}")
         run.adopt(draft.compiled, why="planned")
@@ -263,9 +279,14 @@ class GoalLoop:
             job = job.model_copy(update={"max_tokens": room, "tokens_max": limit})
         job = job.model_copy(update=await told_in_short(self, job.finished))
         try:
-            reply = await doors.write_plan(job, dispatcher.priority())
+            engine.stopping.planner = doors.write_plan(job, dispatcher.priority())
+            reply = await engine.stopping.planner
         except ActivityError as error:
+            if engine.stopping.has_called_off:
+                raise self._called_off(key, model, prompt) from error
             raise self.failed_call("planner", key, error) from error
+        finally:
+            engine.stopping.planner = None
         engine.ledger.settle(key, reply.usage)
         self.wasted_tokens += reply.wasted_tokens
         for warning in reply.warnings[:20]:
@@ -280,6 +301,17 @@ class GoalLoop:
             return asyncio.CancelledError()
         self.engine.ledger.settle(key, failed.usage)
         return PlanningFailed(f"{who}: {failed.message}")
+
+    def _called_off(self, key: str, model: str | None, prompt: int) -> CalledOff:
+        """The run was stopped, and the planner with it; what it was paid is settled as known."""
+        engine, book = self.engine, self.book
+        engine.stopping.has_called_off, book.is_called_off = False, True
+        text = sum(text_bytes(t.text) for t in book.accepted)
+        usage = usage_so_far(engine.site, model, prompt, text)
+        engine.ledger.settle(key, usage)
+        why = engine.stopping.reason or "the run ends"
+        engine.note(f"planner called off ({why}): about {usage.tokens:,} tokens are charged for it")
+        return CalledOff(why)
 
     def _kept(self) -> list[PlannedTask]:
         engine = self.engine
@@ -338,6 +370,12 @@ class GoalLoop:
         self.run.phase = "running" if engine.frontier.running() else self.run.phase
         engine.pump()
         self.run.show()
+
+    def _written(self) -> Draft | None:
+        """The plan as far as it came before the run was stopped; None if nothing of it ran."""
+        self.planned_at = self.engine.now()
+        draft = self._draft(PlanReply(), only_tasks=True) if self.engine.tasks else None
+        return draft if draft is not None and not draft.compiled.problems else None
 
     def _draft(self, reply: PlanReply, only_tasks: bool = False) -> Draft | None:
         tasks = [p.task for p in self.book.accepted]

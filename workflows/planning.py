@@ -26,18 +26,20 @@ class PlanBook:
     seen: set[TaskId] = field(default_factory=set)
     stale: int = 0
     attempts_lost: int = 0
+    is_called_off: bool = False
+    """The open call was cancelled: what it still says is not heard."""
 
     def open_call(self) -> int:
         """A new planner call; what was accepted stays."""
         self.call += 1
-        self.attempt, self.seq = 1, -1
+        self.attempt, self.seq, self.is_called_off = 1, -1, False
         self.rejected = []
         self.seen = {t.task.id for t in self.accepted}
         return self.call
 
     def take_attempt(self, new: PlannerAttempt) -> PlannerPrefix | None:
         """A later attempt begins: it goes on after what is accepted. None: it is stale itself."""
-        if new.call != self.call or new.attempt < self.attempt:
+        if new.call != self.call or new.attempt < self.attempt or self.is_called_off:
             return None
         if new.attempt > self.attempt:
             self.attempt, self.seq = new.attempt, -1
@@ -48,7 +50,8 @@ class PlanBook:
 
     def take_batch(self, batch: PlannedBatch) -> list[PlannedTask]:
         """The tasks of a batch that are new; none of a stale or repeated one."""
-        if (batch.call, batch.attempt) != (self.call, self.attempt) or batch.seq <= self.seq:
+        is_heard = (batch.call, batch.attempt) == (self.call, self.attempt)
+        if not is_heard or batch.seq <= self.seq or self.is_called_off:
             self.stale += 1
             return []
         self.seq = batch.seq

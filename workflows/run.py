@@ -438,6 +438,7 @@ class Run:
         for task, row in self._elsewhere().items():
             tasks[task] = row
         self.phase = status
+        engine.time.close()
         self.result = RunResult.model_validate(
             {
                 "status": status,

@@ -1,4 +1,4 @@
-"""Waits for the end of a run's work: rounds for what may pass, and the time that it may take."""
+"""Waits for the end of a run's work, with another round for what may pass."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ if TYPE_CHECKING:
 
 
 class Settling:
-    """Nothing starts while a person has paused the run, or its time is up."""
+    """How far a run has come to its end: its round, and whether a person has paused it."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.round = 0
-        self.seconds_cap = engine.request.budget.seconds
-        self.is_time_up = False
         self._is_paused = False
 
     async def wait(self, until: Callable[[], bool]) -> None:
@@ -53,24 +51,22 @@ class Settling:
     def pause(self, is_on: bool) -> None:
         """A person pauses the run, or lets it go on."""
         self._is_paused = is_on
-        self._hold_or_go()
+        self.hold_or_go()
 
-    def _hold_or_go(self) -> None:
-        self.engine.frontier.is_paused = self._is_paused or self.is_time_up
+    def hold_or_go(self) -> None:
+        """Nothing starts while a person has paused the run, or its time is up."""
+        self.engine.frontier.is_paused = self._is_paused or self.engine.is_time_up
 
     async def _until_settled(self, until: Callable[[], bool]) -> None:
         engine = self.engine
         while True:
-            left = None if self.seconds_cap is None else self.seconds_cap - engine.now()
-            if left is not None and left <= 0 and not self.is_time_up:
-                self._time_is_up()
-            timeout = left if left is not None and left > 0 else None
+            timeout = engine.time.look()
             try:
                 await workflow.wait_condition(
                     lambda: (
                         engine.bug is not None
                         or engine.is_settled
-                        or self._has_more_time()
+                        or engine.time.has_more()
                         or until()
                     ),
                     timeout=timeout,
@@ -80,20 +76,7 @@ class Settling:
                 continue
             if engine.bug is not None:
                 raise engine.bug
-            if self._has_more_time():
-                self.is_time_up = False
-                self._hold_or_go()
-                engine.pump()
+            if engine.time.has_more():
+                engine.time.go_on()
                 continue
             return
-
-    def _has_more_time(self) -> bool:
-        cap = self.seconds_cap
-        return self.is_time_up and (cap is None or cap > self.engine.now())
-
-    def _time_is_up(self) -> None:
-        if self.engine.on_budget == "partial":
-            self.engine.stopping.stop(f"budget: {self.seconds_cap:g} seconds are over")
-            return
-        self.is_time_up = True
-        self._hold_or_go()

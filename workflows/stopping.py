@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from temporalio import workflow
 
 from planner.conditions import roots_of_condition
+from planner.jobs import PlanReply
 from planner.passes.prune import is_kept_for_itself
 from planner.values import Outcome, TaskId
 from workflows.frontier import State
@@ -25,6 +26,9 @@ class Stopping:
         self._join: list[TaskId] | None = None
         self._missing: TaskId | None = None
         """One that the joiner still waits for."""
+        self.planner: workflow.ActivityHandle[PlanReply] | None = None
+        """The planner's call, while it writes."""
+        self.has_called_off = False
 
     def problem_with(self, task: TaskId) -> str | None:
         state = self.engine.frontier.state_of(task)
@@ -62,6 +66,8 @@ class Stopping:
         self._cancel_waiting()
         for unit in list(self.engine.jobs):
             self.engine.jobs[unit].cancel()
+        if self.planner is not None and workflow.patched("an-end-calls-the-planner-off"):
+            self.has_called_off = self.planner.cancel()  # 2026-11-27
 
     def _cancel_waiting(self) -> None:
         """What has not started is cancelled."""

@@ -217,6 +217,12 @@ class TeamWorkflow:
     def _check_cancel_task(self, payload: Any = None) -> None:
         self._validate("cancel_task", payload)
 
+    @workflow.signal(name="deadline_moved", description="The parent run has more time, or less")
+    async def deadline_moved(self, deadline: float | None = None) -> None:
+        self._live.desk.clock.deadline = deadline
+        if self._live.plan is not None:
+            await self._live.plan.run.engine.time.raised()
+
     # -- child runs and the planner activity speak to their run -------------------------------
 
     def _heard_by(self, name: str) -> Run | None:

@@ -40,6 +40,7 @@ class TeamPlan:
         engine = self.run.engine
         # One ledger, whoever spends: subtasks and planner, then the members' rounds and the judge.
         engine.ledger = desk.ledger
+        engine.clock = desk.clock
         engine.dispatcher.cast = cast
         engine.dispatcher.cast_fields = {
             k: getattr(request, k) for k in ("max_turns", "timeout", "retry")

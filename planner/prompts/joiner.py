@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from planner.jobs import FinishedTask
@@ -14,16 +15,59 @@ OVERALL_MAX_CHARS = 60_000
 """About 15,000 tokens of outcomes, shared out: no task is left out because another is long."""
 TASK_MIN_CHARS = 200
 CALL_MAX_CHARS = 400
+LOOK_MAX_CHARS = 40_000
+"""Of the overall limit, for the outputs that the joiner asked to see more of."""
 TASKS_SHOWN_MAX = 300
 CONTEXT_MAX_CHARS = 8_000
 
-JOINER = load_prompt("joiner.v1")
+JOINER = load_prompt("joiner.v2")
 CASE = load_prompt("joiner_case.v1")
 
+LOOK = (
+    '- {"thought": "one short sentence", "action": "look", "ids": ["…"], "question": "…"} when the '
+    "part that was left out of an output may hold what the answer needs. You are then shown more "
+    "of these outputs, or a summary of them made for your question. Looks left: LEFT."
+)
+NO_MORE_LOOKS = "- You have looked at all that can be shown: finish or replan."
 NO_ROUNDS = (
     "- This is the last round: no further plan will be made. You must finish, with the best answer "
     "that the outcomes allow."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the joiner asked to see more of, and how often it may ask again."""
+
+    left: int = 0
+    ids: Sequence[str] = ()
+    question: str = ""
+    summaries: Mapping[str, str] = field(default_factory=dict)
+    """Of outputs too large to be shown, by id: as text."""
+
+
+NO_LOOK = Look()
+
+
+def look_share(count: int) -> int:
+    """How many characters of each of `count` outputs are shown that were asked for."""
+    return max(TASK_MAX_CHARS, LOOK_MAX_CHARS // max(1, count))
+
+
+def cut_outputs(
+    finished: Sequence[FinishedTask], outputs: Mapping[str, JsonValue], look: Look = NO_LOOK
+) -> list[str]:
+    """The ids of good outputs that are not shown whole."""
+    shown = finished[:TASKS_SHOWN_MAX]
+    texts = {t.id: as_text(outputs[t.id]) for t in shown if t.id in outputs}
+    limits = share_out({i: len(t) for i, t in texts.items()}, OVERALL_MAX_CHARS, look.ids)
+    return [
+        t.id
+        for t in shown
+        if t.outcome.is_good
+        and t.output is not None
+        and (t.id not in texts or limits[t.id] < len(texts[t.id]))
+    ]
 
 
 def joiner_messages(
@@ -34,12 +78,18 @@ def joiner_messages(
     rounds_left: int,
     context: JsonValue = None,
     feedback: str | None = None,
+    look: Look = NO_LOOK,
     overall_max_chars: int = OVERALL_MAX_CHARS,
 ) -> list[dict[str, Any]]:
     """The joiner's conversation. `outputs` holds each good task's value by id, loaded."""
     shown = list(finished[:TASKS_SHOWN_MAX])
     texts = {t.id: as_text(outputs[t.id]) for t in shown if t.id in outputs}
-    limits = share_out({i: len(t) for i, t in texts.items()}, overall_max_chars)
+    limits = share_out({i: len(t) for i, t in texts.items()}, overall_max_chars, look.ids)
+    sections = [
+        task_section(t, texts.get(t.id), limits.get(t.id, 0), look.summaries.get(t.id))
+        for t in shown
+    ]
+    may_look = look.left > 0 and bool(cut_outputs(finished, outputs, look))
     hidden = len(finished) - len(shown)
     rounds = (
         NO_ROUNDS
@@ -49,16 +99,29 @@ def joiner_messages(
     case = CASE.fill(
         goal=fenced("goal", goal),
         context=_context(context),
-        feedback=f"The last replan was asked for because: {feedback}" if feedback else "",
+        feedback=_feedback(feedback, look),
         count=f"{len(shown)} task" + ("s" if len(shown) != 1 else ""),
-        tasks="\n".join(task_section(t, texts.get(t.id), limits.get(t.id, 0)) for t in shown)
-        or "(no task was run)",
+        tasks="\n".join(sections) or "(no task was run)",
         left_out=f"[… {hidden} more tasks are not shown …]" if hidden > 0 else "",
     )
     return [
-        {"role": "system", "content": JOINER.fill(rounds=rounds)},
+        {"role": "system", "content": JOINER.fill(rounds=rounds, look=_may_look(look, may_look))},
         {"role": "user", "content": case},
     ]
+
+
+def _feedback(feedback: str | None, look: Look) -> str:
+    lines = [f"The last replan was asked for because: {feedback}"] if feedback else []
+    if look.ids:
+        question = f": {look.question}" if look.question else "."
+        lines.append(f"You asked to see more of {', '.join(look.ids)}{question}")
+    return "\n".join(lines)
+
+
+def _may_look(look: Look, may: bool) -> str:
+    if may:
+        return LOOK.replace("LEFT", str(look.left))
+    return NO_MORE_LOOKS if look.ids else ""
 
 
 def _context(context: JsonValue) -> str:
@@ -69,7 +132,9 @@ def _context(context: JsonValue) -> str:
     )
 
 
-def task_section(task: FinishedTask, text: str | None, max_chars: int) -> str:
+def task_section(
+    task: FinishedTask, text: str | None, max_chars: int, summary: str | None = None
+) -> str:
     """One task: its call, how it ended, and what it gave or why it failed."""
     lines = [f"## {task.id}: {task.outcome.value}"]
     if task.description:
@@ -78,6 +143,9 @@ def task_section(task: FinishedTask, text: str | None, max_chars: int) -> str:
         lines.append("call: " + clip_text(task.call, CALL_MAX_CHARS))
     if task.error:
         lines.append(fenced("error", clip_text(task.error, CALL_MAX_CHARS * 3)))
+    if summary is not None:
+        lines.append("A summary of the whole output, made for what you asked:")
+        lines.append(fenced("summary", clip_text(summary, TASK_MAX_CHARS)))
     if text is not None:
         lines.append(fenced("output", clip_text(text, max_chars)))
     elif task.outcome.is_good:
@@ -96,14 +164,17 @@ _WHY = {
 }
 
 
-def share_out(sizes: Mapping[str, int], total: int) -> dict[str, int]:
+def share_out(sizes: Mapping[str, int], total: int, looked: Sequence[str] = ()) -> dict[str, int]:
     """How many characters of each text are shown: short ones whole, the rest in equal shares.
 
-    No text gets more than `TASK_MAX_CHARS`, none less than `TASK_MIN_CHARS` (or its own size).
+    No text gets more than `TASK_MAX_CHARS`, none less than `TASK_MIN_CHARS` (or its own size);
+    those of `looked` come first, with a larger share.
     """
-    limits: dict[str, int] = {}
-    left, waiting = total, len(sizes)
-    for name, size in sorted(sizes.items(), key=lambda item: item[1]):
+    first = [name for name in looked if name in sizes]
+    limits = {name: min(sizes[name], look_share(len(first))) for name in first}
+    others = {name: size for name, size in sizes.items() if name not in limits}
+    left, waiting = max(0, total - sum(limits.values())), len(others)
+    for name, size in sorted(others.items(), key=lambda item: item[1]):
         share = max(TASK_MIN_CHARS, min(TASK_MAX_CHARS, left // waiting))
         limits[name] = min(size, share)
         left, waiting = max(0, left - limits[name]), waiting - 1

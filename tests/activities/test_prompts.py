@@ -13,7 +13,13 @@ from planner.catalog import ToolSpec
 from planner.jobs import FinishedTask, PlanJob, PlannedTask
 from planner.plan import Plan, Task
 from planner.prompts import ask_messages, joiner_messages, planner_messages, repair_messages
-from planner.prompts.joiner import OVERALL_MAX_CHARS, TASK_MAX_CHARS, share_out
+from planner.prompts.joiner import (
+    OVERALL_MAX_CHARS,
+    TASK_MAX_CHARS,
+    Look,
+    cut_outputs,
+    share_out,
+)
 from planner.prompts.planner import (
     CALLS,
     CALLS_EXAMPLE,
@@ -242,6 +248,23 @@ def test_shares_are_fair_and_bounded() -> None:
     assert share_out({"a": 10, "b": 10_000}, 2_000) == {"a": 10, "b": 1_990}
     assert share_out({"a": 100_000}, 60_000) == {"a": TASK_MAX_CHARS}
     assert share_out({}, 10) == {}
+    looked = share_out({"a": 100_000, "b": 30_000, "c": 9_000}, 60_000, ["a", "b"])
+    assert looked == {"a": 20_000, "b": 20_000, "c": TASK_MAX_CHARS}
+
+
+def test_outputs_that_were_cut_may_be_looked_at() -> None:
+    outputs = {"long": "x" * 9_000, "short": "y"}
+    finished = [
+        FinishedTask(id=i, outcome=Outcome.SUCCEEDED, output=Stored(value=None)) for i in outputs
+    ]
+    assert cut_outputs(finished, outputs) == ["long"]
+    offered = text_of(joiner_messages("g", finished, outputs, rounds_left=1, look=Look(left=2)))
+    assert '"action": "look"' in offered
+    assert "Looks left: 2" in offered
+    for look in (Look(), Look(left=1, ids=["long"])):
+        text = text_of(joiner_messages("g", finished, outputs, rounds_left=1, look=look))
+        assert '"action": "look"' not in text
+    assert "x" * 9_000 in text
 
 
 def test_an_empty_context_leaves_no_section() -> None:

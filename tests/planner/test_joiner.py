@@ -8,7 +8,7 @@ import time
 import pytest
 from jsonschema import Draft202012Validator
 
-from planner.joiner import JOIN_SCHEMA, JoinDecision, parse_join
+from planner.joiner import JOIN_SCHEMA, LOOK_IDS_MAX, JoinDecision, check_look, parse_join
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,37 @@ def test_what_is_no_decision_is_a_problem_to_repair_and_never_an_empty_success(
 
 def test_the_schema_is_that_of_what_is_read() -> None:
     checker = Draft202012Validator(JOIN_SCHEMA)
-    for good in ({"action": "finish", "answer": None}, {"action": "replan", "feedback": "x"}):
+    for good in (
+        {"action": "finish", "answer": None},
+        {"action": "replan", "feedback": "x"},
+        {"action": "look", "ids": ["a"], "question": "when?"},
+    ):
         checker.validate(good)
         assert isinstance(parse_join(json.dumps(good)), JoinDecision)
     assert not checker.is_valid({"action": "stop"})
     assert not checker.is_valid({"answer": 1})
+
+
+def test_a_look_names_outputs_each_once_and_what_is_looked_for() -> None:
+    found = parse_join('{"action": "Look", "ids": ["a", " b", "a"], "question": " when? "}')
+    assert found == JoinDecision("look", ids=("a", "b"), question="when?")
+    assert parse_join('{"action": "look", "ids": "a"}') == JoinDecision("look", ids=("a",))
+    for ids in ("[]", "[1]", "null", '{"a": 1}'):
+        wrong = parse_join(f'{{"action": "look", "ids": {ids}}}')
+        assert isinstance(wrong, list)
+        assert wrong[0].code == "bad_action"
+
+
+def test_a_look_is_at_outputs_that_were_cut_and_a_bounded_number_of_times() -> None:
+    look = JoinDecision("look", ids=("a",))
+    assert check_look(look, ["a"], 1) == []
+    assert check_look(JoinDecision("finish"), [], 0) == []
+    many = JoinDecision("look", ids=tuple(f"t{n}" for n in range(LOOK_IDS_MAX + 1)))
+    codes = [
+        check_look(d, cut, left)[0].code
+        for d, cut, left in ((look, ["a"], 0), (look, [], 1), (look, ["b"], 1), (many, many.ids, 1))
+    ]
+    assert codes == ["no_look", "no_look", "unknown_id", "too_many"]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,44 @@ async def test_a_requests_stop_when_ends_a_run_whose_plan_is_still_written(
     assert result["seconds"] < 5
 
 
+async def test_a_stop_when_that_is_true_while_the_planner_writes_calls_it_off(
+    planloom: Planloom, tools: Tools
+) -> None:
+    """The planner would write for another 30 s, and its tasks would be cancelled."""
+    lines = [PACED[0], 30, 'late = nap(name="late")\njoin(a, late)\n']
+    planloom.model.script(PLANNER, Reply(text=lines, chunking="line"))
+    planloom.model.script(JOINER, FINISH)
+    async with planloom.worker(**tools):
+        result = await planloom.run({"goal": "x", "stop_when": "a.output == 'a'"}, timeout=15)
+    assert (result["status"], result["answer"]) == ("completed", "done")
+    assert {t: r["outcome"] for t, r in result["tasks"].items()} == {
+        "a": "succeeded",
+        "slow": "cancelled",
+    }
+    assert result["seconds"] < 5
+    called_off = next(n for n in result["notes"] if n.startswith("planner called off"))
+    assert "stop_when: a.output == 'a'" in called_off
+    assert result["usage"]["model_calls"] == 2
+    assert result["usage"]["tokens"] > planloom.model.requests[1].paid_tokens
+
+
+async def test_the_plans_stop_when_calls_off_a_replan_that_is_being_written(
+    planloom: Planloom, tools: Tools
+) -> None:
+    first = 'a = nap(name="a", seconds=1.5)\nb = nap(name="b", seconds=20)\n'
+    first += "stop_when(\"${a} == 'a'\")\njoin(a, b)\n"
+    again = Reply(text=[30, 'c = nap(name="c")\njoin(c)\n'], chunking="line")
+    planloom.model.script(PLANNER, first, again)
+    planloom.model.script(JOINER, FINISH)
+    async with planloom.worker(**tools):
+        handle = await planloom.start({"goal": "x"})
+        await planloom.until(handle, lambda p: p.revision == 1 and "a" in p.running)
+        await handle.execute_update("request_replan", {"feedback": "other"})
+        result = await planloom.result(handle, timeout=15)
+    assert (result["status"], result["answer"], result["revision"]) == ("completed", "done", 1)
+    assert any(n.startswith("replan not taken: stop_when") for n in result["notes"])
+
+
 async def test_a_stop_when_that_is_true_when_the_plan_is_complete_ends_the_run(
     planloom: Planloom, tools: Tools
 ) -> None:

@@ -408,6 +408,19 @@ async def team(p: Planloom) -> list[Handle]:
     return [handle]
 
 
+async def team_not(p: Planloom) -> list[Handle]:
+    """Claims that differ by a "not": the second round is held."""
+    form = "SUMMARY: s\nCLAIM: {0}\nEVIDENCE: e\nCONFIDENCE: 0.9\nRESULT: {0}\nNEXT_STEP: none"
+    p.model.script("You judge", '{"verdict": "trusted", "reason": "ok"}')
+    p.model.script("You are a1,", form.format("the cache is worth keeping"))
+    p.model.script("You are b2,", form.format("the cache is not worth keeping"))
+    members = [{"id": i, "role": "x"} for i in ("a1", "b2")]
+    request = {"team": {"members": members}, "task": "go", "rounds": 2}
+    handle = await p.start(request, "TeamWorkflow")
+    await p.result(handle)
+    return [handle]
+
+
 async def team_graph(p: Planloom) -> list[Handle]:
     p.model.script("You judge", "prose")
     form = "SUMMARY: s\nCLAIM: c\nEVIDENCE: e\nCONFIDENCE: 0.9\n"
@@ -512,6 +525,7 @@ SCENARIOS: dict[str, Scenario] = {
     "agent-cancelled": agent_cancelled,
     "team-rounds": team,
     "team-cancelled": team_cancelled,
+    "team-not": team_not,
     "team-graph": team_graph,
     "agent-parked": agent_parked,
     "team-plan": team_plan,

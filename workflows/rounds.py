@@ -25,6 +25,10 @@ _ORDERS = re.compile(
 )
 NOT_RETRIED = ("rate_limit", "capacity", "auth", "refused", "cancelled", "context_length")
 """Another round would meet the same: these are waited out elsewhere, or are for good."""
+SAME_WORDS = 0.8
+"""Claims share four fifths of their words."""
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_NOT = re.compile(r"\b(?:not|no|never|nor|neither|none|cannot|without)\b|n['’]t\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +150,33 @@ def may_retry(error_class: str | None, reason: str | None, round_number: int) ->
     return round_number == 1 if is_late else True
 
 
-def is_consensus(said: Sequence[Said], confidences: Sequence[float | None]) -> bool:
+def is_consensus(
+    said: Sequence[Said], confidences: Sequence[float | None], *, by_words: bool = False
+) -> bool:
     """Enough is agreed: at least two good answers, none doubtful, and the same claims.
 
-    Claims are compared as sets of words: each must share four fifths of its words with the first.
+    `by_words`: as it was until 2026-11-27, blind to numbers and to a "not".
     """
     good = [s for s in said if s.is_good]
     if len(good) < 2 or len(good) < len(said):
         return False
     if any(c is not None and c < 0.6 for c in confidences):
         return False
-    first = _words(good[0].claim)
-    return bool(first) and all(_overlap(first, _words(s.claim)) >= 0.8 for s in good[1:])
+    first = good[0].claim
+    if not by_words:
+        return bool(first.strip()) and all(_is_same(first, s.claim) for s in good[1:])
+    words = _words(first)
+    return bool(words) and all(_overlap(words, _words(s.claim)) >= SAME_WORDS for s in good[1:])
+
+
+def _is_same(left: str, right: str) -> bool:
+    """Two claims say the same: the same text, or nearly its words, its numbers, as often "not"."""
+    if left.casefold().split() == right.casefold().split():
+        return True
+    pairs = (_NUMBER.findall(left), _NUMBER.findall(right))
+    nots = (len(_NOT.findall(left)) % 2, len(_NOT.findall(right)) % 2)
+    alike = sorted(pairs[0]) == sorted(pairs[1]) and nots[0] == nots[1]
+    return alike and _overlap(_words(left), _words(right)) >= SAME_WORDS
 
 
 def _words(text: str) -> frozenset[str]:
@@ -174,7 +193,6 @@ def disagreements(said: Sequence[Said]) -> list[str]:
     good = [s for s in said if s.is_good and s.claim]
     if len(good) < 2:
         return []
-    first = _words(good[0].claim)
-    if all(_overlap(first, _words(s.claim)) >= 0.8 for s in good[1:]):
+    if all(_is_same(good[0].claim, s.claim) for s in good[1:]):
         return []
     return [f"{s.id}: {clip(s.claim, SNIPPET_MAX_CHARS)}" for s in good]

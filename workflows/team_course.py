@@ -36,6 +36,7 @@ from workflows.judge import Judgement, judge
 from workflows.member import Member, subtask_text, system_of
 from workflows.requests import invalid, own_tools, unknown_tools
 from workflows.rounds import (
+    Said,
     context_for,
     disagreements,
     is_consensus,
@@ -253,11 +254,19 @@ class TeamCourse:
                 break
             said = [m.said() for m in self.members.values()]
             sure = [m.ended.reply.confidence for m in good if m.ended and m.ended.reply]
-            if request.consensus and number > 1 and is_consensus(said, sure):
+            if request.consensus and number > 1 and self._is_agreed(said, sure):
                 self.desk.note(f"consensus after round {number - 1}")
                 break
             self.phase = f"round {number}"
             await self._round(number, good, "communication")
+
+    @staticmethod
+    def _is_agreed(said: Sequence[Said], sure: Sequence[float | None]) -> bool:
+        agreed = is_consensus(said, sure)
+        before = is_consensus(said, sure, by_words=True)
+        if agreed != before and not workflow.patched("claims-differ-by-a-number-or-a-not"):
+            return before  # 2026-11-27
+        return agreed
 
     async def _round(
         self, number: int, members: Sequence[Member], kind: Literal["communication", "retry"]

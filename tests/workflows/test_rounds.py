@@ -191,3 +191,20 @@ def test_evidence_is_counted_as_the_source_counts_it() -> None:
 )
 def test_confidence_is_read_as_the_source_reads_it(text: str | None, value: float | None) -> None:
     assert parse_confidence(text) == value
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "is_same"),
+    [
+        ("The answer is 42", "The answer is 43", False),
+        ("The cache is worth keeping", "The cache is not worth keeping", False),
+        ("It can't be kept as it is now", "It can be kept as it is now", False),
+        ("42", " 42", True),
+        ("No", "no", True),
+        ("The cache of 2024 is worth keeping now", "Now the cache of 2024 is worth keeping", True),
+    ],
+)
+def test_a_number_or_a_not_makes_another_claim(left: str, right: str, is_same: bool) -> None:
+    both = [Said("a", "r", True, claim=left), Said("b", "r", True, claim=right)]
+    assert is_consensus(both, [0.9, 0.9]) is is_same
+    assert (disagreements(both) == []) is is_same

@@ -89,6 +89,10 @@ class TimeCap:
         """Why no task and no model call may start now; None while there is time."""
         return self.engine.clock.lack() if self.is_watching else None
 
+    def deadline(self) -> float | None:
+        """What child runs are told, in seconds since 1970."""
+        return self.engine.clock.ends_at if self.is_watching else None
+
     def ends_run(self) -> bool:
         """Whether the end of the time is the end of the run; else it is parked."""
         # Of a parent's time the parent decides: it cancels its children, or gives them more.
@@ -119,7 +123,8 @@ class TimeCap:
         if engine.is_time_up and self.is_watching and self.lack() is None:
             self.go_on()
             engine.on_change()
-        await engine.dispatcher.tell_deadline()
+        if self.is_watching:
+            await engine.dispatcher.tell_deadline()
 
     async def move(self, deadline: float | None) -> None:
         """The parent run has another deadline."""

@@ -106,7 +106,7 @@ class Engine:
             self.value_of,
             self.root,
             f"{info.workflow_id}/{info.first_execution_run_id}",
-            deadline=lambda: self.clock.ends_at,
+            deadline=self.time.deadline,
         )
 
     # -- small facts ------------------------------------------------------------------------

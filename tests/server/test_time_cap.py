@@ -10,6 +10,7 @@ import pytest
 
 from tests.model_server import Reply
 from tests.support.harness import Handle, Planloom
+from tests.support.waiting import until
 
 Calls = Callable[[], list[str]]
 Tools = dict[str, str]
@@ -181,8 +182,7 @@ async def test_a_cap_that_is_set_while_the_run_goes_on_counts_too(
     async with planloom.worker(**tools):
         handle = await planloom.start({"plan": plan})
         child = child_of(planloom, handle, "sub")
-        while "start i0" not in calls():
-            await asyncio.sleep(0.05)
+        await until(lambda: "start i0" in calls())
         passed = (await planloom.progress(handle)).seconds
         await handle.execute_update("raise_budget", {"seconds": passed + 0.5})
         await parked(planloom, child)

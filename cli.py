@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
 from console.documents import UsageError
 from planloom import AlreadyRunning, Client, PlanloomError, Refused, RunFailed
@@ -25,7 +26,9 @@ app = typer.Typer(
 )
 plan_app = typer.Typer(help="Check, show, draw, save and compare plans.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
-capacity_app = typer.Typer(help="Model endpoints: rate, room, penalty, permits.")
+capacity_app = typer.Typer(
+    help="Model endpoints: rate, room, what waits, penalty, permits. Example: planloom capacity"
+)
 app.add_typer(capacity_app, name="capacity")
 
 out = Console(soft_wrap=True, highlight=False)
@@ -181,7 +184,10 @@ def ps(
     status: Annotated[str | None, typer.Option(help="running, waiting, completed, …")] = None,
 ) -> None:
     """List runs, newest first. Example: planloom ps --status waiting"""
-    from console.running import list_runs, runs_table
+    from console.running import STATUSES, WIDTH_MAX, list_runs, runs_table
+
+    if status is not None and status not in STATUSES:
+        raise fail(f'no status "{status}"', f"One of: {', '.join(STATUSES)}.", EXIT_MISUSE)
 
     async def work(client: Client) -> Any:
         return await list_runs(client, status)
@@ -190,6 +196,7 @@ def ps(
     if as_json:
         say_json(rows)
     else:
+        out.width = WIDTH_MAX  # an id that is cut is none
         out.print(runs_table(rows))
 
 
@@ -328,6 +335,8 @@ def cancel(run: RunId) -> None:
     """Cancel a run; what has finished is kept in its result. Example: planloom cancel trip"""
 
     async def work(client: Client) -> None:
+        if await client.run(run).describe() != "RUNNING":  # the server takes it without a word
+            raise Refused(f'run "{run}" has ended')
         await client.run(run).cancel()
 
     call(work)
@@ -364,10 +373,21 @@ def main() -> None:
     if arguments[:1] == ["plan"] and len(arguments) > 1 and arguments[1] == "--explain":
         arguments = ["plan", "check", "--explain", *arguments[2:]]
     try:
-        app(args=arguments)
+        code = app(args=arguments, prog_name="planloom", standalone_mode=False)
+    except TyperException as error:
+        code = _misuse(error)
     except SystemExit as end:
-        leave(end.code)
-    leave(0)
+        code = end.code
+    leave(code)
+
+
+def _misuse(error: TyperException) -> int:
+    """Words that are no command, said in one line and a hint like any other mistake."""
+    told = " ".join(error.format_message().split()).removesuffix(".")
+    context = getattr(error, "ctx", None)
+    if told:  # nothing is left to say after the help of a group that was given no command
+        fail(told, f"{context.command_path if context else 'planloom'} --help")
+    return EXIT_MISUSE
 
 
 if __name__ == "__main__":

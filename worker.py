@@ -31,8 +31,13 @@ from temporalio.api.operatorservice.v1 import (
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import FixedSizeSlotSupplier, Interceptor, Worker, WorkerTuner
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker import (
+    FixedSizeSlotSupplier,
+    Interceptor,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkerTuner,
+)
 
 from activities.agent_turn import TurnActivities
 from activities.ask import ModelActivities
@@ -65,20 +70,15 @@ from workflows.team import TeamWorkflow
 
 log = logging.getLogger("planloom.worker")
 
-STICKY_TIMEOUT = timedelta(seconds=1)
-"""A workflow task waits this long for a worker that died; the server's default is ten seconds."""
+STICKY_TIMEOUT = timedelta(seconds=2)
+"""A workflow task waits this long for a worker that died, or is busy, and is then replayed by
+another; the server's default is ten seconds."""
 WORKFLOWS: list[type] = [DagWorkflow, AgentWorkflow, TeamWorkflow, CapacityWorkflow]
 GARBAGE_EVERY = 10_000
 """New objects between two collections of the youngest generation; Python's own is 700."""
-PASSED_THROUGH = (
-    "planner",
-    "workflows",
-    "pydantic",
-    "pydantic_core",
-    "jmespath",
-    "annotated_types",
-    "opentelemetry",
-)
+RUNNER = UnsandboxedWorkflowRunner()
+"""Workflow code is kept deterministic by reading it (tests/test_determinism.py), for every process
+and at no cost; docs/decisions/0006-no-sandbox.md."""
 
 
 def read_settings(environment: dict[str, str]) -> Settings:
@@ -230,7 +230,6 @@ def build_workers(
         # A cancel reaches an activity as the answer to a heartbeat: beats must not be held back.
         "max_heartbeat_throttle_interval": timedelta(seconds=1),
     }
-    restrictions = SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH)
     main = Worker(
         client,
         task_queue=settings.task_queue,
@@ -249,7 +248,7 @@ def build_workers(
             capacity.load_pool,
             capacity.take_permit,
         ],
-        workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+        workflow_runner=RUNNER,
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         max_concurrent_activities=settings.max_activities,
         **common,

@@ -1,4 +1,4 @@
-"""The same activities called by bare Temporal workflows, as an expert would write them."""
+"""The same activities in bare Temporal workflows, as an expert would write them."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from temporalio.client import Client
 from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 import worker
 from activities.blobs import BlobStore, open_backend
@@ -83,12 +82,11 @@ async def bench(environment: Mapping[str, str] | None = None) -> AsyncIterator[B
             ToolTimes(),
             list(SEARCH_ATTRIBUTES),
         )
-        restrictions = SandboxRestrictions.default.with_passthrough_modules(*worker.PASSED_THROUGH)
         bare = Worker(
             client,
             task_queue=f"{queue}-bare",
             workflows=[BareChain, BareFanOut, BareDag],
-            workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+            workflow_runner=worker.RUNNER,
         )
         async with contextlib.AsyncExitStack() as stack:
             for each in [*worker.build_workers(client, parts), bare]:

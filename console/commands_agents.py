@@ -193,6 +193,8 @@ def run_team(
 ) -> None:
     """Run one team. Example: planloom team run bug-hunt "Why is it slow?" """
     with errors():
+        if strategy not in (None, "parallel", "sequential"):
+            raise UsageError(f'--strategy "{strategy}": parallel or sequential')
         fields = {"team": _named("team", name), "task": task, "context": context, "model": model}
     more = {
         "rounds": rounds,

@@ -6,12 +6,12 @@ import asyncio
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 
 from cli import By, Json, call, capacity_app, errors, out, say, say_json
 from console.documents import UsageError, settings_now
 from planloom import CapacityState, Client, SetCapacity
+from planner.documents import read_request
 from planner.settings import PoolSettings
 
 PoolName = Annotated[str, typer.Argument(metavar="POOL", help="A pool of planloom.toml.")]
@@ -147,12 +147,12 @@ def set_(
                 fields.setdefault("tenants", {})[field.removeprefix("tenants.")] = value
             else:
                 fields[field] = value
-        try:
-            wanted = SetCapacity.model_validate(fields)
-        except ValidationError as error:
-            lines = [f"{'.'.join(map(str, e['loc'])) or 'set'}: {e['msg']}" for e in error.errors()]
-            fields_known = ", ".join(SetCapacity.model_fields)
-            raise UsageError("; ".join(lines), hint=f"Fields: {fields_known}") from None
+        if not fields:
+            known = ", ".join(SetCapacity.model_fields)
+            raise UsageError("nothing to set", hint=f"FIELD=VALUE, of {known}; or --reset")
+        wanted, problems = read_request(fields, SetCapacity)
+        if wanted is None:
+            raise UsageError("this cannot be set", problems)
     _change(pool, "set", wanted.model_dump(mode="json", exclude_unset=True))
 
 

@@ -61,7 +61,11 @@ def save(run: RunId, file: Path) -> None:
     if not document:
         with errors():
             raise UsageError(f"run {run} has no plan yet")
-    file.write_text(_yaml(document), encoding="utf-8")
+    with errors():
+        try:
+            file.write_text(_yaml(document) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{file} cannot be written: {error.strerror or error}") from None
     say(f"wrote {file}")
 
 

@@ -15,7 +15,14 @@ from typing import Annotated, Any
 import typer
 
 from cli import Json, app, call, err, errors, fail, out, say
-from console.documents import UsageError, plan_from, read_document, templates_now
+from console.documents import (
+    UsageError,
+    plan_from,
+    read_document,
+    read_object,
+    read_text,
+    templates_now,
+)
 from planloom import Client
 from planner.contract import RunRequest
 from planner.documents import read_request
@@ -92,14 +99,18 @@ def run(
     """Start a run and follow it.
 
     Examples: planloom run "Compare the populations of France and Spain"
-    — planloom run --plan plan.yaml — planloom run --template flight-delays -p month=7
+    — planloom run --plan plan.yaml — planloom run --template data-report -p source=orders.csv -p
+    column=city
     """
     with errors():
-        document: dict[str, Any] = dict(read_document(request)) if request else {}
+        document = dict(read_object(request)) if request else {}
         budget = {"tokens": tokens, "usd": usd, "seconds": seconds, "parallel": parallel}
         budget = {k: v for k, v in budget.items() if v is not None}
         if context and context.startswith("@"):
-            context = Path(context[1:]).read_text(encoding="utf-8")
+            context = read_text(context[1:])
+        given = document.get("budget", {})
+        if not isinstance(given, dict):
+            raise UsageError(f"budget: needs an object, found {given!r}")
         options: dict[str, Any] = {
             "goal": goal,
             "template": template,
@@ -114,7 +125,7 @@ def run(
             "tenant": tenant,
             "cache": cache,
             "context": context,
-            "budget": {**document.get("budget", {}), **budget} if budget else None,
+            "budget": {**given, **budget} if budget else None,
         }
         document |= {k: v for k, v in options.items() if v is not None}
         if plan is not None:
@@ -148,7 +159,8 @@ async def start_and_follow(
 
     await require_worker(client)
     started = await client.start(document, id=id)
-    err.print(f"run {started.id}  {ui_address(client, started.id)}", markup=False)
+    shown = f"run {started.id}  {ui_address(client, started.id)}".rstrip()
+    err.print(shown, markup=False, soft_wrap=True)
     if detach:
         say(started.id)
         return 0
@@ -181,18 +193,23 @@ def stop_process(process: subprocess.Popen[bytes]) -> None:
 @app.command()
 def dev(
     port: Annotated[int | None, typer.Option(help="Server port (default: the file's).")] = None,
-    ui_port: Annotated[int | None, typer.Option(help="Web UI port.")] = None,
+    ui_port: Annotated[
+        int | None, typer.Option(help="Web UI port (default: 1000 above --port).")
+    ] = None,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Only server and UI.")] = False,
     in_memory: Annotated[bool, typer.Option(help="Forget everything at the end.")] = False,
 ) -> None:
     """Start server, worker and Web UI from temporal-dev.yaml. Example: planloom dev"""
     from console.devserver import DevServer, DevServerError
+    from console.running import UI_PORT_ABOVE
 
     data = os.environ.get("PLANLOOM_DATA_DIR") or ".planloom"
     try:
         more: dict[str, Any] = {
             k: v for k, v in (("port", port), ("ui_port", ui_port)) if v is not None
         }
+        if port is not None and ui_port is None and port + UI_PORT_ABOVE < 65_536:
+            more["ui_port"] = port + UI_PORT_ABOVE
         server = DevServer(in_memory=in_memory, data_dir=Path(data), **more)
         server.start()
     except DevServerError as error:

@@ -101,12 +101,13 @@ async def _run_template(client: Client, server: DevServer, out: Console, err: Co
     err.print()
     code = print_result(result, as_json=False, out=out, err=err)
     await _graph(run, err)
-    err.print(f"Web UI: {ui_address_of(server, client, run)}", markup=False)
+    err.print(f"Web UI: {ui_address_of(server, client, run)}", markup=False, soft_wrap=True)
     recovered = [t for t, r in result.tasks.items() if r.outcome == "fallback"]
     if recovered:
         first = result.tasks[recovered[0]]
         cause = (first.error or "").split("\n")[0][:140]
-        err.print(f'Task "{recovered[0]}" really failed ({cause}) and took its fallback.')
+        told = f'Task "{recovered[0]}" really failed ({cause}) and took its fallback.'
+        err.print(told, markup=False, soft_wrap=True)
     return code
 
 

@@ -18,7 +18,7 @@ from planner.contract import RunRequest
 from planner.documents import read_plan
 from planner.plan import PLAN_MAX_BYTES, Plan
 from planner.prepare import prepare_job
-from planner.settings import Settings, settings_from
+from planner.settings import Settings, SettingsError, settings_from
 from planner.templates import check_template
 from planner.values import Problem
 
@@ -32,27 +32,52 @@ class UsageError(Exception):
         super().__init__(message)
 
 
+def read_text(source: str) -> str:
+    """The text of a file, or of standard input for `-`.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"no file {source}") from None
+    except OSError as error:
+        raise UsageError(f"{source} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{source} cannot be read: {error}") from None
+
+
 def read_document(source: str) -> Any:
     """A YAML or JSON document from a file, or from standard input for `-`.
 
     Raises:
         UsageError: the file cannot be read, or is neither.
     """
-    try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"no file {source}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{source} cannot be read: {error}") from None
+    text = read_text(source)
     if len(text) > PLAN_MAX_BYTES:
         raise UsageError(
             f"{source} has {len(text):,} bytes; a plan has at most {PLAN_MAX_BYTES:,}",
             hint="Put large values in files, and read them with a tool.",
         )
     try:
-        return json.loads(text) if text.lstrip()[:1] in "{[" else yaml.safe_load(text)
+        is_json = text.lstrip().startswith(("{", "["))
+        return json.loads(text) if is_json else yaml.safe_load(text)
     except (json.JSONDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{source} is neither YAML nor JSON: {str(error)[:300]}") from None
+
+
+def read_object(source: str) -> dict[str, Any]:
+    """A document that is an object, with its fields.
+
+    Raises:
+        UsageError: the file cannot be read, or holds something else.
+    """
+    document = read_document(source)
+    if not isinstance(document, dict):
+        found = "nothing" if document is None else json.dumps(document, default=str)[:40]
+        raise UsageError(f"{source}: needs an object with fields, found {found}")
+    return document
 
 
 def plan_from(source: str) -> Plan:
@@ -73,8 +98,16 @@ def settings_now() -> Settings:
     Raises:
         SettingsError: with every problem found.
     """
-    path = Path(os.environ.get("PLANLOOM_CONFIG") or "planloom.toml")
-    document = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    named = os.environ.get("PLANLOOM_CONFIG")
+    path = Path(named or "planloom.toml")
+    if not path.is_file():
+        if named:
+            raise SettingsError.of(str(path), "no such file (named by PLANLOOM_CONFIG)")
+        return settings_from(os.environ, {})
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError.of(str(path), str(error)) from None
     return settings_from(os.environ, document)
 
 
@@ -110,7 +143,8 @@ def _ask_worker(flag: str, *more: str) -> Any:
         env=os.environ | {"PYTHONPATH": _python_path()},
     )
     if done.returncode:
-        raise UsageError(f"a worker here cannot start ({flag})", hint=done.stderr.strip()[-600:])
+        told = done.stderr.strip().removeprefix("error: ")
+        raise UsageError(f"a worker cannot start here: {told[-600:]}")
     return json.loads(done.stdout)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -11,8 +11,11 @@ from temporalio.service import RPCError
 
 from console.views import as_text, result_table, times_line, usage_line
 from planloom import Client, Refused
-from planner.contract import RunResult
+from planner.contract import LiveStatus, RunResult, RunStatus
 
+STATUSES = (*get_args(LiveStatus), *get_args(RunStatus))
+UI_PORT_ABOVE = 1000
+WIDTH_MAX = 400
 EXIT_BY_STATUS = {"completed": 0, "partial": 1, "failed": 1, "rejected": 1, "cancelled": 1}
 
 
@@ -22,26 +25,30 @@ def print_result(result: RunResult, *, as_json: bool, out: Console, err: Console
         print(json.dumps(result.model_dump(mode="json"), indent=2, ensure_ascii=False))
         return EXIT_BY_STATUS[result.status]
     err.print(result_table(result, err.width))
-    err.print(f"[bold]{result.status}[/bold] {times_line(result)}")
-    err.print(usage_line(result))
+    err.print(f"[bold]{result.status}[/bold] {times_line(result)}", soft_wrap=True)
+    err.print(usage_line(result), soft_wrap=True)
     if result.reason:
-        err.print(f"reason: {result.reason}", markup=False)
+        err.print(f"reason: {result.reason}", markup=False, soft_wrap=True)
     for note in result.notes[:10]:
-        err.print(f"note: {note}", markup=False)
+        err.print(f"note: {note}", markup=False, soft_wrap=True)
     if result.answer is not None:
         print(as_text(result.answer))
     return EXIT_BY_STATUS[result.status]
 
 
 def ui_address(client: Client, run_id: str) -> str:
-    """The run's page in the Web UI, as the development server has it."""
+    """The run's page in the Web UI; empty where nobody said where that is.
+
+    A development server, ours and Temporal's own, has it a thousand ports above.
+    """
     import os
 
-    if base := os.environ.get("TEMPORAL_UI_ADDRESS"):
-        return f"{base.rstrip('/')}/namespaces/{client.temporal.namespace}/workflows/{run_id}"
+    base = os.environ.get("TEMPORAL_UI_ADDRESS", "")
     host, _, port = client.address.rpartition(":")
-    ui = f"http://{host or 'localhost'}:{int(port) + 1000}" if port.isdigit() else client.address
-    return f"{ui}/namespaces/{client.temporal.namespace}/workflows/{run_id}"
+    if not base and host in ("127.0.0.1", "localhost", "[::1]") and port.isdigit():
+        base = f"http://{host}:{int(port) + UI_PORT_ABOVE}"
+    path = f"namespaces/{client.temporal.namespace}/workflows/{run_id}"
+    return f"{base.rstrip('/')}/{path}" if base else ""
 
 
 async def list_runs(client: Client, status: str | None, limit: int = 50) -> list[dict[str, Any]]:
@@ -54,16 +61,21 @@ async def list_runs(client: Client, status: str | None, limit: int = 50) -> list
     query = f"WorkflowType IN ({kinds})"
     if status:
         query += f' AND PlanloomStatus = "{status}"'
+    if status in get_args(LiveStatus):  # a run that was refused or terminated keeps its last word
+        query += ' AND ExecutionStatus = "Running"'
     rows: list[dict[str, Any]] = []
     try:
         async for found in client.temporal.list_workflows(query, limit=limit):
             attributes = {k.name: v for k, v in found.typed_search_attributes}
+            state = found.status.name if found.status else ""
+            word = attributes.get("PlanloomStatus", "")
+            is_stale = state != "RUNNING" and word in get_args(LiveStatus)
             rows.append(
                 {
                     "id": found.id,
                     "type": found.workflow_type,
-                    "state": found.status.name if found.status else "",
-                    "status": attributes.get("PlanloomStatus", ""),
+                    "state": state,
+                    "status": "" if is_stale else word,
                     "awaiting": ", ".join(attributes.get("PlanloomAwaiting", []) or []),
                     "revision": attributes.get("PlanloomRevision"),
                     "started": found.start_time.isoformat(timespec="seconds"),
@@ -76,12 +88,15 @@ async def list_runs(client: Client, status: str | None, limit: int = 50) -> list
 
 
 def runs_table(rows: list[dict[str, Any]]) -> Table:
+    """A row a run; 80 columns are enough beside the usual id."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("run", "type", "state", "status", "awaiting", "started"):
         table.add_column(name, no_wrap=True)
     for row in rows:
+        kind = row["type"].removesuffix("Workflow").lower()
+        started = row["started"].replace("T", " ").removesuffix("+00:00")
         table.add_row(
-            row["id"], row["type"], row["state"], row["status"], row["awaiting"], row["started"]
+            row["id"], kind, row["state"].lower(), row["status"], row["awaiting"], started
         )
     return table
 

@@ -33,6 +33,19 @@ SCHEMA_FILES: dict[str, type[BaseModel] | dict[str, values.JsonValue]] = {
     "team-request.schema.json": contract.TeamRequest,
     "joiner-output.schema.json": joiner.JOIN_SCHEMA,
 }
+COMMAND_LINE = """\
+What was asked for goes to standard output, everything else to standard error. `NO_COLOR` is obeyed.
+`--debug`, anywhere, shows tracebacks; `planloom --version` the version. `TEMPORAL_UI_ADDRESS` says
+where the Web UI is, if not on this machine.
+
+| exit code | means |
+|---|---|
+| 0 | done; of a run: `completed` |
+| 1 | a run that ended otherwise, a refusal, no server, no worker, no such run |
+| 2 | misuse: words, a file or settings that cannot be used; an id that already runs |
+| 3 | the time given with `--timeout` is over; the run goes on |
+| 130 | Ctrl-C; a run that is watched goes on |
+"""
 PAGES: dict[str, tuple[str, str, list[type[BaseModel]]]] = {
     "contract.md": (
         "The contract",
@@ -190,17 +203,16 @@ def command_page() -> str:
     """`planloom` and all its commands, from the same objects that print `--help`."""
     register_commands()
     root = typer.main.get_command(app)
-    text = f"{NOTICE}\n# The command line\n\n{_cell(root.help or '')}\n"
+    text = f"{NOTICE}\n# The command line\n\n{_cell(root.help or '')}\n\n{COMMAND_LINE}"
     return text + "".join(_command(root, ["planloom"]))
 
 
 def _command(command: Any, names: list[str]) -> list[str]:
-    if hasattr(command, "commands"):
-        return [
-            part
-            for name, child in command.commands.items()
-            for part in _command(child, [*names, name])
-        ]
+    """The command's section; of a group, its own if it does something alone, and its commands'."""
+    children = getattr(command, "commands", {})
+    parts = [part for name, each in children.items() for part in _command(each, [*names, name])]
+    if children and (len(names) == 1 or not command.invoke_without_command):
+        return parts
     rows = []
     for parameter in command.params:
         is_option = parameter.param_type_name == "option"
@@ -209,7 +221,7 @@ def _command(command: Any, names: list[str]) -> list[str]:
         )
         rows.append(f"- `{label}` {_cell(getattr(parameter, 'help', None) or '')}".rstrip() + "\n")
     help_text = inspect.cleandoc(command.help or "")
-    return [f"\n## {' '.join(names)}\n\n{help_text}\n\n" + "".join(rows)]
+    return [f"\n## {' '.join(names)}\n\n{help_text}\n\n" + "".join(rows), *parts]
 
 
 _MODULES = [contract, plan, definitions, values, settings_module]

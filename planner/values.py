@@ -71,7 +71,9 @@ class Problem(Model):
     hint: str = ""
 
     def line(self) -> str:
-        return f"{self.path}: {self.message}" + (f" {self.hint}" if self.hint else "")
+        """All of it on one line, the hint as a sentence of its own."""
+        end = "" if not self.hint else " " if self.message.endswith((".", "!", "?", ":")) else ". "
+        return f"{self.path}: {self.message}{end}{self.hint}"
 
 
 class Usage(Model):

@@ -22,6 +22,7 @@ from console.devserver import DevServer
 from tests.model_server import ModelServer, Reply
 from tests.support.harness import Handle, Planloom
 from tests.support.tools import SOURCE
+from tests.support.waiting import until
 from workflows.converter import data_converter
 
 FOLDER = Path(__file__).parent / "histories"
@@ -112,6 +113,23 @@ async def questions(p: Planloom) -> list[Handle]:
     await handle.signal("complete_task", {"id": "h[0]", "output": "yes"})
     await p.result(handle)
     return [handle]
+
+
+async def gone_question(p: Planloom) -> list[Handle]:
+    """An agent below a sub-plan asks a person, and is cancelled before anybody answers."""
+    question = {"id": "c", "name": "ask_human", "arguments": {"question": "Which colour?"}}
+    p.model.script("", Reply(tool_calls=[question]))
+    spec = {"id": "helper", "system": "Help.", "tools": ["ask_human"]}
+    asks = {"id": "a", "agent": spec, "args": {"task": "paint"}, "on_error": "skip"}
+    inner = {"tasks": [asks, {"id": "h", "human": "And now?"}]}
+    handle = await p.start({"plan": {"tasks": [{"id": "sub", "plan": inner}]}})
+    await p.until(handle, lambda s: "Which colour?" in (s.detail or ""))
+    child = p.client.get_workflow_handle(f"{handle.id}/sub")
+    await child.execute_update("cancel_task", {"id": "a"})
+    await p.until(handle, lambda s: "Which colour?" not in (s.detail or ""))
+    await child.execute_update("complete_task", {"id": "h", "output": "so it is"})
+    await p.result(handle)
+    return [handle, child]
 
 
 async def budget(p: Planloom) -> list[Handle]:
@@ -346,6 +364,36 @@ async def agent(p: Planloom) -> list[Handle]:
     return [handle]
 
 
+async def agent_cancelled(p: Planloom) -> list[Handle]:
+    """Cancelled while its tool runs; the parent's own run goes on."""
+    calls = [{"id": "c1", "name": "nap", "arguments": {"name": "n", "seconds": 30}}]
+    p.model.script("", Reply(tool_calls=calls), "late")
+    spec = {"id": "helper", "system": "Help.", "tools": ["nap"]}
+    tasks = [{"id": "a", "agent": spec, "args": {"task": "go"}}, {"id": "h", "human": "Well?"}]
+    handle = await p.start({"plan": {"tasks": tasks}})
+    child = p.client.get_workflow_handle(f"{handle.id}/a")
+    await until(lambda: p.model.calls() == 1)
+    await p.until(handle, lambda s: s.tasks["h"] == "running")
+    await asyncio.sleep(0.5)
+    await handle.execute_update("cancel_task", {"id": "a"})
+    await p.result(child)
+    await handle.execute_update("complete_task", {"id": "h", "output": 1})
+    await p.result(handle)
+    return [handle, child]
+
+
+async def team_cancelled(p: Planloom) -> list[Handle]:
+    """Cancelled while one member speaks; the other never does."""
+    p.model.script("You are ann,", Reply(text="late", delay=30))
+    members = [{"id": id, "role": "r"} for id in ("ann", "bob")]
+    request = {"team": {"members": members}, "task": "Decide", "strategy": "sequential"}
+    handle = await p.start(request, "TeamWorkflow")
+    await until(lambda: p.model.calls() == 1)
+    await handle.cancel()
+    await p.result(handle)
+    return [handle]
+
+
 async def team(p: Planloom) -> list[Handle]:
     form = (
         "SUMMARY: s\nCLAIM: c {0}\nEVIDENCE: e\nCONFIDENCE: 0.9\nRESULT: {0} says so, at length\n"
@@ -442,6 +490,7 @@ SCENARIOS: dict[str, Scenario] = {
     "sub-plan": sub_plan,
     "people": people,
     "questions": questions,
+    "gone-question": gone_question,
     "budget": budget,
     "goal-replan": goal,
     "replans-and-edits": replans_and_edits,
@@ -460,7 +509,9 @@ SCENARIOS: dict[str, Scenario] = {
     "stopped-early": stopped_early,
     "refused": refused,
     "agent": agent,
+    "agent-cancelled": agent_cancelled,
     "team-rounds": team,
+    "team-cancelled": team_cancelled,
     "team-graph": team_graph,
     "agent-parked": agent_parked,
     "team-plan": team_plan,

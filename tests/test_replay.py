@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 import worker
 from workflows.converter import data_converter
@@ -24,11 +23,10 @@ def test_every_kind_of_run_is_recorded() -> None:
 
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda p: p.stem)
 async def test_history_replays(path: Path) -> None:
-    restrictions = SandboxRestrictions.default.with_passthrough_modules(*worker.PASSED_THROUGH)
     replayer = Replayer(
         workflows=worker.WORKFLOWS,
         data_converter=data_converter(),
-        workflow_runner=SandboxedWorkflowRunner(restrictions=restrictions),
+        workflow_runner=worker.RUNNER,
     )
     document = json.loads(path.read_text())
     started = document["events"][0]["workflowExecutionStartedEventAttributes"]

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from planner.contract import (
@@ -25,8 +25,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows import doors
     from workflows.conversation import Conversation, Ended, Persona
     from workflows.desk import Desk
+    from workflows.failures import BodyCancelled, is_cancellation
     from workflows.requests import invalid, only_input, own_tools, unknown_tools
     from workflows.run_permit import run_permit
+    from workflows.status import markdown_page
     from workflows.tracing import fail_run_span, start_run_span
 
 
@@ -54,8 +56,8 @@ class AgentWorkflow:
             raise refused
         try:
             result = await self._main(self._request, self._desk)
-        except (asyncio.CancelledError, FailureError) as error:
-            if isinstance(error, FailureError) and not is_cancelled_exception(error):
+        except (asyncio.CancelledError, BodyCancelled, FailureError) as error:
+            if not is_cancellation(error):
                 fail_run_span(span, error)
                 raise
             result = self._result(Ended("cancelled", reason="the run was cancelled"))
@@ -113,8 +115,17 @@ class AgentWorkflow:
         )
 
     def _show(self) -> None:
-        if self._desk is not None:
-            self._desk.show(self._desk.status_word(self._status))
+        desk, request = self._desk, self._request
+        if desk is None or request is None:
+            return
+        word = desk.status_word(self._status)
+        desk.show(word)
+        told = f"**{word}**: agent {_name_of(request)}"
+        if ended := self._ended:
+            told += f", {ended.turns} turns, {ended.tool_calls} tool calls"
+            told += f"; {ended.reason}" if ended.reason else ""
+        waits = desk.awaiting, desk.awaiting_detail()
+        workflow.set_current_details(markdown_page(request.task, told, waits))
 
     @property
     def _live(self) -> Desk:

@@ -140,7 +140,10 @@ class Ledger:
         if not usage.is_priced:
             self.unpriced += 1
             usd = max(usd, held.usd_nano)
-        self.settled += Amount(usage.tokens, usd, held.tasks if tasks is None else tasks)
+        ran = held.tasks if tasks is None else tasks
+        if self.caps.tasks is not None:
+            ran = min(ran, held.tasks)  # a map that cannot begin was set nothing aside for
+        self.settled += Amount(usage.tokens, usd, ran)
         self.usage += usage
 
     def refund(self, key: str, keep_task: bool = False) -> None:

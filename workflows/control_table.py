@@ -195,8 +195,7 @@ class _Pause(_Of):
 
     async def apply(self, _: Nothing) -> Reply:
         engine = self.run.engine
-        engine.is_paused_by_person = self.on
-        engine.frontier.is_paused = self.on or engine.is_time_up
+        engine.settling.pause(self.on)
         engine.pump()
         self.run.show()
         # Agents, teams and sub-plans at work start no further turn or task either.

@@ -121,18 +121,29 @@ class Conversation:
         most = self.persona.max_turns
         while ended.turns < most + step.repairs:
             step.is_last = ended.turns + 1 >= most + step.repairs
-            reply = await self._answered(ended, step, role)
-            if reply is None:
-                return ended
-            if reply.calls:
-                if not await self._called(ended, step, reply):
+            try:
+                if not await self._goes_on(ended, step, role):
                     return ended
-            elif self._is_done(ended, step, reply):
+            except BodyCancelled:
+                ended.status, ended.reason = "cancelled", "cancelled"
                 return ended
         if ended.reply is None:
             ended.reason = f"max_turns {most} is reached without an answer"
             ended.status = "partial"
         return ended
+
+    async def _goes_on(self, ended: Ended, step: _Step, role: Role) -> bool:
+        """One turn, with the calls it makes; False when it was the last.
+
+        Raises:
+            BodyCancelled: the workflow is being cancelled.
+        """
+        reply = await self._answered(ended, step, role)
+        if reply is None:
+            return False
+        if reply.calls:
+            return await self._called(ended, step, reply)
+        return not self._is_done(ended, step, reply)
 
     def shelve(self, name: str, stored: Stored) -> None:
         """Let the agent open a value that it is told of by name."""
@@ -144,9 +155,6 @@ class Conversation:
             if self._turn == 0:
                 await self._prepare()
             reply = await self._ask(step, role)
-        except BodyCancelled:
-            ended.status, ended.reason = "cancelled", "cancelled"
-            return None
         except BodyFailed as failed:
             ended.usage += failed.usage
             ended.error_class, ended.reason = failed.error_class, failed.message
@@ -332,9 +340,8 @@ class Conversation:
             output = await doors.run_tool(job, place, retry, spec.timeout_seconds)
         except FailureError as error:
             failed = failure_of(error, retry.max_attempts)
-            desk.settle(key, failed.usage if isinstance(failed, BodyFailed) else Usage())
-            told = failed.message[:2_000] if isinstance(failed, BodyFailed) else "cancelled"
-            return CallResult(id=call.id, error=told)
+            desk.settle(key, failed.usage or Usage())
+            return CallResult(id=call.id, error=_told(failed)[:2_000])
         desk.settle(key, output.usage)
         result = CallResult(id=call.id, output=output.output)
         if not output.output.is_inline and output.output.size_bytes > SHOWN_MAX_BYTES:
@@ -354,9 +361,20 @@ class Conversation:
         try:
             return CallResult(id=call.id, output=await doors.read_output(stored, first, last))
         except FailureError as error:
-            failed = failure_of(error, 1)
-            told = failed.message[:500] if isinstance(failed, BodyFailed) else "cancelled"
-            return CallResult(id=call.id, error=told)
+            return CallResult(id=call.id, error=_told(failure_of(error, 1))[:500])
+
+
+def _told(failed: BodyFailed | BodyCancelled) -> str:
+    """What the model is told of a call that went wrong.
+
+    Raises:
+        BodyCancelled: nobody is told any more.
+    """
+    if isinstance(failed, BodyFailed):
+        return failed.message
+    if workflow.patched("who-is-cancelled-says-no-more"):  # 2026-11-27
+        raise failed
+    return "cancelled"
 
 
 def _shown_bytes(stored: Stored) -> int:

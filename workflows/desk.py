@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -27,6 +28,7 @@ from workflows.budget import Amount, Ledger, caps_from
 from workflows.clock import Clock
 from workflows.control_table import Nothing
 from workflows.controls import Control, Refusal
+from workflows.failures import raise_if_cancelled
 from workflows.pools import priority_of
 
 NOTES_MAX = 100
@@ -136,6 +138,7 @@ class Desk:
         None when the run is to end there instead (`on_budget: partial`); `lack` says why.
         """
         while True:
+            raise_if_cancelled()
             await workflow.wait_condition(lambda: not self.is_paused)
             seconds = self.clock.lack()
             granted = None if seconds else self.ledger.reserve(key, want, least)
@@ -143,20 +146,21 @@ class Desk:
                 self.ledger.check()
                 self.lack = None
                 return granted
-            ledger = self.ledger
-            if seconds or not ledger.reserved:
-                self.lack = seconds or ledger.shortfall(least)
+            # Looked at before anybody is asked for more, as the answer may come meanwhile.
+            before = self._room()
+            if seconds or not self.ledger.reserved:
+                self.lack = seconds or self.ledger.shortfall(least)
                 if not await self._may_wait(least, bool(seconds)):
                     return None
+                raise_if_cancelled()
                 self.on_change()
-            before = (ledger.caps, len(ledger.reserved), self.clock.ends_at)
-            await workflow.wait_condition(
-                lambda before=before: (  # type: ignore[misc]
-                    (self.ledger.caps, len(self.ledger.reserved), self.clock.ends_at) != before
-                )
-            )
+            await workflow.wait_condition(lambda before=before: self._room() != before)  # type: ignore[misc]
             self.lack = None
             self.on_change()
+
+    def _room(self) -> tuple[Any, ...]:
+        """What has to change before a reservation that was refused may be granted."""
+        return self.ledger.caps, len(self.ledger.reserved), self.clock.ends_at
 
     def may_reserve_now(self, key: str, want: Amount, least: Amount) -> bool:
         """Set an amount aside if there are time and room; for what can be done without."""
@@ -181,7 +185,7 @@ class Desk:
                 tokens=least.tokens,
                 usd_nano=least.usd_nano,
             )
-            await doors.tell(parent, "grant_wanted", wanted)
+            await _told(parent, "grant_wanted", wanted)
         return True
 
     def settle(self, key: str, usage: Usage) -> None:
@@ -202,9 +206,11 @@ class Desk:
             await workflow.wait_condition(lambda: name in self.answers)
         finally:
             self.questions.pop(name, None)
+        # Before another question of the name may be asked: it is not the answer to that one.
+        answer = self.answers.pop(name)
         self.on_change()
         await self._tell_parent(name, None)
-        return self.answers.pop(name)
+        return answer
 
     async def _tell_parent(self, name: str, question: str | None) -> None:
         """The run that this is a part of shows the question, and can be answered in our place."""
@@ -216,7 +222,7 @@ class Desk:
         # A team's members are told apart; an agent is known by its task.
         key = f"{task}.{name}" if self.is_team else task
         asks = ChildAsks(child=me, name=name, key=key, question=question)
-        await doors.tell(parent, "child_asks", asks)
+        await _told(parent, "child_asks", asks)
 
     def _controls(self) -> dict[str, Control[Any]]:
         table: list[Control[Any]] = [
@@ -265,6 +271,11 @@ class Desk:
         if r.by != "parent":
             self.note("budget raised" + (f' by "{r.by}"' if r.by else "") + f": {caps}")
         return Reply(message=f"caps: {caps}")
+
+
+async def _told(parent: str, signal: str, payload: Any) -> None:
+    # To cancel a signal that is on its way fails the workflow task for ever.
+    await asyncio.shield(doors.tell(parent, signal, payload))
 
 
 def _nothing() -> None:

@@ -50,6 +50,7 @@ from workflows.nodes import node_of
 from workflows.people import People
 from workflows.record import Record
 from workflows.sending import Sending
+from workflows.settling import Settling
 from workflows.speculation import Speculation
 from workflows.stopping import Stopping
 
@@ -79,14 +80,11 @@ class Engine:
         self.room_wait: str | None = None
         """The room in a pool that the whole run waits for."""
         self.clock = Clock(started, request.budget.seconds, request.lineage.deadline)
-        self.is_time_up = False
         self.lack: str | None = None
         """What the budget lacks for the next task, in words; the run is parked while it is set."""
         self.parked: dict[str, str] = {}
         """What the budget lacks for planner, joiner or a fallback that wait for it."""
-        self.round = 0
         self.context = contextvars.copy_context()
-        self.is_paused_by_person = False
         self.on_change: Callable[[], None] = _nothing
         self.conditions = Conditions(self)
         self.people = People(self)
@@ -95,9 +93,10 @@ class Engine:
         self.speculation = Speculation(self)
         self.stopping = Stopping(self)
         self.time = TimeCap(self)
+        self.settling = Settling(self)
         self.jobs: dict[Unit, asyncio.Task[None]] = {}
         self.sending = Sending(self)
-        self._bug: BaseException | None = None
+        self.bug: BaseException | None = None
         info = workflow.info()
         self.root = request.lineage.root or info.workflow_id
         self.dispatcher = Dispatcher(
@@ -141,7 +140,7 @@ class Engine:
             return "capacity"
         if self.desk.is_open or self.people.held:
             return "approval"
-        if self.lack or self.parked or self.is_time_up:
+        if self.lack or self.parked or self.settling.is_time_up:
             return "budget"
         if self.people.waits and not self.jobs_but_people():
             return "human"
@@ -157,7 +156,7 @@ class Engine:
             return "approval of " + "; ".join(f"task {t}: {w}" for t, w in self.people.held.items())
         if lack := self.lack or next(iter(self.parked.values()), None):
             return f"The run is parked: {lack}. raise_budget lets it go on."
-        if self.is_time_up:
+        if self.settling.is_time_up:
             return f"The run is parked: {self.clock.lack()}. raise_budget lets it go on."
         if self.people.waits:
             return "; ".join(f"{t}: {q}" for t, q in self.people.waits.items())
@@ -343,9 +342,9 @@ class Engine:
         self.end(unit, Outcome.CANCELLED, None, reason=reason, usage=usage, tasks=tasks)
 
     def keep_bug(self, job: asyncio.Task[None]) -> None:
-        # `settle` waits for this too: an exception nobody awaits is a run that hangs for ever.
+        # `Settling` waits for this too: an exception nobody awaits is a run that hangs for ever.
         if not job.cancelled() and (bug := job.exception()):
-            self._bug = self._bug or bug
+            self.bug = self.bug or bug
 
     # -- running ----------------------------------------------------------------------------
 
@@ -378,6 +377,7 @@ class Engine:
     def piece_of(self, unit: Unit, task: Task, granted: Amount) -> Piece:
         body, record = self.body_of(unit, task), self.records[task.id]
         name = self.key_of(unit) + (".fallback" if unit.mode == "fallback" else "")
+        # 2026-11-27
         if record.version > 1 and workflow.patched("a-task-written-anew-has-its-own-activity"):
             # The activity of the one before may still be ending: the server takes an id once.
             name += f".v{record.version}"
@@ -404,7 +404,7 @@ class Engine:
             item = Stored(value=items[unit.index]) if source.is_inline else source
             listed = not source.is_inline
             piece = replace(piece, item=item, is_item_of_list=listed, index=unit.index)
-        return rounds_name(piece, self.round)
+        return rounds_name(piece, self.settling.round)
 
     async def carry_out(self, unit: Unit, task: Task, granted: Amount) -> None:
         piece = self.piece_of(unit, task, granted)
@@ -437,7 +437,7 @@ class Engine:
         try:
             late = self.time.lack()
             granted = None if late else self.ledger.reserve(self.key_of(unit), want, least)
-            if granted is None and workflow.patched("a-fallback-waits-for-budget"):
+            if granted is None and workflow.patched("a-fallback-waits-for-budget"):  # 2026-11-27
                 granted = await self.reserve(self.key_of(unit), want, least)
             if granted is None:
                 raise OutOfBudget("no budget for the fallback")
@@ -489,6 +489,7 @@ class Engine:
     ) -> None:
         """The one place where a unit ends: budget, record, frontier."""
         record = self.records[unit.task]
+        self.people.forget(self.key_of(unit))
         spent = usage or (output.usage if output else Usage())
         tasks = output.tasks if output is not None else tasks
         is_task = outcome is not Outcome.SKIPPED or bool(usage)
@@ -525,53 +526,6 @@ class Engine:
         if self.jobs or self.maps.closing:
             return False
         return self.frontier.is_over or self.frontier.is_stopped
-
-    async def settle(self, until: Callable[[], bool]) -> None:
-        """Run until nothing is left to do, with DAG-level rounds for what may pass.
-
-        Returns early, with tasks still running, when `until` becomes true.
-        """
-        while True:
-            self.pump()
-            self.on_change()
-            await self._until_settled(until)
-            if until():
-                return
-            if self.frontier.is_stopped:
-                self.stopping.sweep()
-                return
-            again = [t for t, r in self.records.items() if self._deserves_a_round(r)]
-            if not again or self.round >= self.request.retry_rounds:
-                return
-            self.round += 1
-            opened, settled = self.frontier.retry_round(again)
-            for task in opened:
-                self.records[task].reset()
-            self.take_settled(settled)
-            self.note(f"round {self.round + 1}: {', '.join(again[:20])}")
-
-    def _deserves_a_round(self, record: Record) -> bool:
-        return record.outcome is Outcome.FAILED and record.may_pass
-
-    async def _until_settled(self, until: Callable[[], bool]) -> None:
-        while True:
-            timeout = self.time.look()
-            try:
-                await workflow.wait_condition(
-                    lambda: (
-                        self._bug is not None or self.is_settled or self.time.has_more() or until()
-                    ),
-                    timeout=timeout,
-                    timeout_summary="budget.seconds",
-                )
-            except TimeoutError:
-                continue
-            if self._bug is not None:
-                raise self._bug
-            if self.time.has_more():
-                self.time.go_on()
-                continue
-            return
 
     def jobs_but_people(self) -> bool:
         """Whether anything runs that does not wait: for a person, budget, or its condition."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+from temporalio import workflow
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -42,6 +44,24 @@ class BodyCancelled(Exception):
         self.usage = usage
         self.tasks = tasks
         super().__init__(message)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether it is the end of a cancelled workflow, in any of the forms that an await gives it."""
+    return isinstance(error, BodyCancelled) or is_cancelled_exception(error)
+
+
+def raise_if_cancelled() -> None:
+    """Ask again whether the workflow is cancelled, before it begins or waits for anything more.
+
+    An await whose result comes in the same activation as the cancellation returns as if there were
+    none, and nothing else tells of it.
+
+    Raises:
+        asyncio.CancelledError: it is.
+    """
+    if workflow.cancellation_reason() is not None:
+        raise asyncio.CancelledError
 
 
 def failure_of(error: FailureError, max_attempts: int) -> BodyFailed | BodyCancelled:

@@ -356,7 +356,7 @@ class GoalLoop:
         if isinstance(state, Outcome):
             return state.is_good
         is_known = state is not None or any(p.task.id == task for p in self.book.accepted)
-        return is_known or not workflow.patched("only-twins-that-are-there")
+        return is_known or not workflow.patched("only-twins-that-are-there")  # 2026-11-27
 
     def _start(self, added: list[Task]) -> None:
         engine = self.engine
@@ -408,7 +408,7 @@ class GoalLoop:
         whole = before.model_copy(update={"tasks": [*before.tasks, *gone]})
         may_stay = [*engine.frontier.unfinished(), *(t.id for t in gone)]
         read = still_read(whole, tasks, more, may_stay)
-        if read and workflow.patched("replan-keeps-what-it-reads"):
+        if read and workflow.patched("replan-keeps-what-it-reads"):  # 2026-11-27
             before = whole.model_copy(
                 update={"tasks": [*before.tasks, *(t for t in gone if t.id in read)]}
             )
@@ -439,7 +439,7 @@ class GoalLoop:
         if stopped or (plan.has_answer and not wants_help):
             return await run.finish()
         reply = await ask_joiner(self, left)
-        if self._has_more() and workflow.patched("more-came-while-joining"):
+        if self._has_more() and workflow.patched("more-came-while-joining"):  # 2026-11-27
             return None
         if reply.action == "finish":
             return run.end(status, reply.answer, reason)

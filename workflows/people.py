@@ -19,6 +19,8 @@ from workflows.failures import BodyFailed
 if TYPE_CHECKING:
     from workflows.engine import Engine
 
+GONE_ASKS_NOTHING = "who-is-gone-asks-nothing"  # 2026-11-27
+
 
 class People:
     """`questions` wait for an answer; `held` tasks wait for approval; each with what it is."""
@@ -40,7 +42,7 @@ class People:
         policy = self.engine.request.approval
         if policy.timeout is None or policy.on_timeout == "park":
             return
-        if workflow.patched("task-approvals-expire"):
+        if workflow.patched("task-approvals-expire"):  # 2026-11-27
             job = asyncio.create_task(self._expire(task.id, policy))
             job.add_done_callback(self.engine.keep_bug)
 
@@ -83,9 +85,26 @@ class People:
         """An agent of a child run asks, or has its answer; our own parent is told as well."""
         if asks.question is None:
             self.asked.pop(asks.key, None)
-        else:
+        elif self._is_at_work(asks.child) or not workflow.patched(GONE_ASKS_NOTHING):
             self.asked[asks.key] = asks
+        else:
+            return  # its question was slower than its end
         self.engine.on_change()
+        await self._tell_parent(asks)
+
+    def _is_at_work(self, child: str) -> bool:
+        return any(child == c or child.startswith(f"{c}/") for c in self.engine.dispatcher.children)
+
+    def forget(self, key: str) -> None:
+        """A unit has ended: what agents of its child run asked, nobody waits for any more."""
+        gone = [a for a in self.asked if a == key or a.startswith(f"{key}.")]
+        if gone and workflow.patched(GONE_ASKS_NOTHING):
+            for name in gone:
+                asks = self.asked.pop(name).model_copy(update={"question": None})
+                job = asyncio.create_task(self._tell_parent(asks))
+                job.add_done_callback(self.engine.keep_bug)
+
+    async def _tell_parent(self, asks: ChildAsks) -> None:
         parent = self.engine.request.lineage.parent
         if parent is not None:
             task = workflow.info().workflow_id.removeprefix(f"{parent}/")

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError
 
 from planner.compiler import Compiled, compile_plan
 from planner.contract import (
@@ -33,7 +33,7 @@ from workflows.approval import Verdict, needs_approval
 from workflows.control_table import control_table
 from workflows.dispatch import Piece
 from workflows.engine import Engine
-from workflows.failures import BodyFailed
+from workflows.failures import BodyCancelled, BodyFailed, is_cancellation, raise_if_cancelled
 from workflows.frontier import State
 from workflows.goal import GoalLoop
 from workflows.record import critical_path, task_reports, total_usage
@@ -109,17 +109,16 @@ class Run:
         engine = self.engine
         try:
             engine.open(await doors.prepare_run(prepare_job(self.request)))
+            raise_if_cancelled()
             self.show()
             pool = engine.site.pool_for(engine.dispatcher.model_for("worker"))
             calls = len(self.request.agents or self.request.teams or [1])
             async with run_permit(pool, self.request, calls, self._wait_for_room):
                 return await self.course()
         except PlanRefused as refused:
-            if engine.jobs and workflow.patched("a-refused-replan-stops-what-runs"):
-                await engine.drain()
-            return self.end("rejected", None, str(refused))
-        except FailureError as error:
-            if is_cancelled_exception(error):
+            return await self.refused(refused)
+        except (FailureError, BodyCancelled) as error:
+            if is_cancellation(error):
                 return await self.cancelled()
             raise
 
@@ -152,7 +151,7 @@ class Run:
             self.engine.frontier.close()
             self.show()
             await self.engine.stopping.check_at_once()
-            await self.engine.settle(lambda: self.edited is not None or until())
+            await self.engine.settling.wait(lambda: self.edited is not None or until())
             if self.edited is None:
                 return
             major, self.edited = self.edited, None
@@ -214,7 +213,7 @@ class Run:
         job = prepare_job(self.request.model_copy(update={"plan": plan, "template": None}))
         allowed = [t for t in job.tools if job.allow is None or t in job.allow]
         is_known = engine.site.knows(allowed, job.templates, job.agents, job.teams)
-        if not is_known and workflow.patched("edits-bring-their-tools"):
+        if not is_known and workflow.patched("edits-bring-their-tools"):  # 2026-11-27
             more = await doors.prepare_run(job)
             engine.site = engine.dispatcher.site = engine.site.joined_with(more)
 
@@ -313,7 +312,7 @@ class Run:
             self.show()
             return
         asks = needs_approval(policy.mode, is_first=False, major=major)
-        if asks and workflow.patched("edits-ask-like-replans"):
+        if asks and workflow.patched("edits-ask-like-replans"):  # 2026-11-27
             self.edited = major
             return
         await self.enter_revision(compiled)
@@ -322,7 +321,7 @@ class Run:
         """Bring the frontier in line with a revision: new tasks in, dropped ones out."""
         engine = self.engine
         changed = [t for t in compiled.plan.tasks if self._runs_otherwise(t)]
-        if changed and workflow.patched("a-changed-task-starts-anew"):
+        if changed and workflow.patched("a-changed-task-starts-anew"):  # 2026-11-27
             await self._stop_for_change(changed)
         wanted = {t.id for t in compiled.plan.tasks}
         for task in list(engine.tasks):
@@ -414,6 +413,12 @@ class Run:
         if self.compiled is not None:
             names += [t for t in self.compiled.leaves if t in aliases or t in tasks]
         return {t: f'${{"{aliases.get(t, t)}"}}' for t in names}
+
+    async def refused(self, why: PlanRefused) -> RunResult:
+        """A plan was refused: what still runs of the one before is stopped, and told."""
+        if self.engine.jobs and workflow.patched("a-refused-replan-stops-what-runs"):  # 2026-11-27
+            await self.engine.drain()
+        return self.end("rejected", None, str(why))
 
     async def cancelled(self) -> RunResult:
         """The run was cancelled: stop everything, and say what was finished."""

@@ -11,8 +11,11 @@ from workflows.frontier import Frontier
 from workflows.record import Record
 
 GOAL_MAX_CHARS = 300
+DETAILS_MAX_CHARS = 19_000
+"""Details are at most 20,000 bytes."""
 ROWS_MAX = 40
-"""Rows of the live table: details are at most 20,000 bytes."""
+CELL_MAX_CHARS = 80
+EM_SPACE = "\u2003"
 
 
 def run_status(
@@ -98,25 +101,47 @@ _ORDER = ("running", "ready", "waiting", "failed", "unknown", "cancelled", "skip
 def details(shown: Progress, records: Mapping[TaskId, Record], graph: str) -> str:
     """Markdown for the Web UI: a live table of tasks, and the graph as text."""
     counts = ", ".join(f"{n} {state}" for state, n in shown.counts.items())
-    lines = [f"### {_one_line(shown.goal)}", ""] if shown.goal else []
-    lines += [f"**{shown.status}**, revision {shown.revision}: {counts or 'no tasks yet'}"]
-    if shown.detail:
-        lines.append(f"\nAwaiting {shown.awaiting}: {shown.detail}")
-    rows = sorted(
+    head = f"**{shown.status}**, revision {shown.revision}: {counts or 'no tasks yet'}"
+    rows: list[tuple[str, ...]] = []
+    for task, state in sorted(
         shown.tasks.items(), key=lambda e: _ORDER.index(e[1]) if e[1] in _ORDER else len(_ORDER)
-    )
-    if rows:
-        lines += ["", "| task | state | seconds | note |", "|---|---|---|---|"]
-    for task, state in rows[:ROWS_MAX]:
+    ):
         record = records.get(TaskId(task))
         seconds = f"{record.seconds:.2f}" if record and record.ended is not None else ""
-        note = (record.error or record.reason or "") if record else ""
-        lines.append(f"| {task} | {state} | {seconds} | {note[:80].replace('|', '/')} |")
-    if len(rows) > ROWS_MAX:
-        lines.append(f"| … and {len(rows) - ROWS_MAX} more | | | |")
+        rows.append((task, state, seconds, (record.error or record.reason or "") if record else ""))
+    waits = shown.awaiting, shown.detail
+    page = markdown_page(shown.goal, head, waits, ("task", "state", "seconds", "note"), rows)
     if graph and len(graph) < 6_000:
-        lines += ["", "```mermaid", graph, "```"]
-    return "\n".join(lines)[:19_000]
+        page += f"\n\n```mermaid\n{graph}\n```"
+    return page[:DETAILS_MAX_CHARS]
+
+
+def markdown_page(
+    title: str,
+    head: str,
+    waits: tuple[str | None, str | None],
+    columns: Sequence[str] = (),
+    rows: Sequence[tuple[str, ...]] = (),
+) -> str:
+    """Current details of any workflow: what it is to do, how it stands, what it waits for, a table.
+
+    The Web UI draws tables without room between their columns, so each cell brings its own.
+    """
+    lines = [f"### {_one_line(title)}", ""] if title else []
+    lines.append(head)
+    if waits[1]:
+        lines.append(f"\nAwaiting {waits[0]}: {waits[1]}")
+    if rows:
+        lines += ["", _table_row(columns), "|" + "---|" * len(columns)]
+        lines += [_table_row(row) for row in rows[:ROWS_MAX]]
+    if len(rows) > ROWS_MAX:
+        lines.append(_table_row((f"… and {len(rows) - ROWS_MAX} more", *[""] * (len(columns) - 1))))
+    return "\n".join(lines)[:DETAILS_MAX_CHARS]
+
+
+def _table_row(cells: Sequence[str]) -> str:
+    told = (" ".join(c.split())[:CELL_MAX_CHARS].replace("|", "/") for c in cells)
+    return "| " + " | ".join(f"{c}{EM_SPACE}" for c in told) + " |"
 
 
 def _one_line(text: str) -> str:

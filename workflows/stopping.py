@@ -10,7 +10,6 @@ from planner.conditions import roots_of_condition
 from planner.jobs import PlanReply
 from planner.passes.prune import is_kept_for_itself
 from planner.values import Outcome, TaskId
-from workflows.failures import BodyCancelled, BodyFailed
 from workflows.frontier import State
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ class Stopping:
         self.engine = engine
         self.reason: str | None = None
         self.why: dict[TaskId, str] = {}
-        self._unfit: set[str] = set()
         self._join: list[TaskId] | None = None
         self._missing: TaskId | None = None
         """One that the joiner still waits for."""
@@ -105,6 +103,7 @@ class Stopping:
         """The same when a revision is entered: enough may have been known before it was written."""
         outcomes = self.engine.frontier.outcomes()
         is_due = self._may_join_early() or (self.condition is not None and bool(outcomes))
+        # 2026-11-27
         if is_due and self.reason is None and workflow.patched("ends-once-the-plan-is-known"):
             await self.check()
 
@@ -113,18 +112,6 @@ class Stopping:
         """The plan's `stop_when`, else the request's."""
         plan = self.engine.plan
         return (plan.stop_when if plan is not None else None) or self.engine.request.stop_when
-
-    async def holds(self, condition: str) -> bool:
-        """Whether it is true now. One that does not fit the values is not; the run says so once."""
-        try:
-            return await self.engine.conditions.holds(condition)
-        except BodyFailed as failed:
-            if condition not in self._unfit:
-                self._unfit.add(condition)
-                self.engine.note(f"stop_when: {failed.message}; taken as not true")
-        except BodyCancelled:
-            pass  # the run is being stopped already
-        return False
 
     def _may_look(self) -> bool:
         """While the plan is being written, only once all that the condition reads is in it."""
@@ -135,7 +122,7 @@ class Stopping:
             return False
         known = {*self.engine.tasks, *self.engine.values}
         return all(r in known for r in roots_of_condition(condition)) and workflow.patched(
-            "stop-when-while-planning"
+            "stop-when-while-planning"  # 2026-11-27
         )
 
     def _lacks(self, task: TaskId | None) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from planner.contract import (
@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from planner.documents import read_request
     from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
     from planner.source_fields import team_document
+    from workflows.failures import BodyCancelled, is_cancellation
     from workflows.requests import invalid, only_input
     from workflows.run import Run
     from workflows.team_course import TeamCourse
@@ -48,8 +49,8 @@ class TeamWorkflow:
             raise refused
         try:
             result = await course.main()
-        except (asyncio.CancelledError, FailureError) as error:
-            if isinstance(error, FailureError) and not is_cancelled_exception(error):
+        except (asyncio.CancelledError, BodyCancelled, FailureError) as error:
+            if not is_cancellation(error):
                 fail_run_span(span, error)
                 raise
             result = await course.cancelled()
@@ -224,17 +225,28 @@ class TeamWorkflow:
 
     # -- child runs and the planner activity speak to their run -------------------------------
 
+    def _heard_by(self, name: str) -> Run | None:
+        """Who a signal of theirs is for. A stray one is noted: raising would end the team."""
+        try:
+            return self._plan_run
+        except ApplicationError as error:
+            self._live.desk.note(f"signal ignored: {name}: {error.message}")
+            return None
+
     @workflow.signal(name="grant_wanted", description="A subtask has used its grant up")
     async def grant_wanted(self, wanted: GrantWanted) -> None:
-        self._plan_run.engine.grants.take(wanted)
+        if run := self._heard_by("grant_wanted"):
+            run.engine.grants.take(wanted)
 
     @workflow.signal(name="child_asks", description="An agent of a subtask asks a person")
     async def child_asks(self, asks: ChildAsks) -> None:
-        await self._plan_run.engine.people.take_child(asks)
+        if run := self._heard_by("child_asks"):
+            await run.engine.people.take_child(asks)
 
     @workflow.signal(name="plan_written", description="Subtasks the planner has finished writing")
     async def plan_written(self, batch: PlannedBatch) -> None:
-        self._plan_run.take_batch(batch)
+        if run := self._heard_by("plan_written"):
+            run.take_batch(batch)
 
     @workflow.update(name="planner_attempt", description="A later planner attempt begins")
     async def planner_attempt(self, attempt: PlannerAttempt) -> PlannerPrefix:

@@ -30,6 +30,7 @@ from workflows import doors
 from workflows.controls import Control
 from workflows.conversation import SHOWN_MAX_BYTES, Conversation, Persona, summary_of
 from workflows.desk import Desk
+from workflows.failures import BodyCancelled
 from workflows.frontier import Frontier, Node, units_of
 from workflows.judge import Judgement, judge
 from workflows.member import Member, subtask_text, system_of
@@ -42,6 +43,7 @@ from workflows.rounds import (
     may_retry,
 )
 from workflows.run_permit import run_permit
+from workflows.status import markdown_page
 from workflows.team_judge import ask_judge, compose
 from workflows.team_plan import TeamPlan
 
@@ -355,6 +357,10 @@ class TeamCourse:
             member.is_speaking = False
         member.take(ended)
         self.show()
+        # A member ends like that only when the whole team does: it must not go on to the judge.
+        is_cancelled = member.outcome is Outcome.CANCELLED
+        if is_cancelled and workflow.patched("who-is-cancelled-says-no-more"):  # 2026-11-27
+            raise BodyCancelled("the team was cancelled")
 
     async def _by_plan(self, team: TeamSpec) -> TeamResult:
         """Subtasks as a plan: approved, planned again after a round, within the budget."""
@@ -468,10 +474,23 @@ class TeamCourse:
         raise ApplicationError(message, type=STALE, non_retryable=True)
 
     def show(self) -> None:
-        """Search attributes; a plan of subtasks shows itself."""
+        """Search attributes and current details; a plan of subtasks shows itself."""
         run = self.plan.run if self.plan else None
         if run is None or run.result is not None:
             self.desk.show(self.desk.status_word(self.status))
+            workflow.set_current_details(self._details())
+
+    def _details(self) -> str:
+        """What the Web UI shows: the members, and what each claims."""
+        desk, word = self.desk, self.desk.status_word(self.status)
+        head = f"**{word}**" + ("" if self.phase == word else f": {self.phase}")
+        rows = [
+            (name, m.spec.role or "", m.state, str(m.attempts), m.said().claim or m.said().summary)
+            for name, m in self.members.items()
+        ]
+        columns = ("member", "role", "state", "attempts", "claim")
+        waits = desk.awaiting, desk.awaiting_detail()
+        return markdown_page(self.request.task, head, waits, columns, rows)
 
     def progress(self) -> dict[str, Any]:
         """The answer of the query `progress`."""

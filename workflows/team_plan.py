@@ -55,7 +55,7 @@ class TeamPlan:
         try:
             result = await run.course()
         except PlanRefused as refused:
-            result = run.end("rejected", None, str(refused))
+            result = await run.refused(refused)
         for note in run.engine.notes:
             self._desk.note(note)
         return result

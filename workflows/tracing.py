@@ -5,7 +5,7 @@ from __future__ import annotations
 from opentelemetry import context, trace
 from opentelemetry.trace import Status, StatusCode
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ApplicationError
 
 
 def start_run_span(workflow_type: str, agent: str | None = None) -> trace.Span:
@@ -30,7 +30,7 @@ def start_run_span(workflow_type: str, agent: str | None = None) -> trace.Span:
     return span
 
 
-def fail_run_span(span: trace.Span, error: FailureError) -> None:
+def fail_run_span(span: trace.Span, error: BaseException) -> None:
     """End the span of a run that fails: one that is never ended is never exported."""
     kind = (error.type if isinstance(error, ApplicationError) else None) or type(error).__name__
     span.set_attribute("error.type", kind)

@@ -114,8 +114,8 @@ def test_a_misspelt_field_is_a_problem_and_a_foreign_one_a_warning(tmp_path: Pat
     said = [p.line() for p in found.problems]
     assert found.spec is None
     assert said == [
-        'x.md.toools: no field "toools" Did you mean "tools"?',
-        'x.md.maxTurn: no field "maxTurn" Did you mean "maxTurns"?',
+        'x.md.toools: no field "toools". Did you mean "tools"?',
+        'x.md.maxTurn: no field "maxTurn". Did you mean "maxTurns"?',
     ]
     assert found.warnings == ['field "color" is not used', 'field "zebra" is not used']
 

@@ -133,7 +133,7 @@ def test_all_problems_go_back_at_once() -> None:
         Problem(path="tasks.b", code="cycle", message="b needs itself"),
     ]
     user = planner_messages(job(problems=problems), [SEARCH], [])[1]["content"]
-    assert '- tasks.a: no tool "serch" search?' in user
+    assert '- tasks.a: no tool "serch". search?' in user
     assert "- tasks.b: b needs itself" in user
 
 

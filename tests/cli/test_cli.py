@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -99,15 +100,67 @@ async def test_a_bad_plan_is_refused_before_anything_starts(planloom: Planloom) 
         (("blob", "zz"), "no blob"),
         (("edit", "x"), "give --plan or --patch"),
         (("fork", "x"), "give --from"),
+        (("run", "x", "--context", "@nowhere.md"), "no file nowhere.md"),
+        (("run", "--request", "list.json"), "needs an object with fields, found [1, 2]"),
+        (("run", "--request", "odd.json", "--budget-tokens", "9"), "budget: needs an object"),
+        (("team", "run", "bug-hunt", "Why?", "--strategy", "both"), "parallel or sequential"),
+        (("capacity", "set", "default"), "nothing to set"),
+        (("capacity", "set", "default", "paralel=4"), 'Did you mean "parallel"?'),
+        (("ps", "--status", "done"), "hint: One of: planning, waiting"),
+        (("runn",), "Did you mean 'run'"),
+        (("run", "x", "--budget-tokens", "many"), "hint: planloom run --help"),
+        (("approve",), "Missing argument 'RUN'"),
     ],
 )
 async def test_misuse_is_one_line_a_hint_and_exit_2(
     planloom: Planloom, arguments: tuple[str, ...], said: str
 ) -> None:
+    (planloom.folder / "list.json").write_text("[1, 2]")
+    (planloom.folder / "odd.json").write_text('{"goal": "x", "budget": 3}')
     done = await planloom_cli(planloom, *arguments)
     assert done.code == 2, done
     assert said in done.err
+    assert done.err.startswith("error: ")
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("odd.toml", "[pools", "odd.toml: "),
+        ("odd.toml", None, "no such file (named by PLANLOOM_CONFIG)"),
+        ("odd.toml", "modle = 1", "modle"),
+    ],
+)
+async def test_a_settings_file_that_cannot_be_used_is_named(
+    planloom: Planloom, name: str, text: str | None, said: str
+) -> None:
+    if text is not None:
+        (planloom.folder / name).write_text(text)
+    done = await planloom_cli(planloom, "ps", PLANLOOM_CONFIG=name)
+    assert (done.code, said in done.err, "Traceback" in done.err) == (2, True, False), done
+
+
+async def test_what_has_ended_is_not_said_to_be_cancelled_and_no_id_is_cut(
+    planloom: Planloom, plan_file: str
+) -> None:
+    long = "a-run-with-an-id-that-is-longer-than-most-of-them-are"
+    async with planloom.worker():
+        assert (await planloom_cli(planloom, "run", "--plan", plan_file, "--id", long)).code == 0
+        late = await planloom_cli(planloom, "cancel", long)
+        refused = {"goal": "x", "tools": ["nothing"]}
+        (planloom.folder / "refused.json").write_text(json.dumps(refused))
+        await planloom_cli(planloom, "run", "--request", "refused.json", "--id", "refused")
+        nowhere = await planloom_cli(planloom, "plan", "save", long, "no/such/folder.yaml")
+    listed = await planloom_cli(planloom, "ps", COLUMNS="60")
+    while listed.out.count("running"):  # the list is a little behind
+        listed = await planloom_cli(planloom, "ps", COLUMNS="60")
+    planning = await planloom_cli(planloom, "ps", "--status", "planning")
+    assert (late.code, late.err) == (1, f'error: run "{long}" has ended\n')
+    assert (nowhere.code, "cannot be written" in nowhere.err) == (2, True)
+    assert re.search(rf"^{long} +dag +completed +completed ", listed.out, re.MULTILINE)
+    assert re.search(r"^refused +dag +failed  ", listed.out, re.MULTILINE)
+    assert "refused" not in planning.out
 
 
 async def test_without_a_server_it_says_how_to_start_one(planloom: Planloom) -> None:

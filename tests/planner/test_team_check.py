@@ -33,7 +33,7 @@ def test_all_problems_come_at_once() -> None:
         '"nobody" is no member',
         '"a1" depends on "zed"',
         "the members wait for each other: c3 → c3",
-        'no member "a1x" Did you mean "a1"?',
+        'no member "a1x". Did you mean "a1"?',
         '"s" depends on "t"',
     ):
         assert word in said, (word, said)

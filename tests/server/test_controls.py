@@ -429,3 +429,14 @@ async def test_a_large_value_that_does_not_fit_fails_where_it_is_used_and_nothin
     }
     assert result["status"] == "partial"
     assert "sum()" in result["reason"]
+
+
+async def test_a_map_over_no_list_at_the_cap_of_tasks_fails_alone(planloom: Planloom) -> None:
+    tasks = [
+        {"id": "a", "tool": "calculate", "args": {"expression": "1"}},
+        {"id": "m", "tool": "calculate", "args": {"expression": "${item}"}, "map": "${a}"},
+    ]
+    async with planloom.worker():
+        result = await planloom.run({"plan": {"tasks": tasks}, "budget": {"tasks": 1}})
+    assert (result["status"], result["tasks"]["m"]["outcome"]) == ("partial", "failed")
+    assert "needs a list" in result["tasks"]["m"]["error"]

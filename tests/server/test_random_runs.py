@@ -1,4 +1,4 @@
-"""Random runs with random signals: whatever is asked, and whenever, every run ends."""
+"""Random runs with random signals: whatever is asked, and whenever, every run ends, and replays."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import os
 from typing import Any
 
 import pytest
+from temporalio import workflow
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
+from temporalio.worker import Replayer
 
+import worker
 from tests.model_server import Seen
 from tests.support.harness import Handle, Planloom
 from tests.support.random_runs import (
@@ -22,8 +25,9 @@ from tests.support.random_runs import (
     request_from,
     signals_from,
 )
+from workflows.converter import data_converter
 
-RUNS = int(os.environ.get("PLANLOOM_RANDOM_RUNS", "24"))
+RUNS = int(os.environ.get("PLANLOOM_RANDOM_RUNS", "40"))
 """More of them find more: set it for a longer search."""
 FIRST = int(os.environ.get("PLANLOOM_RANDOM_SEED", "0"))
 AT_ONCE = 8
@@ -46,6 +50,21 @@ async def lets_end(planloom: Planloom, handle: Handle, ids: list[str]) -> dict[s
     return await waiting
 
 
+async def replays(planloom: Planloom, handle: Handle) -> None:
+    """The history of a run, and those of its children, through the workflow code once more."""
+    history = await planloom.history(handle)
+    replayer = Replayer(
+        workflows=worker.WORKFLOWS,
+        data_converter=data_converter(),
+        workflow_runner=worker.RUNNER,
+    )
+    await replayer.replay_workflow(history)
+    for event in history.events:
+        if event.HasField("child_workflow_execution_started_event_attributes"):
+            child = event.child_workflow_execution_started_event_attributes.workflow_execution
+            await replays(planloom, planloom.client.get_workflow_handle(child.workflow_id))
+
+
 async def ends_well(planloom: Planloom, seed: int, request: dict[str, Any], ids: list[str]) -> None:
     chance = Chance(-seed - 1)
     handle = await planloom.start(request)
@@ -57,6 +76,9 @@ async def ends_well(planloom: Planloom, seed: int, request: dict[str, Any], ids:
             await handle.cancel()
     try:
         result = await lets_end(planloom, handle, ids)
+        await replays(planloom, handle)
+    except workflow.NondeterminismError as changed:
+        raise AssertionError(f"seed {seed}: {changed}") from changed
     except WorkflowFailureError as failed:
         cause = failed.cause
         if isinstance(cause, ApplicationError) and cause.type == "InvalidPlan":

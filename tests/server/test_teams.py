@@ -287,3 +287,26 @@ async def test_a_team_is_a_task_of_a_plan(planloom: Planloom) -> None:
         result = await planloom.run({"plan": {"tasks": tasks, "answer": "${t}"}})
     assert result["status"] == "completed"
     assert "## lead" in result["answer"]
+
+
+async def test_the_web_ui_shows_what_a_team_and_an_agent_are_doing(planloom: Planloom) -> None:
+    """Current details, by the query that the Web UI asks."""
+    planloom.model.script(JUDGE, TRUSTED)
+    speaks(planloom, "ann", form("ann | says yes"))
+    speaks(planloom, "bob", Reply(status=400, body={"error": {"message": "no such thing"}}))
+    planloom.model.script("Look", "it is there")
+    asked = {"task": "Decide", "team": team("ann", "bob"), "rounds": 0}
+    async with planloom.worker():
+        run = await planloom.start(asked, "TeamWorkflow")
+        await planloom.result(run, timeout=60)
+        told = str(await run.query("__temporal_workflow_metadata"))
+        agent = await planloom.start({"agent": {"id": "eye"}, "task": "Look"}, "AgentWorkflow")
+        await planloom.result(agent)
+        seen = str(await agent.query("__temporal_workflow_metadata"))
+    assert "### Decide" in told
+    assert "**partial**" in told
+    row = [c.strip() for c in told.partition("| ann")[2].split("\\n")[0].split("|")]
+    assert row[1:5] == ["role of ann", "succeeded", "1", "ann / says yes"], told
+    assert "| bob" in told
+    assert "### Look" in seen
+    assert "**completed**: agent eye, 1 turns, 0 tool calls" in seen

@@ -118,3 +118,14 @@ def test_a_key_is_reserved_once() -> None:
     ledger.reserve("a", Amount(1))
     with pytest.raises(ValueError, match="reserved already"):
         ledger.reserve("a", Amount(1))
+
+
+def test_nothing_counts_more_tasks_than_were_set_aside_for_it() -> None:
+    # It hung: a map over no list failed before any item, when the cap of tasks was used up.
+    ledger = Ledger(Caps(tasks=1))
+    ledger.reserve("a", Amount(tasks=1))
+    ledger.settle("a", Usage())
+    ledger.reserve("map", Amount())
+    ledger.settle("map", Usage(), tasks=1)
+    ledger.check()
+    assert ledger.settled.tasks == 1

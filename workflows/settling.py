@@ -1,0 +1,82 @@
+"""Waits for the end of a run's work: rounds for what may pass, and the time that it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from temporalio import workflow
+
+from planner.values import Outcome
+
+if TYPE_CHECKING:
+    from workflows.engine import Engine
+
+
+class Settling:
+    """Nothing starts while a person has paused the run, or its time is up."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.round = 0
+        self.is_time_up = False
+        self._is_paused = False
+
+    async def wait(self, until: Callable[[], bool]) -> None:
+        """Run until nothing is left to do, with DAG-level rounds for what may pass.
+
+        Returns early, with tasks still running, when `until` becomes true.
+        """
+        engine = self.engine
+        while True:
+            engine.pump()
+            engine.on_change()
+            await self._until_settled(until)
+            if until():
+                return
+            if engine.frontier.is_stopped:
+                engine.stopping.sweep()
+                return
+            again = [
+                t for t, r in engine.records.items() if r.outcome is Outcome.FAILED and r.may_pass
+            ]
+            if not again or self.round >= engine.request.retry_rounds:
+                return
+            self.round += 1
+            opened, settled = engine.frontier.retry_round(again)
+            for task in opened:
+                engine.records[task].reset()
+            engine.take_settled(settled)
+            engine.note(f"round {self.round + 1}: {', '.join(again[:20])}")
+
+    def pause(self, is_on: bool) -> None:
+        """A person pauses the run, or lets it go on."""
+        self._is_paused = is_on
+        self.hold_or_go()
+
+    def hold_or_go(self) -> None:
+        self.engine.frontier.is_paused = self._is_paused or self.is_time_up
+
+    async def _until_settled(self, until: Callable[[], bool]) -> None:
+        engine = self.engine
+        while True:
+            timeout = engine.time.look()
+            try:
+                await workflow.wait_condition(
+                    lambda: (
+                        engine.bug is not None
+                        or engine.is_settled
+                        or engine.time.has_more()
+                        or until()
+                    ),
+                    timeout=timeout,
+                    timeout_summary="budget.seconds",
+                )
+            except TimeoutError:
+                continue
+            if engine.bug is not None:
+                raise engine.bug
+            if engine.time.has_more():
+                engine.time.go_on()
+                continue
+            return

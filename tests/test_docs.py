@@ -209,15 +209,6 @@ def test_every_make_target_of_the_readme_exists() -> None:
     assert {"setup", "demo", "dev", "test", "lint", "bench", "docs"} <= targets
 
 
-@pytest.mark.parametrize("package", ["planner", "workflows", "activities"])
-def test_the_architecture_page_names_every_module(package: str) -> None:
-    text = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    part = text.partition(f"`{package}/`:")[2].partition("\n\n`")[0].partition("\n`worker.py`")[0]
-    modules = {p.name for p in (CHECKOUT / package).glob("*.py")} - {"__init__.py"}
-    named = {name for name in re.findall(r"`(\w+\.py)`", part) if name != "worker.py"}
-    assert named == modules
-
-
 def test_every_test_that_the_page_of_faults_names_exists() -> None:
     page = (CHECKOUT / "docs" / "from-llmcompiler.md").read_text(encoding="utf-8")
     named = re.findall(r"(?:`(test_\w+\.py)`: )?`(test_\w+)`", page)
@@ -225,3 +216,12 @@ def test_every_test_that_the_page_of_faults_names_exists() -> None:
     for file, test in named:
         source = CHECKOUT / "tests" / "server" / (file or "test_llmcompiler_faults.py")
         assert f"def {test}(" in source.read_text(encoding="utf-8"), test
+
+
+@pytest.mark.parametrize("package", ["planner", "workflows", "activities"])
+def test_the_architecture_page_names_every_module(package: str) -> None:
+    text = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    part = text.partition(f"`{package}/`:")[2].partition("\n\n`")[0].partition("\n`worker.py`")[0]
+    modules = {p.name for p in (CHECKOUT / package).glob("*.py")} - {"__init__.py"}
+    named = {name for name in re.findall(r"`(\w+\.py)`", part) if name != "worker.py"}
+    assert named == modules

@@ -89,6 +89,10 @@ class TimeCap:
         """Why no task and no model call may start now; None while there is time."""
         return self.engine.clock.lack() if self.is_watching else None
 
+    def deadline(self) -> float | None:
+        """What child runs are told, in seconds since 1970."""
+        return self.engine.clock.ends_at if self.is_watching else None
+
     def ends_run(self) -> bool:
         """Whether the end of the time is the end of the run; else it is parked."""
         # Of a parent's time the parent decides: it cancels its children, or gives them more.
@@ -116,10 +120,11 @@ class TimeCap:
         """There is another cap: go on if it leaves time, and let children know."""
         engine = self.engine
         self.open()
-        if engine.is_time_up and self.is_watching and self.lack() is None:
+        if engine.settling.is_time_up and self.is_watching and self.lack() is None:
             self.go_on()
             engine.on_change()
-        await engine.dispatcher.tell_deadline()
+        if self.is_watching:
+            await engine.dispatcher.tell_deadline()
 
     async def move(self, deadline: float | None) -> None:
         """The parent run has another deadline."""
@@ -128,7 +133,7 @@ class TimeCap:
 
     def go_on(self) -> None:
         """Start again what waits, unless a person has paused the run."""
-        self.engine.is_time_up = False
+        self.engine.settling.is_time_up = False
         self.engine.settling.hold_or_go()
         self.engine.pump()
 
@@ -138,13 +143,13 @@ class TimeCap:
         if self.is_watching or engine.clock.cap is None:
             return None
         left = engine.clock.cap - engine.now()
-        if left <= 0 and not engine.is_time_up:
+        if left <= 0 and not engine.settling.is_time_up:
             self._is_over()
         return left if left > 0 else None
 
     def has_more(self) -> bool:
         """In runs from before: whether a run whose time was over has been given more."""
-        is_old = self.engine.is_time_up and not self.is_watching
+        is_old = self.engine.settling.is_time_up and not self.is_watching
         return is_old and not self.engine.clock.is_own_over()
 
     async def _run(self) -> None:
@@ -167,7 +172,7 @@ class TimeCap:
         if self.ends_run():
             engine.stopping.stop(f"budget: {engine.clock.lack()}")
         else:
-            engine.is_time_up = True
+            engine.settling.is_time_up = True
             engine.settling.hold_or_go()
         if self.is_watching:
             engine.on_change()

@@ -97,8 +97,8 @@ class Dispatcher:
     """Their last results, by task."""
     failed_members: dict[str, list[str]] = field(default_factory=dict)
     """Of teams with an answer, by task."""
-    children: dict[str, None] = field(default_factory=dict)
-    """Ids of child runs at work."""
+    children: dict[str, asyncio.Task[None] | None] = field(default_factory=dict)
+    """Ids of child runs at work, with what is still being told to one."""
     stored: dict[str, tuple[JsonValue, Stored]] = field(default_factory=dict)
     """Long literal values that were stored already, by their body."""
     storing: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -350,7 +350,8 @@ class Dispatcher:
             )
             if self.deadline() != request.lineage.deadline:
                 # It was moved while the child was being started, when no signal reached it.
-                await doors.tell(id, DEADLINE, self.deadline())
+                late = doors.tell(id, DEADLINE, self.deadline())
+                self.children[id] = asyncio.create_task(late)
             return await child
         finally:
             self.children.pop(id, None)

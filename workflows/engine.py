@@ -80,7 +80,6 @@ class Engine:
         self.room_wait: str | None = None
         """The room in a pool that the whole run waits for."""
         self.clock = Clock(started, request.budget.seconds, request.lineage.deadline)
-        self.is_time_up = False
         self.lack: str | None = None
         """What the budget lacks for the next task, in words; the run is parked while it is set."""
         self.parked: dict[str, str] = {}
@@ -93,8 +92,8 @@ class Engine:
         self.grants = Grants(self)
         self.speculation = Speculation(self)
         self.stopping = Stopping(self)
-        self.settling = Settling(self)
         self.time = TimeCap(self)
+        self.settling = Settling(self)
         self.jobs: dict[Unit, asyncio.Task[None]] = {}
         self.sending = Sending(self)
         self.bug: BaseException | None = None
@@ -106,7 +105,7 @@ class Engine:
             self.value_of,
             self.root,
             f"{info.workflow_id}/{info.first_execution_run_id}",
-            deadline=lambda: self.clock.ends_at,
+            deadline=self.time.deadline,
         )
 
     # -- small facts ------------------------------------------------------------------------
@@ -157,7 +156,7 @@ class Engine:
             return "approval of " + "; ".join(f"task {t}: {w}" for t, w in self.people.held.items())
         if lack := self.lack or next(iter(self.parked.values()), None):
             return f"The run is parked: {lack}. raise_budget lets it go on."
-        if self.is_time_up:
+        if self.settling.is_time_up:
             return f"The run is parked: {self.clock.lack()}. raise_budget lets it go on."
         if self.people.waits:
             return "; ".join(f"{t}: {q}" for t, q in self.people.waits.items())

@@ -19,6 +19,7 @@ class Settling:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.round = 0
+        self.is_time_up = False
         self._is_paused = False
 
     async def wait(self, until: Callable[[], bool]) -> None:
@@ -54,8 +55,7 @@ class Settling:
         self.hold_or_go()
 
     def hold_or_go(self) -> None:
-        """Nothing starts while a person has paused the run, or its time is up."""
-        self.engine.frontier.is_paused = self._is_paused or self.engine.is_time_up
+        self.engine.frontier.is_paused = self._is_paused or self.is_time_up
 
     async def _until_settled(self, until: Callable[[], bool]) -> None:
         engine = self.engine

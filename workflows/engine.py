@@ -140,7 +140,7 @@ class Engine:
             return "capacity"
         if self.desk.is_open or self.people.held:
             return "approval"
-        if self.lack or self.parked or self.is_time_up:
+        if self.lack or self.parked or self.settling.is_time_up:
             return "budget"
         if self.people.waits and not self.jobs_but_people():
             return "human"

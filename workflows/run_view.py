@@ -32,7 +32,7 @@ class RunView:
             return self.run.result.status
         if self.run.engine.desk.is_open:
             return "waiting"
-        if self.run.engine.frontier.is_paused and not self.run.engine.is_time_up:
+        if self.run.engine.frontier.is_paused and not self.run.engine.settling.is_time_up:
             return "paused"
         if self.run.engine.awaiting is not None and not self.run.engine.jobs_but_people():
             return "waiting"

@@ -18,6 +18,7 @@ with workflow.unsafe.imports_passed_through():
         RunResult,
     )
     from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
+    from workflows.changes import Changes
     from workflows.controls import Control
     from workflows.requests import only_input, request_from
     from workflows.run import Run
@@ -32,7 +33,7 @@ class DagWorkflow:
     def __init__(self, request: Any = None, *more: Any) -> None:
         # State stands before the first handler runs, which may be before `run`.
         parsed, self._problems = request_from(only_input(request, more))
-        self._run = Run(parsed, workflow.now()) if parsed is not None else None
+        self._run = Run(parsed, workflow.now(), Changes()) if parsed is not None else None
 
     @workflow.run
     async def run(self, request: Any = None, *more: Any) -> RunResult:

@@ -33,6 +33,7 @@ from planner.values import (
 )
 from workflows.approval import ApprovalDesk
 from workflows.budget import Amount, Ledger, caps_from
+from workflows.changes import Changes
 from workflows.clock import Clock, TimeCap
 from workflows.conditions import Conditions
 from workflows.dispatch import (
@@ -64,9 +65,10 @@ ONE_TASK = Amount(tasks=1)
 class Engine:
     """One run in motion. Created before its first signal; `open` gives it the site."""
 
-    def __init__(self, request: RunRequest, started: datetime) -> None:
+    def __init__(self, request: RunRequest, started: datetime, changes: Changes) -> None:
         self.request = request
         self.started = started
+        self.changes = changes
         self.site = Site()
         self.frontier = Frontier(parallel_of(request))
         self.ledger = Ledger(caps_from(request.budget, request.lineage.grant))
@@ -377,8 +379,7 @@ class Engine:
     def piece_of(self, unit: Unit, task: Task, granted: Amount) -> Piece:
         body, record = self.body_of(unit, task), self.records[task.id]
         name = self.key_of(unit) + (".fallback" if unit.mode == "fallback" else "")
-        # 2026-11-27
-        if record.version > 1 and workflow.patched("a-task-written-anew-has-its-own-activity"):
+        if record.version > 1 and self.changes.has("a-task-written-anew-has-its-own-activity"):
             # The activity of the one before may still be ending: the server takes an id once.
             name += f".v{record.version}"
         caps, room, reserved = self.ledger.caps, None, None
@@ -437,7 +438,7 @@ class Engine:
         try:
             late = self.time.lack()
             granted = None if late else self.ledger.reserve(self.key_of(unit), want, least)
-            if granted is None and workflow.patched("a-fallback-waits-for-budget"):  # 2026-11-27
+            if granted is None and self.changes.has("a-fallback-waits-for-budget"):
                 granted = await self.reserve(self.key_of(unit), want, least)
             if granted is None:
                 raise OutOfBudget("no budget for the fallback")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from planner.calls import call_text
@@ -356,7 +355,7 @@ class GoalLoop:
         if isinstance(state, Outcome):
             return state.is_good
         is_known = state is not None or any(p.task.id == task for p in self.book.accepted)
-        return is_known or not workflow.patched("only-twins-that-are-there")  # 2026-11-27
+        return is_known or not self.engine.changes.has("only-twins-that-are-there")
 
     def _start(self, added: list[Task]) -> None:
         engine = self.engine
@@ -408,7 +407,7 @@ class GoalLoop:
         whole = before.model_copy(update={"tasks": [*before.tasks, *gone]})
         may_stay = [*engine.frontier.unfinished(), *(t.id for t in gone)]
         read = still_read(whole, tasks, more, may_stay)
-        if read and workflow.patched("replan-keeps-what-it-reads"):  # 2026-11-27
+        if read and self.engine.changes.has("replan-keeps-what-it-reads"):
             before = whole.model_copy(
                 update={"tasks": [*before.tasks, *(t for t in gone if t.id in read)]}
             )
@@ -439,7 +438,7 @@ class GoalLoop:
         if stopped or (plan.has_answer and not wants_help):
             return await run.finish()
         reply = await ask_joiner(self, left)
-        if self._has_more() and workflow.patched("more-came-while-joining"):  # 2026-11-27
+        if self._has_more() and self.engine.changes.has("more-came-while-joining"):
             return None
         if reply.action == "finish":
             return run.end(status, reply.answer, reason)

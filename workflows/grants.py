@@ -68,7 +68,7 @@ class Grants:
         keys = list(self.engine.ledger.reserved)
         key = key_of_child(wanted.name, keys)
         first = next((k for k in keys if wanted.name.startswith(k)), None)
-        if key != first and not workflow.patched("the-childs-own-reservation"):  # 2026-11-27
+        if key != first and not self.engine.changes.has("the-childs-own-reservation"):
             key = first
         if key is not None:
             self.wanted[key] = wanted

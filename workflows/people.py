@@ -19,7 +19,7 @@ from workflows.failures import BodyFailed
 if TYPE_CHECKING:
     from workflows.engine import Engine
 
-GONE_ASKS_NOTHING = "who-is-gone-asks-nothing"  # 2026-11-27
+GONE_ASKS_NOTHING = "who-is-gone-asks-nothing"
 
 
 class People:
@@ -42,7 +42,7 @@ class People:
         policy = self.engine.request.approval
         if policy.timeout is None or policy.on_timeout == "park":
             return
-        if workflow.patched("task-approvals-expire"):  # 2026-11-27
+        if self.engine.changes.has("task-approvals-expire"):
             job = asyncio.create_task(self._expire(task.id, policy))
             job.add_done_callback(self.engine.keep_bug)
 
@@ -63,7 +63,7 @@ class People:
         question = await self.engine.dispatcher.resolve(piece, human.question)
         self.questions[key] = str(question.value or question.preview)
         self._schemas[key] = human.schema_
-        if workflow.patched("show-questions"):  # 2026-11-27
+        if self.engine.changes.has("show-questions"):
             self.engine.on_change()
         try:
             await workflow.wait_condition(
@@ -85,7 +85,7 @@ class People:
         """An agent of a child run asks, or has its answer; our own parent is told as well."""
         if asks.question is None:
             self.asked.pop(asks.key, None)
-        elif self._is_at_work(asks.child) or not workflow.patched(GONE_ASKS_NOTHING):
+        elif self._is_at_work(asks.child) or not self.engine.changes.has(GONE_ASKS_NOTHING):
             self.asked[asks.key] = asks
         else:
             return  # its question was slower than its end
@@ -98,7 +98,7 @@ class People:
     def forget(self, key: str) -> None:
         """A unit has ended: what agents of its child run asked, nobody waits for any more."""
         gone = [a for a in self.asked if a == key or a.startswith(f"{key}.")]
-        if gone and workflow.patched(GONE_ASKS_NOTHING):
+        if gone and self.engine.changes.has(GONE_ASKS_NOTHING):
             for name in gone:
                 asks = self.asked.pop(name).model_copy(update={"question": None})
                 job = asyncio.create_task(self._tell_parent(asks))

@@ -30,6 +30,7 @@ from planner.templates import check_params, read_template
 from planner.values import JsonValue, Outcome, Problem, Stored, TaskId, Usage
 from workflows import doors
 from workflows.approval import Verdict, needs_approval
+from workflows.changes import Changes
 from workflows.control_table import control_table
 from workflows.dispatch import Piece
 from workflows.engine import Engine
@@ -68,9 +69,9 @@ class Revision:
 class Run:
     """One run. `main` is its whole course; queries read it at any moment."""
 
-    def __init__(self, request: RunRequest, started: datetime) -> None:
+    def __init__(self, request: RunRequest, started: datetime, changes: Changes) -> None:
         self.request = request
-        self.engine = Engine(request, started)
+        self.engine = Engine(request, started, changes)
         self.revisions: list[Revision] = []
         self.compiled: Compiled | None = None
         self.pruned: dict[TaskId, str] = {}
@@ -213,7 +214,7 @@ class Run:
         job = prepare_job(self.request.model_copy(update={"plan": plan, "template": None}))
         allowed = [t for t in job.tools if job.allow is None or t in job.allow]
         is_known = engine.site.knows(allowed, job.templates, job.agents, job.teams)
-        if not is_known and workflow.patched("edits-bring-their-tools"):  # 2026-11-27
+        if not is_known and self.engine.changes.has("edits-bring-their-tools"):
             more = await doors.prepare_run(job)
             engine.site = engine.dispatcher.site = engine.site.joined_with(more)
 
@@ -312,7 +313,7 @@ class Run:
             self.show()
             return
         asks = needs_approval(policy.mode, is_first=False, major=major)
-        if asks and workflow.patched("edits-ask-like-replans"):  # 2026-11-27
+        if asks and self.engine.changes.has("edits-ask-like-replans"):
             self.edited = major
             return
         await self.enter_revision(compiled)
@@ -321,7 +322,7 @@ class Run:
         """Bring the frontier in line with a revision: new tasks in, dropped ones out."""
         engine = self.engine
         changed = [t for t in compiled.plan.tasks if self._runs_otherwise(t)]
-        if changed and workflow.patched("a-changed-task-starts-anew"):  # 2026-11-27
+        if changed and self.engine.changes.has("a-changed-task-starts-anew"):
             await self._stop_for_change(changed)
         wanted = {t.id for t in compiled.plan.tasks}
         for task in list(engine.tasks):
@@ -416,7 +417,7 @@ class Run:
 
     async def refused(self, why: PlanRefused) -> RunResult:
         """A plan was refused: what still runs of the one before is stopped, and told."""
-        if self.engine.jobs and workflow.patched("a-refused-replan-stops-what-runs"):  # 2026-11-27
+        if self.engine.jobs and self.engine.changes.has("a-refused-replan-stops-what-runs"):
             await self.engine.drain()
         return self.end("rejected", None, str(why))
 

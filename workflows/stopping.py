@@ -66,7 +66,7 @@ class Stopping:
         self._cancel_waiting()
         for unit in list(self.engine.jobs):
             self.engine.jobs[unit].cancel()
-        if self.planner is not None and workflow.patched("an-end-calls-the-planner-off"):
+        if self.planner is not None and self.engine.changes.has("an-end-calls-the-planner-off"):
             self.has_called_off = self.planner.cancel()  # 2026-11-27
 
     def _cancel_waiting(self) -> None:
@@ -103,8 +103,11 @@ class Stopping:
         """The same when a revision is entered: enough may have been known before it was written."""
         outcomes = self.engine.frontier.outcomes()
         is_due = self._may_join_early() or (self.condition is not None and bool(outcomes))
-        # 2026-11-27
-        if is_due and self.reason is None and workflow.patched("ends-once-the-plan-is-known"):
+        if (
+            is_due
+            and self.reason is None
+            and self.engine.changes.has("ends-once-the-plan-is-known")
+        ):
             await self.check()
 
     @property
@@ -121,8 +124,8 @@ class Stopping:
         if condition is None:
             return False
         known = {*self.engine.tasks, *self.engine.values}
-        return all(r in known for r in roots_of_condition(condition)) and workflow.patched(
-            "stop-when-while-planning"  # 2026-11-27
+        return all(r in known for r in roots_of_condition(condition)) and self.engine.changes.has(
+            "stop-when-while-planning"
         )
 
     def _lacks(self, task: TaskId | None) -> bool:

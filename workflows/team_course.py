@@ -27,6 +27,7 @@ from planner.links import check_links
 from planner.team_check import team_problems
 from planner.values import JsonValue, Outcome, Stored, TaskId
 from workflows import doors
+from workflows.changes import Changes
 from workflows.controls import Control
 from workflows.conversation import SHOWN_MAX_BYTES, Conversation, Persona, summary_of
 from workflows.desk import Desk
@@ -68,6 +69,7 @@ class TeamCourse:
         self.answer: Stored | None = None
         self.plan: TeamPlan | None = None
         """Of a team on a graph whose subtasks are planned, approved or planned again."""
+        self._changes = Changes() if self.is_planned else None
         self._strategy = request.strategy
         self._summaries: dict[str, asyncio.Task[Stored | None]] = {}
 
@@ -85,8 +87,8 @@ class TeamCourse:
         calls = 1 if self._strategy == "sequential" else min(self.desk.parallel, len(self.members))
         async with run_permit(pool, self.request, calls, self.desk.wait_for_room):
             self.phase = "initial"
-            if self.is_planned:
-                return await self._by_plan(team)
+            if self._changes is not None:
+                return await self._by_plan(team, self._changes)
             await self._initial()
             await self._communicate()
             await self._ask_failed_again()
@@ -371,9 +373,9 @@ class TeamCourse:
         if is_cancelled and workflow.patched("who-is-cancelled-says-no-more"):  # 2026-11-27
             raise BodyCancelled("the team was cancelled")
 
-    async def _by_plan(self, team: TeamSpec) -> TeamResult:
+    async def _by_plan(self, team: TeamSpec, changes: Changes) -> TeamResult:
         """Subtasks as a plan: approved, planned again after a round, within the budget."""
-        self.plan = TeamPlan(self.request, self.desk, team, self.members)
+        self.plan = TeamPlan(self.request, self.desk, team, self.members, changes)
         ended = await self.plan.main()
         self.rounds += self.plan.rounds()
         if ended.status in ("rejected", "cancelled"):

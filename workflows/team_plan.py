@@ -17,6 +17,7 @@ from planner.jobs import TurnReply
 from planner.plan import Plan
 from planner.references import as_text
 from planner.values import Outcome, Stored
+from workflows.changes import Changes
 from workflows.conversation import Conversation, Ended
 from workflows.desk import Desk
 from workflows.dispatch import stored_of, usage_from_report
@@ -31,12 +32,18 @@ class TeamPlan:
     """The plan of a team's subtasks, at work."""
 
     def __init__(
-        self, request: TeamRequest, desk: Desk, team: TeamSpec, members: Mapping[str, Member]
+        self,
+        request: TeamRequest,
+        desk: Desk,
+        team: TeamSpec,
+        members: Mapping[str, Member],
+        changes: Changes,
     ) -> None:
         self._desk = desk
         self._members = members
         cast = {m: agent_of(team, members[m].spec, request) for m in members}
-        self.run = Run(run_request(request, [m.spec for m in members.values()]), desk.started)
+        whole = run_request(request, [m.spec for m in members.values()])
+        self.run = Run(whole, desk.started, changes)
         engine = self.run.engine
         # One ledger, whoever spends: subtasks and planner, then the members' rounds and the judge.
         engine.ledger = desk.ledger

@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test lint bench docs lock check-python
+.PHONY: setup demo dev test lint bench docs lock check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -26,7 +26,14 @@ $(STAMP):
 	@touch $@
 	@echo "ready: $(BIN)/planloom, $(BIN)/planloom-worker, $(BIN)/temporal"
 
-check-python:
+# Planloom is one package whose rooms are links: without links nothing of it can be imported.
+check-links:
+	@test -L planloom/planner && test -d planloom/planner/ || { \
+		echo "error: planloom/planner is not a link to ../planner: this file system or git setting has no symbolic links" >&2; \
+		echo "hint: check out on a file system with links; with git, set core.symlinks=true and clone again" >&2; \
+		exit 1; }
+
+check-python: check-links
 	@test -n "$(PYTHON)" || { \
 		echo "error: no Python 3.11 or newer: python3 is $$(python3 --version 2>&1 || true)" >&2; \
 		echo "hint: install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; \
@@ -48,7 +55,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	.ci/imports
+	$(BIN)/lint-imports --no-cache
 
 test: lint
 	$(BIN)/pytest -n $(TEST_PROCESSES)

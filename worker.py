@@ -39,34 +39,34 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
-from activities.agent_turn import TurnActivities
-from activities.ask import ModelActivities
-from activities.blobs import BlobStore, open_backend
-from activities.builtin import ASK_SPEC, BUILTIN_TOOLS
-from activities.cache import ResultCache
-from activities.capacity import CapacityActivities, Gates, GateSlots
-from activities.claims import ClaimStore
-from activities.definitions import DefinitionActivities, Definitions, read_definition
-from activities.join import JoinActivities
-from activities.model_client import ModelClient
-from activities.prepare import PrepareActivities
-from activities.prices import Prices
-from activities.resolve import ResolveActivities
-from activities.run_tool import ToolActivities
-from activities.telemetry import setup_logging, setup_telemetry
-from activities.tool_runner import ToolRunner
-from activities.tool_times import ToolTimes
-from activities.tooling import ToolLoadError, ToolRegistry, check_own_modules
-from activities.write_plan import PlanActivities
-from planner.contract import SEARCH_ATTRIBUTES
-from planner.jobs import PrepareJob
-from planner.settings import Settings, SettingsError, settings_from
-from planner.values import Problem
-from workflows.agent import AgentWorkflow
-from workflows.capacity import CapacityWorkflow
-from workflows.converter import data_converter
-from workflows.dag import DagWorkflow
-from workflows.team import TeamWorkflow
+from planloom.activities.agent_turn import TurnActivities
+from planloom.activities.ask import ModelActivities
+from planloom.activities.capacity import CapacityActivities, Gates, GateSlots
+from planloom.activities.definitions import DefinitionActivities, Definitions, read_definition
+from planloom.activities.join import JoinActivities
+from planloom.activities.models.client import ModelClient
+from planloom.activities.models.prices import Prices
+from planloom.activities.prepare import PrepareActivities
+from planloom.activities.resolve import ResolveActivities
+from planloom.activities.run_tool import ToolActivities
+from planloom.activities.storage.blobs import BlobStore, open_backend
+from planloom.activities.storage.cache import ResultCache
+from planloom.activities.storage.claims import ClaimStore
+from planloom.activities.telemetry.telemetry import setup_logging, setup_telemetry
+from planloom.activities.tools.builtin import ASK_SPEC, BUILTIN_TOOLS
+from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
+from planloom.activities.tools.runner import ToolRunner
+from planloom.activities.tools.times import ToolTimes
+from planloom.activities.write_plan import PlanActivities
+from planloom.planner.contract.jobs import PrepareJob
+from planloom.planner.contract.names import SEARCH_ATTRIBUTES
+from planloom.planner.contract.settings import Settings, SettingsError, settings_from
+from planloom.planner.language.values import Problem
+from planloom.workflows.agent import AgentWorkflow
+from planloom.workflows.capacity import CapacityWorkflow
+from planloom.workflows.converter import data_converter
+from planloom.workflows.dag import DagWorkflow
+from planloom.workflows.team import TeamWorkflow
 
 log = logging.getLogger("planloom.worker")
 
@@ -105,7 +105,6 @@ def tools_from(settings: Settings) -> ToolRegistry:
     Raises:
         ToolLoadError: with every module that cannot be used.
     """
-    check_own_modules()
     registry = ToolRegistry(BUILTIN_TOOLS, [ASK_SPEC])
     registry.load_entry_points()
     registry.load_modules(settings.tools, search=[Path.cwd()])
@@ -441,4 +440,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    # `python worker.py` puts the checkout's folders on the import path: a user's own `activities`
+    # or `planner` would be hidden by ours.
+    sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve().parent]
     main()

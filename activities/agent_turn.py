@@ -13,17 +13,25 @@ from typing import Any, Protocol
 
 from temporalio import activity
 
-from activities.blobs import BlobStore
-from activities.chat import ChatReply, ChatRequest, Message
-from activities.context_window import cut_to_fit
-from activities.model_attempt import ATTEMPTS_MAX, Attempt, Target, attempt_model, model_for
-from activities.model_client import ModelClient
-from activities.resolve import read_output
-from activities.structured import json_from_text, schema_problems
-from planner.catalog import ToolSpec
-from planner.definitions import AgentSpec
-from planner.jobs import AgentCall, CallResult, TurnJob, TurnReply
-from planner.labelled import (
+from planloom.activities.models.attempt import (
+    ATTEMPTS_MAX,
+    Attempt,
+    Target,
+    attempt_model,
+    model_for,
+)
+from planloom.activities.models.chat import ChatReply, ChatRequest, Message
+from planloom.activities.models.client import ModelClient
+from planloom.activities.models.context_window import cut_to_fit
+from planloom.activities.models.structured import json_from_text, schema_problems
+from planloom.activities.resolve import read_output
+from planloom.activities.storage.blobs import BlobStore
+from planloom.planner.contract.jobs import AgentCall, CallResult, TurnJob, TurnReply
+from planloom.planner.language.catalog import ToolSpec
+from planloom.planner.language.definitions import AgentSpec
+from planloom.planner.language.references import as_text
+from planloom.planner.language.values import JsonValue, Stored
+from planloom.planner.syntax.labelled import (
     AGENT_LIMITS,
     AGENT_MIN_CHARS,
     AGENT_REQUIRED,
@@ -41,8 +49,6 @@ from planner.labelled import (
     problem_with,
     repair_member,
 )
-from planner.references import as_text
-from planner.values import JsonValue, Stored
 
 CONTEXT_MAX_CHARS = 12_000
 """Of a context in the prompt; the rest is opened with `read_output`."""

@@ -9,16 +9,20 @@ from dataclasses import dataclass, replace
 
 from temporalio import activity
 
-from activities.blobs import BlobStore
-from activities.cache import CacheEntry, ResultCache, cache_key
-from activities.model_attempt import Attempt, Target, attempt_model, model_for
-from activities.model_client import ChatReply, ChatRequest, ModelClient, ModelError
-from activities.structured import SchemaUnusableError, json_from_text, schema_problems
-from planner.jobs import AskJob, TaskOutput
-from planner.prompts.ask import ASK, ask_messages, repair_messages
-from planner.prompts.text import as_text
-from planner.settings import Settings
-from planner.values import JsonValue, Outcome, Usage
+from planloom.activities.models.attempt import Attempt, Target, attempt_model, model_for
+from planloom.activities.models.client import ChatReply, ChatRequest, ModelClient, ModelError
+from planloom.activities.models.structured import (
+    SchemaUnusableError,
+    json_from_text,
+    schema_problems,
+)
+from planloom.activities.storage.blobs import BlobStore
+from planloom.activities.storage.cache import CacheEntry, ResultCache, cache_key
+from planloom.planner.contract.jobs import AskJob, TaskOutput
+from planloom.planner.contract.settings import Settings
+from planloom.planner.language.values import JsonValue, Outcome, Usage
+from planloom.planner.prompts.ask import ASK, ask_messages, repair_messages
+from planloom.planner.prompts.text import as_text
 
 REPAIRS_MAX = 1
 """Repair rounds for an answer that does not fit its schema."""

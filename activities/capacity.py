@@ -36,9 +36,9 @@ from temporalio.worker import (
     SlotReserveContext,
 )
 
-from activities.gate import Gate, Reporter
-from activities.heartbeats import Heartbeat
-from planner.capacity import (
+from planloom.activities.models.gate import Gate, Reporter
+from planloom.activities.models.heartbeats import Heartbeat
+from planloom.planner.contract.capacity import (
     CapacityRequest,
     Directive,
     News,
@@ -49,10 +49,10 @@ from planner.capacity import (
     Report,
     Reserve,
 )
-from planner.contract import INVALID_REQUEST
-from planner.jobs import PermitJob
-from planner.retries import penalised
-from planner.settings import Settings
+from planloom.planner.contract.jobs import PermitJob
+from planloom.planner.contract.names import INVALID_REQUEST
+from planloom.planner.contract.retries import penalised
+from planloom.planner.contract.settings import Settings
 
 log = logging.getLogger("planloom.capacity")
 

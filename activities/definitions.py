@@ -20,14 +20,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from temporalio import activity
 
-import planner
-from activities.blobs import BlobStore
-from planner.definitions import AgentSpec, TeamSpec
-from planner.documents import problems_from_validation
-from planner.jobs import Loaded, LoadJob
-from planner.links import check_links
-from planner.team_check import team_problems
-from planner.values import Problem
+from planloom import planner
+from planloom.activities.storage.blobs import BlobStore
+from planloom.planner.compile.team_check import team_problems
+from planloom.planner.contract.jobs import Loaded, LoadJob
+from planloom.planner.language.definitions import AgentSpec, TeamSpec
+from planloom.planner.language.links import check_links
+from planloom.planner.language.values import Problem
+from planloom.planner.syntax.documents import problems_from_validation
 
 TOOL_NAMES = {
     "Read": "read_file",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from activities.blobs import BlobStore
-from planner.jobs import FinishedTask, JoinJob, PlanJob
+from planloom.activities.storage.blobs import BlobStore
+from planloom.planner.contract.jobs import FinishedTask, JoinJob, PlanJob
 
 
 async def finished_of(blobs: BlobStore, job: JoinJob | PlanJob) -> list[FinishedTask]:

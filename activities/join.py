@@ -9,17 +9,17 @@ from typing import Any
 
 from temporalio import activity
 
-from activities.blobs import BlobError, BlobStore
-from activities.chat import ChatRequest
-from activities.finished import finished_of
-from activities.model_attempt import Attempt, Target, attempt_model, model_for
-from activities.model_client import ModelClient, ModelError
-from planner.jobs import FinishedTask, JoinJob, JoinReply
-from planner.joiner import JOIN_SCHEMA, JoinDecision, check_look, parse_join
-from planner.prompts.ask import repair_messages
-from planner.prompts.joiner import Look, cut_outputs, joiner_messages
-from planner.prompts.text import as_text
-from planner.values import JsonValue
+from planloom.activities.finished import finished_of
+from planloom.activities.models.attempt import Attempt, Target, attempt_model, model_for
+from planloom.activities.models.chat import ChatRequest
+from planloom.activities.models.client import ModelClient, ModelError
+from planloom.activities.storage.blobs import BlobError, BlobStore
+from planloom.planner.contract.jobs import FinishedTask, JoinJob, JoinReply
+from planloom.planner.language.values import JsonValue
+from planloom.planner.prompts.ask import repair_messages
+from planloom.planner.prompts.joiner import Look, cut_outputs, joiner_messages
+from planloom.planner.prompts.text import as_text
+from planloom.planner.syntax.joiner import JOIN_SCHEMA, JoinDecision, check_look, parse_join
 
 REPAIRS_MAX = 2
 """How often an answer without a decision goes back to the model."""

@@ -8,12 +8,12 @@ from typing import Protocol, get_args
 
 from temporalio import activity
 
-from activities.template_files import Named, TemplateFiles, named_in, template_folders
-from activities.tooling import ToolRegistry
-from planner.catalog import PoolSpec, Site, ToolSpec
-from planner.contract import Role
-from planner.jobs import PrepareJob
-from planner.settings import Settings
+from planloom.activities.template_files import Named, TemplateFiles, named_in, template_folders
+from planloom.activities.tools.registry import ToolRegistry
+from planloom.planner.contract.jobs import PrepareJob
+from planloom.planner.contract.requests import Role
+from planloom.planner.contract.settings import Settings
+from planloom.planner.language.catalog import PoolSpec, Site, ToolSpec
 
 DESCRIPTION_MAX_CHARS = 200
 ASK = "ask"

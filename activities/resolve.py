@@ -9,11 +9,11 @@ import jsonpatch
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.blobs import BlobError, BlobStore
-from activities.json_values import ValueNotJsonError, json_text
-from planner.conditions import evaluate
-from planner.jobs import PatchedPlan, PatchJob, Resolved, ResolveJob
-from planner.values import Bindings, JsonValue, Stored
+from planloom.activities.storage.blobs import BlobError, BlobStore
+from planloom.activities.storage.json_values import ValueNotJsonError, json_text
+from planloom.planner.contract.jobs import PatchedPlan, PatchJob, Resolved, ResolveJob
+from planloom.planner.language.conditions import evaluate
+from planloom.planner.language.values import Bindings, JsonValue, Stored
 
 READ_MAX_CHARS = 20_000
 

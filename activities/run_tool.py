@@ -7,9 +7,9 @@ from datetime import timedelta
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.heartbeats import Heartbeat, deadline_seconds
-from activities.tool_runner import ToolCallError, ToolRunner
-from planner.jobs import TaskOutput, ToolJob
+from planloom.activities.models.heartbeats import Heartbeat, deadline_seconds
+from planloom.activities.tools.runner import ToolCallError, ToolRunner
+from planloom.planner.contract.jobs import TaskOutput, ToolJob
 
 
 class ToolActivities:

@@ -10,9 +10,10 @@ from typing import Any
 import platformdirs
 import yaml
 
-from planner.values import JsonValue
+from planloom import planner
+from planloom.planner.language.values import JsonValue
 
-SHIPPED = Path(__file__).resolve().parent.parent / "planner" / "library" / "templates"
+SHIPPED = Path(planner.__file__).parent / "library" / "templates"
 SUFFIXES = (".yaml", ".yml", ".json")
 TEMPLATE_MAX_BYTES = 1_000_000
 

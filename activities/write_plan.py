@@ -18,14 +18,12 @@ from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from activities.blobs import BlobStore
-from activities.chat import ChatReply, ChatRequest, estimate_tokens
-from activities.finished import finished_of
-from activities.model_attempt import Attempt, Target, attempt_model, model_for
-from activities.model_client import ModelClient, ModelError
-from planner.calls import CallsParser, ParsedEnd, call_text
-from planner.catalog import ToolSpec
-from planner.jobs import (
+from planloom.activities.finished import finished_of
+from planloom.activities.models.attempt import Attempt, Target, attempt_model, model_for
+from planloom.activities.models.chat import ChatReply, ChatRequest, estimate_tokens
+from planloom.activities.models.client import ModelClient, ModelError
+from planloom.activities.storage.blobs import BlobStore
+from planloom.planner.contract.jobs import (
     PlanJob,
     PlannedBatch,
     PlannedTask,
@@ -33,9 +31,11 @@ from planner.jobs import (
     PlannerPrefix,
     PlanReply,
 )
-from planner.json_stream import JsonPlanParser
-from planner.prompts.planner import JSON_SCHEMA, planner_messages
-from planner.values import Problem, Usage
+from planloom.planner.language.catalog import ToolSpec
+from planloom.planner.language.values import Problem, Usage
+from planloom.planner.prompts.planner import JSON_SCHEMA, planner_messages
+from planloom.planner.syntax.calls.parser import CallsParser, ParsedEnd, call_text
+from planloom.planner.syntax.json_stream import JsonPlanParser
 
 log = logging.getLogger("planloom.planner")
 

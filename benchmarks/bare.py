@@ -8,7 +8,7 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from planner.jobs import TaskOutput, ToolJob
+    from planloom.planner.contract.jobs import TaskOutput, ToolJob
 
 
 async def _call(queue: str, job: ToolJob) -> TaskOutput:

@@ -15,18 +15,18 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-import worker
-from activities.blobs import BlobStore, open_backend
-from activities.model_client import ModelClient
-from activities.prices import Prices
-from activities.tool_times import ToolTimes
-from activities.tooling import ToolRegistry
 from benchmarks.bare import BareChain, BareDag, BareFanOut
 from benchmarks.tools import nap, noop
-from console.devserver import DevServer
-from planner.contract import SEARCH_ATTRIBUTES
-from planner.settings import settings_from
-from workflows.converter import data_converter
+from planloom import worker
+from planloom.activities.models.client import ModelClient
+from planloom.activities.models.prices import Prices
+from planloom.activities.storage.blobs import BlobStore, open_backend
+from planloom.activities.tools.registry import ToolRegistry
+from planloom.activities.tools.times import ToolTimes
+from planloom.console.devserver import DevServer
+from planloom.planner.contract.names import SEARCH_ATTRIBUTES
+from planloom.planner.contract.settings import settings_from
+from planloom.workflows.converter import data_converter
 
 
 @dataclass(slots=True)

@@ -11,11 +11,11 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
-from cli import Json, app, call, err, errors, out, say, say_json
-from console.documents import UsageError, definitions_now
-from console.views import as_text
 from planloom import AgentResult, Client, Run, TeamResult
-from planner.values import Problem
+from planloom.console.app import Json, app, call, err, errors, out, say, say_json
+from planloom.console.documents import UsageError, definitions_now
+from planloom.console.views import as_text
+from planloom.planner.language.values import Problem
 
 agent_app = typer.Typer(help="Run one agent.", no_args_is_help=True)
 team_app = typer.Typer(help="Run one team.", no_args_is_help=True)
@@ -154,7 +154,7 @@ def run_agent(
     request = _request({**fields, "max_turns": max_turns}, tokens)
 
     async def work(client: Client) -> AgentResult:
-        from console.running import require_worker
+        from planloom.console.running import require_worker
 
         await require_worker(client)
         run = await client.start(request, id=id, workflow="AgentWorkflow")
@@ -208,7 +208,7 @@ def run_team(
     request = _request({**fields, **more}, tokens)
 
     async def work(client: Client) -> TeamResult:
-        from console.running import require_worker
+        from planloom.console.running import require_worker
 
         await require_worker(client)
         run = await client.start(request, id=id, workflow="TeamWorkflow")

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from cli import By, Json, call, capacity_app, errors, out, say, say_json
-from console.documents import UsageError, settings_now
 from planloom import CapacityState, Client, SetCapacity
-from planner.documents import read_request
-from planner.settings import PoolSettings
+from planloom.console.app import By, Json, call, capacity_app, errors, out, say, say_json
+from planloom.console.documents import UsageError, settings_now
+from planloom.planner.contract.settings import PoolSettings
+from planloom.planner.syntax.documents import read_request
 
 PoolName = Annotated[str, typer.Argument(metavar="POOL", help="A pool of planloom.toml.")]
 Why = Annotated[str, typer.Option("--reason", help="Recorded.")]

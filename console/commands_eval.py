@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-import planner
-from cli import Json, app, call, err, errors, out, say_json
-from console.documents import read_document
-from console.evaluation import evaluate, read_set, summary_of, table_of
-from planloom import Client
+from planloom import Client, planner
+from planloom.console.app import Json, app, call, err, errors, out, say_json
+from planloom.console.documents import read_document
+from planloom.console.evaluation import evaluate, read_set, summary_of, table_of
 
 
 @app.command("eval")
@@ -27,7 +26,7 @@ def evaluate_goals(
 
     Example: planloom eval --model gpt-4o-mini
     """
-    from console.running import require_worker
+    from planloom.console.running import require_worker
 
     shipped = Path(planner.__file__).parent / "library" / "eval" / "basics.yaml"
     source = file or str(shipped)

@@ -7,15 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import Json, RunId, app, call, errors
-from console.commands_run import start_and_follow
-from console.documents import UsageError
 from planloom import Client
-from planner.contract import Reused, RunRequest
-from planner.documents import read_request
-from planner.fork import fork_request, unfinished_of
-from planner.plan import Plan
-from planner.values import JsonValue
+from planloom.console.app import Json, RunId, app, call, errors
+from planloom.console.commands_run import start_and_follow
+from planloom.console.documents import UsageError
+from planloom.planner.compile.fork import fork_request, unfinished_of
+from planloom.planner.contract.requests import Reused, RunRequest
+from planloom.planner.language.plan import Plan
+from planloom.planner.language.values import JsonValue
+from planloom.planner.syntax.documents import read_request
 
 NewId = Annotated[str | None, typer.Option("--id", help="The new run's workflow id.")]
 Detach = Annotated[bool, typer.Option(help="Start, print the id, and leave.")]

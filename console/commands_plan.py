@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import Json, RunId, call, err, errors, out, plan_app, say, say_json
-from console.documents import UsageError, local_site, plan_from
 from planloom import Client
+from planloom.console.app import Json, RunId, call, err, errors, out, plan_app, say, say_json
+from planloom.console.documents import UsageError, local_site, plan_from
 
 
 @plan_app.command()
@@ -19,8 +19,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check a plan without running it. Example: planloom plan check plan.yaml --explain"""
-    from planner.compiler import compile_plan
-    from planner.explain import explain as explained
+    from planloom.planner.compile.compiler import compile_plan
+    from planloom.planner.compile.explain import explain as explained
 
     with errors():
         plan = plan_from(file)
@@ -75,9 +75,9 @@ def graph(
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Mermaid text.")] = False,
 ) -> None:
     """Draw a plan. Example: planloom plan graph plan.yaml --mermaid"""
-    from console.graph import draw
-    from planner.explain import mermaid as mermaid_of
-    from planner.plan import Plan
+    from planloom.console.graph import draw
+    from planloom.planner.compile.explain import mermaid as mermaid_of
+    from planloom.planner.language.plan import Plan
 
     if Path(source).is_file():
         with errors():
@@ -103,7 +103,7 @@ def diff(
     second: Annotated[str | None, typer.Argument(help="A second plan file.")] = None,
 ) -> None:
     """What the last revision changed, or how two plans differ. Example: planloom plan diff trip"""
-    from planner.revision import diff_plans
+    from planloom.planner.compile.revision import diff_plans
 
     if second is not None:
         with errors():

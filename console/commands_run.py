@@ -6,16 +6,15 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cli import Json, app, call, err, errors, fail, out, say
-from console.documents import (
+from planloom import Client
+from planloom.console.app import Json, app, call, err, errors, fail, out, say
+from planloom.console.documents import (
     UsageError,
     plan_from,
     read_document,
@@ -23,11 +22,11 @@ from console.documents import (
     read_text,
     templates_now,
 )
-from planloom import Client
-from planner.contract import RunRequest
-from planner.documents import read_request
-from planner.templates import check_params, param_from_text
-from planner.values import JsonValue
+from planloom.console.processes import stop_process, worker_process
+from planloom.planner.compile.templates import check_params, param_from_text
+from planloom.planner.contract.requests import RunRequest
+from planloom.planner.language.values import JsonValue
+from planloom.planner.syntax.documents import read_request
 
 
 def params_from(template: str, given: list[str]) -> dict[str, JsonValue]:
@@ -141,8 +140,8 @@ def _check_plan(source: str) -> None:
     """Refuse a bad plan before anything starts, with all its problems."""
     if source == "-":
         return  # standard input can be read once; the workflow checks it
-    from console.documents import local_site
-    from planner.compiler import compile_plan
+    from planloom.console.documents import local_site
+    from planloom.planner.compile.compiler import compile_plan
 
     found = plan_from(source)
     compiled = compile_plan(found, local_site(found))
@@ -154,8 +153,8 @@ async def start_and_follow(
     client: Client, document: dict[str, Any], id: str | None, detach: bool, as_json: bool
 ) -> int:
     """Start a run; unless detached, follow it and print its result. Gives the exit code."""
-    from console.live import follow
-    from console.running import print_result, require_worker, ui_address
+    from planloom.console.live import follow
+    from planloom.console.running import print_result, require_worker, ui_address
 
     await require_worker(client)
     started = await client.start(document, id=id)
@@ -168,28 +167,6 @@ async def start_and_follow(
     return print_result(await started.result(), as_json=as_json, out=out, err=err)
 
 
-def worker_process(environment: dict[str, str], log: Any = None) -> subprocess.Popen[bytes]:
-    """A worker beside us, ended with us."""
-    home = str(Path(__file__).resolve().parent.parent)
-    path = environment.get("PYTHONPATH", "")
-    given = f"{home}{os.pathsep}{path}" if path else home
-    return subprocess.Popen(
-        # -P: a worker.py or planner.py of the folder we stand in is somebody else's.
-        [sys.executable, "-P", "-m", "worker"],
-        env=environment | {"PYTHONPATH": given, "PYTHONUNBUFFERED": "1"},
-        stdout=log,
-        stderr=log,
-    )
-
-
-def stop_process(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-
-
 @app.command()
 def dev(
     port: Annotated[int | None, typer.Option(help="Server port (default: the file's).")] = None,
@@ -200,8 +177,8 @@ def dev(
     in_memory: Annotated[bool, typer.Option(help="Forget everything at the end.")] = False,
 ) -> None:
     """Start server, worker and Web UI from temporal-dev.yaml. Example: planloom dev"""
-    from console.devserver import DevServer, DevServerError
-    from console.running import UI_PORT_ABOVE
+    from planloom.console.devserver import DevServer, DevServerError
+    from planloom.console.running import UI_PORT_ABOVE
 
     data = os.environ.get("PLANLOOM_DATA_DIR") or ".planloom"
     try:
@@ -241,6 +218,6 @@ def demo(
     keep: Annotated[bool, typer.Option(help="Leave server and Web UI up until Ctrl-C.")] = False,
 ) -> None:
     """A real server runs a real plan over real data; no key needed. Example: planloom demo"""
-    from console.demo import run_demo
+    from planloom.console.demo import run_demo
 
     raise typer.Exit(asyncio.run(run_demo(keep=keep, out=out, err=err)))

@@ -10,9 +10,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cli import Json, app, errors, fail, out, say_json
-from console.documents import catalog_now, settings_now, templates_now
-from console.views import tools_table
+from planloom.console.app import Json, app, errors, fail, out, say_json
+from planloom.console.documents import catalog_now, settings_now, templates_now
+from planloom.console.views import tools_table
 
 
 @app.command()

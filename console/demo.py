@@ -13,14 +13,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-import planner
-from console.commands_run import stop_process, worker_process
-from console.devserver import DevServer, DevServerError
-from console.graph import draw
-from console.live import follow
-from console.running import print_result, ui_address
-from planloom import Client, PlanloomError, Run
-from planner.contract import RunResult
+from planloom import Client, PlanloomError, Run, planner
+from planloom.console.devserver import DevServer, DevServerError
+from planloom.console.graph import draw
+from planloom.console.live import follow
+from planloom.console.processes import stop_process, worker_process
+from planloom.console.running import print_result, ui_address
+from planloom.planner.contract.results import RunResult
 
 TEMPLATE = "weather-report"
 GOAL = (

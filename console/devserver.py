@@ -33,7 +33,7 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.service import ConnectConfig, RPCError, ServiceClient
 
-from planner.values import Model
+from planloom.planner.language.values import Model
 
 CONFIG_NAME = "temporal-dev.yaml"
 START_SECONDS = 30.0
@@ -93,19 +93,17 @@ class DevConfig(Model):
 
 
 def config_path() -> Path:
-    """`temporal-dev.yaml` of the checkout, or the copy inside an installed package.
+    """`temporal-dev.yaml`: in a checkout a link to the file at its top.
 
     Raises:
-        DevServerError: neither is there.
+        DevServerError: it is not there.
     """
-    here = Path(__file__).resolve().parent
-    for folder in (here.parent, here):
-        if (folder / CONFIG_NAME).is_file():
-            return folder / CONFIG_NAME
-    raise DevServerError(
-        f"{CONFIG_NAME} is neither in {here.parent} nor in {here}",
-        "Install Planloom again, or give a file of your own.",
-    )
+    path = Path(__file__).parent / CONFIG_NAME
+    if not path.is_file():
+        raise DevServerError(
+            f"there is no {path}", "Install Planloom again, or give a file of your own."
+        )
+    return path
 
 
 def temporal_program() -> str:

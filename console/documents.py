@@ -13,14 +13,14 @@ from typing import Any
 
 import yaml
 
-from planner.catalog import Site, ToolSpec
-from planner.contract import RunRequest
-from planner.documents import read_plan
-from planner.plan import PLAN_MAX_BYTES, Plan
-from planner.prepare import prepare_job
-from planner.settings import Settings, SettingsError, settings_from
-from planner.templates import check_template
-from planner.values import Problem
+from planloom.planner.compile.templates import check_template
+from planloom.planner.contract.prepare import prepare_job
+from planloom.planner.contract.requests import RunRequest
+from planloom.planner.contract.settings import Settings, SettingsError, settings_from
+from planloom.planner.language.catalog import Site, ToolSpec
+from planloom.planner.language.plan import PLAN_MAX_BYTES, Plan
+from planloom.planner.language.values import Problem
+from planloom.planner.syntax.documents import read_plan
 
 
 class UsageError(Exception):
@@ -135,23 +135,16 @@ def definitions_now(files: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any
 
 def _ask_worker(flag: str, *more: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "worker", flag, *more, "--json"],
+        [sys.executable, "-P", "-m", "planloom.worker", flag, *more, "--json"],
         capture_output=True,
         text=True,
         check=False,
         cwd=os.getcwd(),
-        env=os.environ | {"PYTHONPATH": _python_path()},
     )
     if done.returncode:
         told = done.stderr.strip().removeprefix("error: ")
         raise UsageError(f"a worker cannot start here: {told[-600:]}")
     return json.loads(done.stdout)
-
-
-def _python_path() -> str:
-    home = str(Path(__file__).resolve().parent.parent)
-    given = os.environ.get("PYTHONPATH", "")
-    return f"{home}{os.pathsep}{given}" if given else home
 
 
 def local_site(plan: Plan) -> Site:
@@ -187,7 +180,7 @@ def _names(plan: Plan) -> dict[str, list[str]]:
 
 def templates_folder() -> list[Path]:
     """Where templates lie: the workspace's, the user's, then those that ship."""
-    import planner
+    from planloom import planner
 
     workspace = Path(os.environ.get("PLANLOOM_WORKSPACE", "."))
     shipped = Path(planner.__file__).parent / "library" / "templates"

@@ -11,15 +11,15 @@ from typing import Any
 from pydantic import Field, ValidationError
 from rich.table import Table
 
-from console.documents import UsageError
-from console.views import as_text
 from planloom import Client, RunFailed
-from planner.compiler import graph_of
-from planner.contract import RunResult
-from planner.documents import problems_from_validation
-from planner.passes.rank import width_of
-from planner.plan import Plan
-from planner.values import JsonValue, Model
+from planloom.console.documents import UsageError
+from planloom.console.views import as_text
+from planloom.planner.compile.compiler import graph_of
+from planloom.planner.compile.passes.rank import width_of
+from planloom.planner.contract.results import RunResult
+from planloom.planner.language.plan import Plan
+from planloom.planner.language.values import JsonValue, Model
+from planloom.planner.syntax.documents import problems_from_validation
 
 
 class Expect(Model):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 
-from planner.compiler import graph_of
-from planner.explain import body_of
-from planner.plan import Plan
+from planloom.planner.compile.compiler import graph_of
+from planloom.planner.compile.explain import body_of
+from planloom.planner.language.plan import Plan
 
 STYLES = {
     "waiting": "dim",

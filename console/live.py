@@ -9,9 +9,9 @@ import time
 from rich.console import Console
 from rich.live import Live
 
-from console.views import progress_line, progress_view
 from planloom import NoWorker, Refused, Run
-from planner.contract import Progress
+from planloom.console.views import progress_line, progress_view
+from planloom.planner.contract.results import Progress
 
 POLL_SECONDS = 0.25
 POLL_MAX_SECONDS = 2.0

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from temporalio.service import RPCError
 
-from console.views import as_text, result_table, times_line, usage_line
 from planloom import Client, Refused
-from planner.contract import LiveStatus, RunResult, RunStatus
+from planloom.console.views import as_text, result_table, times_line, usage_line
+from planloom.planner.contract.results import LiveStatus, RunResult, RunStatus
 
 STATUSES = (*get_args(LiveStatus), *get_args(RunStatus))
 UI_PORT_ABOVE = 1000

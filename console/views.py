@@ -10,9 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from console.graph import MARKS, STYLES
-from planner.contract import Progress, RunResult, TaskReport
-from planner.values import JsonValue, Problem
+from planloom.console.graph import MARKS, STYLES
+from planloom.planner.contract.results import Progress, RunResult, TaskReport
+from planloom.planner.language.values import JsonValue, Problem
 
 ROWS_MAX = 30
 _ORDER = ("running", "ready", "failed", "fallback", "waiting")

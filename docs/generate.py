@@ -18,9 +18,12 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from cli import app, register_commands
-from planner import capacity, contract, definitions, joiner, plan, values
-from planner import settings as settings_module
+from planloom.cli import app
+from planloom.planner import contract
+from planloom.planner.contract import capacity
+from planloom.planner.contract import settings as settings_module
+from planloom.planner.language import definitions, plan, values
+from planloom.planner.syntax import joiner
 
 TARGET = Path(__file__).resolve().parent / "reference"
 NOTICE = "<!-- Written by `make docs`; do not edit. -->\n"
@@ -201,7 +204,6 @@ def schema_text(model: type[BaseModel] | dict[str, values.JsonValue]) -> str:
 
 def command_page() -> str:
     """`planloom` and all its commands, from the same objects that print `--help`."""
-    register_commands()
     root = typer.main.get_command(app)
     text = f"{NOTICE}\n# The command line\n\n{_cell(root.help or '')}\n\n{COMMAND_LINE}"
     return text + "".join(_command(root, ["planloom"]))

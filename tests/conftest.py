@@ -11,10 +11,10 @@ import hypothesis
 import pytest
 from temporalio.client import Client
 
-from console.devserver import DevServer
+from planloom.console.devserver import DevServer
+from planloom.workflows.converter import data_converter
 from tests.model_server import ModelServer
 from tests.support.harness import Planloom
-from workflows.converter import data_converter
 
 # A busy machine is no counter-example: an example may take as long as it needs.
 hypothesis.settings.register_profile(

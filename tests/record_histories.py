@@ -18,12 +18,12 @@ from typing import Any
 
 from temporalio.client import Client
 
-from console.devserver import DevServer
+from planloom.console.devserver import DevServer
+from planloom.workflows.converter import data_converter
 from tests.model_server import ModelServer, Reply
 from tests.support.harness import Handle, Planloom
 from tests.support.tools import SOURCE
 from tests.support.waiting import until
-from workflows.converter import data_converter
 
 FOLDER = Path(__file__).parent / "histories"
 CHECKOUT = Path(__file__).resolve().parents[1]

@@ -19,9 +19,9 @@ import typer
 import yaml
 from temporalio.service import RPCError
 
-import cli
-from planner.contract import Progress
-from planner.documents import read_plan
+from planloom import cli
+from planloom.planner.contract.results import Progress
+from planloom.planner.syntax.documents import read_plan
 from tests.model_server import Seen
 from tests.support.harness import Planloom
 
@@ -174,7 +174,6 @@ async def test_the_examples_of_own_tool_and_own_plan_run(planloom: Planloom) -> 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(CHECKOUT)))
 def test_every_planloom_command_and_option_in_a_page_exists(path: Path) -> None:
-    cli.register_commands()
     root = typer.main.get_command(cli.app)
     for line in commands(path):
         words = shlex.split(line)

@@ -18,6 +18,7 @@ import yaml
 from tests.support.process import CHECKOUT
 
 LINES_MAX = 600
+ROOMS = ("planner", "workflows", "activities", "console")
 LINT_IMPORTS = Path(sys.executable).parent / "lint-imports"
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 PROGRAMS = ("planloom", "planloom-worker", "temporal", "temporal-test-server")
@@ -62,8 +63,9 @@ def _sources() -> list[Path]:
 
 def _check_imports(tree: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(tree / ".ci" / "imports")],
-        env={**os.environ, "LINT_IMPORTS": str(LINT_IMPORTS)},
+        [str(LINT_IMPORTS), "--no-cache"],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
         capture_output=True,
         text=True,
         check=False,
@@ -76,9 +78,9 @@ def copy(tmp_path: Path) -> Path:
     tree = tmp_path / "copy"
     tree.mkdir()
     ignored = shutil.ignore_patterns("__pycache__", "data")
-    for name in ("planner", "workflows", "activities", "console", ".ci"):
-        shutil.copytree(CHECKOUT / name, tree / name, ignore=ignored)
-    for name in ("planloom.py", "cli.py", "worker.py", "pyproject.toml"):
+    for name in (*ROOMS, "planloom"):
+        shutil.copytree(CHECKOUT / name, tree / name, ignore=ignored, symlinks=True)
+    for name in ("worker.py", "pyproject.toml"):
         shutil.copy(CHECKOUT / name, tree)
     return tree
 
@@ -90,24 +92,34 @@ def test_the_import_rule_is_kept(copy: Path) -> None:
 
 
 BREACHES = {
-    "planner/values.py": [
+    "planner/language/values.py": [
         "import temporalio",
         "import httpx",
         "import yaml",
-        "import activities.ask",
+        "import planloom.activities.ask",
+        "if TYPE_CHECKING:\n    import planloom.workflows.dag",
+        "import planloom.planner.contract.jobs",  # a circle between rooms
     ],
     "workflows/dag.py": [
-        "import activities.ask",
+        "import planloom.activities.ask",
         "import openai",
-        "import console",
-        "import worker",
+        "import planloom.console.views",
+        "import planloom.worker",
     ],
     "workflows/frontier.py": ["import temporalio"],
     "workflows/budget.py": ["import temporalio.workflow"],
-    "activities/ask.py": ["import workflows.dag", "import cli", "import worker"],
-    "planloom.py": ["import workflows.dag", "import activities.blobs", "import cli"],
-    "cli.py": ["import worker", "import workflows.dag"],
-    "console/views.py": ["import activities.blobs", "import worker"],
+    "activities/ask.py": [
+        "import planloom.workflows.dag",
+        "import planloom.cli",
+        "import planloom.worker",
+    ],
+    "planloom/client.py": [
+        "import planloom.workflows.dag",
+        "import planloom.activities.storage.blobs",
+        "import planloom.cli",
+    ],
+    "planloom/cli.py": ["import planloom.worker", "import planloom.workflows.dag"],
+    "console/views.py": ["import planloom.activities.storage.blobs", "import planloom.worker"],
 }
 
 
@@ -116,18 +128,58 @@ BREACHES = {
 )
 def test_a_breach_of_the_import_rule_is_found(copy: Path, path: str, breach: str) -> None:
     with (copy / path).open("a", encoding="utf-8") as file:
-        file.write(f"\n{breach}\n")
+        file.write(f"\nfrom typing import TYPE_CHECKING\n{breach}\n")
     checked = _check_imports(copy)
     assert checked.returncode == 1, checked.stdout + checked.stderr
     assert "BROKEN" in checked.stdout
 
 
+def test_nothing_is_imported_by_its_bare_folder_name() -> None:
+    """One import name: a user's own `activities.py` and ours never meet."""
+    bare = {*ROOMS, "worker", "cli", "client"}
+    found = []
+    for path in _sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                roots = {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                roots = {(node.module or "").partition(".")[0]}
+            else:
+                continue
+            found += [f"{path.relative_to(CHECKOUT)}:{node.lineno} {r}" for r in roots & bare]
+    assert found == []
+
+
+def test_user_code_of_an_editable_install_sees_no_folder_of_the_checkout(tmp_path: Path) -> None:
+    names = repr((*ROOMS, "worker", "cli", "tests", "benchmarks"))
+    code = (
+        "import importlib.util as u, planloom, planloom.worker; "
+        f"print([n for n in {names} if u.find_spec(n)])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_folder_of_a_room_is_a_package_that_says_what_it_holds(room: str) -> None:
+    """Without an `__init__.py` the import rule would not see the folder."""
+    for folder in {path.parent for path in (CHECKOUT / room).rglob("*.py")}:
+        text = (folder / "__init__.py").read_text(encoding="utf-8")
+        assert ast.get_docstring(ast.parse(text)), folder
+
+
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("planner", {"planner", "pydantic", "pydantic_core", "jmespath"}),
+        ("planner", {"planloom", "pydantic", "pydantic_core", "jmespath"}),
         # opentelemetry's API: spans through Temporal's plugin, which is safe under replay.
-        ("workflows", {"workflows", "planner", "pydantic", "temporalio", "opentelemetry"}),
+        ("workflows", {"planloom", "pydantic", "temporalio", "opentelemetry"}),
     ],
 )
 def test_a_pure_package_imports_nothing_beyond_its_list(package: str, allowed: set[str]) -> None:
@@ -254,23 +306,18 @@ def test_the_wheel_holds_modules_prompts_templates_and_the_server_description(
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
     files = {str(p.relative_to(installed)) for p in installed.rglob("*") if p.is_file()}
-    packages = ("planner", "workflows", "activities", "console")
-    wanted = {
-        str(path.relative_to(CHECKOUT))
-        for path in _tracked()
-        if path.relative_to(CHECKOUT).parts[0] in packages
-    }
-    assert wanted | {"planloom.py", "cli.py", "worker.py"} <= files
-    strange = {name.partition("/")[0] for name in files} - {*packages}
-    assert strange - {"planloom.py", "cli.py", "worker.py"} == {
-        next(n for n in strange if n.endswith(".dist-info"))
-    }
+    tracked = {str(path.relative_to(CHECKOUT)) for path in _tracked()}
+    wanted = {f"planloom/{name}" for name in tracked if name.split("/")[0] in ROOMS}
+    wanted |= {name for name in tracked if re.fullmatch(r"planloom/[\w.]+\.py|.*py\.typed", name)}
+    assert wanted | {"planloom/worker.py"} <= files
+    strange = {name.partition("/")[0] for name in files} - {"planloom"}
+    assert strange == {next(n for n in strange if n.endswith(".dist-info"))}
     found = subprocess.run(
         [
             sys.executable,
             "-c",
             f"import sys; sys.path.insert(0, {str(installed)!r}); "
-            "from console.devserver import DevConfig, config_path; "
+            "from planloom.console.devserver import DevConfig, config_path; "
             "print(config_path(), DevConfig.read().port)",
         ],
         cwd=tmp_path,
@@ -278,7 +325,10 @@ def test_the_wheel_holds_modules_prompts_templates_and_the_server_description(
         capture_output=True,
         text=True,
     )
-    assert found.stdout.split() == [str(installed / "console" / "temporal-dev.yaml"), "7233"]
+    assert found.stdout.split() == [
+        str(installed / "planloom" / "console" / "temporal-dev.yaml"),
+        "7233",
+    ]
 
 
 def test_the_reference_pages_are_those_of_the_models() -> None:

@@ -9,27 +9,23 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
-    from planner.contract import (
-        INVALID_REQUEST,
-        UNKNOWN_TOOL,
-        AgentRequest,
-        AgentResult,
-        Reply,
-        usage_report,
-    )
-    from planner.definitions import AgentSpec
-    from planner.documents import read_request
-    from planner.jobs import LoadJob, PrepareJob
-    from planner.source_fields import agent_document
-    from planner.values import Stored
-    from workflows import doors
-    from workflows.conversation import Conversation, Ended, Persona
-    from workflows.desk import Desk
-    from workflows.failures import BodyCancelled, is_cancellation
-    from workflows.requests import invalid, only_input, own_tools, unknown_tools
-    from workflows.run_permit import run_permit
-    from workflows.status import markdown_page
-    from workflows.tracing import fail_run_span, start_run_span
+    from planloom.planner.contract.controls import Reply
+    from planloom.planner.contract.jobs import LoadJob, PrepareJob
+    from planloom.planner.contract.names import INVALID_REQUEST, UNKNOWN_TOOL
+    from planloom.planner.contract.requests import AgentRequest
+    from planloom.planner.contract.results import AgentResult, usage_report
+    from planloom.planner.contract.source_fields import agent_document
+    from planloom.planner.language.definitions import AgentSpec
+    from planloom.planner.language.values import Stored
+    from planloom.planner.syntax.documents import read_request
+    from planloom.workflows import doors
+    from planloom.workflows.conversation import Conversation, Ended, Persona
+    from planloom.workflows.desk import Desk
+    from planloom.workflows.failures import BodyCancelled, is_cancellation
+    from planloom.workflows.requests import invalid, only_input, own_tools, unknown_tools
+    from planloom.workflows.run_permit import run_permit
+    from planloom.workflows.status import markdown_page
+    from planloom.workflows.tracing import fail_run_span, start_run_span
 
 
 @workflow.defn(name="AgentWorkflow")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from planner.contract import ApprovalMode
+from planloom.planner.contract.requests import ApprovalMode
 
 Decision = Literal["approved", "rejected"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from planner.values import Model
+from planloom.planner.language.values import Model
 
 KEYS_MAX = 100
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.contract import Budget, Grant, RaiseBudget
-from planner.values import NANO, Usage
+from planloom.planner.contract.controls import RaiseBudget
+from planloom.planner.contract.requests import Budget, Grant
+from planloom.planner.language.values import NANO, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from pydantic import BaseModel
 
-    from planner.capacity import (
+    from planloom.planner.contract.capacity import (
         Because,
         CapacityRequest,
         CapacityState,
@@ -27,13 +27,14 @@ with workflow.unsafe.imports_passed_through():
         Reserve,
         SetCapacity,
     )
-    from planner.contract import INVALID_REQUEST, Reply
-    from planner.documents import read_request
-    from planner.values import JsonValue, Problem
-    from workflows import doors
-    from workflows.pool import Pool, PoolState, new_state
-    from workflows.pool_view import view_of
-    from workflows.requests import invalid, only_input
+    from planloom.planner.contract.controls import Reply
+    from planloom.planner.contract.names import INVALID_REQUEST
+    from planloom.planner.language.values import JsonValue, Problem
+    from planloom.planner.syntax.documents import read_request
+    from planloom.workflows import doors
+    from planloom.workflows.pool import Pool, PoolState, new_state
+    from planloom.workflows.pool_view import view_of
+    from planloom.workflows.requests import invalid, only_input
 
 UPDATES_MAX = 1_000
 """The server allows 2,000 in one run; a new one begins well before."""

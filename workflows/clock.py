@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from temporalio import workflow
 
-from workflows.failures import OutOfBudget
+from planloom.workflows.failures import OutOfBudget
 
 if TYPE_CHECKING:
-    from workflows.engine import Engine
+    from planloom.workflows.engine import Engine
 
 
 OVER_ALL = "no-call-after-the-time"  # 2026-11-27

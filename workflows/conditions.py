@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from temporalio.exceptions import FailureError
 
-from planner.conditions import evaluate, roots_of_condition
-from planner.jobs import ResolveJob
-from planner.plan import Task
-from planner.values import Bindings, TaskId
-from workflows import doors
-from workflows.failures import BodyFailed, failure_of
+from planloom.planner.contract.jobs import ResolveJob
+from planloom.planner.language.conditions import evaluate, roots_of_condition
+from planloom.planner.language.plan import Task
+from planloom.planner.language.values import Bindings, TaskId
+from planloom.workflows import doors
+from planloom.workflows.failures import BodyFailed, failure_of
 
 if TYPE_CHECKING:
-    from workflows.engine import Engine
+    from planloom.workflows.engine import Engine
 
 
 class Conditions:

@@ -6,10 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from temporalio.exceptions import ApplicationError
 
-from planner.contract import (
-    BUDGET_EXCEEDED,
-    INVALID_PLAN,
-    PLAN_REJECTED,
+from planloom.planner.contract.controls import (
     ApprovePlan,
     ApproveTask,
     CancelTask,
@@ -20,16 +17,17 @@ from planner.contract import (
     Reply,
     RequestReplan,
 )
-from planner.documents import read_plan
-from planner.jobs import PatchJob
-from planner.plan import Plan
-from planner.values import JsonValue, Model, Problem, TaskId
-from workflows import doors
-from workflows.approval import Verdict
-from workflows.controls import Control, Refusal
+from planloom.planner.contract.jobs import PatchJob
+from planloom.planner.contract.names import BUDGET_EXCEEDED, INVALID_PLAN, PLAN_REJECTED
+from planloom.planner.language.plan import Plan
+from planloom.planner.language.values import JsonValue, Model, Problem, TaskId
+from planloom.planner.syntax.documents import read_plan
+from planloom.workflows import doors
+from planloom.workflows.approval import Verdict
+from planloom.workflows.controls import Control, Refusal
 
 if TYPE_CHECKING:
-    from workflows.run import Run
+    from planloom.workflows.run import Run
 
 
 class Nothing(Model):

@@ -12,8 +12,9 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 from temporalio.exceptions import ApplicationError
 
-from planner.contract import BUDGET_EXCEEDED, INVALID_REQUEST, STALE, Reply
-from planner.documents import read_request
+from planloom.planner.contract.controls import Reply
+from planloom.planner.contract.names import BUDGET_EXCEEDED, INVALID_REQUEST, STALE
+from planloom.planner.syntax.documents import read_request
 
 M = TypeVar("M", bound=BaseModel)
 

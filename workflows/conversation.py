@@ -14,9 +14,7 @@ from typing import Literal
 from temporalio import workflow
 from temporalio.exceptions import FailureError
 
-from planner.catalog import ToolSpec
-from planner.contract import Role
-from planner.jobs import (
+from planloom.planner.contract.jobs import (
     AgentCall,
     CallResult,
     ResolveJob,
@@ -24,16 +22,25 @@ from planner.jobs import (
     TurnJob,
     TurnReply,
 )
-from planner.plan import Retry
-from planner.values import INLINE_MAX_BYTES, NANO, Bindings, JsonValue, Stored, Usage
-from workflows import doors
-from workflows.budget import Amount
-from workflows.desk import Desk
-from workflows.estimates import ANSWER_TOKENS_MIN, model_amount
-from workflows.failures import BodyCancelled, BodyFailed, failure_of
-from workflows.pools import on_pools
-from workflows.record import text_bytes
-from workflows.summing import SUMMED_MAX_BYTES, summary_amounts, summary_job
+from planloom.planner.contract.requests import Role
+from planloom.planner.language.catalog import ToolSpec
+from planloom.planner.language.plan import Retry
+from planloom.planner.language.values import (
+    INLINE_MAX_BYTES,
+    NANO,
+    Bindings,
+    JsonValue,
+    Stored,
+    Usage,
+)
+from planloom.workflows import doors
+from planloom.workflows.budget import Amount
+from planloom.workflows.desk import Desk
+from planloom.workflows.estimates import ANSWER_TOKENS_MIN, model_amount
+from planloom.workflows.failures import BodyCancelled, BodyFailed, failure_of
+from planloom.workflows.pools import on_pools
+from planloom.workflows.record import text_bytes
+from planloom.workflows.summing import SUMMED_MAX_BYTES, summary_amounts, summary_job
 
 REPEATS_MAX = 3
 """The same call with the same arguments, before the conversation is ended."""

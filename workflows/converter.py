@@ -10,7 +10,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import DataConverter
 
-from planner.values import Unreadable
+from planloom.planner.language.values import Unreadable
 
 
 class _PayloadConverter(PydanticPayloadConverter):

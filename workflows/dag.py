@@ -10,19 +10,15 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
-    from planner.contract import (
-        INVALID_REQUEST,
-        ChildAsks,
-        GrantWanted,
-        Reply,
-        RunResult,
-    )
-    from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
-    from workflows.changes import Changes
-    from workflows.controls import Control
-    from workflows.requests import only_input, request_from
-    from workflows.run import Run
-    from workflows.tracing import fail_run_span, start_run_span
+    from planloom.planner.contract.controls import ChildAsks, GrantWanted, Reply
+    from planloom.planner.contract.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
+    from planloom.planner.contract.names import INVALID_REQUEST
+    from planloom.planner.contract.results import RunResult
+    from planloom.workflows.changes import Changes
+    from planloom.workflows.controls import Control
+    from planloom.workflows.requests import only_input, request_from
+    from planloom.workflows.run import Run
+    from planloom.workflows.tracing import fail_run_span, start_run_span
 
 
 @workflow.defn(name="DagWorkflow")

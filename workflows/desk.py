@@ -10,26 +10,24 @@ from typing import Any
 from temporalio import workflow
 from temporalio.common import Priority, SearchAttributeKey, SearchAttributeUpdate
 
-from planner.catalog import Site
-from planner.contract import (
-    BUDGET_EXCEEDED,
-    PARALLEL_DEFAULT,
+from planloom.planner.contract.controls import (
     ChildAsks,
-    Common,
     CompleteTask,
     GrantWanted,
     RaiseBudget,
     Reply,
-    Role,
 )
-from planner.values import JsonValue, Usage
-from workflows import doors
-from workflows.budget import Amount, Ledger, caps_from
-from workflows.clock import Clock
-from workflows.control_table import Nothing
-from workflows.controls import Control, Refusal
-from workflows.failures import raise_if_cancelled
-from workflows.pools import priority_of
+from planloom.planner.contract.names import BUDGET_EXCEEDED
+from planloom.planner.contract.requests import PARALLEL_DEFAULT, Common, Role
+from planloom.planner.language.catalog import Site
+from planloom.planner.language.values import JsonValue, Usage
+from planloom.workflows import doors
+from planloom.workflows.budget import Amount, Ledger, caps_from
+from planloom.workflows.clock import Clock
+from planloom.workflows.control_table import Nothing
+from planloom.workflows.controls import Control, Refusal
+from planloom.workflows.failures import raise_if_cancelled
+from planloom.workflows.pools import priority_of
 
 NOTES_MAX = 100
 

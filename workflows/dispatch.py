@@ -17,25 +17,22 @@ from temporalio.common import Priority
 from temporalio.exceptions import FailureError
 from temporalio.workflow import ParentClosePolicy
 
-from planner.catalog import Site, ToolSpec
-from planner.contract import (
+from planloom.planner.contract.jobs import AskJob, ResolveJob, TaskOutput, ToolJob
+from planloom.planner.contract.requests import (
     AgentRequest,
-    AgentResult,
     Common,
     Grant,
     Lineage,
     RunRequest,
-    RunResult,
     TeamRequest,
-    TeamResult,
-    UsageReport,
 )
-from planner.definitions import AgentSpec
-from planner.jobs import AskJob, ResolveJob, TaskOutput, ToolJob
-from planner.plan import Ask, Body, Retry, Task
-from planner.references import resolve, roots_of
-from planner.retries import RETRY_TABLE
-from planner.values import (
+from planloom.planner.contract.results import AgentResult, RunResult, TeamResult, UsageReport
+from planloom.planner.contract.retries import RETRY_TABLE
+from planloom.planner.language.catalog import Site, ToolSpec
+from planloom.planner.language.definitions import AgentSpec
+from planloom.planner.language.plan import Ask, Body, Retry, Task
+from planloom.planner.language.references import resolve, roots_of
+from planloom.planner.language.values import (
     INLINE_MAX_BYTES,
     NANO,
     Bindings,
@@ -45,10 +42,10 @@ from planner.values import (
     TaskId,
     Usage,
 )
-from workflows import doors
-from workflows.failures import BodyCancelled, BodyFailed, failure_of
-from workflows.pools import on_pools, priority_of
-from workflows.record import text_bytes
+from planloom.workflows import doors
+from planloom.workflows.failures import BodyCancelled, BodyFailed, failure_of
+from planloom.workflows.pools import on_pools, priority_of
+from planloom.workflows.record import text_bytes
 
 LITERAL_INLINE_BYTES = 6_000
 """Longer arguments of a body are stored once, for all items of its map and all its attempts."""

@@ -16,9 +16,8 @@ from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, TimeoutError, TimeoutType
 from temporalio.workflow import ActivityCancellationType
 
-from planner.capacity import News, PoolLoaded, QueueRate
-from planner.catalog import Site
-from planner.jobs import (
+from planloom.planner.contract.capacity import News, PoolLoaded, QueueRate
+from planloom.planner.contract.jobs import (
     AskJob,
     JoinJob,
     JoinReply,
@@ -37,8 +36,9 @@ from planner.jobs import (
     TurnJob,
     TurnReply,
 )
-from planner.plan import Retry
-from planner.values import PRIORITY_KEYS, Bindings, Stored
+from planloom.planner.language.catalog import Site
+from planloom.planner.language.plan import Retry
+from planloom.planner.language.values import PRIORITY_KEYS, Bindings, Stored
 
 Job = TypeVar("Job", AskJob, TurnJob)
 R = TypeVar("R", TaskOutput, TurnReply)

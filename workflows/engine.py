@@ -14,46 +14,32 @@ from datetime import datetime
 
 from temporalio import workflow
 
-from planner.catalog import Site
-from planner.compiler import inputs_of
-from planner.contract import (
-    Awaiting,
-    Grant,
-    RunRequest,
-)
-from planner.expand import parallel_of
-from planner.jobs import TaskOutput
-from planner.plan import Body, Plan, Task
-from planner.values import (
-    PRIORITY_KEYS,
-    Outcome,
-    Stored,
-    TaskId,
-    Usage,
-)
-from workflows.approval import ApprovalDesk
-from workflows.budget import Amount, Ledger, caps_from
-from workflows.changes import Changes
-from workflows.clock import Clock, TimeCap
-from workflows.conditions import Conditions
-from workflows.dispatch import (
-    Dispatcher,
-    Piece,
-    is_worth_a_round,
-    rounds_name,
-)
-from workflows.estimates import amounts_for, answer_room, prompt_tokens
-from workflows.failures import BodyCancelled, BodyFailed, OutOfBudget
-from workflows.frontier import Frontier, Settled, State, Unit
-from workflows.grants import Grants
-from workflows.maps import Maps
-from workflows.nodes import node_of
-from workflows.people import People
-from workflows.record import Record
-from workflows.sending import Sending
-from workflows.settling import Settling
-from workflows.speculation import Speculation
-from workflows.stopping import Stopping
+from planloom.planner.compile.compiler import inputs_of
+from planloom.planner.compile.expand import parallel_of
+from planloom.planner.contract.jobs import TaskOutput
+from planloom.planner.contract.requests import Grant, RunRequest
+from planloom.planner.contract.results import Awaiting
+from planloom.planner.language.catalog import Site
+from planloom.planner.language.plan import Body, Plan, Task
+from planloom.planner.language.values import PRIORITY_KEYS, Outcome, Stored, TaskId, Usage
+from planloom.workflows.approval import ApprovalDesk
+from planloom.workflows.budget import Amount, Ledger, caps_from
+from planloom.workflows.changes import Changes
+from planloom.workflows.clock import Clock, TimeCap
+from planloom.workflows.conditions import Conditions
+from planloom.workflows.dispatch import Dispatcher, Piece, is_worth_a_round, rounds_name
+from planloom.workflows.estimates import amounts_for, answer_room, prompt_tokens
+from planloom.workflows.failures import BodyCancelled, BodyFailed, OutOfBudget
+from planloom.workflows.frontier import Frontier, Settled, State, Unit
+from planloom.workflows.grants import Grants
+from planloom.workflows.maps import Maps
+from planloom.workflows.nodes import node_of
+from planloom.workflows.people import People
+from planloom.workflows.record import Record
+from planloom.workflows.sending import Sending
+from planloom.workflows.settling import Settling
+from planloom.workflows.speculation import Speculation
+from planloom.workflows.stopping import Stopping
 
 NOTES_MAX = 200
 NAMES_MAX = 10

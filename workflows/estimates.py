@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from planner.catalog import Site
-from planner.jobs import PlanJob
-from planner.plan import Body, Plan, Task
-from planner.references import roots_of
-from planner.values import NANO, JsonValue, Stored, Usage
-from workflows.budget import Amount
-from workflows.record import text_bytes
+from planloom.planner.contract.jobs import PlanJob
+from planloom.planner.language.catalog import Site
+from planloom.planner.language.plan import Body, Plan, Task
+from planloom.planner.language.references import roots_of
+from planloom.planner.language.values import NANO, JsonValue, Stored, Usage
+from planloom.workflows.budget import Amount
+from planloom.workflows.record import text_bytes
 
 BYTES_PER_TOKEN = 2
 """Text rarely takes more than a token for two bytes; the reservation must not be too small."""

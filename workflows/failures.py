@@ -15,7 +15,7 @@ from temporalio.exceptions import (
     is_cancelled_exception,
 )
 
-from planner.values import Usage
+from planloom.planner.language.values import Usage
 
 
 class OutOfBudget(Exception):

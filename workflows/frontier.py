@@ -16,8 +16,8 @@ from enum import StrEnum
 from heapq import heappop, heappush
 from typing import Literal
 
-from planner.plan import AtLeast, Requires
-from planner.values import Outcome, TaskId
+from planloom.planner.language.plan import AtLeast, Requires
+from planloom.planner.language.values import Outcome, TaskId
 
 
 class State(StrEnum):

@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING
 
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from planner.calls import call_text
-from planner.compiler import Compiled, check_task, inputs_of
-from planner.contract import RunResult, RunStatus
-from planner.jobs import (
+from planloom.planner.compile.compiler import Compiled, check_task, inputs_of
+from planloom.planner.compile.passes.deduplicate import rename_inputs, rename_references, twin_key
+from planloom.planner.compile.passes.rank import rank_upward
+from planloom.planner.compile.revision import (
+    fingerprint,
+    major_changes,
+    merge_replan,
+    stability,
+    still_read,
+)
+from planloom.planner.contract.jobs import (
     PlanJob,
     PlannedBatch,
     PlannedTask,
@@ -20,16 +27,15 @@ from planner.jobs import (
     PlannerPrefix,
     PlanReply,
 )
-from planner.passes.deduplicate import rename_inputs, rename_references, twin_key
-from planner.passes.rank import rank_upward
-from planner.plan import TASKS_MAX, Plan, Task
-from planner.revision import fingerprint, major_changes, merge_replan, stability, still_read
-from planner.values import JsonValue, Outcome, Problem, TaskId
-from workflows import doors
-from workflows.approval import needs_approval
-from workflows.budget import Amount
-from workflows.engine import Engine
-from workflows.estimates import (
+from planloom.planner.contract.results import RunResult, RunStatus
+from planloom.planner.language.plan import TASKS_MAX, Plan, Task
+from planloom.planner.language.values import JsonValue, Outcome, Problem, TaskId
+from planloom.planner.syntax.calls.parser import call_text
+from planloom.workflows import doors
+from planloom.workflows.approval import needs_approval
+from planloom.workflows.budget import Amount
+from planloom.workflows.engine import Engine
+from planloom.workflows.estimates import (
     PLANNER_ANSWER_TOKENS,
     PLANNER_ANSWER_TOKENS_MIN,
     answer_room,
@@ -37,14 +43,14 @@ from workflows.estimates import (
     planner_prompt_tokens,
     usage_so_far,
 )
-from workflows.failures import BodyCancelled, BodyFailed, OutOfBudget, failure_of
-from workflows.joining import ask_joiner, finished_tasks, told_in_short
-from workflows.planning import REPAIRS_MAX, PlanBook
-from workflows.record import text_bytes
-from workflows.replan_cost import cost_of_replan
+from planloom.workflows.failures import BodyCancelled, BodyFailed, OutOfBudget, failure_of
+from planloom.workflows.joining import ask_joiner, finished_tasks, told_in_short
+from planloom.workflows.planning import REPAIRS_MAX, PlanBook
+from planloom.workflows.record import text_bytes
+from planloom.workflows.replan_cost import cost_of_replan
 
 if TYPE_CHECKING:
-    from workflows.run import Run
+    from planloom.workflows.run import Run
 
 
 class PlanningFailed(Exception):

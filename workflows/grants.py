@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from temporalio import workflow
 
-from planner.contract import GrantWanted, RaiseBudget
-from planner.values import NANO
-from workflows import doors
-from workflows.budget import Amount
+from planloom.planner.contract.controls import GrantWanted, RaiseBudget
+from planloom.planner.language.values import NANO
+from planloom.workflows import doors
+from planloom.workflows.budget import Amount
 
 if TYPE_CHECKING:
-    from workflows.engine import Engine
+    from planloom.workflows.engine import Engine
 
 
 def key_of_child(name: str, keys: Iterable[str]) -> str | None:

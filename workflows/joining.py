@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from temporalio.exceptions import ActivityError
 
-from planner.calls import call_text
-from planner.jobs import FinishedTask, JoinJob, JoinReply
-from planner.joiner import LOOKS_MAX
-from planner.prompts.joiner import look_share
-from planner.values import JsonValue, Stored
-from workflows import doors
-from workflows.estimates import (
+from planloom.planner.contract.jobs import FinishedTask, JoinJob, JoinReply
+from planloom.planner.language.values import JsonValue, Stored
+from planloom.planner.prompts.joiner import look_share
+from planloom.planner.syntax.calls.parser import call_text
+from planloom.planner.syntax.joiner import LOOKS_MAX
+from planloom.workflows import doors
+from planloom.workflows.estimates import (
     ANSWER_TOKENS_MIN,
     BYTES_PER_TOKEN,
     JOINER_ANSWER_TOKENS,
@@ -24,13 +24,13 @@ from workflows.estimates import (
     model_amount,
     stored_bytes,
 )
-from workflows.failures import BodyCancelled, BodyFailed
-from workflows.pools import on_pools
-from workflows.record import text_bytes
-from workflows.summing import SUMMED_MAX_BYTES, summary_amounts, summary_job
+from planloom.workflows.failures import BodyCancelled, BodyFailed
+from planloom.workflows.pools import on_pools
+from planloom.workflows.record import text_bytes
+from planloom.workflows.summing import SUMMED_MAX_BYTES, summary_amounts, summary_job
 
 if TYPE_CHECKING:
-    from workflows.goal import GoalLoop
+    from planloom.workflows.goal import GoalLoop
 
 CALL_MAX_CHARS = 400
 TOLD_INLINE_BYTES = 12_000

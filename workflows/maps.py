@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from temporalio.exceptions import FailureError
 
-from planner.jobs import ResolveJob
-from planner.plan import MAP_ITEMS_MAX, Task
-from planner.values import Bindings, JsonValue, Outcome, Stored, TaskId, Usage
-from workflows import doors
-from workflows.dispatch import Piece, outputs_text
-from workflows.failures import BodyFailed, failure_of
-from workflows.frontier import Unit
-from workflows.record import Record
+from planloom.planner.contract.jobs import ResolveJob
+from planloom.planner.language.plan import MAP_ITEMS_MAX, Task
+from planloom.planner.language.values import Bindings, JsonValue, Outcome, Stored, TaskId, Usage
+from planloom.workflows import doors
+from planloom.workflows.dispatch import Piece, outputs_text
+from planloom.workflows.failures import BodyFailed, failure_of
+from planloom.workflows.frontier import Unit
+from planloom.workflows.record import Record
 
 if TYPE_CHECKING:
-    from workflows.engine import Engine
+    from planloom.workflows.engine import Engine
 
 MAP_INLINE_BYTES = 2_000
 

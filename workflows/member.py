@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from planner.contract import usage_report
-from planner.definitions import MemberSpec, TeamSpec
-from planner.values import Outcome, Stored, Usage
-from workflows.conversation import Conversation, Ended
-from workflows.judge import Diagnostics
-from workflows.rounds import Said
+from planloom.planner.contract.results import usage_report
+from planloom.planner.language.definitions import MemberSpec, TeamSpec
+from planloom.planner.language.values import Outcome, Stored, Usage
+from planloom.workflows.conversation import Conversation, Ended
+from planloom.workflows.judge import Diagnostics
+from planloom.workflows.rounds import Said
 
 
 def system_of(team: TeamSpec, spec: MemberSpec) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from planner.compiler import values_of
-from planner.plan import Task
-from planner.references import roots_of
-from planner.values import TaskId
-from workflows.frontier import Node
+from planloom.planner.compile.compiler import values_of
+from planloom.planner.language.plan import Task
+from planloom.planner.language.references import roots_of
+from planloom.planner.language.values import TaskId
+from planloom.workflows.frontier import Node
 
 
 def node_of(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from planner.compiler import values_of
-from planner.plan import Body, Plan
-from planner.references import roots_of
-from planner.values import Stored
-from workflows.record import text_bytes
+from planloom.planner.compile.compiler import values_of
+from planloom.planner.language.plan import Body, Plan
+from planloom.planner.language.references import roots_of
+from planloom.planner.language.values import Stored
+from planloom.workflows.record import text_bytes
 
 COMMANDS_MAX_BYTES = 2_000_000
 UNIT_BYTES = 1_500

@@ -13,8 +13,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from planner.capacity import PenaltyMode
-from planner.values import Model
+from planloom.planner.contract.capacity import PenaltyMode
+from planloom.planner.language.values import Model
 
 Decay = Literal["linear", "exponential", "hybrid"]
 WEIGHTS = {"rate_limit": 2.0, "capacity": 1.5, "timeout": 1.0, "schema_violation": 0.5}

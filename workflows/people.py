@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 from temporalio import workflow
 
-from planner.contract import Approval, ChildAsks, CompleteTask
-from planner.jobs import TaskOutput
-from planner.plan import Task
-from planner.schema_check import check_value
-from planner.values import JsonValue, Outcome, TaskId
-from workflows import doors
-from workflows.dispatch import Piece
-from workflows.failures import BodyFailed
+from planloom.planner.compile.schema_check import check_value
+from planloom.planner.contract.controls import ChildAsks, CompleteTask
+from planloom.planner.contract.jobs import TaskOutput
+from planloom.planner.contract.requests import Approval
+from planloom.planner.language.plan import Task
+from planloom.planner.language.values import JsonValue, Outcome, TaskId
+from planloom.workflows import doors
+from planloom.workflows.dispatch import Piece
+from planloom.workflows.failures import BodyFailed
 
 if TYPE_CHECKING:
-    from workflows.engine import Engine
+    from planloom.workflows.engine import Engine
 
 GONE_ASKS_NOTHING = "who-is-gone-asks-nothing"
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from planner.values import PRIORITY_KEYS, Model, PriorityName
+from planloom.planner.language.values import PRIORITY_KEYS, Model, PriorityName
 
 TTL_SECONDS, TTL_MIN_SECONDS, TTL_MAX_SECONDS = 60.0, 2.0, 600.0
 WAIT_MAX_SECONDS = 3600.0

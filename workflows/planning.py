@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from planner.jobs import PlannedBatch, PlannedTask, PlannerAttempt, PlannerPrefix
-from planner.values import Problem, TaskId
+from planloom.planner.contract.jobs import PlannedBatch, PlannedTask, PlannerAttempt, PlannerPrefix
+from planloom.planner.language.values import Problem, TaskId
 
 REPAIRS_MAX = 2
 """How often a plan that does not compile goes back to the model."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from planner.capacity import (
+from planloom.planner.contract.capacity import (
     Because,
     Directive,
     OpenBreaker,
@@ -22,13 +22,13 @@ from planner.capacity import (
     Reserve,
     SetCapacity,
 )
-from planner.settings import PoolSettings
-from planner.values import JsonValue, Model
-from workflows import breaker, penalty, permits, rate_control
-from workflows.breaker import Breakers
-from workflows.penalty import Penalty, PenaltyRule
-from workflows.permits import Ask, Limits, Permits
-from workflows.rate_control import Concurrency, ControlRule
+from planloom.planner.contract.settings import PoolSettings
+from planloom.planner.language.values import JsonValue, Model
+from planloom.workflows import breaker, penalty, permits, rate_control
+from planloom.workflows.breaker import Breakers
+from planloom.workflows.penalty import Penalty, PenaltyRule
+from planloom.workflows.permits import Ask, Limits, Permits
+from planloom.workflows.rate_control import Concurrency, ControlRule
 
 START_PARALLEL = 8
 """Calls at once that an endpoint which nobody knows yet is met with."""

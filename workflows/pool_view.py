@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from planner.capacity import CapacityState, PenaltyReason, PermitView, WorkerView
-from workflows import penalty, permits, rate_control
-from workflows.pool import Pool
+from planloom.planner.contract.capacity import CapacityState, PenaltyReason, PermitView, WorkerView
+from planloom.workflows import penalty, permits, rate_control
+from planloom.workflows.pool import Pool
 
 REASONS_SHOWN = 10
 

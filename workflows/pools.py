@@ -9,11 +9,11 @@ from typing import TypeVar
 from temporalio.common import Priority
 from temporalio.exceptions import FailureError
 
-from planner.catalog import Site
-from planner.jobs import AskJob, TaskOutput, TurnJob, TurnReply
-from planner.values import PRIORITY_KEYS, PriorityName, Usage
-from workflows.doors import Place
-from workflows.failures import BodyCancelled, failure_of
+from planloom.planner.contract.jobs import AskJob, TaskOutput, TurnJob, TurnReply
+from planloom.planner.language.catalog import Site
+from planloom.planner.language.values import PRIORITY_KEYS, PriorityName, Usage
+from planloom.workflows.doors import Place
+from planloom.workflows.failures import BodyCancelled, failure_of
 
 ELSEWHERE = ("auth", "capacity", "timeout", "unknown")
 """Failures of an endpoint, not of a question: the pool's fallback may do better."""

@@ -11,7 +11,7 @@ from math import ceil, floor
 
 from pydantic import Field
 
-from planner.values import Model
+from planloom.planner.language.values import Model
 
 HISTORY_MAX = 50
 RAMP = 1.5

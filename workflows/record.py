@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from planner.contract import TaskReport, TaskTimes, usage_report
-from planner.values import JsonValue, Outcome, Stored, TaskId, Usage
+from planloom.planner.contract.results import TaskReport, TaskTimes, usage_report
+from planloom.planner.language.values import JsonValue, Outcome, Stored, TaskId, Usage
 
 RESULT_INLINE_BYTES = 256_000
 """Outputs shown whole in a result, all together; beyond it they are shown as previews."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from planner.catalog import Site
-from planner.estimate import estimate_task, items_of
-from planner.plan import Task
-from planner.values import NANO
-from workflows.budget import Caps
+from planloom.planner.compile.estimate import estimate_task, items_of
+from planloom.planner.language.catalog import Site
+from planloom.planner.language.plan import Task
+from planloom.planner.language.values import NANO
+from planloom.workflows.budget import Caps
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,16 @@ from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
-from planner.catalog import Site
-from planner.conditions import check_condition
-from planner.contract import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL, RunRequest
-from planner.documents import bounded_problems, read_request
-from planner.plan import Plan
-from planner.references import shortened
-from planner.source_fields import run_document
-from planner.values import Problem, Unreadable
-from workflows.conversation import ASK_HUMAN, READ_OUTPUT
+from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL
+from planloom.planner.contract.requests import RunRequest
+from planloom.planner.contract.source_fields import run_document
+from planloom.planner.language.catalog import Site
+from planloom.planner.language.conditions import check_condition
+from planloom.planner.language.plan import Plan
+from planloom.planner.language.references import shortened
+from planloom.planner.language.values import Problem, Unreadable
+from planloom.planner.syntax.documents import bounded_problems, read_request
+from planloom.workflows.conversation import ASK_HUMAN, READ_OUTPUT
 
 UNKNOWN = "unknown_allowed_tool"
 

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from planner.labelled import clip
-from planner.links import check_links
-from planner.outcomes import failure_class
+from planloom.planner.contract.outcomes import failure_class
+from planloom.planner.language.links import check_links
+from planloom.planner.syntax.labelled import clip
 
 SNIPPET_MAX_CHARS = 180
 OTHERS_MAX = 4

@@ -10,38 +10,42 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
-from planner.compiler import Compiled, compile_plan
-from planner.contract import (
-    INVALID_PLAN,
-    UNKNOWN_TOOL,
+from planloom.planner.compile.compiler import Compiled, compile_plan
+from planloom.planner.compile.expand import expand_request
+from planloom.planner.compile.revision import diff_plans, major_changes
+from planloom.planner.compile.templates import check_params, read_template
+from planloom.planner.contract.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
+from planloom.planner.contract.names import INVALID_PLAN, UNKNOWN_TOOL
+from planloom.planner.contract.prepare import prepare_job
+from planloom.planner.contract.requests import RunRequest
+from planloom.planner.contract.results import (
     EstimateReport,
-    RunRequest,
     RunResult,
     RunStatus,
     UsageReport,
     usage_report,
 )
-from planner.expand import expand_request
-from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
-from planner.plan import Plan, Task
-from planner.prepare import prepare_job
-from planner.revision import diff_plans, major_changes
-from planner.templates import check_params, read_template
-from planner.values import JsonValue, Outcome, Problem, Stored, TaskId, Usage
-from workflows import doors
-from workflows.approval import Verdict, needs_approval
-from workflows.changes import Changes
-from workflows.control_table import control_table
-from workflows.dispatch import Piece
-from workflows.engine import Engine
-from workflows.failures import BodyCancelled, BodyFailed, is_cancellation, raise_if_cancelled
-from workflows.frontier import State
-from workflows.goal import GoalLoop
-from workflows.record import critical_path, task_reports, total_usage
-from workflows.requests import invalid, kind_of, request_problems, unknown_tools
-from workflows.run_permit import run_permit
-from workflows.run_view import RunView
-from workflows.status import aggregate_of, run_status
+from planloom.planner.language.plan import Plan, Task
+from planloom.planner.language.values import JsonValue, Outcome, Problem, Stored, TaskId, Usage
+from planloom.workflows import doors
+from planloom.workflows.approval import Verdict, needs_approval
+from planloom.workflows.changes import Changes
+from planloom.workflows.control_table import control_table
+from planloom.workflows.dispatch import Piece
+from planloom.workflows.engine import Engine
+from planloom.workflows.failures import (
+    BodyCancelled,
+    BodyFailed,
+    is_cancellation,
+    raise_if_cancelled,
+)
+from planloom.workflows.frontier import State
+from planloom.workflows.goal import GoalLoop
+from planloom.workflows.record import critical_path, task_reports, total_usage
+from planloom.workflows.requests import invalid, kind_of, request_problems, unknown_tools
+from planloom.workflows.run_permit import run_permit
+from planloom.workflows.run_view import RunView
+from planloom.workflows.status import aggregate_of, run_status
 
 ANSWER_INLINE_BYTES = 12_000
 """A longer answer is shown as a preview and a blob, so that no history event is large."""

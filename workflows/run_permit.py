@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Callable
 
 from temporalio import workflow
 
-from planner.capacity import Release, Renew
-from planner.catalog import PoolSpec
-from planner.contract import Common
-from planner.jobs import PermitJob
-from workflows import doors
+from planloom.planner.contract.capacity import Release, Renew
+from planloom.planner.contract.jobs import PermitJob
+from planloom.planner.contract.requests import Common
+from planloom.planner.language.catalog import PoolSpec
+from planloom.workflows import doors
 
 TTL_SECONDS = 300.0
 """A run whose workflow is gone without a word gives its room back after this."""

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
-from planner.contract import Progress, Reused
-from planner.explain import mermaid
-from planner.values import Outcome
-from workflows.frontier import State
-from workflows.status import details, progress
+from planloom.planner.compile.explain import mermaid
+from planloom.planner.contract.requests import Reused
+from planloom.planner.contract.results import Progress
+from planloom.planner.language.values import Outcome
+from planloom.workflows.frontier import State
+from planloom.workflows.status import details, progress
 
 if TYPE_CHECKING:
-    from workflows.run import Run
+    from planloom.workflows.run import Run
 
 DETAILS_EVERY_SECONDS = 1.0
 

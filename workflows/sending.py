@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from temporalio import workflow
 
-from planner.plan import Body
-from workflows.outgoing import Outgoing, is_history_full
+from planloom.planner.language.plan import Body
+from planloom.workflows.outgoing import Outgoing, is_history_full
 
 if TYPE_CHECKING:
-    from workflows.engine import Engine
+    from planloom.workflows.engine import Engine
 
 
 class Sending:

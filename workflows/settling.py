@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from temporalio import workflow
 
-from planner.values import Outcome
+from planloom.planner.language.values import Outcome
 
 if TYPE_CHECKING:
-    from workflows.engine import Engine
+    from planloom.workflows.engine import Engine
 
 
 class Settling:

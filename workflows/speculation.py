@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from temporalio import workflow
 
-from planner.conditions import roots_of_condition
-from planner.plan import Task
-from planner.values import Outcome, TaskId
-from workflows.budget import Amount
-from workflows.frontier import State, Unit
+from planloom.planner.language.conditions import roots_of_condition
+from planloom.planner.language.plan import Task
+from planloom.planner.language.values import Outcome, TaskId
+from planloom.workflows.budget import Amount
+from planloom.workflows.frontier import State, Unit
 
 if TYPE_CHECKING:
-    from workflows.engine import Engine
+    from planloom.workflows.engine import Engine
 
 SPECULATIONS_MAX = 8
 """Branches that may run ahead of their conditions at once: the speculation budget."""

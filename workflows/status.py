@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from planner.contract import Aggregate, Awaiting, Progress, RunRequest, RunStatus, UsageReport
-from planner.outcomes import aggregate
-from planner.values import Outcome, TaskId
-from workflows.frontier import Frontier
-from workflows.record import Record
+from planloom.planner.contract.outcomes import aggregate
+from planloom.planner.contract.requests import RunRequest
+from planloom.planner.contract.results import Aggregate, Awaiting, Progress, RunStatus, UsageReport
+from planloom.planner.language.values import Outcome, TaskId
+from planloom.workflows.frontier import Frontier
+from planloom.workflows.record import Record
 
 GOAL_MAX_CHARS = 300
 DETAILS_MAX_CHARS = 19_000

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from temporalio import workflow
 
-from planner.conditions import roots_of_condition
-from planner.jobs import PlanReply
-from planner.passes.prune import is_kept_for_itself
-from planner.values import Outcome, TaskId
-from workflows.frontier import State
+from planloom.planner.compile.passes.prune import is_kept_for_itself
+from planloom.planner.contract.jobs import PlanReply
+from planloom.planner.language.conditions import roots_of_condition
+from planloom.planner.language.values import Outcome, TaskId
+from planloom.workflows.frontier import State
 
 if TYPE_CHECKING:
-    from workflows.engine import Engine
+    from planloom.workflows.engine import Engine
 
 
 class Stopping:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from planner.catalog import Site
-from planner.contract import Common
-from planner.jobs import AskJob
-from planner.values import Bindings, Stored
-from workflows.budget import Amount
-from workflows.estimates import ANSWER_TOKENS_MIN, model_amount
+from planloom.planner.contract.jobs import AskJob
+from planloom.planner.contract.requests import Common
+from planloom.planner.language.catalog import Site
+from planloom.planner.language.values import Bindings, Stored
+from planloom.workflows.budget import Amount
+from planloom.workflows.estimates import ANSWER_TOKENS_MIN, model_amount
 
 SUMMED_MAX_BYTES = 400_000
 """Beyond it a model would not read it in one call."""

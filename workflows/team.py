@@ -9,24 +9,18 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
-    from planner.contract import (
-        INVALID_REQUEST,
-        STALE,
-        ChildAsks,
-        GrantWanted,
-        Reply,
-        TeamRequest,
-        TeamResult,
-        usage_report,
-    )
-    from planner.documents import read_request
-    from planner.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
-    from planner.source_fields import team_document
-    from workflows.failures import BodyCancelled, is_cancellation
-    from workflows.requests import invalid, only_input
-    from workflows.run import Run
-    from workflows.team_course import TeamCourse
-    from workflows.tracing import fail_run_span, start_run_span
+    from planloom.planner.contract.controls import ChildAsks, GrantWanted, Reply
+    from planloom.planner.contract.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
+    from planloom.planner.contract.names import INVALID_REQUEST, STALE
+    from planloom.planner.contract.requests import TeamRequest
+    from planloom.planner.contract.results import TeamResult, usage_report
+    from planloom.planner.contract.source_fields import team_document
+    from planloom.planner.syntax.documents import read_request
+    from planloom.workflows.failures import BodyCancelled, is_cancellation
+    from planloom.workflows.requests import invalid, only_input
+    from planloom.workflows.run import Run
+    from planloom.workflows.team_course import TeamCourse
+    from planloom.workflows.tracing import fail_run_span, start_run_span
 
 
 @workflow.defn(name="TeamWorkflow")

@@ -10,33 +10,31 @@ from typing import Any, Literal
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from planner.contract import (
-    INVALID_REQUEST,
-    STALE,
-    UNKNOWN_TOOL,
+from planloom.planner.compile.team_check import team_problems
+from planloom.planner.contract.jobs import LoadJob, PrepareJob, ResolveJob
+from planloom.planner.contract.names import INVALID_REQUEST, STALE, UNKNOWN_TOOL
+from planloom.planner.contract.requests import TeamRequest
+from planloom.planner.contract.results import (
     JudgeReport,
     RoundReport,
     RunStatus,
-    TeamRequest,
     TeamResult,
     usage_report,
 )
-from planner.definitions import MemberSpec, TeamSpec
-from planner.jobs import LoadJob, PrepareJob, ResolveJob
-from planner.links import check_links
-from planner.team_check import team_problems
-from planner.values import JsonValue, Outcome, Stored, TaskId
-from workflows import doors
-from workflows.changes import Changes
-from workflows.controls import Control
-from workflows.conversation import SHOWN_MAX_BYTES, Conversation, Persona, summary_of
-from workflows.desk import Desk
-from workflows.failures import BodyCancelled
-from workflows.frontier import Frontier, Node, units_of
-from workflows.judge import Judgement, judge
-from workflows.member import Member, subtask_text, system_of
-from workflows.requests import invalid, own_tools, unknown_tools
-from workflows.rounds import (
+from planloom.planner.language.definitions import MemberSpec, TeamSpec
+from planloom.planner.language.links import check_links
+from planloom.planner.language.values import JsonValue, Outcome, Stored, TaskId
+from planloom.workflows import doors
+from planloom.workflows.changes import Changes
+from planloom.workflows.controls import Control
+from planloom.workflows.conversation import SHOWN_MAX_BYTES, Conversation, Persona, summary_of
+from planloom.workflows.desk import Desk
+from planloom.workflows.failures import BodyCancelled
+from planloom.workflows.frontier import Frontier, Node, units_of
+from planloom.workflows.judge import Judgement, judge
+from planloom.workflows.member import Member, subtask_text, system_of
+from planloom.workflows.requests import invalid, own_tools, unknown_tools
+from planloom.workflows.rounds import (
     Said,
     context_for,
     disagreements,
@@ -44,10 +42,10 @@ from workflows.rounds import (
     links_of,
     may_retry,
 )
-from workflows.run_permit import run_permit
-from workflows.status import markdown_page
-from workflows.team_judge import ask_judge, compose
-from workflows.team_plan import TeamPlan
+from planloom.workflows.run_permit import run_permit
+from planloom.workflows.status import markdown_page
+from planloom.workflows.team_judge import ask_judge, compose
+from planloom.workflows.team_plan import TeamPlan
 
 HEARD_INLINE_CHARS = 1_500
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from planner.jobs import AskJob, ResolveJob
-from planner.values import Bindings, JsonValue, Stored
-from workflows import doors
-from workflows.budget import Amount
-from workflows.desk import Desk
-from workflows.estimates import ANSWER_TOKENS_MIN, model_amount
-from workflows.failures import BodyCancelled, BodyFailed
-from workflows.judge import Judgement, lowered
-from workflows.pools import on_pools
+from planloom.planner.contract.jobs import AskJob, ResolveJob
+from planloom.planner.language.values import Bindings, JsonValue, Stored
+from planloom.workflows import doors
+from planloom.workflows.budget import Amount
+from planloom.workflows.desk import Desk
+from planloom.workflows.estimates import ANSWER_TOKENS_MIN, model_amount
+from planloom.workflows.failures import BodyCancelled, BodyFailed
+from planloom.workflows.judge import Judgement, lowered
+from planloom.workflows.pools import on_pools
 
 ANSWER_INLINE_BYTES = 12_000
 DISAGREEMENTS_MAX = 20

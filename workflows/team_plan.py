@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from temporalio import workflow
 
-from planner.contract import AgentResult, RoundReport, RunRequest, RunResult, TeamRequest
-from planner.definitions import AgentSpec, MemberSpec, Subtask, TeamSpec
-from planner.jobs import TurnReply
-from planner.plan import Plan
-from planner.references import as_text
-from planner.values import Outcome, Stored
-from workflows.changes import Changes
-from workflows.conversation import Conversation, Ended
-from workflows.desk import Desk
-from workflows.dispatch import stored_of, usage_from_report
-from workflows.member import Member, subtask_text, system_of
-from workflows.run import PlanRefused, Run
+from planloom.planner.contract.jobs import TurnReply
+from planloom.planner.contract.requests import RunRequest, TeamRequest
+from planloom.planner.contract.results import AgentResult, RoundReport, RunResult
+from planloom.planner.language.definitions import AgentSpec, MemberSpec, Subtask, TeamSpec
+from planloom.planner.language.plan import Plan
+from planloom.planner.language.references import as_text
+from planloom.planner.language.values import Outcome, Stored
+from planloom.workflows.changes import Changes
+from planloom.workflows.conversation import Conversation, Ended
+from planloom.workflows.desk import Desk
+from planloom.workflows.dispatch import stored_of, usage_from_report
+from planloom.workflows.member import Member, subtask_text, system_of
+from planloom.workflows.run import PlanRefused, Run
 
 if TYPE_CHECKING:
-    from workflows.team_course import TeamCourse
+    from planloom.workflows.team_course import TeamCourse
 
 
 class TeamPlan:

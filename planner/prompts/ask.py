@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from planner.prompts.text import as_text, clip_text, fenced, load_prompt
-from planner.values import JsonValue
+from planloom.planner.language.values import JsonValue
+from planloom.planner.prompts.text import as_text, clip_text, fenced, load_prompt
 
 CONTEXT_MAX_CHARS = 200_000
 """About 50,000 tokens: what most models still take beside a prompt and an answer."""

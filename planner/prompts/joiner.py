@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from planner.jobs import FinishedTask
-from planner.prompts.text import as_text, clip_text, fenced, load_prompt
-from planner.values import JsonValue, Outcome
+from planloom.planner.contract.jobs import FinishedTask
+from planloom.planner.language.values import JsonValue, Outcome
+from planloom.planner.prompts.text import as_text, clip_text, fenced, load_prompt
 
 TASK_MAX_CHARS = 4_000
 OVERALL_MAX_CHARS = 60_000

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from planner.calls import call_text
-from planner.catalog import ToolSpec
-from planner.jobs import FinishedTask, PlanJob, PlannedTask
-from planner.prompts.text import as_text, clip_text, fenced, load_prompt
-from planner.values import JsonValue
+from planloom.planner.contract.jobs import FinishedTask, PlanJob, PlannedTask
+from planloom.planner.language.catalog import ToolSpec
+from planloom.planner.language.values import JsonValue
+from planloom.planner.prompts.text import as_text, clip_text, fenced, load_prompt
+from planloom.planner.syntax.calls.parser import call_text
 
 CONTEXT_MAX_CHARS = 20_000
 PREVIEW_MAX_CHARS = 300

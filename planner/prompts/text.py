@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from importlib import resources
 
-from planner.values import JsonValue
+from planloom.planner.language.values import JsonValue
 
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 _VERSION = re.compile(r"\A<!-- version: ([\w.]+) -->\n")
@@ -36,7 +36,11 @@ class Prompt:
 
 def load_prompt(name: str) -> Prompt:
     """The prompt file `<name>.md` of this package."""
-    text = resources.files("planner.prompts").joinpath(f"{name}.md").read_text(encoding="utf-8")
+    text = (
+        resources.files("planloom.planner.prompts")
+        .joinpath(f"{name}.md")
+        .read_text(encoding="utf-8")
+    )
     return Prompt(name, text)
 
 

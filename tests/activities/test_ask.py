@@ -14,14 +14,14 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.ask import ModelActivities
-from activities.blobs import BlobStore
-from activities.cache import ResultCache
-from activities.model_client import ModelClient
-from activities.structured import json_from_text, schema_problems
-from planner.jobs import AskJob, TaskOutput
-from planner.settings import PoolSettings, Settings
-from planner.values import Bindings, Outcome, Stored, Usage
+from planloom.activities.ask import ModelActivities
+from planloom.activities.models.client import ModelClient
+from planloom.activities.models.structured import json_from_text, schema_problems
+from planloom.activities.storage.blobs import BlobStore
+from planloom.activities.storage.cache import ResultCache
+from planloom.planner.contract.jobs import AskJob, TaskOutput
+from planloom.planner.contract.settings import PoolSettings, Settings
+from planloom.planner.language.values import Bindings, Outcome, Stored, Usage
 from tests.model_server import ModelServer, Reply
 from tests.support.waiting import until
 

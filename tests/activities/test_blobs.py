@@ -10,9 +10,15 @@ from typing import Any
 
 import pytest
 
-from activities.blobs import BlobError, BlobStore, S3Backend, open_backend
-from activities.json_values import ValueNotJsonError
-from planner.values import INLINE_MAX_BYTES, PREVIEW_MAX_CHARS, Bindings, JsonValue, Stored
+from planloom.activities.storage.blobs import BlobError, BlobStore, S3Backend, open_backend
+from planloom.activities.storage.json_values import ValueNotJsonError
+from planloom.planner.language.values import (
+    INLINE_MAX_BYTES,
+    PREVIEW_MAX_CHARS,
+    Bindings,
+    JsonValue,
+    Stored,
+)
 
 
 @pytest.fixture

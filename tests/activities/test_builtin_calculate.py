@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from activities.builtin.calculate import calculate
-from activities.tooling import ToolError
+from planloom.activities.tools.builtin.calculate import calculate
+from planloom.activities.tools.decorator import ToolError
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from activities.builtin.files import list_files, read_file, search_text, write_file
-from activities.tooling import ToolContext, ToolError
+from planloom.activities.tools.builtin.files import list_files, read_file, search_text, write_file
+from planloom.activities.tools.decorator import ToolContext, ToolError
 
 
 @pytest.fixture

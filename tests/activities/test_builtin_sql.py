@@ -13,8 +13,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from activities.builtin.sql import ROWS_MAX, query_sql
-from activities.tooling import ToolContext, ToolError
+from planloom.activities.tools.builtin.sql import ROWS_MAX, query_sql
+from planloom.activities.tools.decorator import ToolContext, ToolError
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from activities.builtin.web import BODY_MAX_BYTES, http_get, refusal_of
-from activities.tooling import ToolError
+from planloom.activities.tools.builtin.web import BODY_MAX_BYTES, http_get, refusal_of
+from planloom.activities.tools.decorator import ToolError
 
 
 class _Pages(BaseHTTPRequestHandler):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from activities.blobs import BlobStore
-from activities.cache import CacheEntry, ResultCache, cache_key
-from planner.values import Stored, Usage
+from planloom.activities.storage.blobs import BlobStore
+from planloom.activities.storage.cache import CacheEntry, ResultCache, cache_key
+from planloom.planner.language.values import Stored, Usage
 
 KEY = cache_key("tool", "t", "1", {"a": 1}, mode="shared")
 
@@ -109,9 +109,9 @@ async def test_a_cancelled_leader_leaves_the_flight_to_the_next(cache: ResultCac
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
-from activities.blobs import BlobStore
-from activities.cache import CacheEntry, ResultCache
-from planner.values import Stored
+from planloom.activities.storage.blobs import BlobStore
+from planloom.activities.storage.cache import CacheEntry, ResultCache
+from planloom.planner.language.values import Stored
 root, key, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 cache = ResultCache(root / "cache", BlobStore(root / "blobs"))
 async def run():

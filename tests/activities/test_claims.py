@@ -7,9 +7,9 @@ import threading
 import time
 from pathlib import Path
 
-from activities.claims import ClaimStore, claim_id
-from planner.jobs import TaskOutput
-from planner.values import Stored
+from planloom.activities.storage.claims import ClaimStore, claim_id
+from planloom.planner.contract.jobs import TaskOutput
+from planloom.planner.language.values import Stored
 
 ID = claim_id("run/task/1", "send", {"to": "a"})
 DONE = TaskOutput(output=Stored(value="sent"))

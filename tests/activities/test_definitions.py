@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from activities.blobs import BlobStore, open_backend
-from activities.definitions import (
+from planloom.activities.definitions import (
     Definition,
     DefinitionActivities,
     Definitions,
     read_definition,
 )
-from planner.definitions import AgentSpec, TeamSpec
-from planner.jobs import LoadJob
+from planloom.activities.storage.blobs import BlobStore, open_backend
+from planloom.planner.contract.jobs import LoadJob
+from planloom.planner.language.definitions import AgentSpec, TeamSpec
 
 CLAUDE = """---
 name: code-reviewer

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.errors import (
+from planloom.activities.models.errors import (
     ModelError,
     as_application_error,
     cause_of,
@@ -20,11 +20,11 @@ from activities.errors import (
     host_of,
     retry_after_seconds,
 )
-from activities.tooling import ToolError
-from planner.jobs import ErrorClass
-from planner.plan import Retry
-from planner.retries import RETRY_TABLE, RetryOverride, table_with
-from planner.values import Usage
+from planloom.activities.tools.decorator import ToolError
+from planloom.planner.contract.jobs import ErrorClass
+from planloom.planner.contract.retries import RETRY_TABLE, RetryOverride, table_with
+from planloom.planner.language.plan import Retry
+from planloom.planner.language.values import Usage
 
 NOW = 1_800_000_000.0
 

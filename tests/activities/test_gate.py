@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from activities.errors import ModelError
-from activities.gate import Gate, Pace, Reporter, breaker_key
-from planner.capacity import Directive, OpenBreaker, Report
-from planner.jobs import ErrorClass
-from planner.settings import PoolSettings
+from planloom.activities.models.errors import ModelError
+from planloom.activities.models.gate import Gate, Pace, Reporter, breaker_key
+from planloom.planner.contract.capacity import Directive, OpenBreaker, Report
+from planloom.planner.contract.jobs import ErrorClass
+from planloom.planner.contract.settings import PoolSettings
 
 MadeGate = Callable[..., tuple[Gate, list[Report]]]
 

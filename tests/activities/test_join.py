@@ -10,12 +10,12 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.blobs import BlobStore
-from activities.join import JoinActivities
-from activities.model_client import ModelClient
-from planner.jobs import FinishedTask, JoinJob, JoinReply
-from planner.settings import PoolSettings, Settings
-from planner.values import Outcome, Stored
+from planloom.activities.join import JoinActivities
+from planloom.activities.models.client import ModelClient
+from planloom.activities.storage.blobs import BlobStore
+from planloom.planner.contract.jobs import FinishedTask, JoinJob, JoinReply
+from planloom.planner.contract.settings import PoolSettings, Settings
+from planloom.planner.language.values import Outcome, Stored
 from tests.model_server import ModelServer, Reply
 
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.logs import setup_logging, task_of
-from planner.jobs import ToolJob
+from planloom.activities.telemetry.logs import setup_logging, task_of
+from planloom.planner.contract.jobs import ToolJob
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,15 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from activities.chat import ReplyBuilder, SseDecoder, ThoughtFilter
-from activities.model_client import ChatRequest, ModelCall, ModelClient, ModelError
-from planner.settings import PoolSettings, Price, Settings, SettingsError, settings_from
+from planloom.activities.models.chat import ReplyBuilder, SseDecoder, ThoughtFilter
+from planloom.activities.models.client import ChatRequest, ModelCall, ModelClient, ModelError
+from planloom.planner.contract.settings import (
+    PoolSettings,
+    Price,
+    Settings,
+    SettingsError,
+    settings_from,
+)
 from tests.model_server import ModelServer, Reply
 from tests.support.waiting import until
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.builtin import builtin_registry
-from activities.prepare import PrepareActivities
-from activities.prices import Prices
-from activities.template_files import TemplateFiles, named_in
-from planner.jobs import PrepareJob
-from planner.settings import PoolSettings, Price, Settings
+from planloom.activities.models.prices import Prices
+from planloom.activities.prepare import PrepareActivities
+from planloom.activities.template_files import TemplateFiles, named_in
+from planloom.activities.tools.builtin import builtin_registry
+from planloom.planner.contract.jobs import PrepareJob
+from planloom.planner.contract.settings import PoolSettings, Price, Settings
 
 TEMPLATE = """
 version: 1

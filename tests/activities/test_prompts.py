@@ -8,19 +8,24 @@ from typing import Any
 
 import pytest
 
-from planner.calls import OPTIONS, CallsParser
-from planner.catalog import ToolSpec
-from planner.jobs import FinishedTask, PlanJob, PlannedTask
-from planner.plan import Plan, Task
-from planner.prompts import ask_messages, joiner_messages, planner_messages, repair_messages
-from planner.prompts.joiner import (
+from planloom.planner.contract.jobs import FinishedTask, PlanJob, PlannedTask
+from planloom.planner.language.catalog import ToolSpec
+from planloom.planner.language.plan import Plan, Task
+from planloom.planner.language.values import Outcome, Problem, Stored, TaskId
+from planloom.planner.prompts import (
+    ask_messages,
+    joiner_messages,
+    planner_messages,
+    repair_messages,
+)
+from planloom.planner.prompts.joiner import (
     OVERALL_MAX_CHARS,
     TASK_MAX_CHARS,
     Look,
     cut_outputs,
     share_out,
 )
-from planner.prompts.planner import (
+from planloom.planner.prompts.planner import (
     CALLS,
     CALLS_EXAMPLE,
     CALLS_OPTIONS,
@@ -29,8 +34,8 @@ from planner.prompts.planner import (
     finished_line,
     tool_lines,
 )
-from planner.prompts.text import Prompt, clip_text, fenced
-from planner.values import Outcome, Problem, Stored, TaskId
+from planloom.planner.prompts.text import Prompt, clip_text, fenced
+from planloom.planner.syntax.calls.parser import OPTIONS, CallsParser
 
 SEARCH = ToolSpec(
     name="search",

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.blobs import BlobStore
-from activities.resolve import ResolveActivities, patched_plan, read_output
-from planner.jobs import PatchJob, ResolveJob
-from planner.values import Bindings, Stored
+from planloom.activities.resolve import ResolveActivities, patched_plan, read_output
+from planloom.activities.storage.blobs import BlobStore
+from planloom.planner.contract.jobs import PatchJob, ResolveJob
+from planloom.planner.language.values import Bindings, Stored
 
 
 @pytest.fixture

@@ -17,16 +17,17 @@ from pydantic import BaseModel
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.blobs import BlobStore
-from activities.builtin import builtin_registry
-from activities.cache import ResultCache
-from activities.claims import ClaimStore
-from activities.run_tool import ToolActivities
-from activities.tool_runner import ToolCallError, ToolRunner
-from activities.tool_times import ToolTimes
-from activities.tooling import ToolContext, ToolError, ToolRegistry, tool
-from planner.jobs import ToolJob
-from planner.values import Bindings, Outcome, Stored, Usage
+from planloom.activities.run_tool import ToolActivities
+from planloom.activities.storage.blobs import BlobStore
+from planloom.activities.storage.cache import ResultCache
+from planloom.activities.storage.claims import ClaimStore
+from planloom.activities.tools.builtin import builtin_registry
+from planloom.activities.tools.decorator import ToolContext, ToolError, tool
+from planloom.activities.tools.registry import ToolRegistry
+from planloom.activities.tools.runner import ToolCallError, ToolRunner
+from planloom.activities.tools.times import ToolTimes
+from planloom.planner.contract.jobs import ToolJob
+from planloom.planner.language.values import Bindings, Outcome, Stored, Usage
 from tests.support.waiting import until
 
 calls: list[Any] = []

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from activities.chat import ChatReply, ToolCall
-from activities.telemetry import (
+from planloom.activities.models.chat import ChatReply, ToolCall
+from planloom.activities.telemetry.telemetry import (
     CAPTURED_CHARS_MAX,
     SECOND_BUCKETS,
     TOKEN_BUCKETS,

@@ -10,16 +10,15 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from activities.tooling import (
+from planloom.activities.tools.decorator import (
     ToolArgumentsError,
     ToolContext,
     ToolDefinitionError,
     ToolError,
-    ToolLoadError,
-    ToolRegistry,
     tool,
 )
-from planner.catalog import ToolSpec
+from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
+from planloom.planner.language.catalog import ToolSpec
 
 
 class Place(BaseModel):
@@ -237,7 +236,7 @@ def module_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_modules_are_found_in_the_search_folder(module_folder: Path) -> None:
     (module_folder / "pl_good_tools.py").write_text(
-        "from activities.tooling import tool\n\n"
+        "from planloom.activities.tools.decorator import tool\n\n"
         "@tool\ndef hello(name: str) -> str:\n    return name\n"
     )
     registry = ToolRegistry()
@@ -248,7 +247,7 @@ def test_modules_are_found_in_the_search_folder(module_folder: Path) -> None:
 def test_every_module_that_cannot_be_used_is_told_at_once(module_folder: Path) -> None:
     (module_folder / "pl_broken.py").write_text("1 / 0")
     (module_folder / "pl_empty.py").write_text("x = 1")
-    names = ["pl_broken", "pl_empty", "pl_absent", "planner", "cli.tools", "./my.py"]
+    names = ["pl_broken", "pl_empty", "pl_absent", "planloom", "planloom.tools", "./my.py"]
     with pytest.raises(ToolLoadError) as caught:
         ToolRegistry().load_modules(names, search=[module_folder])
     assert [p.code for p in caught.value.problems] == [
@@ -260,25 +259,30 @@ def test_every_module_that_cannot_be_used_is_told_at_once(module_folder: Path) -
         "tool_module_name",
     ]
     assert "ZeroDivisionError" in str(caught.value)
-    assert 'Rename it, for example to "my_planner"' in str(caught.value)
+    assert 'Rename it, for example to "my_tools"' in str(caught.value)
 
 
-def test_a_file_that_hides_a_module_of_ours_is_refused(module_folder: Path) -> None:
-    (module_folder / "console.py").write_text("")
+@pytest.mark.parametrize("own", ["activities", "workflows", "planner", "worker", "cli"])
+def test_a_tool_module_may_have_modules_named_like_our_rooms(module_folder: Path, own: str) -> None:
+    (module_folder / f"{own}.py").write_text(
+        "from planloom import tool\n\n@tool\ndef mine(name: str) -> str:\n"
+        '    """Say the name."""\n    return name\n'
+    )
+    (module_folder / "pl_uses.py").write_text(f"import {own}\nmine = {own}.mine\n")
     code = (
-        "import sys\n"
-        "from activities.tooling import check_own_modules, ToolLoadError\n"
-        f"sys.path.insert(0, {str(module_folder)!r})\n"
-        "try: check_own_modules()\n"
-        "except ToolLoadError as e: print(e)\n"
+        "import sys; from pathlib import Path\n"
+        "from planloom.activities.tools.registry import ToolRegistry\n"
+        "registry = ToolRegistry()\n"
+        f"registry.load_modules([{own!r}, 'pl_uses'], search=[Path({str(module_folder)!r})])\n"
+        "print(registry.names)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 'hides Planloom\'s own module "console"' in ran.stdout
+    assert ran.stdout.strip() == "['mine']"
 
 
 def test_importing_the_decorator_is_light() -> None:
     code = (
-        "import sys, activities.tooling\n"
+        "import sys, planloom.activities.tools.decorator\n"
         "heavy = {'openai', 'duckdb', 'httpx', 'temporalio', 'jmespath'} & set(sys.modules)\n"
         "print(sorted(heavy))"
     )

@@ -20,12 +20,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from activities.heartbeats import Attempts, Heartbeat
-from activities.model_attempt import Attempt
-from activities.model_client import ModelClient, ModelError
-from activities.write_plan import Outbox, PlanActivities, PlanWriter, allowed_tools
-from planner.catalog import ToolSpec
-from planner.jobs import (
+from planloom.activities.models.attempt import Attempt
+from planloom.activities.models.client import ModelClient, ModelError
+from planloom.activities.models.heartbeats import Attempts, Heartbeat
+from planloom.activities.write_plan import Outbox, PlanActivities, PlanWriter, allowed_tools
+from planloom.planner.contract.jobs import (
     PlanJob,
     PlannedBatch,
     PlannedTask,
@@ -33,12 +32,13 @@ from planner.jobs import (
     PlannerPrefix,
     PlanReply,
 )
-from planner.plan import Task
-from planner.settings import PoolSettings, Settings
-from planner.values import Problem, TaskId, Usage
+from planloom.planner.contract.settings import PoolSettings, Settings
+from planloom.planner.language.catalog import ToolSpec
+from planloom.planner.language.plan import Task
+from planloom.planner.language.values import Problem, TaskId, Usage
+from planloom.workflows.converter import data_converter
 from tests.model_server import ModelServer, Reply
 from tests.support.waiting import until
-from workflows.converter import data_converter
 
 QUERY = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
 TOOLS = [ToolSpec(name="search", parameters=QUERY), ToolSpec(name="send", side_effects=True)]

@@ -38,7 +38,9 @@ class Done:
 async def planloom_cli(planloom: Planloom, *arguments: str, **env: str) -> Done:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        str(CHECKOUT / "cli.py"),
+        "-P",
+        "-m",
+        "planloom.cli",
         *arguments,
         cwd=planloom.folder,
         env={**os.environ, **planloom.env, "COLUMNS": "120", "NO_COLOR": "1", **env},

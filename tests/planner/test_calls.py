@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from planner.calls import CallsParser, ParsedEnd, call_text
-from planner.catalog import ToolSpec
-from planner.compiler import inputs_of
-from planner.plan import AtLeast, Task
-from planner.references import resolve
+from planloom.planner.compile.compiler import inputs_of
+from planloom.planner.language.catalog import ToolSpec
+from planloom.planner.language.plan import AtLeast, Task
+from planloom.planner.language.references import resolve
+from planloom.planner.syntax.calls.parser import CallsParser, ParsedEnd, call_text
 
 
 def spec(name: str, *parameters: str) -> ToolSpec:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from planner.calls import CallsParser, ParsedEnd
-from planner.calls_scan import CallScanner, CallText
-from planner.catalog import ToolSpec
+from planloom.planner.language.catalog import ToolSpec
+from planloom.planner.syntax.calls.parser import CallsParser, ParsedEnd
+from planloom.planner.syntax.calls.scan import CallScanner, CallText
 
 TOOLS = [
     ToolSpec(name=name, parameters={"properties": {"query": {}, "limit": {}}})

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from planner.calls import CallsParser, call_text
-from planner.calls_text import OPTIONS, is_same_call
-from planner.catalog import ToolSpec
-from planner.plan import Task, is_body
+from planloom.planner.language.catalog import ToolSpec
+from planloom.planner.language.plan import Task, is_body
+from planloom.planner.syntax.calls.parser import CallsParser, call_text
+from planloom.planner.syntax.calls.text import OPTIONS, is_same_call
 
 TOOLS = [ToolSpec(name="find", parameters={"properties": {"query": {}}})]
 KNOWN = ["a", "b-c", "7"]

@@ -8,18 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.catalog import Site, ToolSpec
-from planner.compiler import check_task, compile_plan, graph_of
-from planner.contract import MajorThresholds, RunRequest
-from planner.documents import read_plan, read_request
-from planner.estimate import estimate_task
-from planner.explain import explain, mermaid
-from planner.fork import downstream_of, fork_request
-from planner.passes.rank import critical_path, rank_upward, width_of
-from planner.plan import Plan, Task
-from planner.revision import diff_plans, fingerprint, major_changes, merge_replan, stability
-from planner.templates import check_params, read_template
-from planner.values import Outcome, Stored, TaskId
+from planloom.planner.compile.compiler import check_task, compile_plan, graph_of
+from planloom.planner.compile.estimate import estimate_task
+from planloom.planner.compile.explain import explain, mermaid
+from planloom.planner.compile.fork import downstream_of, fork_request
+from planloom.planner.compile.passes.rank import critical_path, rank_upward, width_of
+from planloom.planner.compile.revision import (
+    diff_plans,
+    fingerprint,
+    major_changes,
+    merge_replan,
+    stability,
+)
+from planloom.planner.compile.templates import check_params, read_template
+from planloom.planner.contract.requests import MajorThresholds, RunRequest
+from planloom.planner.language.catalog import Site, ToolSpec
+from planloom.planner.language.plan import Plan, Task
+from planloom.planner.language.values import Outcome, Stored, TaskId
+from planloom.planner.syntax.documents import read_plan, read_request
 
 OBJECT = {"type": "object", "additionalProperties": False}
 SITE = Site(
@@ -365,7 +371,7 @@ def test_material_changes_are_named() -> None:
 
 
 def test_a_fork_runs_a_task_and_all_behind_it_again() -> None:
-    from planner.contract import Reused
+    from planloom.planner.contract.requests import Reused
 
     done = {t: Reused(outcome=Outcome.SUCCEEDED, output=Stored(value=t)) for t in ("a", "b", "c")}
     assert downstream_of(OLD, ["b"]) == {"b", "c"}

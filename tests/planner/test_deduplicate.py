@@ -9,12 +9,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.catalog import Site, ToolSpec
-from planner.compiler import compile_plan
-from planner.passes.deduplicate import deduplicate_calls, rename_inputs, twin_key
-from planner.passes.resolve import graph_of
-from planner.plan import Plan, Task
-from planner.values import TaskId
+from planloom.planner.compile.compiler import compile_plan
+from planloom.planner.compile.passes.deduplicate import deduplicate_calls, rename_inputs, twin_key
+from planloom.planner.compile.passes.resolve import graph_of
+from planloom.planner.language.catalog import Site, ToolSpec
+from planloom.planner.language.plan import Plan, Task
+from planloom.planner.language.values import TaskId
 
 SITE = Site(
     tools=[

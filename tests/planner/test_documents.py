@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 
-from planner.contract import EditPlan, RunRequest, TeamRequest
-from planner.documents import PROBLEMS_MAX, bounded_problems, read_plan, read_request
-from planner.values import Problem
+from planloom.planner.contract.controls import EditPlan
+from planloom.planner.contract.requests import RunRequest, TeamRequest
+from planloom.planner.language.values import Problem
+from planloom.planner.syntax.documents import (
+    PROBLEMS_MAX,
+    bounded_problems,
+    read_plan,
+    read_request,
+)
 
 RIGHT = {"tasks": [{"id": "a", "tool": "x"}]}
 

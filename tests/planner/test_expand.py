@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 
-from planner.contract import RunRequest
-from planner.definitions import Limits
-from planner.expand import expand_request, members_at_once, parallel_of, pool_limit, teams_at_once
+from planloom.planner.compile.expand import (
+    expand_request,
+    members_at_once,
+    parallel_of,
+    pool_limit,
+    teams_at_once,
+)
+from planloom.planner.contract.requests import RunRequest
+from planloom.planner.language.definitions import Limits
 
 
 @pytest.mark.parametrize(

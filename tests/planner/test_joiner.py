@@ -8,7 +8,13 @@ import time
 import pytest
 from jsonschema import Draft202012Validator
 
-from planner.joiner import JOIN_SCHEMA, LOOK_IDS_MAX, JoinDecision, check_look, parse_join
+from planloom.planner.syntax.joiner import (
+    JOIN_SCHEMA,
+    LOOK_IDS_MAX,
+    JoinDecision,
+    check_look,
+    parse_join,
+)
 
 
 @pytest.mark.parametrize(

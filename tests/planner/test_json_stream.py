@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.calls import ParsedEnd
-from planner.calls_text import call_text
-from planner.catalog import ToolSpec
-from planner.json_stream import JsonPlanParser
-from planner.plan import Task
+from planloom.planner.language.catalog import ToolSpec
+from planloom.planner.language.plan import Task
+from planloom.planner.syntax.calls.parser import ParsedEnd
+from planloom.planner.syntax.calls.text import call_text
+from planloom.planner.syntax.json_stream import JsonPlanParser
 
 TOOLS = [ToolSpec(name=name, parameters={"properties": {"query": {}}}) for name in ("find", "math")]
 

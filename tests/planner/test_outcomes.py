@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from planner.outcomes import aggregate, failure_class, is_asked_again, outcome_of, pressure_class
+from planloom.planner.contract.outcomes import (
+    aggregate,
+    failure_class,
+    is_asked_again,
+    outcome_of,
+    pressure_class,
+)
 
 EMPTY = "agent team member returned empty output"
 THIN = "agent team member low-substance output: too short (5 chars)"

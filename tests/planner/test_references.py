@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.conditions import (
+from planloom.planner.language.conditions import (
     ConditionError,
     check_condition,
     evaluate,
     rename_in_condition,
     roots_of_condition,
 )
-from planner.references import (
+from planloom.planner.language.references import (
     BadPathError,
     MissingReferenceError,
     check_path,

@@ -10,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from planner.catalog import Site
-from planner.compiler import compile_plan
-from planner.plan import Plan
-from planner.schema_check import check_arguments, check_schema, check_value
+from planloom.planner.compile.compiler import compile_plan
+from planloom.planner.compile.schema_check import check_arguments, check_schema, check_value
+from planloom.planner.language.catalog import Site
+from planloom.planner.language.plan import Plan
 
 COLOURS = {"enum": ["red", "blue"], "type": "string"}
 SCHEMA: dict[str, Any] = {

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from planner.contract import AgentRequest, RunRequest, TeamRequest
-from planner.documents import read_request
-from planner.source_fields import agent_document, run_document, team_document
+from planloom.planner.contract.requests import AgentRequest, RunRequest, TeamRequest
+from planloom.planner.contract.source_fields import agent_document, run_document, team_document
+from planloom.planner.syntax.documents import read_request
 
 
 def test_subagent_run() -> None:

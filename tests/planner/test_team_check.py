@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from planner.definitions import Subtask, TeamSpec
-from planner.links import check_links
-from planner.team_check import team_problems
+from planloom.planner.compile.team_check import team_problems
+from planloom.planner.language.definitions import Subtask, TeamSpec
+from planloom.planner.language.links import check_links
 
 
 def problems(team: dict[str, object], quorum: int | None = None, *subtasks: Subtask) -> list[str]:

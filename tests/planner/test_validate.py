@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.catalog import Site, ToolSpec
-from planner.compiler import compile_plan
-from planner.documents import PROBLEMS_MAX, TEXT_MAX_CHARS, read_plan
-from planner.plan import Plan
-from planner.templates import check_declared
-from planner.values import JsonValue, Problem
+from planloom.planner.compile.compiler import compile_plan
+from planloom.planner.compile.templates import check_declared
+from planloom.planner.language.catalog import Site, ToolSpec
+from planloom.planner.language.plan import Plan
+from planloom.planner.language.values import JsonValue, Problem
+from planloom.planner.syntax.documents import PROBLEMS_MAX, TEXT_MAX_CHARS, read_plan
 
 INNER = {
     "params": {"city": {}, "days": {"type": "integer", "default": 3}},

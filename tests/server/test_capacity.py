@@ -20,14 +20,14 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.testing import WorkflowEnvironment
 
-from activities.tooling import ToolLoadError
 from planloom import CapacityState, Client, Pool, Refused, Release, Renew, Reserve
-from planner.settings import Settings
+from planloom.activities.tools.registry import ToolLoadError
+from planloom.planner.contract.settings import Settings
+from planloom.workflows.capacity import UPDATES_MAX
+from planloom.workflows.converter import data_converter
 from tests.model_server import Reply, Seen
 from tests.support.harness import Planloom
 from tests.support.waiting import until
-from workflows.capacity import UPDATES_MAX
-from workflows.converter import data_converter
 
 
 def configure(planloom: Planloom, text: str) -> None:
@@ -277,7 +277,7 @@ async def test_a_bad_key_reaches_the_endpoint_three_times_for_a_hundred_siblings
 HOLDER = """
 import asyncio, sys
 from planloom import Client, Reserve, Renew
-from planner.settings import Settings
+from planloom.planner.contract.settings import Settings
 
 async def main():
     client = await Client.connect()

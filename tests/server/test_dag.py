@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from planner.contract import Progress
+from planloom.planner.contract.results import Progress
 from tests.support.harness import Planloom
 
 Calls = Callable[[], list[str]]

@@ -16,9 +16,9 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from console import devserver
-from console.devserver import DevConfig, DevServer, DevServerError, config_path, free_port
-from planner.contract import SEARCH_ATTRIBUTES
+from planloom.console import devserver
+from planloom.console.devserver import DevConfig, DevServer, DevServerError, config_path, free_port
+from planloom.planner.contract.names import SEARCH_ATTRIBUTES
 from tests.support.process import CHECKOUT
 
 
@@ -111,7 +111,7 @@ def test_no_server_is_left_behind_by_an_owner_that_was_killed(sign: signal.Signa
         [
             sys.executable,
             "-c",
-            "import signal, time; from console.devserver import DevServer\n"
+            "import signal, time; from planloom.console.devserver import DevServer\n"
             # A suite that a shell runs in the background inherits an ignored SIGINT.
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "server = DevServer(in_memory=True, headless=True, port=None).start()\n"

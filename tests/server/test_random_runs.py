@@ -14,7 +14,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
 
-import worker
+from planloom import worker
+from planloom.workflows.converter import data_converter
 from tests.model_server import Seen
 from tests.support.harness import Handle, Planloom
 from tests.support.random_runs import (
@@ -25,7 +26,6 @@ from tests.support.random_runs import (
     request_from,
     signals_from,
 )
-from workflows.converter import data_converter
 
 RUNS = int(os.environ.get("PLANLOOM_RANDOM_RUNS", "40"))
 """More of them find more: set it for a longer search."""

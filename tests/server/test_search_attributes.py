@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from temporalio.client import Client
 
-import worker
-from console.devserver import DevConfig, DevServer
-from planner.contract import SEARCH_ATTRIBUTES
+from planloom import worker
+from planloom.console.devserver import DevConfig, DevServer
+from planloom.planner.contract.names import SEARCH_ATTRIBUTES
 
 
 async def test_each_attribute_is_registered_by_itself_and_another_type_is_left_alone() -> None:

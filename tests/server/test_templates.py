@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import planner
-from planner.documents import read_plan
-from planner.templates import check_declared
+from planloom import planner
+from planloom.planner.compile.templates import check_declared
+from planloom.planner.syntax.documents import read_plan
 from tests.support.harness import Planloom
 
 LIBRARY = Path(planner.__file__).parent / "library"

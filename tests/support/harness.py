@@ -23,7 +23,8 @@ from temporalio.client import (
 from temporalio.exceptions import FailureError
 from temporalio.service import RPCError, RPCStatusCode
 
-from planner.contract import SEARCH_ATTRIBUTES, Progress
+from planloom.planner.contract.names import SEARCH_ATTRIBUTES
+from planloom.planner.contract.results import Progress
 from tests.model_server import ModelServer
 from tests.support.process import WorkerProcess
 
@@ -76,7 +77,9 @@ class Planloom:
     @contextlib.asynccontextmanager
     async def worker(self, **env: str) -> AsyncIterator[Any]:
         """Workers of all queues in this process, built by `worker.build_workers`; gives `Parts`."""
-        import worker  # the composition root is imported by nothing but tests of the whole
+        from planloom import (
+            worker,  # the composition root is imported by nothing but tests of the whole
+        )
 
         environment = {**os.environ, **self.env, **env}
         settings = worker.read_settings(environment)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from planner.contract import ApprovePlan
-from workflows.approval import ApprovalDesk, Verdict, needs_approval
-from workflows.control_table import control_table
-from workflows.controls import Refusal
+from planloom.planner.contract.controls import ApprovePlan
+from planloom.workflows.approval import ApprovalDesk, Verdict, needs_approval
+from planloom.workflows.control_table import control_table
+from planloom.workflows.controls import Refusal
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workflows.breaker import Breakers, failed, probe, resumed, succeeded, wait_of
+from planloom.workflows.breaker import Breakers, failed, probe, resumed, succeeded, wait_of
 
 
 def auth(state: Breakers, now: float) -> Breakers:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.contract import Budget, Grant, RaiseBudget
-from planner.values import NANO, Usage
-from workflows.budget import Amount, Caps, Ledger, caps_from
+from planloom.planner.contract.controls import RaiseBudget
+from planloom.planner.contract.requests import Budget, Grant
+from planloom.planner.language.values import NANO, Usage
+from planloom.workflows.budget import Amount, Caps, Ledger, caps_from
 
 
 @settings(max_examples=1000)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.plan import AtLeast
-from planner.values import Outcome, TaskId
-from workflows.frontier import (
+from planloom.planner.language.plan import AtLeast
+from planloom.planner.language.values import Outcome, TaskId
+from planloom.workflows.frontier import (
     Frontier,
     InvalidTransition,
     Node,

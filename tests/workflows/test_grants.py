@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workflows.grants import key_of_child
+from planloom.workflows.grants import key_of_child
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workflows.penalty import (
+from planloom.workflows.penalty import (
     HISTORY_MAX,
     Decay,
     Penalty,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflows.permits import (
+from planloom.workflows.permits import (
     PASSED_OVER_MAX,
     QUEUE_MAX,
     Ask,

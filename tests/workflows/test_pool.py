@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.capacity import (
+from planloom.planner.contract.capacity import (
     Because,
     Directive,
     Failure,
@@ -18,9 +18,9 @@ from planner.capacity import (
     Reserve,
     SetCapacity,
 )
-from planner.settings import PoolSettings
-from workflows.pool import RATE_SHARE, Pool, PoolState, new_state
-from workflows.pool_view import view_of
+from planloom.planner.contract.settings import PoolSettings
+from planloom.workflows.pool import RATE_SHARE, Pool, PoolState, new_state
+from planloom.workflows.pool_view import view_of
 
 T = 1_700_000_000.0
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from planner.values import Outcome, Stored, TaskId
-from workflows.record import Record, task_reports
+from planloom.planner.language.values import Outcome, Stored, TaskId
+from planloom.workflows.record import Record, task_reports
 
 PAYLOAD_MAX_BYTES = 2 * 1024 * 1024
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from planner.labelled import (
+from planloom.planner.syntax.labelled import (
     AGENT_LIMITS,
     MEMBER_LIMITS,
     evidence_count,
@@ -14,7 +14,7 @@ from planner.labelled import (
     problem_with,
     repair_member,
 )
-from workflows.rounds import (
+from planloom.workflows.rounds import (
     REMOVED,
     Said,
     context_for,

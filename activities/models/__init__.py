@@ -1,0 +1,1 @@
+"""Calls of model endpoints: the client, its errors, limits and prices."""

@@ -1,0 +1,170 @@
+"""What every activity that calls a model does around the call: counts, beats, reports failures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from temporalio.exceptions import ApplicationError
+
+from planloom.activities.models.chat import Message, cautious_tokens
+from planloom.activities.models.client import ModelClient
+from planloom.activities.models.errors import (
+    ModelError,
+    as_application_error,
+    asked_to_wait,
+    classify,
+    is_free_wait,
+)
+from planloom.activities.models.heartbeats import (
+    Attempts,
+    Heartbeat,
+    attempts_now,
+    deadline_seconds,
+)
+from planloom.planner.contract.requests import Role
+from planloom.planner.language.plan import Retry
+from planloom.planner.language.values import Usage
+
+T = TypeVar("T")
+
+ATTEMPTS_MAX = 3
+"""For calls whose job names no limit: planner and joiner."""
+ROOM_MIN_TOKENS = 16
+LOST_MAX = 20
+"""Attempts that ended without a word (killed workers) before the call is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which call this is, for limits and for messages."""
+
+    pool: str
+    model: str | None
+    max_attempts: int = ATTEMPTS_MAX
+    retry: Retry | None = None
+    tokens_max: int | None = None
+    """What is reserved for the whole call, its repairs and failed attempts included."""
+    before: Mapping[str, Any] | None = None
+    """Counts of an activity that this one goes on for."""
+
+
+class Attempt:
+    """One attempt of a model activity: what came before it, and what it has paid so far."""
+
+    def __init__(
+        self,
+        before: Attempts,
+        beat: Heartbeat,
+        timeout_seconds: float,
+        tokens_max: int | None = None,
+    ) -> None:
+        self.before = before
+        self.timeout_seconds = timeout_seconds
+        self.tokens_max = tokens_max
+        self.usage = Usage()
+        self.model: str | None = None
+        """Set once known, for the message of a failure."""
+        self._beat = beat
+
+    @property
+    def number(self) -> int:
+        """From 1, without the waits that an endpoint asked for."""
+        return self.before.own_attempt
+
+    @property
+    def total(self) -> Usage:
+        """What the call has paid over all attempts, as far as known."""
+        return self.before.usage + self.usage
+
+    def paid(self, usage: Usage) -> None:
+        """Keep count, so that a later failure still says what this attempt cost."""
+        self.usage += usage
+        self.is_writing(Usage())
+
+    def is_writing(self, so_far: Usage) -> None:
+        """Beat with what is paid so far: if this attempt dies, the next one still knows it."""
+        self._beat.set(replace(self.before, usage=self.total + so_far).details())
+
+    def room(self, messages: Sequence[Message], max_tokens: int | None) -> int | None:
+        """`max_tokens` for the next request, so that the whole call stays within its reservation.
+
+        Raises:
+            ModelError: what earlier attempts and repairs have left is too little for an answer.
+        """
+        if self.tokens_max is None:
+            return max_tokens
+        left = self.tokens_max - self.total.tokens - cautious_tokens(messages)
+        if self.total.tokens and left < ROOM_MIN_TOKENS:
+            raise ModelError(
+                "refused",
+                f"{self.total.tokens:,} of {self.tokens_max:,} reserved tokens are used: the rest "
+                "is too little for another try",
+            )
+        # A first request whose prompt is longer than was thought has less room for its answer.
+        return max(ROOM_MIN_TOKENS, min(left, max_tokens or left))
+
+
+async def attempt_model(
+    work: Callable[[Attempt], Awaitable[T]], client: ModelClient, target: Target
+) -> T:
+    """Run `work` as one attempt of the running activity, with heartbeats.
+
+    Raises:
+        ApplicationError: the failure with its class; final when our own count is used up.
+    """
+    before = attempts_now(target.before)
+    limits = [client.timeout_seconds(target.pool), deadline_seconds()]
+    async with Heartbeat(before.details()) as beat:
+        limit = min(x for x in limits if x is not None)
+        attempt = Attempt(before, beat, limit, target.tokens_max)
+        attempt.model = target.model
+        try:
+            if before.lost > LOST_MAX:
+                raise ModelError("refused", f"{before.lost} workers were lost during this call")
+            return await work(attempt)
+        except ApplicationError:
+            raise
+        except Exception as exc:
+            # Without a cause: its text, and the code around it, may hold parts of a prompt.
+            raise _failure(exc, attempt, client, target, beat) from None
+
+
+def _failure(
+    exc: Exception, attempt: Attempt, client: ModelClient, target: Target, beat: Heartbeat
+) -> ApplicationError:
+    before = attempt.before
+    spent = attempt.total + (getattr(exc, "usage", None) or Usage())
+    after = replace(before, usage=spent)
+    table = client.settings.retry_table
+    if classify(exc) == "schema_violation":  # no call of ours fails so: its answer did
+        client.misfit(target.pool)
+    if is_free_wait(classify(exc), before.waits, table):
+        beat.set(replace(after, waits=before.waits + 1).details())
+    else:
+        beat.set(replace(after, failures=before.failures + 1).details())
+    return as_application_error(
+        exc,
+        endpoint=client.endpoint(target.pool),
+        model=attempt.model,
+        own_attempt=before.own_attempt,
+        max_attempts=target.max_attempts,
+        waits=before.waits,
+        retry_after=asked_to_wait(exc, time.time()),
+        retry=target.retry,
+        usage=spent,
+        table=table,
+    )
+
+
+async def model_for(client: ModelClient, named: str | None, role: Role, pool: str) -> str:
+    """The model of a call: the job's, else the role's, else the worker's, else what is served.
+
+    Raises:
+        ModelError: nobody names one and the endpoint lists none.
+    """
+    known = client.settings
+    found = named or known.models.get(role) or known.models.get("worker") or known.model
+    return found or await client.default_model(pool)

@@ -1,0 +1,125 @@
+"""Heartbeats in the background, and what one attempt of an activity leaves to the next.
+
+Without heartbeats a cancel is not seen and a killed worker costs the whole time-out (DESIGN §6).
+The details of the last beat reach the next attempt: there we count our own failures, because the
+server's count also goes up when an endpoint only asked us to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import ValidationError
+from temporalio import activity
+
+from planloom.planner.language.values import Usage
+
+BEAT_SECONDS = 2.0
+DEADLINE_MARGIN = 0.1
+"""Part of the server's time-out, at most a second, that is left to report our own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """What earlier attempts of this activity came to.
+
+    `failures` are real ones, `waits` pauses that an endpoint asked for, `lost` attempts that ended
+    without a word (a killed worker), `usage` what they paid for nothing, as far as known.
+    """
+
+    failures: int = 0
+    waits: int = 0
+    lost: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def own_attempt(self) -> int:
+        """The number of the attempt now running, counted from 1 without the waits."""
+        return self.failures + 1
+
+    def details(self) -> dict[str, Any]:
+        """As heartbeat details carry it."""
+        return {"failures": self.failures, "waits": self.waits, "usage": self.usage.model_dump()}
+
+
+def attempts_so_far(details: Sequence[Any], attempt: int) -> Attempts:
+    """Counts from the last heartbeat's details; `attempt` is the server's number of this one."""
+    last = details[0] if details and isinstance(details[0], dict) else {}
+    failures, waits = (
+        n if isinstance(n := last.get(k), int) and n >= 0 else 0 for k in ("failures", "waits")
+    )
+    try:
+        usage = Usage.model_validate(last.get("usage") or {})
+    except ValidationError:  # written by another version of this code
+        usage = Usage()
+    return Attempts(failures, waits, max(0, attempt - 1 - failures - waits), usage)
+
+
+def attempts_now(before: Mapping[str, Any] | None = None) -> Attempts:
+    """Counts for the activity that is running; `before` from one that this one goes on for."""
+    info = activity.info()
+    return attempts_so_far(list(info.heartbeat_details) or [before], info.attempt)
+
+
+def deadline_seconds() -> float | None:
+    """Seconds this attempt may take so that we, not the server, report that it took too long."""
+    limit = activity.info().start_to_close_timeout
+    if limit is None:
+        return None
+    seconds = limit.total_seconds()
+    return seconds - min(1.0, seconds * DEADLINE_MARGIN)
+
+
+class Heartbeat:
+    """Beats while the block runs, carrying `details`; outside an activity it does nothing.
+
+    async with Heartbeat(attempts.details()) as beat:
+        ...
+        beat.set({...})  # from now on these details
+    """
+
+    def __init__(self, *details: Any, seconds: float | None = None) -> None:
+        self._details = details
+        self._seconds = seconds
+        self._task: asyncio.Task[None] | None = None
+
+    def set(self, *details: Any) -> None:
+        """Beat now, with these details, and carry them from now on."""
+        self._details = details
+        self._beat()
+
+    async def __aenter__(self) -> Self:
+        if activity.in_activity():
+            self._beat()
+            self._task = asyncio.create_task(self._run(self._seconds or _interval()))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            self._beat()
+
+    def _beat(self) -> None:
+        if activity.in_activity():
+            activity.heartbeat(*self._details)
+
+
+def _interval() -> float:
+    limit = activity.info().heartbeat_timeout
+    return min(BEAT_SECONDS, limit.total_seconds() / 4) if limit else BEAT_SECONDS

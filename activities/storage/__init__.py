@@ -1,0 +1,1 @@
+"""What is kept outside history: blobs, cached results, claims of side effects."""

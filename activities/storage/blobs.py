@@ -1,0 +1,347 @@
+"""Large values outside history: blobs addressed by the SHA-256 of their content (DESIGN §6).
+
+A value is stored once as its own bytes (a string as UTF-8, anything else as JSON) and travels as
+`Stored`. References are resolved here, in `bind`, because only activities may read blobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from planloom.activities.storage.json_values import copied, depth_of, json_text, preview_of
+from planloom.planner.language.references import resolve, roots_of
+from planloom.planner.language.values import INLINE_MAX_BYTES, Bindings, JsonValue, Stored
+
+_HASH = re.compile(r"^[0-9a-f]{64}$")
+THREAD_MIN_BYTES = 256 * 1024
+"""Below this, hashing and writing takes less time than a thread's hand-over is worth."""
+PARSED_MAX_BYTES = 64 * 1024 * 1024
+INLINE_MAX_DEPTH = 64
+"""Parsers of payloads stop at about 200 levels; a workflow that cannot read its result hangs."""
+
+
+class BlobError(Exception):
+    """A blob that cannot be read or written, with its hash and place."""
+
+
+class BlobBackend(Protocol):
+    """Where bytes lie. `put` of the same content twice is no error."""
+
+    place: str
+
+    def put(self, digest: str, content: bytes) -> None: ...
+    def get(self, digest: str) -> bytes | None: ...
+    def has(self, digest: str) -> bool: ...
+
+
+class FolderBackend:
+    """Blobs as files `<folder>/<first two digits>/<sha256>`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.place = str(folder)
+
+    def path(self, digest: str) -> Path:
+        return self.folder / digest[:2] / digest
+
+    def put(self, digest: str, content: bytes) -> None:
+        path = self.path(digest)
+        if path.exists() and path.stat().st_size == len(content):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside and renamed: a reader sees the whole blob or none. Without fsync: a blob
+        # torn by a power cut fails its hash on reading, and says so.
+        part = path.parent / f".{digest[:16]}.{os.getpid()}.{threading.get_ident()}.part"
+        try:
+            part.write_bytes(content)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def get(self, digest: str) -> bytes | None:
+        try:
+            return self.path(digest).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def has(self, digest: str) -> bool:
+        return self.path(digest).exists()
+
+
+class S3Backend:
+    """Blobs as objects `<prefix>/<first two digits>/<sha256>`; `client` is boto3's S3 client."""
+
+    def __init__(self, bucket: str, prefix: str, client: Any) -> None:
+        self.bucket, self.prefix, self.client = bucket, prefix.strip("/"), client
+        self.place = f"s3://{bucket}/{self.prefix}"
+
+    def _key(self, digest: str) -> str:
+        return "/".join(part for part in (self.prefix, digest[:2], digest) if part)
+
+    def put(self, digest: str, content: bytes) -> None:
+        if not self.has(digest):
+            self.client.put_object(Bucket=self.bucket, Key=self._key(digest), Body=content)
+
+    def get(self, digest: str) -> bytes | None:
+        try:
+            answer = self.client.get_object(Bucket=self.bucket, Key=self._key(digest))
+        except Exception as error:
+            if _is_absent(error):
+                return None
+            raise
+        content: bytes = answer["Body"].read()
+        return content
+
+    def has(self, digest: str) -> bool:
+        try:
+            self.client.head_object(Bucket=self.bucket, Key=self._key(digest))
+        except Exception as error:
+            if _is_absent(error):
+                return False
+            raise
+        return True
+
+
+def _is_absent(error: Exception) -> bool:
+    # botocore makes its exception classes at run time; the code in the answer is what is stable.
+    code = getattr(error, "response", {}).get("Error", {}).get("Code")
+    return code in ("NoSuchKey", "404", "NotFound")
+
+
+def open_backend(location: str | Path) -> BlobBackend:
+    """The backend of a folder or of `s3://bucket/prefix`.
+
+    Raises:
+        BlobError: an S3 address without boto3, or an address of another kind.
+    """
+    text = str(location)
+    if text.startswith("s3://"):
+        bucket, _, prefix = text.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise BlobError(f'"{text}" names no bucket: write s3://bucket/prefix')
+        try:
+            # boto3 is optional: imported by name, so that checkers do not ask for it.
+            boto3 = __import__("boto3")
+        except ImportError:
+            raise BlobError(
+                f"blobs at {text} need boto3, which is not installed: "
+                "install it into Planloom's environment (pip install boto3)"
+            ) from None
+        return S3Backend(bucket, prefix, boto3.client("s3"))
+    if "://" in text:
+        raise BlobError(f'"{text}" is no place for blobs: write a folder or s3://bucket/prefix')
+    return FolderBackend(Path(text))
+
+
+class _Parsed:
+    """Values read lately, the least lately used dropped first; bounded by their bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max = max_bytes
+        self._total = 0
+        self._values: OrderedDict[tuple[str, str], tuple[JsonValue, int]] = OrderedDict()
+
+    def get(self, key: tuple[str, str]) -> tuple[JsonValue, int] | None:
+        if key in self._values:
+            self._values.move_to_end(key)
+        return self._values.get(key)
+
+    def put(self, key: tuple[str, str], value: JsonValue, size: int) -> None:
+        if size > self._max or key in self._values:
+            return
+        self._values[key] = (value, size)
+        self._total += size
+        while self._total > self._max:
+            _, (_, dropped) = self._values.popitem(last=False)
+            self._total -= dropped
+
+
+class BlobStore:
+    """Stores values, loads them, and binds references to them."""
+
+    def __init__(
+        self, location: str | Path | BlobBackend, *, parsed_max_bytes: int = PARSED_MAX_BYTES
+    ) -> None:
+        self._backend = open_backend(location) if isinstance(location, str | Path) else location
+        self._parsed = _Parsed(parsed_max_bytes)
+
+    @property
+    def place(self) -> str:
+        return self._backend.place
+
+    async def store_value(
+        self, value: JsonValue, inline_max_bytes: int | None = INLINE_MAX_BYTES
+    ) -> Stored:
+        """The value as history carries it: inline when its JSON is short, else as a blob.
+
+        Raises:
+            ValueNotJsonError: NaN, Infinity, or something that is no JSON.
+            BlobError: the blob cannot be written.
+        """
+        limit = INLINE_MAX_BYTES if inline_max_bytes is None else inline_max_bytes
+        if isinstance(value, str):
+            content = value.encode("utf-8", "replace")  # a lone surrogate is in no valid JSON
+            if len(content) <= limit and len(json.dumps(value)) <= limit:
+                return Stored(value=content.decode(), size_bytes=len(content), media="text")
+            stored = await self._store(content, "text", preview_of(value, len(content)))
+        else:
+            text = json_text(value)
+            content = text.encode("utf-8", "replace")
+            if len(content) <= limit and depth_of(value) <= INLINE_MAX_DEPTH:
+                return Stored(value=json.loads(content), size_bytes=len(content))
+            stored = await self._store(content, "json", preview_of(text, len(content)))
+        return stored
+
+    async def _store(self, content: bytes, media: Literal["json", "text"], preview: str) -> Stored:
+        digest = await self.put_bytes(content)
+        return Stored(blob=digest, size_bytes=len(content), media=media, preview=preview)
+
+    async def put_bytes(self, content: bytes) -> str:
+        """Store bytes; returns their SHA-256 in hex."""
+        if len(content) < THREAD_MIN_BYTES and isinstance(self._backend, FolderBackend):
+            return self._put(content)
+        return await asyncio.to_thread(self._put, content)
+
+    def _put(self, content: bytes) -> str:
+        digest = hashlib.sha256(content).hexdigest()
+        try:
+            self._backend.put(digest, content)
+        except Exception as error:
+            raise BlobError(
+                f"blob {digest[:12]}… ({len(content):,} bytes) cannot be written to {self.place}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return digest
+
+    async def read_bytes(self, blob: str) -> bytes:
+        """The content of a blob, checked against its hash.
+
+        Raises:
+            BlobError: it is not there, or is not what its hash says.
+        """
+        return await asyncio.to_thread(self.read_bytes_now, blob)
+
+    def read_bytes_now(self, blob: str) -> bytes:
+        """As `read_bytes`, for callers without an event loop."""
+        if not _HASH.match(blob):
+            raise BlobError(f'"{blob[:80]}" is no blob: its name is a SHA-256, 64 hex digits')
+        try:
+            content = self._backend.get(blob)
+        except Exception as error:
+            raise BlobError(
+                f"blob {blob} cannot be read from {self.place}: {type(error).__name__}: {error}"
+            ) from error
+        if content is None:
+            raise BlobError(
+                f"blob {blob} is not in {self.place}: was the folder cleared, or does this worker "
+                "use another PLANLOOM_DATA_DIR (or blob_url) than the one that stored it?"
+            )
+        if hashlib.sha256(content).hexdigest() != blob:
+            raise BlobError(
+                f"blob {blob} in {self.place} is damaged: its content has another hash "
+                f"({len(content):,} bytes read). Restore it, or run its task again."
+            )
+        return content
+
+    async def has(self, blob: str) -> bool:
+        if isinstance(self._backend, FolderBackend):
+            return self._backend.has(blob)
+        return await asyncio.to_thread(self._backend.has, blob)
+
+    async def load(self, stored: Stored) -> JsonValue:
+        """The value itself, the caller's own to change.
+
+        Raises:
+            BlobError: as `read_bytes`.
+        """
+        value = await self._load_shared(stored)
+        # Parsed blobs are shared: a tool that sorts its list must not sort another's.
+        return value if stored.is_inline else copied(value)
+
+    async def _load_shared(self, stored: Stored) -> JsonValue:
+        if stored.blob is None:
+            return stored.value
+        key = (stored.blob, stored.media)
+        if (known := self._parsed.get(key)) is not None:
+            return known[0]
+        # Read only as large as it was said to be small: a known size saves the thread.
+        if stored.size_bytes < THREAD_MIN_BYTES and isinstance(self._backend, FolderBackend):
+            value = self._read_value(stored)
+        else:
+            value = await asyncio.to_thread(self._read_value, stored)
+        self._parsed.put(key, value, stored.size_bytes)
+        return value
+
+    def _read_value(self, stored: Stored) -> JsonValue:
+        assert stored.blob is not None
+        content = self.read_bytes_now(stored.blob)
+        if stored.media == "text":
+            return content.decode("utf-8", "replace")
+        value: JsonValue = json.loads(content)
+        return value
+
+    async def bind(self, value: JsonValue, bindings: Bindings) -> JsonValue:
+        """`value` with its references replaced; loads only the blobs that are referred to.
+
+        A reference that cannot be resolved raises what `planner.references.resolve` does. The
+        result is the caller's own to change.
+        """
+        scope = await self.scope(bindings, roots_of(value))
+        bound: JsonValue = copied(resolve(value, scope))
+        return bound
+
+    async def scope(self, bindings: Bindings, names: Iterable[str]) -> Mapping[str, JsonValue]:
+        """Values by first name, for those of `names` that are bound. Shared: not to be changed."""
+        wanted = set(names)
+        inputs = dict(bindings.inputs)
+        if bindings.bundle is not None and wanted - set(inputs) - {"item", "index"}:
+            inputs = await self._bundled(bindings.bundle) | inputs
+        scope: dict[str, JsonValue] = {
+            name: await self._load_shared(stored)
+            for name, stored in inputs.items()
+            if name in wanted
+        }
+        if bindings.index is not None:
+            scope["index"] = bindings.index
+        if bindings.item is not None and "item" in wanted:
+            item = await self._load_shared(bindings.item)
+            if bindings.is_item_of_list:
+                item = _item_of(item, bindings.index)
+            scope["item"] = item
+        return scope
+
+    async def pack(self, bindings: Bindings) -> Bindings:
+        """The same bindings with all `inputs` behind one reference, `bundle`."""
+        inputs = (await self.unpack(bindings)).inputs
+        packed: JsonValue = {name: stored.model_dump() for name, stored in inputs.items()}
+        # Kept out of history however small: that is what packing is for.
+        stored = await self.store_value(packed, inline_max_bytes=0)
+        return bindings.model_copy(update={"inputs": {}, "bundle": stored})
+
+    async def unpack(self, bindings: Bindings) -> Bindings:
+        """The same bindings without a bundle: all names in `inputs`."""
+        if bindings.bundle is None:
+            return bindings
+        inputs = await self._bundled(bindings.bundle) | bindings.inputs
+        return bindings.model_copy(update={"inputs": inputs, "bundle": None})
+
+    async def _bundled(self, bundle: Stored) -> dict[str, Stored]:
+        packed = await self._load_shared(bundle)
+        assert isinstance(packed, dict)
+        return {name: Stored.model_validate(stored) for name, stored in packed.items()}
+
+
+def _item_of(items: JsonValue, index: int | None) -> JsonValue:
+    if not isinstance(items, list) or index is None or not 0 <= index < len(items):
+        count = len(items) if isinstance(items, list) else "no"
+        raise BlobError(f"item {index} of a map over {count} items is not there")
+    return items[index]

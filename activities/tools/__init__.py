@@ -1,0 +1,1 @@
+"""Tools: the decorator, the registry, the runner, and the built-in tools."""

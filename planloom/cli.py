@@ -1,0 +1,76 @@
+"""`planloom`: a convenience over the public contract. Everything works with `temporal` alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from typer.exceptions import TyperException
+
+# Each module adds its commands to `app`; `--help` lists them in this order.
+from planloom.console import (  # isort: skip
+    commands_look,
+    commands_control,
+    commands_agents,
+    commands_capacity,
+    commands_eval,
+    commands_fork,
+    commands_plan,
+    commands_run,
+    commands_tools,
+)
+from planloom.console.app import EXIT_MISUSE, app, fail
+
+__all__ = [
+    "commands_agents",
+    "commands_capacity",
+    "commands_control",
+    "commands_eval",
+    "commands_fork",
+    "commands_look",
+    "commands_plan",
+    "commands_run",
+    "commands_tools",
+    "leave",
+    "main",
+]
+
+
+def leave(code: object) -> NoReturn:
+    """End the process at once. All is written, and the SDK's threads may not outlive Python.
+
+    A thread of the SDK's core that ends while the interpreter does aborts the process now and
+    then, after the work is done and with a wrong exit code.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+def main() -> None:
+    """Entry point of `planloom`."""
+    # A flag that works wherever it stands, as people put it last.
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    if arguments[:1] == ["plan"] and len(arguments) > 1 and arguments[1] == "--explain":
+        arguments = ["plan", "check", "--explain", *arguments[2:]]
+    try:
+        code = app(args=arguments, prog_name="planloom", standalone_mode=False)
+    except TyperException as error:
+        code = _misuse(error)
+    except SystemExit as end:
+        code = end.code
+    leave(code)
+
+
+def _misuse(error: TyperException) -> int:
+    """Words that are no command, said in one line and a hint like any other mistake."""
+    told = " ".join(error.format_message().split()).removesuffix(".")
+    context = getattr(error, "ctx", None)
+    if told:  # nothing is left to say after the help of a group that was given no command
+        fail(told, f"{context.command_path if context else 'planloom'} --help")
+    return EXIT_MISUSE
+
+
+if __name__ == "__main__":
+    main()

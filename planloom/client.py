@@ -1,0 +1,424 @@
+"""A client of running plans, agents, teams and pools: the public contract, typed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue, TaskQueueStats
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import (
+    Client as TemporalClient,
+)
+from temporalio.client import (
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import Priority, WorkflowIDConflictPolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfig
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from planloom.planner.contract.capacity import (
+    CapacityRequest,
+    CapacityState,
+    PermitReply,
+    Release,
+    Renew,
+    Reserve,
+)
+from planloom.planner.contract.controls import Reply
+from planloom.planner.contract.requests import AgentRequest, RunRequest, TeamRequest
+from planloom.planner.contract.results import Progress, RunResult
+from planloom.planner.contract.settings import Settings
+from planloom.planner.language.plan import Plan
+from planloom.planner.language.values import PRIORITY_KEYS, Problem
+
+M = TypeVar("M", bound=BaseModel)
+
+QUERY_SECONDS = 10.0
+"""A query needs a worker: without one it would block until the caller gives up."""
+PERMIT_AGAIN_SECONDS = 0.2
+
+
+class PlanloomError(Exception):
+    """Base of what a caller of this module may want to catch; `hint` says what to do next."""
+
+    hint = ""
+
+
+class NoServer(PlanloomError):
+    """No Temporal server answers at the configured address."""
+
+    hint = "Start one with: planloom dev (or set TEMPORAL_ADDRESS)."
+
+    def __init__(self, address: str, cause: str) -> None:
+        super().__init__(f"no Temporal server answers at {address} ({cause})")
+
+
+class NoWorker(PlanloomError):
+    """The server answers, but no worker polls the queue."""
+
+    hint = "Start one with: planloom-worker (or planloom dev)."
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f'no worker answers on task queue "{queue}"')
+
+
+class NoSuchRun(PlanloomError):
+    hint = "List runs with: planloom ps."
+
+    def __init__(self, run: str) -> None:
+        super().__init__(f'no run "{run}"')
+
+
+class AlreadyRunning(PlanloomError):
+    hint = "Choose another id, watch it with `planloom watch`, or cancel it first."
+
+    def __init__(self, run: str) -> None:
+        super().__init__(f'run "{run}" is already running')
+
+
+class RunFailed(PlanloomError):
+    """The run ended as a failure: `type` is the contract's error type, `problems` its details."""
+
+    def __init__(self, message: str, kind: str, problems: list[Problem]) -> None:
+        self.type = kind
+        self.problems = problems
+        super().__init__(message)
+
+
+class Refused(PlanloomError):
+    """An update was refused, with the reason."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        self.type = kind
+        super().__init__(message)
+
+
+def _problems(details: Any) -> list[Problem]:
+    found: list[Problem] = []
+    for detail in details:
+        for entry in detail if isinstance(detail, list) else [detail]:
+            if isinstance(entry, dict) and {"path", "message"} <= set(entry):
+                found += [Problem.model_validate(entry)]
+    return found
+
+
+class Run:
+    """A handle of one run, by workflow id."""
+
+    def __init__(self, client: Client, id: str, run_id: str | None = None) -> None:
+        self.id = id
+        self.run_id = run_id
+        self._client = client
+        self._handle = client.temporal.get_workflow_handle(id, run_id=run_id)
+
+    async def result(self, timeout: float | None = None) -> RunResult:
+        """Wait for the end.
+
+        Raises:
+            RunFailed: the run ended as a failure, with the contract's error type.
+            TimeoutError: it has not ended within `timeout` seconds.
+        """
+        return await self.result_as(RunResult, timeout)
+
+    async def result_as(self, model: type[M], timeout: float | None = None) -> M:
+        try:
+            value = await asyncio.wait_for(self._handle.result(), timeout)
+        except WorkflowFailureError as error:
+            cause = error.cause
+            if isinstance(cause, ApplicationError):
+                raise RunFailed(
+                    str(cause.message), cause.type or "", _problems(cause.details)
+                ) from None
+            raise RunFailed(str(cause), type(cause).__name__, []) from None
+        except RPCError as error:
+            raise self._translated(error) from error
+        return model.model_validate(value)
+
+    async def query(self, name: str) -> Any:
+        """The answer of a query as plain JSON.
+
+        Raises:
+            NoWorker: nothing answered within seconds.
+            NoSuchRun: no run of that id.
+        """
+        try:
+            return await self._handle.query(name, rpc_timeout=timedelta(seconds=QUERY_SECONDS))
+        except WorkflowQueryFailedError as error:
+            raise Refused(f"query {name}: {error}") from None
+        except RPCError as error:
+            raise self._translated(error) from error
+
+    async def progress(self) -> Progress:
+        return Progress.model_validate(await self.query("progress"))
+
+    async def plan(self) -> Plan:
+        return Plan.model_validate(await self.query("plan"))
+
+    async def request(self) -> Any:
+        """What the run was started with, as plain JSON, from its history.
+
+        Raises:
+            NoSuchRun: no run of that id.
+        """
+        try:
+            async for event in self._handle.fetch_history_events(page_size=1):
+                started = event.workflow_execution_started_event_attributes
+                decoded = await self._client.temporal.data_converter.decode(started.input.payloads)
+                return decoded[0] if decoded else None
+        except RPCError as error:
+            raise self._translated(error) from error
+        return None
+
+    async def signal(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> None:
+        try:
+            await (self._handle.signal(name, payload) if payload else self._handle.signal(name))
+        except RPCError as error:
+            raise self._translated(error) from error
+
+    async def update(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> Reply:
+        """Ask and get an answer at once.
+
+        Raises:
+            Refused: with the reason, for example a revision that was replaced.
+        """
+        return Reply.model_validate(await self.ask(name, payload))
+
+    async def ask(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> Any:
+        """An update's answer as plain JSON.
+
+        Raises:
+            Refused: with the reason.
+            NoWorker: nobody answered within seconds; a worker that comes soon may still take it.
+        """
+        try:
+            return await self._handle.execute_update(
+                name,
+                *([payload] if payload is not None else []),
+                id=uuid.uuid4().hex,
+                rpc_timeout=timedelta(seconds=QUERY_SECONDS),
+            )
+        except WorkflowUpdateFailedError as error:
+            kind = error.cause.type if isinstance(error.cause, ApplicationError) else ""
+            raise Refused(str(error.cause), kind or "") from None
+        except WorkflowUpdateRPCTimeoutOrCancelledError:
+            raise NoWorker(self._client.task_queue) from None
+        except RPCError as error:
+            raise self._translated(error) from error
+
+    async def describe(self) -> str:
+        """The server's word for the run's state: RUNNING, COMPLETED, FAILED …"""
+        try:
+            status = (await self._handle.describe()).status
+        except RPCError as error:
+            raise self._translated(error) from error
+        return (status or WorkflowExecutionStatus.RUNNING).name
+
+    async def cancel(self) -> None:
+        try:
+            await self._handle.cancel()
+        except RPCError as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: RPCError) -> Exception:
+        if error.status is RPCStatusCode.NOT_FOUND and "amespace" not in error.message:
+            if "already completed" in error.message:
+                return Refused(f'run "{self.id}" has ended')
+            return NoSuchRun(self.id)
+        no_worker = (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+        if error.status in no_worker or "no poller" in error.message:
+            return NoWorker(self._client.task_queue)
+        return _server_said(self._client.address, error)
+
+
+def _server_said(address: str, error: RPCError) -> PlanloomError:
+    """What the server would not do: it answered, and called the request too large or wrong."""
+    answered = (
+        RPCStatusCode.INVALID_ARGUMENT,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.PERMISSION_DENIED,
+        RPCStatusCode.NOT_FOUND,
+    )
+    if error.status in answered:
+        return Refused(f"the server at {address} refuses: {error.message}", error.status.name)
+    return NoServer(address, error.message)
+
+
+class Pool:
+    """A handle of one model endpoint's capacity: the contract of `CapacityWorkflow`, typed."""
+
+    def __init__(self, client: Client, name: str, settings: Settings) -> None:
+        self.name = name
+        self.id = settings.capacity_id(name)
+        self._client = client
+        self._queue = settings.llm_task_queue(name)
+        self._run = client.run(self.id)
+
+    async def state(self) -> CapacityState | None:
+        """The state now; None while nobody has used the pool."""
+        try:
+            found = await self._run.query("state")
+        except NoSuchRun:
+            return None
+        return CapacityState.model_validate(found) if found else None
+
+    async def waiting(self) -> dict[str, int]:
+        """Calls that wait in the pool's queue on the server, by priority."""
+        stats = await self._stats()
+        return {level: s.approximate_backlog_count for level, s in stats.items()}
+
+    async def oldest_seconds(self) -> dict[str, float]:
+        """How long the first in line has waited there, by priority."""
+        stats = await self._stats()
+        return {
+            level: round(s.approximate_backlog_age.ToTimedelta().total_seconds(), 1)
+            for level, s in stats.items()
+        }
+
+    async def _stats(self) -> dict[str, TaskQueueStats]:
+        request = DescribeTaskQueueRequest(
+            namespace=self._client.temporal.namespace,
+            task_queue=TaskQueue(name=self._queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+            report_stats=True,
+        )
+        try:
+            found = await self._client.temporal.workflow_service.describe_task_queue(request)
+        except RPCError as error:
+            raise NoServer(self._client.address, error.message) from None
+        levels = {key: name for name, key in PRIORITY_KEYS.items()}
+        return {
+            str(levels.get(key, key)): stats
+            for key, stats in sorted(found.stats_by_priority_key.items())
+            if stats.approximate_backlog_count
+        }
+
+    async def change(self, name: str, payload: BaseModel | dict[str, Any]) -> Reply:
+        """`set`, `drain` or `resume`; starts the pool's workflow if it does not run yet.
+
+        Raises:
+            Refused: with the reason, for example a pool that the worker does not know.
+        """
+        return Reply.model_validate(await self._ask(name, payload))
+
+    async def permit(self, name: str, payload: Reserve | Renew | Release) -> PermitReply:
+        """`reserve`, `renew` or `release`; `reserve` waits for a permit as long as it says."""
+        if not isinstance(payload, Reserve):
+            return PermitReply.model_validate(await self._ask(name, payload))
+        until = time.monotonic() + payload.wait_seconds
+        while True:
+            # One answer takes no longer than a call may; asked again, it keeps its place.
+            left = max(0.0, until - time.monotonic())
+            wish = payload.model_copy(
+                update={"wait_seconds": left, "answer_seconds": min(left, QUERY_SECONDS / 2)}
+            )
+            reply = PermitReply.model_validate(await self._ask(name, wish))
+            if not reply.waiting or not left:
+                return reply
+            await asyncio.sleep(PERMIT_AGAIN_SECONDS)
+
+    async def _ask(self, name: str, payload: BaseModel | dict[str, Any]) -> Any:
+        try:
+            handle = await self._client.temporal.start_workflow(
+                "CapacityWorkflow",
+                CapacityRequest(pool=self.name),
+                id=self.id,
+                task_queue=self._client.task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary=f"Capacity of the pool {self.name}",
+            )
+        except RPCError as error:
+            raise NoServer(self._client.address, error.message) from None
+        run = self._client.run(self.id)
+        try:
+            return await run.ask(name, payload)
+        except (Refused, NoSuchRun):
+            # It may have ended before it could answer: then it says why itself.
+            ended = self._client.run(self.id, handle.first_execution_run_id)
+            if await ended.describe() == "FAILED":
+                try:
+                    await ended.result_as(CapacityState)
+                except RunFailed as failed:
+                    raise Refused(str(failed), failed.type) from None
+            raise
+
+
+class Client:
+    """A client of Planloom runs: the public contract, typed."""
+
+    def __init__(self, temporal: TemporalClient, task_queue: str = "planloom") -> None:
+        self.temporal = temporal
+        self.task_queue = task_queue
+        self.address = temporal.service_client.config.target_host
+
+    @classmethod
+    async def connect(cls, settings: Settings | None = None, **overrides: Any) -> Client:
+        """Connect by Temporal's own environment settings and profiles.
+
+        Raises:
+            NoServer: nothing answers at the address.
+        """
+        config: dict[str, Any] = {**ClientConfig.load_client_connect_config(), **overrides}
+        config.setdefault("target_host", "localhost:7233")
+        config.setdefault("data_converter", pydantic_data_converter)
+        try:
+            temporal = await TemporalClient.connect(**config)
+        except (RuntimeError, RPCError) as error:
+            raise NoServer(config["target_host"], str(error).split("\n")[0][:200]) from None
+        return cls(temporal, (settings or Settings()).task_queue)
+
+    async def start(
+        self,
+        request: RunRequest | AgentRequest | TeamRequest | dict[str, Any],
+        *,
+        id: str | None = None,
+        workflow: str = "DagWorkflow",
+        summary: str | None = None,
+    ) -> Run:
+        """Start a run.
+
+        Raises:
+            AlreadyRunning: a run of that id has not ended.
+        """
+        document = (
+            request
+            if isinstance(request, dict)
+            else request.model_dump(mode="json", exclude_unset=True, by_alias=True)
+        )
+        id = id or f"{workflow.removesuffix('Workflow').lower()}-{uuid.uuid4().hex[:10]}"
+        goal = document.get("goal") or document.get("task") or document.get("template")
+        try:
+            handle = await self.temporal.start_workflow(
+                workflow,
+                document,
+                id=id,
+                task_queue=self.task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                static_summary=summary or (str(goal)[:200] if goal else None),
+                priority=Priority(
+                    priority_key=PRIORITY_KEYS.get(document.get("priority", "normal"), 3),
+                    fairness_key=document.get("tenant"),
+                ),
+            )
+        except WorkflowAlreadyStartedError:
+            raise AlreadyRunning(id) from None
+        except RPCError as error:
+            raise _server_said(self.address, error) from None
+        return Run(self, id, handle.result_run_id)
+
+    def run(self, id: str, run_id: str | None = None) -> Run:
+        return Run(self, id, run_id)
+
+    def pool(self, name: str = "default", settings: Settings | None = None) -> Pool:
+        return Pool(self, name, settings or Settings(task_queue=self.task_queue))

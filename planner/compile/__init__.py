@@ -1,0 +1,1 @@
+"""The compiler: passes over a plan, estimates, revisions, forks and templates."""

@@ -1,0 +1,451 @@
+"""Validate: everything that is wrong with a plan, all at once, each with place and remedy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from graphlib import CycleError, TopologicalSorter
+from itertools import islice
+from typing import Any
+
+from pydantic import ValidationError
+
+from planloom.planner.compile.passes.resolve import graph_of, inputs_of, values_of
+from planloom.planner.compile.schema_check import check_arguments, check_schema
+from planloom.planner.compile.templates import first_name, is_needed, schema_of
+from planloom.planner.language.catalog import Site
+from planloom.planner.language.conditions import check_condition, roots_of_condition
+from planloom.planner.language.definitions import TeamSpec
+from planloom.planner.language.plan import (
+    BODY_FIELDS,
+    DEPTH_MAX,
+    MAP_ITEMS_MAX,
+    AtLeast,
+    Body,
+    Param,
+    Plan,
+    Task,
+    is_body,
+)
+from planloom.planner.language.references import (
+    Reference,
+    check_path,
+    find_references,
+    shortened,
+    whole_reference,
+)
+from planloom.planner.language.values import RESERVED_IDS, JsonValue, Problem
+from planloom.planner.syntax.documents import PROBLEMS_MAX, bounded_problems
+
+CYCLES_MAX = 10
+
+
+def check_task(
+    task: Task,
+    earlier: Collection[str],
+    site: Site,
+    allow: Sequence[str] | None = None,
+    params: Collection[str] = (),
+    *,
+    depth: int = 0,
+) -> list[Problem]:
+    """What is wrong with one task, inline sub-plans included, given the names it may refer to.
+
+    `params` are those the plan declares; a plan that declares none takes what it is given.
+    `depth` is how deep in sub-plans the task stands.
+    """
+    problems = _TaskChecker(task, earlier, site, allow, params).check()
+    for where, body in (("", task), ("fallback.", task.fallback_body)):
+        if body is not None and isinstance(body.plan, Plan):
+            inner = check_plan(body.plan, site, allow=allow, depth=depth + 1)
+            at = f"tasks.{task.id}.{where}plan."
+            problems += [p.model_copy(update={"path": at + p.path}) for p in inner]
+    return bounded_problems(problems)
+
+
+class _TaskChecker:
+    def __init__(
+        self,
+        task: Task,
+        known: Collection[str],
+        site: Site,
+        allow: Sequence[str] | None,
+        params: Collection[str],
+    ) -> None:
+        self.task = task
+        self.known = known
+        self.params = params
+        self.site = site
+        self.allow = allow
+        self.where = f"tasks.{task.id}"
+
+    def check(self) -> list[Problem]:
+        task, problems = self.task, list[Problem]()
+        if task.id in RESERVED_IDS:
+            reserved = ", ".join(RESERVED_IDS)
+            message = f'"{task.id}" is a reserved id ({reserved})'
+            problems.append(Problem(path=f"{self.where}.id", code="reserved_id", message=message))
+        for name in task.depends_on[:PROBLEMS_MAX]:
+            if name not in self.known or name == task.id:
+                problems.append(self._missing(f"{self.where}.depends_on", name, name))
+        if task.when is not None and task.id in roots_of_condition(task.when):
+            problems.append(self._missing(f"{self.where}.when", task.id, task.when))
+        elif task.when is not None:
+            problems += check_condition(task.when, self.known, f"{self.where}.when")
+        problems += self._references("map", task.map, in_map=False)
+        problems += self._body(task, "")
+        if (alternative := task.fallback_body) is not None:
+            problems += self._body(alternative, "fallback.")
+        elif _is_nearly_body(task.fallback):
+            message = "looks like a task, and is none: it would be taken as a plain value"
+            hint = f"Write one of {', '.join(BODY_FIELDS)} and args, nothing else."
+            problems.append(
+                Problem(
+                    path=f"{self.where}.fallback", code="not_a_body", message=message, hint=hint
+                )
+            )
+        problems += self._limits()
+        return problems
+
+    def _limits(self) -> list[Problem]:
+        task, problems = self.task, list[Problem]()
+        if isinstance(task.map, list) and len(task.map) > MAP_ITEMS_MAX:
+            message = f"has {len(task.map):,} items; at most {MAP_ITEMS_MAX:,}"
+            problems.append(Problem(path=f"{self.where}.map", code="too_many", message=message))
+        if task.map is not None and not isinstance(task.map, list) and not _is_reference(task.map):
+            message = "needs a list, or a reference to one such as ${files}"
+            problems.append(Problem(path=f"{self.where}.map", code="wrong_type", message=message))
+        if isinstance(task.requires, AtLeast):
+            count = len([i for i in inputs_of(task) if i in self.known])
+            if task.requires.at_least > count:
+                problems.append(
+                    Problem(
+                        path=f"{self.where}.requires",
+                        code="cannot_be_met",
+                        message=f"needs {task.requires.at_least} good inputs and has {count}",
+                    )
+                )
+        return problems
+
+    def _missing(self, where: str, name: str, text: str) -> Problem:
+        if name == self.task.id:
+            message = f'"{shortened(text)}" refers to itself'
+            return Problem(path=where, code="self_reference", message=message)
+        names = [k for k in self.known if k != self.task.id]
+        near = get_close_matches(name, names, n=1)
+        listed = "Tasks: " + ", ".join(f'"{n}"' for n in names[:12]) + "."
+        hint = (listed if names else "There are no other tasks.") + (
+            f' Did you mean "{near[0]}"?' if near else ""
+        )
+        return Problem(
+            path=where,
+            code="missing_reference",
+            message=f'no task "{shortened(name)}" in "{shortened(text)}".',
+            hint=hint,
+        )
+
+    def _references(self, field_name: str, value: JsonValue, *, in_map: bool) -> list[Problem]:
+        where = f"{self.where}.{field_name}"
+        problems: list[Problem] = []
+        for place, reference in _placed(where, value):
+            if len(problems) > PROBLEMS_MAX:
+                break
+            problems += check_path(reference, place)
+            if reference.root == "params":
+                problems += _check_param(reference, self.params, place)
+            elif reference.root in ("item", "index"):
+                if not in_map:
+                    message = f'"{reference.text}" stands for an item, and the task has no map'
+                    problems.append(Problem(path=place, code="no_map", message=message))
+            elif reference.root == self.task.id or reference.root not in self.known:
+                problems.append(self._missing(place, reference.root, reference.text))
+        return problems
+
+    def _body(self, body: Body, prefix: str) -> list[Problem]:
+        problems: list[Problem] = []
+        for name, value in values_of(body):
+            problems += self._references(prefix + name, value, in_map=self.task.map is not None)
+        where = f"{self.where}.{prefix}"
+        match body.kind:
+            case "tool":
+                problems += self._tool(body, where)
+            case "agent" if isinstance(body.agent, str):
+                problems += self._named(body.agent, self.site.agents, "agent", where)
+            case "team" if isinstance(body.team, str):
+                problems += self._named(body.team, self.site.teams, "team", where)
+            case "team" if isinstance(body.team, TeamSpec):
+                problems += _check_members(body.team, where)
+            case "plan":
+                if isinstance(body.plan, str):
+                    names = dict.fromkeys([*self.site.templates, *self.site.template_names])
+                    problems += self._named(body.plan, names, "template", where, kind="plan")
+                if params := _params_of(body, self.site):
+                    problems += check_arguments(body.args, _schema_of(params), f"{where}args")
+            case "ask" if (schema := body.ask_body().output_schema) is not None:
+                problems += check_schema(schema, f"{where}ask.output_schema")
+            case "human" if (schema := body.human_body().schema_) is not None:
+                problems += check_schema(schema, f"{where}human.schema")
+            case _:
+                pass
+        if body.kind in ("ask", "human") and body.args:
+            wanted = "ask: {prompt: …, context: …}" if body.ask else "human: {question: …}"
+            problems.append(
+                Problem(
+                    path=f"{where}args",
+                    code="unused_args",
+                    message=f"args do not go with {body.kind}, and would not be read",
+                    hint=f"Put them into {wanted}.",
+                )
+            )
+        if body.kind in ("agent", "team") and "task" not in body.args and not self.task.description:
+            problems.append(
+                Problem(
+                    path=f"{where}args.task",
+                    code="missing_argument",
+                    message='"task" is missing: what the ' + body.kind + " is to do",
+                )
+            )
+        return problems
+
+    def _named(
+        self, name: str, known: Mapping[str, Any], what: str, where: str, kind: str = ""
+    ) -> list[Problem]:
+        if name in known:
+            return []
+        near = get_close_matches(name[:200], list(known), n=1)
+        listed = f"{what.capitalize()}s: " + (", ".join(list(known)[:12]) or "none")
+        hint = f'Did you mean "{near[0]}"?' if near else listed
+        return [
+            Problem(
+                path=f"{where}{kind or what}",
+                code=f"unknown_{what}",
+                message=f'no {what} "{shortened(name)}"',
+                hint=hint,
+            )
+        ]
+
+    def _tool(self, body: Body, where: str) -> list[Problem]:
+        name, place = body.tool or "", f"{where}tool"
+        spec = self.site.tool(name)
+        names = self.site.tool_names or [t.name for t in self.site.tools]
+        if self.allow is not None and name not in self.allow and (spec or name in names):
+            message = f'tool "{shortened(name)}" is not allowed in this run'
+            hint = "Allowed: " + (", ".join(self.allow[:20]) or "none")
+            return [Problem(path=place, code="tool_not_allowed", message=message, hint=hint)]
+        if spec is None:
+            near = get_close_matches(name[:200], names, n=1)
+            listed = "Tools: " + (", ".join(names[:20]) or "none")
+            hint = f'Did you mean "{near[0]}"?' if near else listed
+            message = f'no tool "{shortened(name)}"'
+            return [Problem(path=place, code="unknown_tool", message=message, hint=hint)]
+        return check_arguments(body.args, spec.parameters, f"{where}args")
+
+
+def _is_reference(value: JsonValue) -> bool:
+    return isinstance(value, str) and whole_reference(value) is not None
+
+
+def _is_nearly_body(value: JsonValue) -> bool:
+    """Whether a plain fallback value was meant as a task: a body with `args` or nearly so."""
+    if not isinstance(value, dict) or not any(f in value for f in BODY_FIELDS) or is_body(value):
+        return False
+    return any(get_close_matches(key, ["args"], n=1, cutoff=0.7) for key in value if len(key) < 9)
+
+
+def _check_param(reference: Reference, params: Collection[str], where: str) -> list[Problem]:
+    name = first_name(reference.path)
+    if not params or not name or name in params:
+        return []
+    near = get_close_matches(name, list(params), n=1)
+    listed = "Parameters: " + ", ".join(params)
+    return [
+        Problem(
+            path=where,
+            code="undeclared_param",
+            message=f'"{shortened(reference.text)}" reads a parameter that is not declared',
+            hint=f'Did you mean "{near[0]}"?' if near else listed,
+        )
+    ]
+
+
+def _params_of(body: Body, site: Site) -> dict[str, Param]:
+    """The parameters a sub-plan declares; a template's as far as it is known and readable."""
+    if isinstance(body.plan, Plan):
+        return body.plan.params
+    document = site.templates.get(body.plan or "")
+    declared = document.get("params") if isinstance(document, dict) else None
+    try:
+        return {n: Param.model_validate(p) for n, p in declared.items()} if declared else {}  # type: ignore[union-attr]
+    except (ValidationError, AttributeError):
+        return {}  # a template with faults of its own is told when it is read
+
+
+def _schema_of(params: Mapping[str, Param]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {n: schema_of(p) | {"description": p.description} for n, p in params.items()},
+        "required": [n for n, p in params.items() if is_needed(p)],
+        "additionalProperties": False,
+    }
+
+
+def _placed(where: str, value: JsonValue) -> Iterator[tuple[str, Reference]]:
+    match value:
+        case dict():
+            for key, item in value.items():
+                yield from _placed(f"{where}.{key}", item)
+        case list():
+            for n, item in enumerate(value):
+                yield from _placed(f"{where}[{n}]", item)
+        case str():
+            for reference in find_references(value):
+                yield where, reference
+        case _:
+            return
+
+
+def _check_members(team: TeamSpec, where: str) -> list[Problem]:
+    ids = [m.id for m in team.members]
+    listed = "Members: " + ", ".join(dict.fromkeys(ids))
+    found: list[tuple[str, str, str]] = [
+        ("duplicate_id", f'member "{i}" is there twice', "Give each member an id of its own.")
+        for i in dict.fromkeys(i for i in ids if ids.count(i) > 1)
+    ]
+    for member in team.members:
+        for name in member.depends_on[:PROBLEMS_MAX]:
+            if name not in ids:
+                text = (
+                    f'member "{member.id}" depends on "{shortened(name)}", who is not in the team'
+                )
+                found.append(("missing_reference", text, listed))
+    if isinstance(team.links, dict):
+        named = dict.fromkeys(n for k, v in team.links.items() for n in [k, *v])
+        for name in islice((n for n in named if n not in ids), PROBLEMS_MAX):
+            text = f'a link names "{shortened(name)}", who is not in the team'
+            found.append(("missing_reference", text, listed))
+    try:
+        TopologicalSorter({m.id: m.depends_on for m in team.members}).prepare()
+    except CycleError as error:
+        path = " -> ".join(shortened(i) for i in reversed(error.args[1]))
+        text = f"members wait for each other: {path}"
+        found.append(("cycle", text, "One of them has to begin."))
+    return [Problem(path=f"{where}team", code=c, message=m, hint=h) for c, m, h in found]
+
+
+def check_plan(
+    plan: Plan,
+    site: Site,
+    *,
+    allow: Sequence[str] | None = None,
+    known: Collection[str] = (),
+    depth: int = 0,
+) -> list[Problem]:
+    """Everything that is wrong with a plan, sub-plans included."""
+    if depth > DEPTH_MAX:
+        message = f"sub-plans are nested deeper than {DEPTH_MAX}"
+        return [Problem(path="tasks", code="too_deep", message=message)]
+    problems = _check_ids(plan)
+    names = dict.fromkeys([*(t.id for t in plan.tasks), *known])
+    for task in plan.tasks:
+        if len(problems) > PROBLEMS_MAX:
+            break  # each may look through all names for the nearest
+        problems += check_task(task, names, site, allow, plan.params, depth=depth)
+    problems += _check_answer(plan, names)
+    twice = {t for t, n in Counter(t.id for t in plan.tasks).items() if n > 1}
+    once = [t for t in plan.tasks if t.id not in twice]  # of the others, who is meant is not known
+    problems += check_cycles(plan if not twice else plan.model_copy(update={"tasks": once}))
+    return bounded_problems(problems)
+
+
+def _check_ids(plan: Plan) -> list[Problem]:
+    seen: dict[str, int] = {}
+    problems = []
+    for n, task in enumerate(plan.tasks):
+        if task.id in seen:
+            message = f'id "{task.id}" is used by tasks {seen[task.id] + 1} and {n + 1}'
+            hint = "Give each task an id of its own."
+            problems.append(
+                Problem(path=f"tasks.{task.id}.id", code="duplicate_id", message=message, hint=hint)
+            )
+        seen.setdefault(task.id, n)
+    return problems
+
+
+def _check_answer(plan: Plan, names: Collection[str]) -> list[Problem]:
+    problems: list[Problem] = []
+    for place, reference in _placed("answer", plan.answer):
+        if len(problems) > PROBLEMS_MAX:
+            break
+        problems += check_path(reference, place)
+        if reference.root == "params":
+            problems += _check_param(reference, plan.params, place)
+        elif reference.root not in names:
+            message = f'no task "{shortened(reference.root)}" in "{shortened(reference.text)}".'
+            hint = _nearest_task(reference.root, names)
+            problems.append(
+                Problem(path=place, code="missing_reference", message=message, hint=hint)
+            )
+    for name in islice((j for j in plan.join or () if j not in names), PROBLEMS_MAX):
+        message = f'no task "{shortened(name)}"'
+        hint = _nearest_task(name, names)
+        problems.append(Problem(path="join", code="missing_reference", message=message, hint=hint))
+    if plan.stop_when is not None:
+        problems += check_condition(plan.stop_when, names, "stop_when")
+    return problems
+
+
+def _nearest_task(name: str, names: Collection[str]) -> str:
+    near = get_close_matches(name[:200], list(names), n=1)
+    listed = ", ".join(islice(names, 12)) or "none"
+    return f'Did you mean "{near[0]}"?' if near else f"Tasks: {listed}."
+
+
+def check_cycles(plan: Plan) -> list[Problem]:
+    """The cycles of the plan, each with its path; at most `CYCLES_MAX`, none sharing a task."""
+    # A task that reads itself is told as that.
+    graph: dict[str, tuple[str, ...]] = {
+        t: tuple(i for i in ins if i != t) for t, ins in graph_of(plan).items()
+    }
+    problems: list[Problem] = []
+    while len(problems) < CYCLES_MAX:
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            cycle: list[str] = list(reversed(error.args[1]))
+            message = f"the tasks wait for each other: {_path(cycle)}"
+            hint = "Each task may only read tasks that do not read it."
+            problems.append(
+                Problem(path=f"tasks.{cycle[0]}", code="cycle", message=message, hint=hint)
+            )
+            gone = set(cycle)
+            graph = {
+                t: tuple(i for i in ins if i not in gone)
+                for t, ins in graph.items()
+                if t not in gone
+            }
+        else:
+            break
+    return problems
+
+
+def _path(cycle: Sequence[str]) -> str:
+    """A cycle as a reader follows it: each task, then the one it waits for."""
+    if len(cycle) <= 12:
+        return " -> ".join(cycle)
+    return " -> ".join([*cycle[:6], f"… {len(cycle) - 11} more …", *cycle[-5:]])
+
+
+def find_warnings(plan: Plan, site: Site) -> list[str]:
+    """What a plan may do and its author hardly meant."""
+    warnings = []
+    for task in plan.tasks:
+        if task.fallback_body is None and (found := find_references(task.fallback)):
+            warnings.append(
+                f'{task.id}: "{shortened(found[0].text)}" in a fallback value stays as written; '
+                "a fallback that reads tasks is a task itself"
+            )
+        spec = site.tool(task.tool) if task.tool else None
+        if task.speculate and spec is not None and spec.side_effects:
+            warnings.append(f'{task.id}: speculate is ignored, "{spec.name}" has side effects')
+    return warnings

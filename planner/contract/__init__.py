@@ -1,0 +1,1 @@
+"""The contract: requests, results and controls, and the jobs that workflows hand to activities."""

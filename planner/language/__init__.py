@@ -1,0 +1,1 @@
+"""The plan language: plans, values, references and conditions, and what a plan may name."""

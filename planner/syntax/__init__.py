@@ -1,0 +1,1 @@
+"""Readers of what people and models write: plan documents, planner syntaxes, labelled answers."""

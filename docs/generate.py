@@ -19,8 +19,7 @@ import typer
 from pydantic import BaseModel
 
 from planloom.cli import app
-from planloom.planner import contract
-from planloom.planner.contract import capacity
+from planloom.planner.contract import capacity, controls, requests, results
 from planloom.planner.contract import settings as settings_module
 from planloom.planner.language import definitions, plan, values
 from planloom.planner.syntax import joiner
@@ -30,10 +29,10 @@ NOTICE = "<!-- Written by `make docs`; do not edit. -->\n"
 SCHEMAS = TARGET.parent.parent / "planner" / "schemas"
 SCHEMA_FILES: dict[str, type[BaseModel] | dict[str, values.JsonValue]] = {
     "plan.schema.json": plan.Plan,
-    "run-request.schema.json": contract.RunRequest,
-    "run-result.schema.json": contract.RunResult,
-    "agent-request.schema.json": contract.AgentRequest,
-    "team-request.schema.json": contract.TeamRequest,
+    "run-request.schema.json": requests.RunRequest,
+    "run-result.schema.json": results.RunResult,
+    "agent-request.schema.json": requests.AgentRequest,
+    "team-request.schema.json": requests.TeamRequest,
     "joiner-output.schema.json": joiner.JOIN_SCHEMA,
 }
 COMMAND_LINE = """\
@@ -54,22 +53,22 @@ PAGES: dict[str, tuple[str, str, list[type[BaseModel]]]] = {
         "The contract",
         "Inputs, results, signals and queries of the workflows, as JSON. Unknown fields: errors.",
         [
-            contract.RunRequest,
-            contract.RunResult,
-            contract.Progress,
-            contract.AgentRequest,
-            contract.AgentResult,
-            contract.TeamRequest,
-            contract.TeamResult,
-            contract.ApprovePlan,
-            contract.RejectPlan,
-            contract.EditPlan,
-            contract.RequestReplan,
-            contract.RaiseBudget,
-            contract.CancelTask,
-            contract.CompleteTask,
-            contract.ApproveTask,
-            contract.Reply,
+            requests.RunRequest,
+            results.RunResult,
+            results.Progress,
+            requests.AgentRequest,
+            results.AgentResult,
+            requests.TeamRequest,
+            results.TeamResult,
+            controls.ApprovePlan,
+            controls.RejectPlan,
+            controls.EditPlan,
+            controls.RequestReplan,
+            controls.RaiseBudget,
+            controls.CancelTask,
+            controls.CompleteTask,
+            controls.ApproveTask,
+            controls.Reply,
         ],
     ),
     "capacity.md": (
@@ -226,7 +225,7 @@ def _command(command: Any, names: list[str]) -> list[str]:
     return [f"\n## {' '.join(names)}\n\n{help_text}\n\n" + "".join(rows), *parts]
 
 
-_MODULES = [contract, plan, definitions, values, settings_module]
+_MODULES = [requests, results, controls, plan, definitions, values, settings_module]
 
 
 def main() -> int:

@@ -217,10 +217,17 @@ def test_every_test_that_the_page_of_faults_names_exists() -> None:
         assert f"def {test}(" in source.read_text(encoding="utf-8"), test
 
 
-@pytest.mark.parametrize("package", ["planner", "workflows", "activities"])
-def test_the_architecture_page_names_every_module(package: str) -> None:
+@pytest.mark.parametrize("room", ["planner", "workflows", "activities", "console"])
+def test_the_architecture_page_names_every_module(room: str) -> None:
     text = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    part = text.partition(f"`{package}/`:")[2].partition("\n\n`")[0].partition("\n`worker.py`")[0]
-    modules = {p.name for p in (CHECKOUT / package).glob("*.py")} - {"__init__.py"}
-    named = {name for name in re.findall(r"`(\w+\.py)`", part) if name != "worker.py"}
+    table = text.partition(f"\n`{room}/`:")[2].partition("\n\n`")[0].partition("\n`worker.py`")[0]
+    named = set()
+    for row in re.findall(r"^\| (.*?) \|", table, re.MULTILINE):
+        folder, _, files = row.rpartition(": ")
+        named |= {folder.strip("`") + name for name in re.findall(r"`(\w+\.py)`", files)}
+    modules = {
+        str(p.relative_to(CHECKOUT / room))
+        for p in (CHECKOUT / room).rglob("*.py")
+        if p.name != "__init__.py"
+    }
     assert named == modules

@@ -130,7 +130,7 @@ async def test_a_429_is_not_held_back_to_go_with_others(
 ) -> None:
     gate, reports = made(Directive(report_seconds=30))
     ticket = await gate.admit("m", 10, is_queued=True)
-    monkeypatch.setattr("activities.gate.REPORT_GAP_SECONDS", 60.0)
+    monkeypatch.setattr("planloom.activities.models.gate.REPORT_GAP_SECONDS", 60.0)
     gate._report, told = _held_back(gate._report)
     gate.end(ticket, error_class="rate_limit", retry_after=5)
     await asyncio.wait_for(told.wait(), 5)
@@ -172,7 +172,7 @@ def _held_back(report: Reporter) -> tuple[Reporter, asyncio.Event]:
 async def test_a_process_that_has_left_asks_before_it_starts_a_call(
     made: MadeGate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("activities.gate.IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("planloom.activities.models.gate.IDLE_SECONDS", 0.0)
     gate, _ = made()
     await call(gate)
     async with asyncio.timeout(5):

@@ -10,14 +10,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from planloom.activities.tools.decorator import (
-    ToolArgumentsError,
-    ToolContext,
-    ToolDefinitionError,
-    ToolError,
-    tool,
-)
+from planloom.activities.tools.decorator import ToolContext, ToolError, tool
 from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
+from planloom.activities.tools.signature import ToolArgumentsError, ToolDefinitionError
 from planloom.planner.language.catalog import ToolSpec
 
 

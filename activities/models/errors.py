@@ -13,7 +13,7 @@
 | `tool` | a tool's own `ToolError` | as the tool says | yes |
 | `unknown` | connection lost or refused, 500, 502, nonsense for an answer, a bug | yes | yes |
 
-Numbers are in `planner/retries.py`. The class is the `type` of the `ApplicationError`.
+Numbers are in `planner/contract/retries.py`. The class is the `type` of the `ApplicationError`.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ ErrorClass = Literal[
     "tool",
     "unknown",
 ]
-"""Decided in one place, `activities/errors.py`: the type of every activity's failure."""
+"""Decided in one place, `activities/models/errors.py`: the type of every activity's failure."""
 
 
 class PrepareJob(Model):

@@ -347,7 +347,7 @@ def _list_tools(registry: ToolRegistry) -> None:
     print(json.dumps([spec.model_dump(mode="json") for spec in registry.specs], indent=2))
 
 
-def _print_site(settings: Settings, registry: ToolRegistry, job: PrepareJob) -> None:
+def _print_catalog(settings: Settings, registry: ToolRegistry, job: PrepareJob) -> None:
     """What a run of such a plan would know of a worker here: tools, their times, prices."""
     prepare = PrepareActivities(
         registry,
@@ -356,7 +356,7 @@ def _print_site(settings: Settings, registry: ToolRegistry, job: PrepareJob) -> 
         search_attributes=list,
         tool_seconds=ToolTimes(Path(settings.data_dir) / "tool_times.json").likely,
     )
-    print(prepare.site(job).model_dump_json())
+    print(prepare.catalog(job).model_dump_json())
 
 
 def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> None:
@@ -389,7 +389,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--definition", nargs=2, action="append", metavar=("KIND", "FILE"), help="only this file"
     )
-    parser.add_argument("--site", metavar="JOB", help="print what a run of a plan would know")
+    parser.add_argument(
+        "--catalog", metavar="JOB", help="print the catalog that a run of a plan would get"
+    )
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
     try:
@@ -405,8 +407,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.list_tools:
         _list_tools(registry)
         return
-    if given.site:
-        _print_site(settings, registry, PrepareJob.model_validate_json(given.site))
+    if given.catalog:
+        _print_catalog(settings, registry, PrepareJob.model_validate_json(given.catalog))
         return
     setup_logging(os.environ)
     for name, pool in settings.pools.items():

@@ -13,7 +13,7 @@ from planloom.activities.tools.registry import ToolRegistry
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.requests import Role
 from planloom.planner.contract.settings import Settings
-from planloom.planner.language.catalog import PoolSpec, Site, ToolSpec
+from planloom.planner.language.catalog import Catalog, PoolSpec, ToolSpec
 
 DESCRIPTION_MAX_CHARS = 200
 ASK = "ask"
@@ -62,18 +62,18 @@ class PrepareActivities:
         self._templates = templates or TemplateFiles(template_folders(Path(settings.workspace)))
 
     @activity.defn(name="prepare_run")
-    async def prepare_run(self, job: PrepareJob) -> Site:
-        """The site: recorded in history, so only what this run can use."""
-        return self.site(job)
+    async def prepare_run(self, job: PrepareJob) -> Catalog:
+        """The catalog of one run: recorded in history, so only what the run can use."""
+        return self.catalog(job)
 
-    def site(self, job: PrepareJob) -> Site:
+    def catalog(self, job: PrepareJob) -> Catalog:
         templates = self._templates.load_with_named(job.templates)
         named = named_in(list(templates.values()))
         tools = self._tools(job, named)
         roles = self._roles()
         seconds = self._tool_seconds()
         names = {t.name for t in tools}
-        return Site(
+        return Catalog(
             tools=tools,
             tool_names=self._registry.names,
             pools=self._pools(),

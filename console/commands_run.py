@@ -140,11 +140,11 @@ def _check_plan(source: str) -> None:
     """Refuse a bad plan before anything starts, with all its problems."""
     if source == "-":
         return  # standard input can be read once; the workflow checks it
-    from planloom.console.documents import local_site
+    from planloom.console.documents import local_catalog
     from planloom.planner.compile.compiler import compile_plan
 
     found = plan_from(source)
-    compiled = compile_plan(found, local_site(found))
+    compiled = compile_plan(found, local_catalog(found))
     if compiled.problems:
         raise UsageError(f"{source}: the plan cannot run", compiled.problems)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planloom.console.app import Json, app, errors, fail, out, say_json
-from planloom.console.documents import catalog_now, settings_now, templates_now
+from planloom.console.documents import settings_now, templates_now, tool_specs_now
 from planloom.console.views import tools_table
 
 
@@ -19,7 +19,7 @@ from planloom.console.views import tools_table
 def tools(as_json: Json = False) -> None:
     """The tools a worker here would have, PLANLOOM_TOOLS included. Example: planloom tools"""
     with errors():
-        specs = [spec.model_dump(mode="json") for spec in catalog_now()]
+        specs = [spec.model_dump(mode="json") for spec in tool_specs_now()]
     if as_json:
         say_json(specs)
     else:

@@ -17,7 +17,7 @@ from planloom.planner.compile.templates import check_template
 from planloom.planner.contract.prepare import prepare_job
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.settings import Settings, SettingsError, settings_from
-from planloom.planner.language.catalog import Site, ToolSpec
+from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.plan import PLAN_MAX_BYTES, Plan
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.documents import read_plan
@@ -111,7 +111,7 @@ def settings_now() -> Settings:
     return settings_from(os.environ, document)
 
 
-def catalog_now() -> list[ToolSpec]:
+def tool_specs_now() -> list[ToolSpec]:
     """The tools that a worker started here would have, user modules included.
 
     Raises:
@@ -147,19 +147,19 @@ def _ask_worker(flag: str, *more: str) -> Any:
     return json.loads(done.stdout)
 
 
-def local_site(plan: Plan) -> Site:
+def local_catalog(plan: Plan) -> Catalog:
     """What a run would know of a worker started here: tools and how long they take, prices.
 
     Names of agents and teams are trusted.
     """
     job = prepare_job(RunRequest(plan=plan))
-    site = Site.model_validate(_ask_worker("--site", job.model_dump_json()))
+    catalog = Catalog.model_validate(_ask_worker("--catalog", job.model_dump_json()))
     names = _names(plan)
-    return site.model_copy(
+    return catalog.model_copy(
         update={
             "agents": dict.fromkeys(names["agent"], ""),
             "teams": dict.fromkeys(names["team"], ""),
-            "template_names": [*site.template_names, *names["plan"]],
+            "template_names": [*catalog.template_names, *names["plan"]],
         }
     )
 

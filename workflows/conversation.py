@@ -265,7 +265,7 @@ class Conversation:
         try:
             place = desk.place(name, f"{name}: a turn")
             reply = await on_pools(
-                desk.site, job, place, lambda j, p: doors.agent_turn(j, p, persona.timeout)
+                desk.catalog, job, place, lambda j, p: doors.agent_turn(j, p, persona.timeout)
             )
         except BodyFailed as failed:
             desk.settle(name, failed.usage)
@@ -286,10 +286,10 @@ class Conversation:
         # The prompt is at least what it was the last time: history only grows.
         prompt = max(size // 2 + FORM_TOKENS * 2, self._last_prompt * 2)
         least = self._last_prompt or size // 4 + FORM_TOKENS
-        site = self.desk.site
+        catalog = self.desk.catalog
         return (
-            model_amount(site, model, prompt, 1_000, tasks=0),
-            model_amount(site, model, least, ANSWER_TOKENS_MIN, tasks=0),
+            model_amount(catalog, model, prompt, 1_000, tasks=0),
+            model_amount(catalog, model, least, ANSWER_TOKENS_MIN, tasks=0),
         )
 
     def _repeated(self, calls: Sequence[AgentCall]) -> str | None:
@@ -319,7 +319,7 @@ class Conversation:
             return CallResult(id=call.id, output=Stored(value=answer))
         if call.name == READ_OUTPUT and self._shelf:
             return await self._read(call)
-        spec = self.desk.site.tool(call.name)
+        spec = self.desk.catalog.tool(call.name)
         if call.name not in self.persona.tools or spec is None:
             allowed = ", ".join(self.persona.tools) or "none"
             error = f'there is no tool "{call.name}" for you. Your tools: {allowed}'
@@ -342,7 +342,7 @@ class Conversation:
             tenant=desk.request.tenant,
             max_attempts=retry.max_attempts,
         )
-        place = doors.Place(desk.site.tools_queue, key, f"{key}: {call.name}", desk.priority)
+        place = doors.Place(desk.catalog.tools_queue, key, f"{key}: {call.name}", desk.priority)
         try:
             output = await doors.run_tool(job, place, retry, spec.timeout_seconds)
         except FailureError as error:
@@ -418,7 +418,7 @@ async def summary_of(desk: Desk, name: str, stored: Stored) -> Stored | None:
         return None
     model = desk.model_for("worker")
     key = f"{name}.summary"
-    want, least = summary_amounts(desk.site, model, stored)
+    want, least = summary_amounts(desk.catalog, model, stored)
     if stored.size_bytes > SUMMED_MAX_BYTES or not desk.may_reserve_now(key, want, least):
         desk.note(f"{name}: {stored.size_bytes:,} bytes, shown cut and without a summary")
         return None
@@ -426,7 +426,7 @@ async def summary_of(desk: Desk, name: str, stored: Stored) -> Stored | None:
     job = summary_job(key, stored, model=model, request=desk.request, scope=scope)
     try:
         output = await on_pools(
-            desk.site, job, desk.place(key, key), lambda j, p: doors.ask_model(j, p, None)
+            desk.catalog, job, desk.place(key, key), lambda j, p: doors.ask_model(j, p, None)
         )
     except BodyFailed as failed:
         desk.settle(key, failed.usage)

@@ -36,7 +36,7 @@ from planloom.planner.contract.jobs import (
     TurnJob,
     TurnReply,
 )
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.plan import Retry
 from planloom.planner.language.values import PRIORITY_KEYS, Bindings, Stored
 
@@ -90,16 +90,16 @@ def _clip(summary: str) -> str:
     return summary if len(summary) <= 96 else summary[:95] + "…"
 
 
-async def prepare_run(job: PrepareJob) -> Site:
+async def prepare_run(job: PrepareJob) -> Catalog:
     """What this run must know of its worker; recorded once, in the run's first workflow task."""
-    site: Site = await workflow.execute_local_activity(
+    catalog: Catalog = await workflow.execute_local_activity(
         "prepare_run",
         job,
-        result_type=Site,
+        result_type=Catalog,
         start_to_close_timeout=timedelta(seconds=20),
         retry_policy=RetryPolicy(maximum_attempts=3),
     )
-    return site
+    return catalog
 
 
 async def run_tool(job: ToolJob, place: Place, retry: Retry, timeout: float | None) -> TaskOutput:

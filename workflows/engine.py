@@ -19,7 +19,7 @@ from planloom.planner.compile.expand import parallel_of
 from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.contract.requests import Grant, RunRequest
 from planloom.planner.contract.results import Awaiting
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.plan import Body, Plan, Task
 from planloom.planner.language.values import PRIORITY_KEYS, Outcome, Stored, TaskId, Usage
 from planloom.workflows.approval import ApprovalDesk
@@ -49,13 +49,13 @@ ONE_TASK = Amount(tasks=1)
 
 
 class Engine:
-    """One run in motion. Created before its first signal; `open` gives it the site."""
+    """One run in motion. Created before its first signal; `open` gives it the catalog."""
 
     def __init__(self, request: RunRequest, started: datetime, changes: Changes) -> None:
         self.request = request
         self.started = started
         self.changes = changes
-        self.site = Site()
+        self.catalog = Catalog()
         self.frontier = Frontier(parallel_of(request))
         self.ledger = Ledger(caps_from(request.budget, request.lineage.grant))
         self.desk = ApprovalDesk()
@@ -89,7 +89,7 @@ class Engine:
         self.root = request.lineage.root or info.workflow_id
         self.dispatcher = Dispatcher(
             request,
-            self.site,
+            self.catalog,
             self.value_of,
             self.root,
             f"{info.workflow_id}/{info.first_execution_run_id}",
@@ -107,8 +107,8 @@ class Engine:
             long = len(text) > NOTE_MAX_CHARS
             self.notes.append(text[: NOTE_MAX_CHARS - 1] + "…" if long else text)
 
-    def open(self, site: Site) -> None:
-        self.site = self.dispatcher.site = site
+    def open(self, catalog: Catalog) -> None:
+        self.catalog = self.dispatcher.catalog = catalog
         lineage = self.request.lineage
         self.values["params"] = lineage.params or Stored(value=dict(self.request.params))
         self.values |= lineage.inputs
@@ -301,7 +301,7 @@ class Engine:
         if task.map is not None and unit.index is None:
             want = least = Amount()
         else:
-            want, least = amounts_for(task, body, self.site, self._model(body), self.value_of)
+            want, least = amounts_for(task, body, self.catalog, self._model(body), self.value_of)
         granted = self.ledger.reserve(self.key_of(unit), want, least)
         if granted is None and set(self.ledger.reserved) <= set(self.grants.wanted):
             self.grants.park(f'Task "{self.key_of(unit)}" {self.ledger.shortfall(least)}', least)
@@ -405,7 +405,7 @@ class Engine:
     async def _failed(self, unit: Unit, task: Task, failed: BodyFailed) -> None:
         """Fallback value, then alternative path, then the failure itself."""
         record = self.records[task.id]
-        record.fail(failed.message, failed.error_class, is_worth_a_round(failed, self.site))
+        record.fail(failed.message, failed.error_class, is_worth_a_round(failed, self.catalog))
         record.attempts += failed.attempts
         if unit.mode == "fallback" or not task.has_fallback:
             outcome = Outcome.SKIPPED if task.on_error == "skip" else Outcome.FAILED
@@ -418,7 +418,7 @@ class Engine:
         self.settle_budget(unit, failed.usage, tasks=failed.tasks)
         second = replace(unit, mode="fallback")
         body = self.body_of(second, task)
-        want, least = amounts_for(task, body, self.site, self._model(body), self.value_of)
+        want, least = amounts_for(task, body, self.catalog, self._model(body), self.value_of)
         # It is the same task still: only what runs inside it counts.
         want, least = want - ONE_TASK, least - ONE_TASK
         try:

@@ -110,8 +110,8 @@ async def _ask(loop: GoalLoop, left: int, told: list[FinishedTask], look: _Look)
     shown = sum(_shown_bytes(t, look) for t in told)
     given = min(2 * SHOWN_MAX_BYTES, text_bytes(loop.request.context)) + text_bytes(run.goal)
     prompt = (shown + given) // BYTES_PER_TOKEN + OVERHEAD_TOKENS + 600
-    want = model_amount(engine.site, model, prompt, JOINER_ANSWER_TOKENS, tasks=0)
-    least = model_amount(engine.site, model, prompt, ANSWER_TOKENS_MIN, tasks=0)
+    want = model_amount(engine.catalog, model, prompt, JOINER_ANSWER_TOKENS, tasks=0)
+    least = model_amount(engine.catalog, model, prompt, ANSWER_TOKENS_MIN, tasks=0)
     key = f"joiner.{loop.rounds + 1}.{len(engine.records)}{look.suffix}"
     granted = await engine.reserve(key, want, least)
     has_cap = engine.ledger.caps.tokens is not None or engine.ledger.caps.usd_nano is not None
@@ -192,7 +192,7 @@ async def _summary(loop: GoalLoop, task: str, stored: Stored, look: _Look) -> St
     dispatcher = engine.dispatcher
     model = dispatcher.model_for("worker")
     key = f"joiner.{loop.rounds + 1}.{len(engine.records)}{look.suffix}.{task}"
-    granted = await engine.reserve(key, *summary_amounts(engine.site, model, stored))
+    granted = await engine.reserve(key, *summary_amounts(engine.catalog, model, stored))
     words = {"goal": Stored(value=loop.run.goal), "question": Stored(value=look.question)}
     job = summary_job(
         key,
@@ -208,7 +208,9 @@ async def _summary(loop: GoalLoop, task: str, stored: Stored, look: _Look) -> St
     name = f"join.{loop.rounds + 1}{look.suffix}.{task}"
     place = doors.Place("", name, f"{name}: a summary for the joiner", dispatcher.priority())
     try:
-        output = await on_pools(engine.site, job, place, lambda j, p: doors.ask_model(j, p, None))
+        output = await on_pools(
+            engine.catalog, job, place, lambda j, p: doors.ask_model(j, p, None)
+        )
     except BodyFailed as failed:
         engine.ledger.settle(key, failed.usage)
         engine.note(f"{task}: its summary for the joiner failed: {failed.message[:200]}")

@@ -116,7 +116,7 @@ class Run:
             engine.open(await doors.prepare_run(prepare_job(self.request)))
             raise_if_cancelled()
             self.show()
-            pool = engine.site.pool_for(engine.dispatcher.model_for("worker"))
+            pool = engine.catalog.pool_for(engine.dispatcher.model_for("worker"))
             calls = len(self.request.agents or self.request.teams or [1])
             async with run_permit(pool, self.request, calls, self._wait_for_room):
                 return await self.course()
@@ -136,13 +136,13 @@ class Run:
         self.show()
 
     async def course(self) -> RunResult:
-        """From the plan to the result, once the site is known.
+        """From the plan to the result, once the catalog is known.
 
         Raises:
             PlanRefused: a person said no.
         """
         if self.goal_loop is not None:
-            if problems := unknown_tools(self.request.tools, self.engine.site):
+            if problems := unknown_tools(self.request.tools, self.engine.catalog):
                 raise invalid(UNKNOWN_TOOL, problems)
             return await self.goal_loop.main()
         await self.take_given_plan()
@@ -184,7 +184,7 @@ class Run:
             problems += found
             self.engine.values["params"] = Stored(value=values)
         compiled = self.compile(plan)
-        problems += [*compiled.problems, *request_problems(request, self.engine.site, plan)]
+        problems += [*compiled.problems, *request_problems(request, self.engine.catalog, plan)]
         if problems:
             raise invalid(kind_of(problems), problems)
         self.adopt(compiled, why="given")
@@ -193,18 +193,18 @@ class Run:
         self.enter(self.compiled)
 
     def _given_plan(self) -> tuple[Plan | None, list[Problem]]:
-        request, site = self.request, self.engine.site
+        request, catalog = self.request, self.engine.catalog
         if request.plan is not None:
             return request.plan, []
         if request.template is not None:
-            return read_template(request.template, site.templates, site.template_names)
+            return read_template(request.template, catalog.templates, catalog.template_names)
         return expand_request(request)
 
     def compile(self, plan: Plan) -> Compiled:
         lineage = self.request.lineage
         return compile_plan(
             plan,
-            self.engine.site,
+            self.engine.catalog,
             allow=self.request.tools,
             known=list(lineage.inputs),
             depth=lineage.depth,
@@ -217,10 +217,10 @@ class Run:
         engine = self.engine
         job = prepare_job(self.request.model_copy(update={"plan": plan, "template": None}))
         allowed = [t for t in job.tools if job.allow is None or t in job.allow]
-        is_known = engine.site.knows(allowed, job.templates, job.agents, job.teams)
+        is_known = engine.catalog.describes_all(allowed, job.templates, job.agents, job.teams)
         if not is_known and self.engine.changes.has("edits-bring-their-tools"):
             more = await doors.prepare_run(job)
-            engine.site = engine.dispatcher.site = engine.site.joined_with(more)
+            engine.catalog = engine.dispatcher.catalog = engine.catalog.joined_with(more)
 
     def adopt(self, compiled: Compiled, *, why: str, by: str = "") -> None:
         """A compiled plan becomes the newest revision. Nothing of it has started yet."""
@@ -310,7 +310,7 @@ class Run:
         is_waiting = desk.is_open
         assert before is not None
         good = [t for t, o in self.engine.frontier.outcomes().items() if o.is_good]
-        major = major_changes(before, compiled.plan, self.engine.site, policy.major, good)
+        major = major_changes(before, compiled.plan, self.engine.catalog, policy.major, good)
         self.adopt(compiled, why="edited", by=by)
         if is_waiting:
             desk.open(self.revision, major)

@@ -36,7 +36,7 @@ class Speculation:
         """`speculate` counts for tools without side effects, with a `when`, and without a map."""
         if not task.speculate or task.when is None or task.map is not None:
             return False
-        spec = self.engine.site.tool(task.tool) if task.tool else None
+        spec = self.engine.catalog.tool(task.tool) if task.tool else None
         return spec is not None and not spec.side_effects and task.fallback_body is None
 
     def waits_of(self, task: Task) -> list[TaskId]:

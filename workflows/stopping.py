@@ -148,5 +148,5 @@ class Stopping:
             return False
         left = self.engine.frontier.unfinished()
         return bool(left) and not any(
-            is_kept_for_itself(self.engine.tasks[t], self.engine.site) for t in left
+            is_kept_for_itself(self.engine.tasks[t], self.engine.catalog) for t in left
         )

@@ -81,7 +81,7 @@ class TeamCourse:
         """
         team = await self._gather_team()
         self.show()
-        pool = self.desk.site.pool_for(self.desk.model_for("worker"))
+        pool = self.desk.catalog.pool_for(self.desk.model_for("worker"))
         calls = 1 if self._strategy == "sequential" else min(self.desk.parallel, len(self.members))
         async with run_permit(pool, self.request, calls, self.desk.wait_for_room):
             self.phase = "initial"
@@ -142,9 +142,9 @@ class TeamCourse:
         job = PrepareJob(tools=own_tools(tools), models=list(dict.fromkeys(models)))
         if self.is_planned:
             job = PrepareJob(is_goal=True, allow=request.tools, models=job.models)
-        self.desk.site = await doors.prepare_run(job)
+        self.desk.catalog = await doors.prepare_run(job)
         inline = wanted if isinstance(request.team, TeamSpec) else []
-        problems = unknown_tools([*(allowed or ()), *inline], self.desk.site)
+        problems = unknown_tools([*(allowed or ()), *inline], self.desk.catalog)
         if problems and request.lineage.parent is None:
             raise invalid(UNKNOWN_TOOL, problems)
         for member in active:

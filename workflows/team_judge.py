@@ -76,7 +76,7 @@ async def ask_judge(
     )
     try:
         place = desk.place("judge", "judge")
-        output = await on_pools(desk.site, job, place, lambda j, p: doors.ask_model(j, p, None))
+        output = await on_pools(desk.catalog, job, place, lambda j, p: doors.ask_model(j, p, None))
     except BodyFailed as failed:
         desk.settle("judge", failed.usage)
         desk.note(f"judge: the formula stands; the model's answer cannot be used: {failed}")
@@ -91,8 +91,8 @@ async def ask_judge(
 def _amounts(desk: Desk, model: str | None, answers: Mapping[str, Stored]) -> tuple[Amount, Amount]:
     size = sum(s.size_bytes if not s.is_inline else len(str(s.value)) for s in answers.values())
     return (
-        model_amount(desk.site, model, size // 2 + 1_000, 1_000, tasks=0),
-        model_amount(desk.site, model, size // 4 + 200, ANSWER_TOKENS_MIN, tasks=0),
+        model_amount(desk.catalog, model, size // 2 + 1_000, 1_000, tasks=0),
+        model_amount(desk.catalog, model, size // 4 + 200, ANSWER_TOKENS_MIN, tasks=0),
     )
 
 

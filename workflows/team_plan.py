@@ -56,9 +56,9 @@ class TeamPlan:
 
     async def main(self) -> RunResult:
         """Plan where that is asked for, approve, run, plan again within the bounds."""
-        run, site = self.run, self._desk.site
+        run, catalog = self.run, self._desk.catalog
         known = {m: f"{x.spec.role}: {x.spec.description}" for m, x in self._members.items()}
-        run.engine.open(site.model_copy(update={"agents": known, "teams": {}}))
+        run.engine.open(catalog.model_copy(update={"agents": known, "teams": {}}))
         run.show()
         try:
             result = await run.course()

@@ -15,7 +15,7 @@ from planloom.planner.compile.passes.deduplicate import (
 )
 from planloom.planner.compile.passes.resolve import inputs_of
 from planloom.planner.contract.requests import MajorThresholds
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.references import roots_of
@@ -146,7 +146,7 @@ def stability(old: Plan, new: Plan) -> float:
 
 
 def major_changes(
-    old: Plan, new: Plan, site: Site, limits: MajorThresholds, finished: Collection[str] = ()
+    old: Plan, new: Plan, catalog: Catalog, limits: MajorThresholds, finished: Collection[str] = ()
 ) -> list[str]:
     """Why a replan is material, a reason each; empty when it is not."""
     before = {t.id: t for t in old.tasks}
@@ -159,10 +159,10 @@ def major_changes(
     if len(dropped) > limits.tasks_dropped:
         reasons.append(f"{len(dropped)} tasks dropped (limit {limits.tasks_dropped})")
     if limits.side_effects:
-        acting = [t for t in added if _acts(after[t], site)]
+        acting = [t for t in added if _acts(after[t], catalog)]
         if acting:
             reasons.append("side effects: " + ", ".join(acting[:10]))
-    left, right = _costs(old, new, site)
+    left, right = _costs(old, new, catalog)
     if left > 0 and right > left * limits.usd_factor:
         reasons.append(f"likely cost {right / left:.1f} times the plan before")
     wide = max((items_of(after[t]) for t in added if after[t].map is not None), default=0)
@@ -171,15 +171,15 @@ def major_changes(
     return reasons
 
 
-def _acts(task: Task, site: Site) -> bool:
+def _acts(task: Task, catalog: Catalog) -> bool:
     bodies = [task, *([b] if (b := task.fallback_body) is not None else [])]
-    specs = [site.tool(b.tool) for b in bodies if b.tool]
+    specs = [catalog.tool(b.tool) for b in bodies if b.tool]
     return any(s is not None and s.side_effects for s in specs)
 
 
-def _costs(old: Plan, new: Plan, site: Site) -> tuple[float, float]:
+def _costs(old: Plan, new: Plan, catalog: Catalog) -> tuple[float, float]:
     """What both plans likely cost: in money, or in tokens where either has no price."""
-    each = [[estimate_task(t, site).times(items_of(t)) for t in p.tasks] for p in (old, new)]
+    each = [[estimate_task(t, catalog).times(items_of(t)) for t in p.tasks] for p in (old, new)]
     if all(e.usd_nano is not None for plan in each for e in plan):
         left, right = (sum(e.usd_nano[1] for e in p if e.usd_nano is not None) for p in each)
     else:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from planloom.planner.compile.passes.resolve import graph_of, inputs_of, values_of
 from planloom.planner.compile.schema_check import check_arguments, check_schema
 from planloom.planner.compile.templates import first_name, is_needed, schema_of
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import check_condition, roots_of_condition
 from planloom.planner.language.definitions import TeamSpec
 from planloom.planner.language.plan import (
@@ -44,7 +44,7 @@ CYCLES_MAX = 10
 def check_task(
     task: Task,
     earlier: Collection[str],
-    site: Site,
+    catalog: Catalog,
     allow: Sequence[str] | None = None,
     params: Collection[str] = (),
     *,
@@ -55,10 +55,10 @@ def check_task(
     `params` are those the plan declares; a plan that declares none takes what it is given.
     `depth` is how deep in sub-plans the task stands.
     """
-    problems = _TaskChecker(task, earlier, site, allow, params).check()
+    problems = _TaskChecker(task, earlier, catalog, allow, params).check()
     for where, body in (("", task), ("fallback.", task.fallback_body)):
         if body is not None and isinstance(body.plan, Plan):
-            inner = check_plan(body.plan, site, allow=allow, depth=depth + 1)
+            inner = check_plan(body.plan, catalog, allow=allow, depth=depth + 1)
             at = f"tasks.{task.id}.{where}plan."
             problems += [p.model_copy(update={"path": at + p.path}) for p in inner]
     return bounded_problems(problems)
@@ -69,14 +69,14 @@ class _TaskChecker:
         self,
         task: Task,
         known: Collection[str],
-        site: Site,
+        catalog: Catalog,
         allow: Sequence[str] | None,
         params: Collection[str],
     ) -> None:
         self.task = task
         self.known = known
         self.params = params
-        self.site = site
+        self.catalog = catalog
         self.allow = allow
         self.where = f"tasks.{task.id}"
 
@@ -171,16 +171,16 @@ class _TaskChecker:
             case "tool":
                 problems += self._tool(body, where)
             case "agent" if isinstance(body.agent, str):
-                problems += self._named(body.agent, self.site.agents, "agent", where)
+                problems += self._named(body.agent, self.catalog.agents, "agent", where)
             case "team" if isinstance(body.team, str):
-                problems += self._named(body.team, self.site.teams, "team", where)
+                problems += self._named(body.team, self.catalog.teams, "team", where)
             case "team" if isinstance(body.team, TeamSpec):
                 problems += _check_members(body.team, where)
             case "plan":
                 if isinstance(body.plan, str):
-                    names = dict.fromkeys([*self.site.templates, *self.site.template_names])
+                    names = dict.fromkeys([*self.catalog.templates, *self.catalog.template_names])
                     problems += self._named(body.plan, names, "template", where, kind="plan")
-                if params := _params_of(body, self.site):
+                if params := _params_of(body, self.catalog):
                     problems += check_arguments(body.args, _schema_of(params), f"{where}args")
             case "ask" if (schema := body.ask_body().output_schema) is not None:
                 problems += check_schema(schema, f"{where}ask.output_schema")
@@ -227,8 +227,8 @@ class _TaskChecker:
 
     def _tool(self, body: Body, where: str) -> list[Problem]:
         name, place = body.tool or "", f"{where}tool"
-        spec = self.site.tool(name)
-        names = self.site.tool_names or [t.name for t in self.site.tools]
+        spec = self.catalog.tool(name)
+        names = self.catalog.tool_names or [t.name for t in self.catalog.tools]
         if self.allow is not None and name not in self.allow and (spec or name in names):
             message = f'tool "{shortened(name)}" is not allowed in this run'
             hint = "Allowed: " + (", ".join(self.allow[:20]) or "none")
@@ -269,11 +269,11 @@ def _check_param(reference: Reference, params: Collection[str], where: str) -> l
     ]
 
 
-def _params_of(body: Body, site: Site) -> dict[str, Param]:
+def _params_of(body: Body, catalog: Catalog) -> dict[str, Param]:
     """The parameters a sub-plan declares; a template's as far as it is known and readable."""
     if isinstance(body.plan, Plan):
         return body.plan.params
-    document = site.templates.get(body.plan or "")
+    document = catalog.templates.get(body.plan or "")
     declared = document.get("params") if isinstance(document, dict) else None
     try:
         return {n: Param.model_validate(p) for n, p in declared.items()} if declared else {}  # type: ignore[union-attr]
@@ -335,7 +335,7 @@ def _check_members(team: TeamSpec, where: str) -> list[Problem]:
 
 def check_plan(
     plan: Plan,
-    site: Site,
+    catalog: Catalog,
     *,
     allow: Sequence[str] | None = None,
     known: Collection[str] = (),
@@ -350,7 +350,7 @@ def check_plan(
     for task in plan.tasks:
         if len(problems) > PROBLEMS_MAX:
             break  # each may look through all names for the nearest
-        problems += check_task(task, names, site, allow, plan.params, depth=depth)
+        problems += check_task(task, names, catalog, allow, plan.params, depth=depth)
     problems += _check_answer(plan, names)
     twice = {t for t, n in Counter(t.id for t in plan.tasks).items() if n > 1}
     once = [t for t in plan.tasks if t.id not in twice]  # of the others, who is meant is not known
@@ -436,7 +436,7 @@ def _path(cycle: Sequence[str]) -> str:
     return " -> ".join([*cycle[:6], f"… {len(cycle) - 11} more …", *cycle[-5:]])
 
 
-def find_warnings(plan: Plan, site: Site) -> list[str]:
+def find_warnings(plan: Plan, catalog: Catalog) -> list[str]:
     """What a plan may do and its author hardly meant."""
     warnings = []
     for task in plan.tasks:
@@ -445,7 +445,7 @@ def find_warnings(plan: Plan, site: Site) -> list[str]:
                 f'{task.id}: "{shortened(found[0].text)}" in a fallback value stays as written; '
                 "a fallback that reads tasks is a task itself"
             )
-        spec = site.tool(task.tool) if task.tool else None
+        spec = catalog.tool(task.tool) if task.tool else None
         if task.speculate and spec is not None and spec.side_effects:
             warnings.append(f'{task.id}: speculate is ignored, "{spec.name}" has side effects')
     return warnings

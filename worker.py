@@ -41,10 +41,11 @@ from temporalio.worker import (
 
 from planloom.activities.agent_turn import TurnActivities
 from planloom.activities.ask import ModelActivities
-from planloom.activities.capacity import CapacityActivities, Gates, GateSlots
+from planloom.activities.capacity import CapacityActivities, PoolLimiters
 from planloom.activities.definitions import DefinitionActivities, Definitions, read_definition
 from planloom.activities.join import JoinActivities
 from planloom.activities.models.client import ModelClient
+from planloom.activities.models.pool_slots import PoolSlots
 from planloom.activities.models.prices import Prices
 from planloom.activities.prepare import PrepareActivities
 from planloom.activities.resolve import ResolveActivities
@@ -133,7 +134,7 @@ class Parts:
     models: ModelClient
     tool_times: ToolTimes
     known_attributes: list[str]
-    gates: Gates | None = None
+    limiters: PoolLimiters | None = None
     """Set by `build_workers`."""
 
 
@@ -185,12 +186,12 @@ def _snake(kind: str) -> str:
 def build_workers(
     client: Client, parts: Parts, interceptors: Sequence[Interceptor] = ()
 ) -> list[Worker]:
-    """One worker for workflows, one for tools, one a pool, one for this process's own news; all
+    """One worker for workflows, one for tools, one per pool, one for notices to this process; all
     share the client.
     """
     settings = parts.settings
-    gates = parts.gates = Gates(client, settings)
-    parts.models.gates = gates.gate
+    limiters = parts.limiters = PoolLimiters(client, settings)
+    parts.models.find_limiter = limiters.limiter
     capacity = CapacityActivities(client, settings)
     data = Path(settings.data_dir)
     cache = ResultCache(data / "cache", parts.blobs)
@@ -265,21 +266,21 @@ def build_workers(
             client,
             task_queue=settings.llm_task_queue(name),
             activities=[models.ask_model, turns.agent_turn, tools.run_tool],
-            tuner=_tuner(gates, name, settings.max_activities),
+            tuner=_tuner(limiters, name, settings.max_activities),
             disable_eager_activity_execution=True,
             **common,
         )
         for name in settings.pools
     ]
-    ear = Worker(
+    notice_worker = Worker(
         client,
-        task_queue=gates.worker_queue,
-        activities=[gates.hear],
+        task_queue=limiters.worker_queue,
+        activities=[limiters.notify_worker],
         max_concurrent_activities=10,
         max_concurrent_activity_task_polls=1,
         **common,
     )
-    return [main, tool_worker, *pools, ear]
+    return [main, tool_worker, *pools, notice_worker]
 
 
 def spare_collector() -> None:
@@ -293,13 +294,13 @@ def spare_collector() -> None:
     gc.set_threshold(GARBAGE_EVERY, *gc.get_threshold()[1:])
 
 
-def _tuner(gates: Gates, pool: str, maximum: int) -> WorkerTuner:
-    gate = gates.gate(pool)
-    assert gate is not None
+def _tuner(limiters: PoolLimiters, pool: str, maximum: int) -> WorkerTuner:
+    limiter = limiters.limiter(pool)
+    assert limiter is not None
     unused = FixedSizeSlotSupplier(1)
     return WorkerTuner.create_composite(
         workflow_supplier=unused,
-        activity_supplier=GateSlots(gate, maximum),
+        activity_supplier=PoolSlots(limiter, maximum),
         local_activity_supplier=unused,
         nexus_supplier=unused,
     )
@@ -332,12 +333,12 @@ async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], 
     async with contextlib.AsyncExitStack() as stack:
         for worker in workers:
             await stack.enter_async_context(worker)
-        assert parts.gates is not None
-        await parts.gates.start()
+        assert parts.limiters is not None
+        await parts.limiters.start()
         spare_collector()
         ready()
         await stop.wait()
-        await parts.gates.close()
+        await parts.limiters.close()
     parts.tool_times.save()
     await parts.models.close()
     telemetry.shutdown()

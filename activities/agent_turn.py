@@ -258,7 +258,7 @@ class TurnActivities:
         elif not text.strip():
             problems = ["empty output"]
         if problems and job.problems:
-            self._client.misfit(job.pool)
+            self._client.report_schema_violation(job.pool)
         fields = parse_labelled(text)
         stored = await self._blobs.store_value(text)
         confidence = parse_confidence(fields.get("CONFIDENCE"))

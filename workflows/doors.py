@@ -16,7 +16,7 @@ from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, TimeoutError, TimeoutType
 from temporalio.workflow import ActivityCancellationType
 
-from planloom.planner.contract.capacity import News, PoolLoaded, QueueRate
+from planloom.planner.contract.capacity import PoolLoaded, PoolNotice, QueueRate
 from planloom.planner.contract.jobs import (
     AskJob,
     JoinJob,
@@ -58,7 +58,7 @@ ACTIVITIES = (
     "set_queue_rate",
     "load_pool",
     "take_permit",
-    "hear",
+    "notify_worker",
 )
 
 HEARTBEAT = timedelta(seconds=10)
@@ -289,20 +289,20 @@ async def set_queue_rate(rate: QueueRate) -> str:
     return problem
 
 
-async def hear(news: News, queue: str) -> None:
-    """Tell one worker process. One that is gone hears nothing, and nobody waits for it long.
+async def notify_worker(notice: PoolNotice, queue: str) -> None:
+    """Notify one worker process. One that is gone does not answer, and is not waited for long.
 
     Raises:
         ActivityError: it did not answer.
     """
     await workflow.execute_activity(
-        "hear",
-        news,
+        "notify_worker",
+        notice,
         task_queue=queue,
         schedule_to_close_timeout=timedelta(seconds=3),
         retry_policy=RetryPolicy(maximum_attempts=1),
         priority=Priority(priority_key=1),
-        summary=f"news of pool {news.pool}",
+        summary=f"notice of pool {notice.pool}",
     )
 
 

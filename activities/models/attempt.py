@@ -140,7 +140,7 @@ def _failure(
     after = replace(before, usage=spent)
     table = client.settings.retry_table
     if classify(exc) == "schema_violation":  # no call of ours fails so: its answer did
-        client.misfit(target.pool)
+        client.report_schema_violation(target.pool)
     if is_free_wait(classify(exc), before.waits, table):
         beat.set(replace(after, waits=before.waits + 1).details())
     else:

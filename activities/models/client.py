@@ -27,7 +27,7 @@ from planloom.activities.models.chat import (
 )
 from planloom.activities.models.context_window import within
 from planloom.activities.models.errors import ModelError, asked_to_wait, cause_of, classify, host_of
-from planloom.activities.models.gate import PATIENCE_SECONDS, Gate
+from planloom.activities.models.pool_limiter import ADMIT_WAIT_MAX_SECONDS, PoolLimiter
 from planloom.activities.models.prices import Prices
 from planloom.planner.contract.jobs import ErrorClass
 from planloom.planner.contract.settings import PoolSettings, Settings
@@ -65,7 +65,7 @@ class ModelCall:
 
 
 Observer = Callable[[ModelCall], AbstractContextManager[None]]
-Gates = Callable[[str], Gate | None]
+FindLimiter = Callable[[str], PoolLimiter | None]
 ANSWER_TOKENS = 256
 """Taken for an answer whose length nobody limits, until the real one is known."""
 
@@ -108,8 +108,8 @@ class ModelClient:
         self._environment = environment
         self._prices = prices or Prices(settings)
         self._observers = list(observers)
-        self.gates: Gates = lambda pool: None
-        """The pool's gate, set where a worker has one."""
+        self.find_limiter: FindLimiter = lambda pool: None
+        """The pool's limiter, where the worker has one."""
         self._clients: dict[str, openai.AsyncOpenAI] = {}
         self._quirks: dict[tuple[str, str], Quirks] = {}
         self._default_models: dict[str, str] = {}
@@ -139,18 +139,18 @@ class ModelClient:
             ModelError: with its class, the usage already paid, and the wait the server asked for.
         """
         request = within(request, self.settings.context_window(request.model))
-        gate = self.gates(pool)
-        if gate is None:
+        limiter = self.find_limiter(pool)
+        if limiter is None:
             return await self._observed(ModelCall(pool, self.endpoint(pool), request), on_text)
         queue = activity.info().task_queue if activity.in_activity() else ""
         estimate = estimate_tokens(request.messages) + (request.max_tokens or ANSWER_TOKENS)
         began = time.monotonic()
-        ticket = await gate.admit(
+        admitted = await limiter.admit(
             request.model,
             estimate,
-            is_queued=queue == gate.task_queue,
+            is_queued=queue == limiter.task_queue,
             # The rest of the time belongs to the call itself.
-            patience=min(PATIENCE_SECONDS, request.timeout_seconds / 2),
+            wait_max_seconds=min(ADMIT_WAIT_MAX_SECONDS, request.timeout_seconds / 2),
         )
         waited = time.monotonic() - began
         request = replace(request, timeout_seconds=request.timeout_seconds - waited)
@@ -158,8 +158,8 @@ class ModelClient:
         try:
             return await self._observed(call, on_text)
         finally:
-            gate.end(
-                ticket,
+            limiter.end(
+                admitted,
                 error_class=None if call.reply is not None else call.error_class or "unknown",
                 cause=call.error,
                 retry_after=call.retry_after,
@@ -189,11 +189,11 @@ class ModelClient:
             call.reply = replace(reply, usage=self._priced(pool, request, reply))
             return call.reply
 
-    def misfit(self, pool: str) -> None:
+    def report_schema_violation(self, pool: str) -> None:
         """An answer of this pool's does not fit its schema, after its repair."""
-        gate = self.gates(pool)
-        if gate is not None:
-            gate.misfit()
+        limiter = self.find_limiter(pool)
+        if limiter is not None:
+            limiter.report_schema_violation()
 
     async def default_model(self, pool: str) -> str:
         """The model of a pool when nobody names one: its first listed name, else what it serves.

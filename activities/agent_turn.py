@@ -26,7 +26,14 @@ from planloom.activities.models.context_window import cut_to_fit
 from planloom.activities.models.structured import json_from_text, schema_problems
 from planloom.activities.resolve import read_output
 from planloom.activities.storage.blobs import BlobStore
-from planloom.planner.contract.jobs import AgentCall, CallResult, TurnJob, TurnReply
+from planloom.planner.contract.jobs import (
+    ASK_HUMAN,
+    READ_OUTPUT,
+    AgentCall,
+    CallResult,
+    TurnJob,
+    TurnReply,
+)
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.references import as_text
@@ -50,7 +57,7 @@ from planloom.planner.syntax.labelled import (
     repair_member,
 )
 
-CONTEXT_MAX_CHARS = 12_000
+AGENT_CONTEXT_MAX_CHARS = 12_000
 """Of a context in the prompt; the rest is opened with `read_output`."""
 SUMMED_HEAD_CHARS = 2_000
 """Of a value that is shown by its summary."""
@@ -58,11 +65,9 @@ RESULT_MAX_CHARS = 12_000
 PART_MAX_CHARS = 16_000
 """What `read_output` gives at once."""
 ANSWER_MAX_CHARS = 200_000
-ANSWER_TOKENS = 512
+TURN_ANSWER_TOKENS = 512
 """Kept free for the answer when a conversation is cut to fit its model."""
 FIELD_MAX_CHARS = 400
-ASK_HUMAN = "ask_human"
-READ_OUTPUT = "read_output"
 _PSEUDO: dict[str, dict[str, Any]] = {
     ASK_HUMAN: {
         "description": "Ask the person who started this; use it only when you cannot go on.",
@@ -140,7 +145,7 @@ class TurnActivities:
         request = ChatRequest(
             model=model,
             messages=cut_to_fit(
-                messages, self._client.settings.context_window(model), ANSWER_TOKENS
+                messages, self._client.settings.context_window(model), TURN_ANSWER_TOKENS
             ),
             max_tokens=attempt.room(messages, job.max_tokens),
             tools=tools or None,
@@ -189,10 +194,10 @@ class TurnActivities:
             schema = json.dumps(job.output_schema, ensure_ascii=False)
             form = f"Answer with one JSON value by this schema, and nothing else:\n{schema}"
         task = as_text(await self._blobs.load(job.task))
-        parts = [f"# Task\n{_cut(task, CONTEXT_MAX_CHARS, 'task')}"]
+        parts = [f"# Task\n{_cut(task, AGENT_CONTEXT_MAX_CHARS, 'task')}"]
         if job.context is not None:
             text = as_text(await self._blobs.load(job.context))
-            parts.append(f"# Context\n{_cut(text, CONTEXT_MAX_CHARS, 'context')}")
+            parts.append(f"# Context\n{_cut(text, AGENT_CONTEXT_MAX_CHARS, 'context')}")
         for name, stored in job.inputs.items():
             parts.append(await self._input(name, stored, job.summaries.get(name)))
         if form:
@@ -206,7 +211,7 @@ class TurnActivities:
         """A value by its name: whole, or summed up and cut, and then opened with `read_output`."""
         text = as_text(await self._blobs.load(stored))
         if summary is None:
-            return f"# Input {name}\n{_cut(text, CONTEXT_MAX_CHARS, name)}"
+            return f"# Input {name}\n{_cut(text, AGENT_CONTEXT_MAX_CHARS, name)}"
         summed = as_text(await self._blobs.load(summary))
         return (
             f"# Input {name}, summed up\n{summed}\n\n# Input {name}, its beginning\n"

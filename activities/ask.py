@@ -24,7 +24,7 @@ from planloom.planner.language.values import JsonValue, Outcome, Usage
 from planloom.planner.prompts.ask import ASK, ask_messages, repair_messages
 from planloom.planner.prompts.text import as_text
 
-REPAIRS_MAX = 1
+ASK_REPAIRS_MAX = 1
 """Repair rounds for an answer that does not fit its schema."""
 
 
@@ -151,7 +151,7 @@ async def ask(client: ModelClient, pool: str, request: ChatRequest, attempt: Att
     reply = await _paid_call(client, pool, request, attempt)
     if request.response_schema is None:
         return _text_answer(reply, attempt.usage)
-    for repairs_left in range(REPAIRS_MAX, -1, -1):
+    for repairs_left in range(ASK_REPAIRS_MAX, -1, -1):
         value, problems = _fitted(reply, request.response_schema)
         if not problems:
             return Answer(value, attempt.usage, _note_of(reply))

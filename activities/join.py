@@ -21,7 +21,7 @@ from planloom.planner.prompts.joiner import Look, cut_outputs, joiner_messages
 from planloom.planner.prompts.text import as_text
 from planloom.planner.syntax.joiner import JOIN_SCHEMA, JoinDecision, check_look, parse_join
 
-REPAIRS_MAX = 2
+JOIN_REPAIRS_MAX = 2
 """How often an answer without a decision goes back to the model."""
 LOAD_MAX_BYTES = 1_000_000
 """A longer output is shown by its preview: it would be cut to a fraction of a percent anyway."""
@@ -129,7 +129,7 @@ async def decide(
         ModelError: no decision, or an answer cut off at its limit.
     """
     problems: list[str] = []
-    for repairs_left in range(REPAIRS_MAX, -1, -1):
+    for repairs_left in range(JOIN_REPAIRS_MAX, -1, -1):
         request = ChatRequest(
             model=model,
             messages=messages,
@@ -152,4 +152,6 @@ async def decide(
             raise ModelError("context_length", f"the decision was cut off after {limit} tokens")
         if repairs_left:
             messages = [*messages, *repair_messages(reply.text, lines)]
-    raise ModelError("schema_violation", f"no decision after {REPAIRS_MAX} repairs: {problems[-1]}")
+    raise ModelError(
+        "schema_violation", f"no decision after {JOIN_REPAIRS_MAX} repairs: {problems[-1]}"
+    )

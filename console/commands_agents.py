@@ -23,7 +23,7 @@ app.add_typer(agent_app, name="agent")
 app.add_typer(team_app, name="team")
 
 ENDED = ("completed", "partial", "failed", "cancelled", "rejected")
-POLL_SECONDS = 0.4
+ROUNDS_POLL_SECONDS = 0.4
 Words = Annotated[
     list[str] | None,
     typer.Argument(
@@ -127,7 +127,7 @@ async def _follow(run: Run) -> None:
             last = line
         if shown["status"] in ENDED or await run.describe() != "RUNNING":
             return
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(ROUNDS_POLL_SECONDS)
 
 
 def _round_line(entry: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from planloom.planner.syntax.documents import read_request
 PoolName = Annotated[str, typer.Argument(metavar="POOL", help="A pool of planloom.toml.")]
 Why = Annotated[str, typer.Option("--reason", help="Recorded.")]
 Seen = tuple[CapacityState | None, dict[str, int], dict[str, float]]
-REASONS_SHOWN = NOTES_SHOWN = 3
+TABLE_REASONS_MAX = TABLE_NOTES_MAX = 3
 
 
 @capacity_app.callback(invoke_without_command=True)
@@ -105,13 +105,13 @@ def _details(state: CapacityState) -> list[str]:
         longest = state.longest_wait_seconds
         lines.append(f"{state.pool}: permits waited for: {waiting}; the longest {longest:.0f} s")
     if state.penalty_reasons and state.penalty:
-        recent = reversed(state.penalty_reasons[-REASONS_SHOWN:])
+        recent = reversed(state.penalty_reasons[-TABLE_REASONS_MAX:])
         said = ", ".join(f"{r.reason} {r.seconds_ago:.0f} s ago" for r in recent)
         lines.append(f"{state.pool}: penalty for {said}")
     if state.overrides:
         changed = ", ".join(f"{k}={v}" for k, v in state.overrides.items())
         lines.append(f"{state.pool}: set by hand: {changed}")
-    lines += [f"{state.pool}: {note}" for note in state.notes[-NOTES_SHOWN:]]
+    lines += [f"{state.pool}: {note}" for note in state.notes[-TABLE_NOTES_MAX:]]
     return [line.replace("[", "\\[") for line in lines]
 
 

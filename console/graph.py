@@ -21,7 +21,7 @@ STYLES = {
     "cancelled": "magenta",
     "unknown": "red",
 }
-MARKS = {
+SYMBOLS = {
     "waiting": "·",
     "ready": "○",
     "running": "▶",
@@ -63,7 +63,7 @@ def draw(plan: Plan, states: Mapping[str, str] | None = None, *, width: int = 10
 
 
 def _row(name: str, does: str, reads: Sequence[str], state: str | None, width: int) -> str:
-    style, mark = STYLES.get(state or "", ""), MARKS.get(state or "", "•")
+    style, mark = STYLES.get(state or "", ""), SYMBOLS.get(state or "", "•")
     source = f" [dim]← {', '.join(reads)}[/dim]" if reads else ""
     words = does if len(does) + len(name) < width - 10 else does[: max(8, width - len(name) - 12)]
     head = f"{mark} {name}"

@@ -15,6 +15,8 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 from planloom.planner.contract.jobs import (
+    ASK_HUMAN,
+    READ_OUTPUT,
     AgentCall,
     CallResult,
     ResolveJob,
@@ -44,13 +46,12 @@ from planloom.workflows.summing import SUMMED_MAX_BYTES, summary_amounts, summar
 
 REPEATS_MAX = 3
 """The same call with the same arguments, before the conversation is ended."""
-REPAIRS_MAX = 1
+TURN_REPAIRS_MAX = 1
 CALLS_PER_TURN_MAX = 16
-ASK_HUMAN, READ_OUTPUT = "ask_human", "read_output"
 DEFAULT_MAX_TURNS = 20
 FORM_TOKENS = 200
 """What an agent is told beside its own words: the form of its answer, its tools."""
-SHOWN_MAX_BYTES = 12_000
+AGENT_SHOWN_MAX_BYTES = 12_000
 """Of one value in a prompt; a larger one is cut, summed up, and opened with `read_output`."""
 
 
@@ -205,7 +206,7 @@ class Conversation:
             return False
         ended.error_class = "schema_violation"
         ended.reason = "schema_violation: " + "; ".join(reply.problems[:5])
-        if step.repairs == REPAIRS_MAX:
+        if step.repairs == TURN_REPAIRS_MAX:
             return True
         step.repairs += 1
         step.problems = reply.problems
@@ -351,7 +352,7 @@ class Conversation:
             return CallResult(id=call.id, error=_told(failed)[:2_000])
         desk.settle(key, output.usage)
         result = CallResult(id=call.id, output=output.output)
-        if not output.output.is_inline and output.output.size_bytes > SHOWN_MAX_BYTES:
+        if not output.output.is_inline and output.output.size_bytes > AGENT_SHOWN_MAX_BYTES:
             result = result.model_copy(update={"name": f"{call.name}.{self._turn}.{call.id[:40]}"})
             self._shelf[result.name] = output.output
         return result
@@ -385,7 +386,11 @@ def _told(failed: BodyFailed | BodyCancelled) -> str:
 
 
 def _shown_bytes(stored: Stored) -> int:
-    return text_bytes(stored.value) if stored.is_inline else min(stored.size_bytes, SHOWN_MAX_BYTES)
+    return (
+        text_bytes(stored.value)
+        if stored.is_inline
+        else min(stored.size_bytes, AGENT_SHOWN_MAX_BYTES)
+    )
 
 
 def activity_names(ids: Sequence[str]) -> list[str]:
@@ -414,7 +419,7 @@ async def summary_of(desk: Desk, name: str, stored: Stored) -> Stored | None:
 
     None for what is small enough, or when no summary can be had: then its beginning must do.
     """
-    if stored.is_inline or stored.size_bytes <= SHOWN_MAX_BYTES:
+    if stored.is_inline or stored.size_bytes <= AGENT_SHOWN_MAX_BYTES:
         return None
     model = desk.model_for("worker")
     key = f"{name}.summary"

@@ -29,7 +29,7 @@ from planloom.workflows.controls import Control, Refusal
 from planloom.workflows.failures import raise_if_cancelled
 from planloom.workflows.pools import priority_of
 
-NOTES_MAX = 100
+CONVERSATION_NOTES_MAX = 100
 
 
 class Desk:
@@ -71,7 +71,7 @@ class Desk:
         return (workflow.now() - self.started).total_seconds()
 
     def note(self, text: str) -> None:
-        if len(self.notes) < NOTES_MAX:
+        if len(self.notes) < CONVERSATION_NOTES_MAX:
             self.notes.append(text)
 
     def model_for(self, role: Role, named: str | None = None) -> str | None:

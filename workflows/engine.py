@@ -41,7 +41,7 @@ from planloom.workflows.settling import Settling
 from planloom.workflows.speculation import Speculation
 from planloom.workflows.stopping import Stopping
 
-NOTES_MAX = 200
+RUN_NOTES_MAX = 200
 NAMES_MAX = 10
 NOTE_MAX_CHARS = 500
 """Notes are part of the result: what a person sent may be long."""
@@ -103,7 +103,7 @@ class Engine:
         return (workflow.now() - self.started).total_seconds()
 
     def note(self, text: str) -> None:
-        if len(self.notes) < NOTES_MAX:
+        if len(self.notes) < RUN_NOTES_MAX:
             long = len(text) > NOTE_MAX_CHARS
             self.notes.append(text[: NOTE_MAX_CHARS - 1] + "…" if long else text)
 

@@ -15,15 +15,15 @@ from planloom.workflows.record import text_bytes
 BYTES_PER_TOKEN = 2
 """Text rarely takes more than a token for two bytes; the reservation must not be too small."""
 OVERHEAD_TOKENS = 64
-ANSWER_TOKENS = 1_024
+ASK_ANSWER_TOKENS = 1_024
 ANSWER_TOKENS_MIN = 64
 """When the budget runs low, a model call goes out with less room for its answer, down to this."""
 PLANNER_PROMPT_TOKENS = 1_500
 PLANNER_ANSWER_TOKENS = 4_096
 PLANNER_ANSWER_TOKENS_MIN = 256
 JOINER_ANSWER_TOKENS = 1_024
-AGENT_TOKENS = 20_000
-TEAM_TOKENS = 60_000
+AGENT_TOKENS_RESERVED = 20_000
+TEAM_TOKENS_RESERVED = 60_000
 CHILD_TOKENS_MIN = 500
 SUB_PLAN_TASKS = 10
 """Of a template, whose tasks are not known here; it asks for more when it has used them up."""
@@ -91,19 +91,19 @@ def amounts_for(
         case "ask":
             ask = body.ask_body()
             prompt = prompt_tokens([ask.prompt, ask.context, ask.system], value_of)
-            room = ask.max_tokens or ANSWER_TOKENS
+            room = ask.max_tokens or ASK_ANSWER_TOKENS
             want = model_amount(catalog, model, prompt, room)
             least = model_amount(catalog, model, prompt, min(room, ANSWER_TOKENS_MIN))
             return want, least
         case "agent" | "team":
-            default = AGENT_TOKENS if body.kind == "agent" else TEAM_TOKENS
+            default = AGENT_TOKENS_RESERVED if body.kind == "agent" else TEAM_TOKENS_RESERVED
             tokens = hint.tokens if hint and hint.tokens else default
             usd = (
                 int(hint.usd * NANO) if hint and hint.usd else tokens * price_of(catalog, model)[1]
             )
             return Amount(tokens, usd, 1), Amount(CHILD_TOKENS_MIN, 0, 1)
         case "plan":
-            tokens = hint.tokens if hint and hint.tokens else AGENT_TOKENS
+            tokens = hint.tokens if hint and hint.tokens else AGENT_TOKENS_RESERVED
             usd = (
                 int(hint.usd * NANO) if hint and hint.usd else tokens * price_of(catalog, model)[1]
             )
@@ -111,7 +111,7 @@ def amounts_for(
             return Amount(tokens, usd, 1 + inner), Amount(0, 0, 2)
         case "tool" if body.tool == "ask":
             prompt = prompt_tokens([dict(body.args)], value_of)
-            want = model_amount(catalog, model, prompt, ANSWER_TOKENS)
+            want = model_amount(catalog, model, prompt, ASK_ANSWER_TOKENS)
             return want, model_amount(catalog, model, prompt, ANSWER_TOKENS_MIN)
         case "tool":
             spec = catalog.tool(body.tool or "")

@@ -45,7 +45,7 @@ from planloom.workflows.estimates import (
 )
 from planloom.workflows.failures import BodyCancelled, BodyFailed, OutOfBudget, failure_of
 from planloom.workflows.joining import ask_joiner, finished_tasks, told_in_short
-from planloom.workflows.planning import REPAIRS_MAX, PlanBook
+from planloom.workflows.planning import PLAN_REPAIRS_MAX, PlanBook
 from planloom.workflows.record import text_bytes
 from planloom.workflows.replan_cost import cost_of_replan
 
@@ -235,7 +235,7 @@ class GoalLoop:
                 break
             if not problems:
                 problems = [Problem(path="plan", code="no_tasks", message="no tasks in the answer")]
-            if repairs == REPAIRS_MAX:
+            if repairs == PLAN_REPAIRS_MAX:
                 break
             repairs += 1
             self.repairs += 1

@@ -44,7 +44,7 @@ QUIET_SECONDS = 60.0
 REPORT_SECONDS, SOON_SECONDS = 1.0, 0.25
 TOKENS_WEIGHT = 0.1
 """Of one call in the mean of tokens per call."""
-NOTES_MAX = 20
+POOL_NOTES_MAX = 20
 
 
 class Seen(Model):
@@ -118,7 +118,7 @@ class Pool:
         self.state = self.state.model_copy(update=fields)
 
     def _note(self, text: str) -> None:
-        self._update(notes=[*self.state.notes, text][-NOTES_MAX:])
+        self._update(notes=[*self.state.notes, text][-POOL_NOTES_MAX:])
 
     def load(self, settings: PoolSettings, task_queue: str | None = None) -> None:
         """A worker that joined says what its file holds; what `set` changed stays."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
+from planloom.planner.contract.jobs import ASK_HUMAN, READ_OUTPUT
 from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.source_fields import run_document
@@ -17,7 +18,6 @@ from planloom.planner.language.plan import Plan
 from planloom.planner.language.references import shortened
 from planloom.planner.language.values import Problem, Unreadable
 from planloom.planner.syntax.documents import bounded_problems, read_request
-from planloom.workflows.conversation import ASK_HUMAN, READ_OUTPUT
 
 UNKNOWN = "unknown_allowed_tool"
 

@@ -47,7 +47,7 @@ from planloom.workflows.run_permit import run_permit
 from planloom.workflows.run_view import RunView
 from planloom.workflows.status import aggregate_of, run_status
 
-ANSWER_INLINE_BYTES = 12_000
+RUN_ANSWER_INLINE_BYTES = 12_000
 """A longer answer is shown as a preview and a blob, so that no history event is large."""
 
 EARLY_ENDS = ("stop_when", "early join")
@@ -408,7 +408,7 @@ class Run:
         if not plan.has_answer:
             answer = self._leaves()
         piece = Piece(plan.tasks[0], plan.tasks[0], "answer")
-        return await self.engine.dispatcher.resolve(piece, answer, limit=ANSWER_INLINE_BYTES)
+        return await self.engine.dispatcher.resolve(piece, answer, limit=RUN_ANSWER_INLINE_BYTES)
 
     def _leaves(self) -> dict[str, JsonValue]:
         """The tasks that nobody reads, duplicates by the names they were written with."""

@@ -27,7 +27,7 @@ from planloom.planner.language.values import JsonValue, Outcome, Stored, TaskId
 from planloom.workflows import doors
 from planloom.workflows.changes import Changes
 from planloom.workflows.controls import Control
-from planloom.workflows.conversation import SHOWN_MAX_BYTES, Conversation, Persona, summary_of
+from planloom.workflows.conversation import AGENT_SHOWN_MAX_BYTES, Conversation, Persona, summary_of
 from planloom.workflows.desk import Desk
 from planloom.workflows.failures import BodyCancelled
 from planloom.workflows.frontier import Frontier, Node, units_of
@@ -217,11 +217,11 @@ class TeamCourse:
             if reply is None or reply.text is None:
                 continue
             title, text = f"# Result of {name}", reply.text
-            if not text.is_inline and text.size_bytes > SHOWN_MAX_BYTES:
+            if not text.is_inline and text.size_bytes > AGENT_SHOWN_MAX_BYTES:
                 member.talk.shelve(name, text)
                 summary = await self._summary(name, text)
                 title += f' (summed up; read_output("{name}", start, end) opens it)' * bool(summary)
-                text = summary or await doors.read_output(text, 0, SHOWN_MAX_BYTES)
+                text = summary or await doors.read_output(text, 0, AGENT_SHOWN_MAX_BYTES)
             inputs[f"r{len(inputs)}"] = text
             lines.append(f"{title}\n${{r{len(inputs) - 1}}}")
         job = ResolveJob.model_validate(

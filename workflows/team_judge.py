@@ -15,7 +15,7 @@ from planloom.workflows.failures import BodyCancelled, BodyFailed
 from planloom.workflows.judge import Judgement, lowered
 from planloom.workflows.pools import on_pools
 
-ANSWER_INLINE_BYTES = 12_000
+TEAM_ANSWER_INLINE_BYTES = 12_000
 DISAGREEMENTS_MAX = 20
 JUDGE_SCHEMA: dict[str, JsonValue] = {
     "type": "object",
@@ -124,7 +124,7 @@ async def _part(output: Stored, reference: str) -> Stored:
     job = ResolveJob(
         value=reference,
         bindings=Bindings(inputs={"it": output}),
-        inline_max_bytes=ANSWER_INLINE_BYTES,
+        inline_max_bytes=TEAM_ANSWER_INLINE_BYTES,
     )
     return (await doors.resolve_value(job)).stored
 
@@ -137,6 +137,6 @@ async def compose(answers: Mapping[str, Stored]) -> Stored | None:
     job = ResolveJob(
         value=value,
         bindings=Bindings(inputs={f"m{n}": s for n, s in enumerate(answers.values())}),
-        inline_max_bytes=ANSWER_INLINE_BYTES,
+        inline_max_bytes=TEAM_ANSWER_INLINE_BYTES,
     )
     return (await doors.resolve_value(job)).stored

@@ -66,7 +66,7 @@ class ModelCall:
 
 Observer = Callable[[ModelCall], AbstractContextManager[None]]
 FindLimiter = Callable[[str], PoolLimiter | None]
-ANSWER_TOKENS = 256
+LIKELY_ANSWER_TOKENS = 256
 """Taken for an answer whose length nobody limits, until the real one is known."""
 
 
@@ -143,7 +143,7 @@ class ModelClient:
         if limiter is None:
             return await self._observed(ModelCall(pool, self.endpoint(pool), request), on_text)
         queue = activity.info().task_queue if activity.in_activity() else ""
-        estimate = estimate_tokens(request.messages) + (request.max_tokens or ANSWER_TOKENS)
+        estimate = estimate_tokens(request.messages) + (request.max_tokens or LIKELY_ANSWER_TOKENS)
         began = time.monotonic()
         admitted = await limiter.admit(
             request.model,

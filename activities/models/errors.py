@@ -36,10 +36,10 @@ from planloom.planner.contract.retries import RETRY_TABLE, RetryRule, RetryTable
 from planloom.planner.language.plan import Retry
 from planloom.planner.language.values import Usage
 
-WAIT_MAX_SECONDS = 300.0
+RETRY_WAIT_MAX_SECONDS = 300.0
 """A server that asks for more is asked again after this."""
-WAIT_MIN_SECONDS = 0.05
-MESSAGE_MAX_CHARS = 500
+RETRY_WAIT_MIN_SECONDS = 0.05
+MODEL_ERROR_MAX_CHARS = 500
 
 
 class ModelError(Exception):
@@ -214,7 +214,7 @@ def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:
             and (seconds := _seconds(lower.get(f"x-ratelimit-reset-{bucket}"), now))
         ]
         asked = max(resets, default=None)
-    return None if asked is None else min(asked, WAIT_MAX_SECONDS)
+    return None if asked is None else min(asked, RETRY_WAIT_MAX_SECONDS)
 
 
 def _is_positive(text: str | None) -> bool:
@@ -290,7 +290,7 @@ def cause_of(exc: BaseException) -> str:
     else:
         text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
     text = " ".join(_SECRET.sub(r"\1…", text).split())
-    return text if len(text) <= MESSAGE_MAX_CHARS else text[: MESSAGE_MAX_CHARS - 1] + "…"
+    return text if len(text) <= MODEL_ERROR_MAX_CHARS else text[: MODEL_ERROR_MAX_CHARS - 1] + "…"
 
 
 def _message_of(body: object) -> str:
@@ -373,7 +373,7 @@ def _next_delay(
     retry: Retry | None,
 ) -> float:
     if asked is not None:
-        return max(asked, WAIT_MIN_SECONDS)
+        return max(asked, RETRY_WAIT_MIN_SECONDS)
     if is_wait:
         return rule.delay_seconds(waits + 1)
     if retry is not None:

@@ -25,7 +25,7 @@ from planloom.activities.tools.times import ToolTimes
 from planloom.planner.contract.jobs import ErrorClass, TaskOutput, ToolJob
 from planloom.planner.language.values import NANO, JsonValue, Outcome, Stored, Usage
 
-MESSAGE_MAX_CHARS = 500
+TOOL_ERROR_MAX_CHARS = 500
 
 
 class ToolCallError(Exception):
@@ -311,7 +311,7 @@ def _unknown(note: str) -> TaskOutput:
     return TaskOutput(output=Stored(), outcome=Outcome.UNKNOWN, note=_cut(note, 1000))
 
 
-def _cut(text: str, max_chars: int = MESSAGE_MAX_CHARS) -> str:
+def _cut(text: str, max_chars: int = TOOL_ERROR_MAX_CHARS) -> str:
     return text if len(text) <= max_chars else text[:max_chars] + "… (cut)"
 
 

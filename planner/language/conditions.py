@@ -31,7 +31,7 @@ from planloom.planner.language.references import (
     rename,
     shortened,
 )
-from planloom.planner.language.values import JsonValue, Problem
+from planloom.planner.language.values import VALUE_NAMES, JsonValue, Problem
 
 CONDITION_MAX_CHARS = 4_000
 
@@ -44,7 +44,6 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _ID = re.compile(r"\d[\w-]*|[A-Za-z_][\w-]*")
 _WORDS = ("true", "false", "null")
-_GIVEN = ("params", "item", "index")
 
 
 class ConditionError(ValueError):
@@ -64,7 +63,7 @@ def _tokens(condition: str) -> Iterator[str]:
 
 
 def _path_of(reference: Reference) -> str:
-    name = json.dumps(reference.root) + ("" if reference.root in _GIVEN else ".output")
+    name = json.dumps(reference.root) + ("" if reference.root in VALUE_NAMES else ".output")
     return f"({name}{reference.path})"
 
 

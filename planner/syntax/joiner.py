@@ -54,7 +54,7 @@ _HINT = 'Answer with {"action": "finish", "answer": …} or {"action": "replan",
 _ACTIONS = ("finish", "replan", "look")
 _ACTIONS_MAX = 50
 """How many places of a text are looked at."""
-_NESTING_MAX = 3
+_WRAPPERS_MAX = 3
 """How deep inside other objects a decision is looked for."""
 
 
@@ -92,7 +92,7 @@ def _decisions_in(text: str) -> list[dict[str, Any]]:
 
 def _decision(text: str) -> dict[str, Any] | None:
     try:
-        return _unwrapped(parse_json(text), _NESTING_MAX)
+        return _unwrapped(parse_json(text), _WRAPPERS_MAX)
     except ValueError:
         return None
 

@@ -18,13 +18,12 @@ from planloom.planner.contract.jobs import PlannedTask
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.plan import TASKS_MAX, Plan, Task
 from planloom.planner.language.references import roots_of
-from planloom.planner.language.values import RESERVED_IDS, Problem
+from planloom.planner.language.values import RESERVED_IDS, VALUE_NAMES, Problem
 from planloom.planner.syntax.calls.parser import ParsedEnd, read_places
 from planloom.planner.syntax.calls.text import call_text, is_same_call, known_calls
 from planloom.planner.syntax.documents import problems_from_validation
 from planloom.planner.syntax.json_text import parse_json
 
-VALUES = ("item", "index", "params")
 REMARKS = ("thought", "thoughts", "reasoning", "explanation", "comment", "notes")
 """What models write beside a plan: left out, with a warning."""
 _ID = re.compile(r'\{\s*"id"\s*:\s*"([^"\\]{1,100})"')
@@ -218,7 +217,7 @@ class JsonPlanParser:
             self._failed.add(name)
             return []
         inputs = {root: place for place, root in reversed(list(read_places(document)))}
-        inputs = {r: p for r, p in inputs.items() if r not in (*VALUES, *self._readable)}
+        inputs = {r: p for r, p in inputs.items() if r not in (*VALUE_NAMES, *self._readable)}
         self._waiting[name] = _Waiting(task, text, inputs)
         return self._release(name)
 

@@ -14,7 +14,7 @@ from planloom.planner.compile.templates import check_declared
 from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import JsonValue, Problem
-from planloom.planner.syntax.documents import PROBLEMS_MAX, TEXT_MAX_CHARS, read_plan
+from planloom.planner.syntax.documents import DOCUMENT_PROBLEMS_MAX, TEXT_MAX_CHARS, read_plan
 
 INNER = {
     "params": {"city": {}, "days": {"type": "integer", "default": 3}},
@@ -199,7 +199,7 @@ def test_the_worst_plan_is_refused_in_time_and_in_short(tasks: list[dict[str, An
     began = time.process_time()
     problems = compile_plan(plan, CATALOG).problems
     assert time.process_time() - began < 1.5  # a workflow task has 2 s
-    assert 0 < len(problems) <= PROBLEMS_MAX + 1
+    assert 0 < len(problems) <= DOCUMENT_PROBLEMS_MAX + 1
     assert all(len(p.path) + len(p.message) + len(p.hint) <= 3 * TEXT_MAX_CHARS for p in problems)
 
 

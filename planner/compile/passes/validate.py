@@ -19,8 +19,8 @@ from planloom.planner.language.conditions import check_condition, roots_of_condi
 from planloom.planner.language.definitions import TeamSpec
 from planloom.planner.language.plan import (
     BODY_FIELDS,
-    DEPTH_MAX,
     MAP_ITEMS_MAX,
+    PLAN_DEPTH_MAX,
     AtLeast,
     Body,
     Param,
@@ -36,7 +36,7 @@ from planloom.planner.language.references import (
     whole_reference,
 )
 from planloom.planner.language.values import RESERVED_IDS, JsonValue, Problem
-from planloom.planner.syntax.documents import PROBLEMS_MAX, bounded_problems
+from planloom.planner.syntax.documents import DOCUMENT_PROBLEMS_MAX, bounded_problems
 
 CYCLES_MAX = 10
 
@@ -86,7 +86,7 @@ class _TaskChecker:
             reserved = ", ".join(RESERVED_IDS)
             message = f'"{task.id}" is a reserved id ({reserved})'
             problems.append(Problem(path=f"{self.where}.id", code="reserved_id", message=message))
-        for name in task.depends_on[:PROBLEMS_MAX]:
+        for name in task.depends_on[:DOCUMENT_PROBLEMS_MAX]:
             if name not in self.known or name == task.id:
                 problems.append(self._missing(f"{self.where}.depends_on", name, name))
         if task.when is not None and task.id in roots_of_condition(task.when):
@@ -149,7 +149,7 @@ class _TaskChecker:
         where = f"{self.where}.{field_name}"
         problems: list[Problem] = []
         for place, reference in _placed(where, value):
-            if len(problems) > PROBLEMS_MAX:
+            if len(problems) > DOCUMENT_PROBLEMS_MAX:
                 break
             problems += check_path(reference, place)
             if reference.root == "params":
@@ -313,7 +313,7 @@ def _check_members(team: TeamSpec, where: str) -> list[Problem]:
         for i in dict.fromkeys(i for i in ids if ids.count(i) > 1)
     ]
     for member in team.members:
-        for name in member.depends_on[:PROBLEMS_MAX]:
+        for name in member.depends_on[:DOCUMENT_PROBLEMS_MAX]:
             if name not in ids:
                 text = (
                     f'member "{member.id}" depends on "{shortened(name)}", who is not in the team'
@@ -321,7 +321,7 @@ def _check_members(team: TeamSpec, where: str) -> list[Problem]:
                 found.append(("missing_reference", text, listed))
     if isinstance(team.links, dict):
         named = dict.fromkeys(n for k, v in team.links.items() for n in [k, *v])
-        for name in islice((n for n in named if n not in ids), PROBLEMS_MAX):
+        for name in islice((n for n in named if n not in ids), DOCUMENT_PROBLEMS_MAX):
             text = f'a link names "{shortened(name)}", who is not in the team'
             found.append(("missing_reference", text, listed))
     try:
@@ -342,13 +342,13 @@ def check_plan(
     depth: int = 0,
 ) -> list[Problem]:
     """Everything that is wrong with a plan, sub-plans included."""
-    if depth > DEPTH_MAX:
-        message = f"sub-plans are nested deeper than {DEPTH_MAX}"
+    if depth > PLAN_DEPTH_MAX:
+        message = f"sub-plans are nested deeper than {PLAN_DEPTH_MAX}"
         return [Problem(path="tasks", code="too_deep", message=message)]
     problems = _check_ids(plan)
     names = dict.fromkeys([*(t.id for t in plan.tasks), *known])
     for task in plan.tasks:
-        if len(problems) > PROBLEMS_MAX:
+        if len(problems) > DOCUMENT_PROBLEMS_MAX:
             break  # each may look through all names for the nearest
         problems += check_task(task, names, catalog, allow, plan.params, depth=depth)
     problems += _check_answer(plan, names)
@@ -375,7 +375,7 @@ def _check_ids(plan: Plan) -> list[Problem]:
 def _check_answer(plan: Plan, names: Collection[str]) -> list[Problem]:
     problems: list[Problem] = []
     for place, reference in _placed("answer", plan.answer):
-        if len(problems) > PROBLEMS_MAX:
+        if len(problems) > DOCUMENT_PROBLEMS_MAX:
             break
         problems += check_path(reference, place)
         if reference.root == "params":
@@ -386,7 +386,7 @@ def _check_answer(plan: Plan, names: Collection[str]) -> list[Problem]:
             problems.append(
                 Problem(path=place, code="missing_reference", message=message, hint=hint)
             )
-    for name in islice((j for j in plan.join or () if j not in names), PROBLEMS_MAX):
+    for name in islice((j for j in plan.join or () if j not in names), DOCUMENT_PROBLEMS_MAX):
         message = f'no task "{shortened(name)}"'
         hint = _nearest_task(name, names)
         problems.append(Problem(path="join", code="missing_reference", message=message, hint=hint))

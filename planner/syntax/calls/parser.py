@@ -19,7 +19,7 @@ from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import TASKS_MAX, Task, is_body
 from planloom.planner.language.references import roots_of, whole_reference
-from planloom.planner.language.values import RESERVED_IDS, JsonValue, Problem
+from planloom.planner.language.values import RESERVED_IDS, VALUE_NAMES, JsonValue, Problem
 from planloom.planner.syntax.calls.body import POSITIONAL, BodyReader, holds_call
 from planloom.planner.syntax.calls.numbered import JOINS, with_references
 from planloom.planner.syntax.calls.scan import CallScanner, CallText, Piece, Prose
@@ -33,7 +33,6 @@ from planloom.planner.syntax.calls.text import (
 from planloom.planner.syntax.calls.values import ArgumentError, parse_arguments
 from planloom.planner.syntax.documents import problems_from_validation
 
-_VALUES = ("item", "index", "params")
 """First names that stand for no task."""
 _LABEL = re.compile(r"(?:[-*•][ \t]+)?(?:(\d+)[.):]|\$?(\w+)[ \t]*=)")
 _NOISE = re.compile(r"[\s`.,;:*)\]}]*\Z")
@@ -344,7 +343,7 @@ class CallsParser:
         seen: set[str] = set()
         is_good = True
         for place, root in read_places(document):
-            if root in _VALUES or root in seen:
+            if root in VALUE_NAMES or root in seen:
                 continue
             seen.add(root)
             where = f"tasks.{name}.{place}"

@@ -10,20 +10,22 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from planloom.planner.syntax.calls.values import BEFORE_COMMENT
+
 HEAD_MAX_CHARS = 250
 """A call's name and tool stand within this much of its line: no long line is looked at twice."""
 
-_MARK = r"(?:[-*•>][ \t]+|`{1,2})?"
+_BULLET = r"(?:[-*•>][ \t]+|`{1,2})?"
 _TOOL = r"[^\W\d][\w.-]*[ \t]*\("
 _HEAD = re.compile(
-    rf"{_MARK}(?:(?:\d+[.):][ \t]*)?(?P<name>[^\W\d]\w*)[ \t]*=[ \t]*|"
+    rf"{_BULLET}(?:(?:\d+[.):][ \t]*)?(?P<name>[^\W\d]\w*)[ \t]*=[ \t]*|"
     r"(?P<number>\d+)[.):][ \t]*|\$\{?(?P<dollar>\w+)\}?[ \t]*=[ \t]*)?"
     rf"(?P<tool>{_TOOL})"
 )
 # Inside an open call only what is no argument for sure begins another: `x = f(` with a blank
 # before `=`, `1. f(`, `$1 = f(`, `join(`; options such as `_fallback = f(` do not.
 _NEXT_HEAD = re.compile(
-    rf"{_MARK}(?:\d+\.[ \t]*|\$\w+[ \t]*=[ \t]*|(?!_)[^\W\d]\w*[ \t]+=[ \t]*|(?=join[ \t]*\())"
+    rf"{_BULLET}(?:\d+\.[ \t]*|\$\w+[ \t]*=[ \t]*|(?!_)[^\W\d]\w*[ \t]+=[ \t]*|(?=join[ \t]*\())"
     rf"{_TOOL}"
 )
 _NEXT_PARTIAL = re.compile(
@@ -34,10 +36,9 @@ _NEXT_PARTIAL = re.compile(
 _THOUGHT_HEAD = re.compile(r"Thoughts?[ \t]*\(")
 _STRING_PREFIX = re.compile(r"(?<!\w)(?:[rbuf]|rb|br|fr|rf)$", re.IGNORECASE)
 _SUFFIX = re.compile(r"\.[^\W\d]|\[")
-_NESTING_MAX = 250
+_BRACKETS_MAX = 250
 """Python's grammar ends at 200 brackets."""
 _OPEN, _CLOSE = "([{", ")]}"
-_BEFORE_COMMENT = ",([{\"')]}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ class CallScanner:
 
     def _close_bracket(self, opened: str) -> None:
         """Close down to the bracket that matches; one that matches none inside it is left alone."""
-        for at in range(len(self._stack) - 1, max(-1, len(self._stack) - _NESTING_MAX), -1):
+        for at in range(len(self._stack) - 1, max(-1, len(self._stack) - _BRACKETS_MAX), -1):
             if self._stack[at] == opened:
                 del self._stack[at:]
                 return
@@ -228,7 +229,7 @@ class CallScanner:
         assert head is not None
         if head["number"] is None and head["dollar"] is None:
             return True
-        return self._buffer[max(0, self._at - 64) : self._at].rstrip(" \t")[-1:] in _BEFORE_COMMENT
+        return self._buffer[max(0, self._at - 64) : self._at].rstrip(" \t")[-1:] in BEFORE_COMMENT
 
     def _next_is_head(self, is_last: bool) -> bool | None:
         """Whether the line after this newline begins another call; None: not known yet."""

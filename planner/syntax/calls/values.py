@@ -30,7 +30,8 @@ _KEYWORD = "_kw_"
 _CONSTANTS: dict[str, JsonValue] = {"true": True, "false": False, "null": None, "none": None}
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _NO_ARITHMETIC = "+ joins text and names only: leave arithmetic to a tool"
-_BEFORE_COMMENT = ",([{\"')]}\n"
+BEFORE_COMMENT = ",([{\"')]}\n"
+"""After one of these, `#` begins a comment; elsewhere it may be text."""
 
 
 class ArgumentError(ValueError):
@@ -99,7 +100,7 @@ def _python(text: str, is_numbered: bool) -> str:
             seen = _DOLLAR + inner if is_name else json.dumps(seen, ensure_ascii=False)
         elif token["dollar"]:
             seen = _DOLLAR + token["dollar"]
-        elif token["comment"] and is_numbered and before not in _BEFORE_COMMENT:
+        elif token["comment"] and is_numbered and before not in BEFORE_COMMENT:
             seen = "$"  # no Python: the raw text is taken
         elif token["equals"] and keyword.iskeyword(token["word"]):
             seen = _KEYWORD + seen

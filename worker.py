@@ -283,7 +283,7 @@ def build_workers(
     return [main, tool_worker, *pools, notice_worker]
 
 
-def spare_collector() -> None:
+def collect_garbage_rarely() -> None:
     """Take what is loaded by now out of the garbage collector's sight.
 
     Some 500,000 objects of libraries live as long as the process. Walking them again and again took
@@ -335,7 +335,7 @@ async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], 
             await stack.enter_async_context(worker)
         assert parts.limiters is not None
         await parts.limiters.start()
-        spare_collector()
+        collect_garbage_rarely()
         ready()
         await stop.wait()
         await parts.limiters.close()

@@ -175,9 +175,9 @@ class TurnActivities:
         for result in job.results:
             content = await self._result_text(result)
             messages.append({"role": "tool", "tool_call_id": result.id, "content": content})
-        if job.heard is not None:
-            heard = as_text(await self._blobs.load(job.heard))
-            messages.append({"role": "user", "content": heard})
+        if job.others_answers is not None:
+            others_answers = as_text(await self._blobs.load(job.others_answers))
+            messages.append({"role": "user", "content": others_answers})
         if job.problems:
             wrong = "\n".join(f"- {p}" for p in job.problems)
             text = f"Your answer cannot be taken:\n{wrong}\nWrite the whole of it again."
@@ -231,10 +231,14 @@ class TurnActivities:
             args = json.loads(arguments or "{}")
         except json.JSONDecodeError as error:
             problem = f"the arguments are no JSON: {error.msg}"
-            return AgentCall(id=id, name=name, mark=f"{name} {arguments[:200]}", problem=problem)
+            return AgentCall(
+                id=id, name=name, fingerprint=f"{name} {arguments[:200]}", problem=problem
+            )
         if not isinstance(args, dict):
             problem = "the arguments must be a JSON object"
-            return AgentCall(id=id, name=name, mark=f"{name} {arguments[:200]}", problem=problem)
+            return AgentCall(
+                id=id, name=name, fingerprint=f"{name} {arguments[:200]}", problem=problem
+            )
         kept: dict[str, JsonValue] = {}
         inputs: dict[str, Stored] = {}
         for n, (key, value) in enumerate(args.items()):
@@ -244,8 +248,8 @@ class TurnActivities:
                 kept[key] = value
             else:  # large, or with text that must not be read as a reference
                 kept[key], inputs[f"arg{n}"] = f"${{arg{n}}}", stored
-        mark = f"{name} {json.dumps(args, sort_keys=True)}"[:400]
-        return AgentCall(id=id, name=name, args=kept, inputs=inputs, mark=mark)
+        fingerprint = f"{name} {json.dumps(args, sort_keys=True)}"[:400]
+        return AgentCall(id=id, name=name, args=kept, inputs=inputs, fingerprint=fingerprint)
 
     async def _answer(
         self, job: TurnJob, reply: ChatReply, transcript: Stored, attempt: Attempt

@@ -23,9 +23,9 @@ from temporalio import activity
 from planloom import planner
 from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.compile.team_check import team_problems
-from planloom.planner.contract.jobs import Loaded, LoadJob
+from planloom.planner.contract.jobs import LoadedDefinition, LoadJob
 from planloom.planner.language.definitions import AgentSpec, TeamSpec
-from planloom.planner.language.links import check_links
+from planloom.planner.language.team_links import check_links
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.documents import problems_from_validation
 
@@ -324,7 +324,7 @@ class DefinitionActivities:
         self._blobs = blobs
 
     @activity.defn(name="load_definition")
-    async def load_definition(self, job: LoadJob) -> Loaded:
+    async def load_definition(self, job: LoadJob) -> LoadedDefinition:
         """The definition as it stands now; the run keeps what it was given."""
         known = self._definitions.all(job.kind)
         found = known.get(job.name)
@@ -333,14 +333,16 @@ class DefinitionActivities:
             listed = f"{job.kind.capitalize()}s: " + (", ".join(known) or "none")
             hint = f'Did you mean "{near[0]}"?' if near else listed
             code, message = f"unknown_{job.kind}", f'no {job.kind} "{job.name}"'
-            return Loaded(problems=[Problem(path=job.kind, code=code, message=message, hint=hint)])
+            return LoadedDefinition(
+                problems=[Problem(path=job.kind, code=code, message=message, hint=hint)]
+            )
         if found.spec is None:
-            return Loaded(problems=found.problems, warnings=found.warnings)
+            return LoadedDefinition(problems=found.problems, warnings=found.warnings)
         document = found.spec.model_dump(mode="json", exclude_unset=True)
         stored = await self._blobs.store_value(document)
         if isinstance(found.spec, AgentSpec):
             spec = found.spec
-            return Loaded(
+            return LoadedDefinition(
                 spec=stored,
                 tools=spec.tools,
                 model=spec.model,
@@ -348,7 +350,7 @@ class DefinitionActivities:
                 output_schema=spec.output_schema,
                 warnings=found.warnings,
             )
-        return Loaded(
+        return LoadedDefinition(
             spec=stored,
             members=document["members"],
             links=document.get("links"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from temporalio import activity
 
-from planloom.activities.finished import finished_of
+from planloom.activities.finished_tasks import load_finished_tasks
 from planloom.activities.models.attempt import Attempt, Target, attempt_model, model_for
 from planloom.activities.models.chat import ChatRequest
 from planloom.activities.models.client import ModelClient, ModelError
@@ -28,7 +28,7 @@ LOAD_MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class ParsedDecision:
     """A decision, and what was wrong with the answers before it."""
 
     decision: JoinDecision
@@ -56,7 +56,7 @@ class JoinActivities:
     async def _join(self, job: JoinJob, attempt: Attempt) -> JoinReply:
         model = await model_for(self._client, job.model, "joiner", job.pool)
         attempt.model = model
-        finished = await finished_of(self._blobs, job)
+        finished = await load_finished_tasks(self._blobs, job)
         outputs = await load_outputs(self._blobs, finished, job.looked)
         look = Look(job.looks_left, job.looked, job.question, await self._summaries(job))
         messages = joiner_messages(
@@ -120,7 +120,7 @@ async def decide(
     messages: list[dict[str, Any]],
     attempt: Attempt,
     cut: Sequence[str] = (),
-) -> Decided:
+) -> ParsedDecision:
     """The model's decision; an answer without one is shown its problem, at most twice.
 
     So is one that asks to look at other outputs than those that were `cut`.
@@ -143,7 +143,7 @@ async def decide(
         if isinstance(found, JoinDecision):
             wrong = check_look(found, cut, job.looks_left)
             if not wrong:
-                return Decided(found, problems)
+                return ParsedDecision(found, problems)
             found = wrong
         lines = [p.line() for p in found]
         problems += lines

@@ -8,7 +8,12 @@ from typing import Protocol, get_args
 
 from temporalio import activity
 
-from planloom.activities.template_files import Named, TemplateFiles, named_in, template_folders
+from planloom.activities.template_files import (
+    TemplateFiles,
+    UsedNames,
+    names_used_in,
+    template_folders,
+)
 from planloom.activities.tools.registry import ToolRegistry
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.requests import Role
@@ -68,7 +73,7 @@ class PrepareActivities:
 
     def catalog(self, job: PrepareJob) -> Catalog:
         templates = self._templates.load_with_named(job.templates)
-        named = named_in(list(templates.values()))
+        named = names_used_in(list(templates.values()))
         tools = self._tools(job, named)
         roles = self._roles()
         seconds = self._tool_seconds()
@@ -92,7 +97,7 @@ class PrepareActivities:
             tool_seconds={n: s for n, s in seconds.items() if n in names},
         )
 
-    def _tools(self, job: PrepareJob, named: Named) -> list[ToolSpec]:
+    def _tools(self, job: PrepareJob, named: UsedNames) -> list[ToolSpec]:
         wanted = {*job.tools, *named.tools, ASK}
         return [
             _small(spec)

@@ -69,7 +69,7 @@ class TemplateFiles:
         for name in wanted:  # grows while it is walked
             if name not in found and (document := self.load(name)) is not None:
                 found[name] = document
-                wanted += named_in(document).templates
+                wanted += names_used_in(document).templates
         return found
 
 
@@ -84,7 +84,7 @@ def _parsed(path: Path) -> JsonValue:
 
 
 @dataclass
-class Named:
+class UsedNames:
     """What a plan document names, by kind."""
 
     tools: list[str] = field(default_factory=list)
@@ -94,12 +94,12 @@ class Named:
     models: list[str] = field(default_factory=list)
 
 
-def named_in(document: Any) -> Named:
+def names_used_in(document: Any) -> UsedNames:
     """Tools, templates, agents, teams and models that a document speaks of.
 
     Wherever they stand: naming too many costs a few bytes, naming too few a failed run.
     """
-    named = Named()
+    named = UsedNames()
     lists = {
         "tool": named.tools,
         "plan": named.templates,

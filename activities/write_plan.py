@@ -18,7 +18,7 @@ from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from planloom.activities.finished import finished_of
+from planloom.activities.finished_tasks import load_finished_tasks
 from planloom.activities.models.attempt import Attempt, Target, attempt_model, model_for
 from planloom.activities.models.chat import ChatReply, ChatRequest, estimate_tokens
 from planloom.activities.models.client import ModelClient, ModelError
@@ -276,7 +276,7 @@ class PlanActivities:
             accepted = (await _accepted_so_far(handle, job, number)).accepted
         emit = None if handle is None else _signals(handle, job.call, number)
         if self._blobs is not None:
-            finished = await finished_of(self._blobs, job)
+            finished = await load_finished_tasks(self._blobs, job)
             job = job.model_copy(update={"finished": finished, "finished_ref": None})
         writer = PlanWriter(self._client, allowed_tools(self._registry.specs, job.tools), emit)
         reply = await writer.write(job, model, accepted, attempt)

@@ -94,7 +94,7 @@ async def bench(environment: Mapping[str, str] | None = None) -> AsyncIterator[B
             assert parts.limiters is not None
             await parts.limiters.start()
             stack.push_async_callback(parts.limiters.close)  # before the workers that answer it
-            worker.spare_collector()
+            worker.collect_garbage_rarely()
             yield Bench(client, queue, f"{queue}-bare")
         await parts.models.close()
 

@@ -154,7 +154,7 @@ def run_agent(
     request = _request({**fields, "max_turns": max_turns}, tokens)
 
     async def work(client: Client) -> AgentResult:
-        from planloom.console.running import require_worker
+        from planloom.console.runs import require_worker
 
         await require_worker(client)
         run = await client.start(request, id=id, workflow="AgentWorkflow")
@@ -208,7 +208,7 @@ def run_team(
     request = _request({**fields, **more}, tokens)
 
     async def work(client: Client) -> TeamResult:
-        from planloom.console.running import require_worker
+        from planloom.console.runs import require_worker
 
         await require_worker(client)
         run = await client.start(request, id=id, workflow="TeamWorkflow")

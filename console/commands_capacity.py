@@ -16,7 +16,7 @@ from planloom.planner.syntax.documents import read_request
 
 PoolName = Annotated[str, typer.Argument(metavar="POOL", help="A pool of planloom.toml.")]
 Why = Annotated[str, typer.Option("--reason", help="Recorded.")]
-Seen = tuple[CapacityState | None, dict[str, int], dict[str, float]]
+PoolRow = tuple[CapacityState | None, dict[str, int], dict[str, float]]
 TABLE_REASONS_MAX = TABLE_NOTES_MAX = 3
 
 
@@ -28,8 +28,8 @@ def show(context: typer.Context, as_json: Json = False) -> None:
     with errors():
         settings = settings_now()
 
-    async def work(client: Client) -> dict[str, Seen]:
-        async def one(name: str) -> Seen:
+    async def work(client: Client) -> dict[str, PoolRow]:
+        async def one(name: str) -> PoolRow:
             pool = client.pool(name, settings)
             return await pool.state(), await pool.waiting(), await pool.oldest_seconds()
 
@@ -58,7 +58,7 @@ def show(context: typer.Context, as_json: Json = False) -> None:
             out.print(line)
 
 
-def _table(pools: dict[str, Seen], settings: dict[str, PoolSettings]) -> Table:
+def _table(pools: dict[str, PoolRow], settings: dict[str, PoolSettings]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("pool", "status", "rate/min", "calls", "waiting", "penalty", "done", "permits"):
         table.add_column(column, no_wrap=column != "waiting")

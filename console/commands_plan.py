@@ -19,8 +19,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check a plan without running it. Example: planloom plan check plan.yaml --explain"""
-    from planloom.planner.compile.compiler import compile_plan
     from planloom.planner.compile.explain import explain as explained
+    from planloom.planner.compile.pipeline import compile_plan
 
     with errors():
         plan = plan_from(file)

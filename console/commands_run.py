@@ -141,7 +141,7 @@ def _check_plan(source: str) -> None:
     if source == "-":
         return  # standard input can be read once; the workflow checks it
     from planloom.console.documents import local_catalog
-    from planloom.planner.compile.compiler import compile_plan
+    from planloom.planner.compile.pipeline import compile_plan
 
     found = plan_from(source)
     compiled = compile_plan(found, local_catalog(found))
@@ -154,7 +154,7 @@ async def start_and_follow(
 ) -> int:
     """Start a run; unless detached, follow it and print its result. Gives the exit code."""
     from planloom.console.live import follow
-    from planloom.console.running import print_result, require_worker, ui_address
+    from planloom.console.runs import print_result, require_worker, ui_address
 
     await require_worker(client)
     started = await client.start(document, id=id)
@@ -178,7 +178,7 @@ def dev(
 ) -> None:
     """Start server, worker and Web UI from temporal-dev.yaml. Example: planloom dev"""
     from planloom.console.devserver import DevServer, DevServerError
-    from planloom.console.running import UI_PORT_ABOVE
+    from planloom.console.runs import UI_PORT_ABOVE
 
     data = os.environ.get("PLANLOOM_DATA_DIR") or ".planloom"
     try:

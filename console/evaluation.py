@@ -14,8 +14,8 @@ from rich.table import Table
 from planloom import Client, RunFailed
 from planloom.console.documents import UsageError
 from planloom.console.views import as_text
-from planloom.planner.compile.compiler import graph_of
 from planloom.planner.compile.passes.rank import width_of
+from planloom.planner.compile.pipeline import graph_of
 from planloom.planner.contract.results import RunResult
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import JsonValue, Model

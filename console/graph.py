@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 
-from planloom.planner.compile.compiler import graph_of
 from planloom.planner.compile.explain import body_of
+from planloom.planner.compile.pipeline import graph_of
 from planloom.planner.language.plan import Plan
 
 STYLES = {

@@ -9,12 +9,12 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
+    from planloom.planner.contract.agents_runtime import agent_document
     from planloom.planner.contract.controls import Reply
     from planloom.planner.contract.jobs import LoadJob, PrepareJob
     from planloom.planner.contract.names import INVALID_REQUEST, UNKNOWN_TOOL
     from planloom.planner.contract.requests import AgentRequest
     from planloom.planner.contract.results import AgentResult, usage_report
-    from planloom.planner.contract.source_fields import agent_document
     from planloom.planner.language.definitions import AgentSpec
     from planloom.planner.language.values import Stored
     from planloom.planner.syntax.documents import read_request

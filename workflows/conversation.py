@@ -249,7 +249,7 @@ class Conversation:
             context=self._context if is_first else None,
             inputs=self._inputs if is_first else {},
             summaries=self._summaries if is_first else {},
-            heard=step.heard,
+            others_answers=step.heard,
             transcript=self._transcript,
             results=step.results,
             problems=step.problems,
@@ -295,8 +295,8 @@ class Conversation:
 
     def _repeated(self, calls: Sequence[AgentCall]) -> str | None:
         for call in calls:
-            self._marks[call.mark] = self._marks.get(call.mark, 0) + 1
-            if self._marks[call.mark] >= REPEATS_MAX:
+            self._marks[call.fingerprint] = self._marks.get(call.fingerprint, 0) + 1
+            if self._marks[call.fingerprint] >= REPEATS_MAX:
                 return call.name
         return None
 

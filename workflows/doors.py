@@ -21,7 +21,7 @@ from planloom.planner.contract.jobs import (
     AskJob,
     JoinJob,
     JoinReply,
-    Loaded,
+    LoadedDefinition,
     LoadJob,
     PatchedPlan,
     PatchJob,
@@ -206,12 +206,12 @@ async def patch_plan(job: PatchJob) -> PatchedPlan:
     return patched
 
 
-async def load_definition(job: LoadJob) -> Loaded:
+async def load_definition(job: LoadJob) -> LoadedDefinition:
     """An agent or team by name, as the worker knows it."""
-    loaded: Loaded = await workflow.execute_local_activity(
+    loaded: LoadedDefinition = await workflow.execute_local_activity(
         "load_definition",
         job,
-        result_type=Loaded,
+        result_type=LoadedDefinition,
         start_to_close_timeout=timedelta(seconds=20),
         retry_policy=RetryPolicy(maximum_attempts=3),
     )

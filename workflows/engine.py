@@ -14,8 +14,8 @@ from datetime import datetime
 
 from temporalio import workflow
 
-from planloom.planner.compile.compiler import inputs_of
 from planloom.planner.compile.expand import parallel_of
+from planloom.planner.compile.pipeline import inputs_of
 from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.contract.requests import Grant, RunRequest
 from planloom.planner.contract.results import Awaiting

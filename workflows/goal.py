@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from planloom.planner.compile.compiler import Compiled, check_task, inputs_of
-from planloom.planner.compile.passes.deduplicate import rename_inputs, rename_references, twin_key
+from planloom.planner.compile.passes.deduplicate import (
+    rename_inputs,
+    rename_references,
+    same_call_key,
+)
 from planloom.planner.compile.passes.rank import rank_upward
+from planloom.planner.compile.pipeline import Compiled, check_task, inputs_of
 from planloom.planner.compile.revision import (
     fingerprint,
     major_changes,
@@ -341,7 +345,7 @@ class GoalLoop:
             if problems:
                 book.refuse(problems)
                 continue
-            key = twin_key(task, engine.catalog)
+            key = same_call_key(task, engine.catalog)
             twin = self.twins.get(key) if key else None
             if twin is not None and twin != task.id and self._is_usable(twin):
                 self.aliases[task.id] = twin

@@ -8,10 +8,10 @@ from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
+from planloom.planner.contract.agents_runtime import run_document
 from planloom.planner.contract.jobs import ASK_HUMAN, READ_OUTPUT
 from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL
 from planloom.planner.contract.requests import RunRequest
-from planloom.planner.contract.source_fields import run_document
 from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import check_condition
 from planloom.planner.language.plan import Plan

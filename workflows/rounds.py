@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from planloom.planner.contract.outcomes import failure_class
-from planloom.planner.language.links import check_links
+from planloom.planner.language.team_links import check_links
 from planloom.planner.syntax.labelled import clip
 
 SNIPPET_MAX_CHARS = 180

@@ -10,8 +10,8 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
-from planloom.planner.compile.compiler import Compiled, compile_plan
 from planloom.planner.compile.expand import expand_request
+from planloom.planner.compile.pipeline import Compiled, compile_plan
 from planloom.planner.compile.revision import diff_plans, major_changes
 from planloom.planner.compile.templates import check_params, read_template
 from planloom.planner.contract.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix

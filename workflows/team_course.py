@@ -22,7 +22,7 @@ from planloom.planner.contract.results import (
     usage_report,
 )
 from planloom.planner.language.definitions import MemberSpec, TeamSpec
-from planloom.planner.language.links import check_links
+from planloom.planner.language.team_links import check_links
 from planloom.planner.language.values import JsonValue, Outcome, Stored, TaskId
 from planloom.workflows import doors
 from planloom.workflows.changes import Changes

@@ -14,9 +14,9 @@ from planloom.activities.models.client import ModelClient
 from planloom.activities.models.errors import (
     ModelError,
     as_application_error,
-    asked_to_wait,
     classify,
     is_free_wait,
+    requested_wait_seconds,
 )
 from planloom.activities.models.heartbeats import (
     Attempts,
@@ -72,7 +72,7 @@ class Attempt:
     @property
     def number(self) -> int:
         """From 1, without the waits that an endpoint asked for."""
-        return self.before.own_attempt
+        return self.before.counted_attempt
 
     @property
     def total(self) -> Usage:
@@ -149,10 +149,10 @@ def _failure(
         exc,
         endpoint=client.endpoint(target.pool),
         model=attempt.model,
-        own_attempt=before.own_attempt,
+        counted_attempt=before.counted_attempt,
         max_attempts=target.max_attempts,
         waits=before.waits,
-        retry_after=asked_to_wait(exc, time.time()),
+        retry_after=requested_wait_seconds(exc, time.time()),
         retry=target.retry,
         usage=spent,
         table=table,

@@ -26,7 +26,13 @@ from planloom.activities.models.chat import (
     estimate_tokens,
 )
 from planloom.activities.models.context_window import within
-from planloom.activities.models.errors import ModelError, asked_to_wait, cause_of, classify, host_of
+from planloom.activities.models.errors import (
+    ModelError,
+    cause_of,
+    classify,
+    host_of,
+    requested_wait_seconds,
+)
 from planloom.activities.models.pool_limiter import ADMIT_WAIT_MAX_SECONDS, PoolLimiter
 from planloom.activities.models.prices import Prices
 from planloom.planner.contract.jobs import ErrorClass
@@ -322,7 +328,7 @@ class ModelClient:
         key = self._environment.get(self._pool(pool).api_key_env)
         message = message.replace(key, "[key]") if key else message
         return ModelError(
-            error_class, message, usage=usage, retry_after=asked_to_wait(exc, time.time())
+            error_class, message, usage=usage, retry_after=requested_wait_seconds(exc, time.time())
         )
 
 

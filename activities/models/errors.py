@@ -248,7 +248,7 @@ def _span_seconds(text: str, now: float) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
 
 
-def asked_to_wait(exc: BaseException, now: float) -> float | None:
+def requested_wait_seconds(exc: BaseException, now: float) -> float | None:
     """Seconds that the answer behind `exc` asks to wait, or None."""
     if isinstance(exc, ModelError):
         return exc.retry_after
@@ -314,7 +314,7 @@ def as_application_error(
     *,
     endpoint: str | None,
     model: str | None,
-    own_attempt: int,
+    counted_attempt: int,
     max_attempts: int,
     waits: int = 0,
     retry_after: float | None = None,
@@ -324,8 +324,8 @@ def as_application_error(
 ) -> ApplicationError:
     """The failure as Temporal sees it: type = error class, the message names endpoint and cause.
 
-    `own_attempt` counts real failures, this one included (from 1), `waits` those of the pauses an
-    endpoint asked for before. The delay to the next attempt is always ours, since the server's
+    `counted_attempt` counts real failures, this one included (from 1), `waits` the pauses that an
+    endpoint has asked for. The delay to the next attempt is always ours, since the server's
     would grow with waits too. Details: one object of class, endpoint, model, counts and `usage`
     (what the failed attempt paid; without it, what `exc` itself knows).
     """
@@ -333,11 +333,11 @@ def as_application_error(
     rule = table[error_class]
     is_wait = is_free_wait(error_class, waits, table)
     is_last = not rule.retryable or (
-        not is_wait and own_attempt >= min(max_attempts, rule.attempts_max)
+        not is_wait and counted_attempt >= min(max_attempts, rule.attempts_max)
     )
     message = f"model {model or '(none)'} at {host_of(endpoint)}: {cause_of(exc)}"
-    if is_last and rule.retryable and own_attempt > 1:
-        message += f" ({own_attempt} attempts)"
+    if is_last and rule.retryable and counted_attempt > 1:
+        message += f" ({counted_attempt} attempts)"
     paid = usage or getattr(exc, "usage", None)
     return ApplicationError(
         message,
@@ -345,7 +345,7 @@ def as_application_error(
             "error_class": error_class,
             "endpoint": host_of(endpoint),
             "model": model,
-            "attempts": own_attempt,
+            "attempts": counted_attempt,
             "waits": waits,
             "usage": paid.model_dump() if isinstance(paid, Usage) else None,
         },
@@ -354,7 +354,7 @@ def as_application_error(
         category=ApplicationErrorCategory.BENIGN,
         non_retryable=is_last,
         next_retry_delay=timedelta(
-            seconds=_next_delay(rule, own_attempt, waits, is_wait, retry_after, retry)
+            seconds=_next_delay(rule, counted_attempt, waits, is_wait, retry_after, retry)
         ),
     )
 
@@ -366,7 +366,7 @@ def is_free_wait(error_class: ErrorClass, waits: int, table: RetryTable = RETRY_
 
 def _next_delay(
     rule: RetryRule,
-    own_attempt: int,
+    counted_attempt: int,
     waits: int,
     is_wait: bool,
     asked: float | None,
@@ -377,6 +377,6 @@ def _next_delay(
     if is_wait:
         return rule.delay_seconds(waits + 1)
     if retry is not None:
-        grown = retry.initial_seconds * retry.backoff ** min(own_attempt - 1, 60)
+        grown = retry.initial_seconds * retry.backoff ** min(counted_attempt - 1, 60)
         return min(grown, max(retry.max_seconds, retry.initial_seconds))
-    return rule.delay_seconds(own_attempt)
+    return rule.delay_seconds(counted_attempt)

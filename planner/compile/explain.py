@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from planloom.planner.compile.compiler import Compiled, inputs_of
+from planloom.planner.compile.pipeline import Compiled, inputs_of
 from planloom.planner.contract.results import EstimateReport
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import Plan, Task

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from planloom.planner.compile.compiler import graph_of
+from planloom.planner.compile.pipeline import graph_of
 from planloom.planner.compile.templates import first_name
 from planloom.planner.contract.requests import Reused, RunRequest
 from planloom.planner.language.conditions import roots_of_condition

@@ -169,7 +169,7 @@ class LoadJob(Model):
     name: str
 
 
-class Loaded(Model):
+class LoadedDefinition(Model):
     """The definition (an `AgentSpec` or `TeamSpec` document), or why there is none."""
 
     spec: Stored | None = None
@@ -197,7 +197,7 @@ class AgentCall(Model):
     name: str
     args: dict[str, JsonValue] = Field(default_factory=dict)
     inputs: dict[str, Stored] = Field(default_factory=dict)
-    mark: str = ""
+    fingerprint: str = ""
     """Equal for equal calls."""
     problem: str | None = None
 
@@ -224,7 +224,7 @@ class TurnJob(Model):
     """More values that `read_output` opens, by name."""
     summaries: dict[str, Stored] = Field(default_factory=dict)
     """Of inputs that are too large to be shown whole."""
-    heard: Stored | None = None
+    others_answers: Stored | None = None
     """What other members say, in a later round."""
     transcript: Stored | None = None
     results: list[CallResult] = Field(default_factory=list)

@@ -70,26 +70,26 @@ def _path_of(reference: Reference) -> str:
 @lru_cache(maxsize=1024)
 def _translated(condition: str) -> str:
     """The condition as pure JMESPath."""
-    pieces: list[str] = []
+    parts: list[str] = []
     before = ""  # the last two characters that are no space
     tokens = [*_tokens(condition), ""]
     for token, following in pairwise(tokens):
         found = references_in(token) if token.startswith("${") else ()
         is_member = before[-1:] in (".", ":", "@") or (before[-1:] == "&" and before != "&&")
         if found:
-            pieces.append(_path_of(found[0]))
+            parts.append(_path_of(found[0]))
         elif _NUMBER.fullmatch(token) and following != ".":
             # After an operator it is a value; elsewhere an index, or a mistake.
             is_value = before[-1:] in ("", "(", "<", ">", "=", "&", "|", ",")
-            pieces.append(f"`{token}`" if is_value else token)
+            parts.append(f"`{token}`" if is_value else token)
         elif token in _WORDS and not is_member:
-            pieces.append(f"`{token}`")
+            parts.append(f"`{token}`")
         elif _ID.fullmatch(token) and not _NAME.fullmatch(token) and not is_member:
-            pieces.append(f'"{token}"')  # ids such as my-task or 1; JMESPath has no minus
+            parts.append(f'"{token}"')  # ids such as my-task or 1; JMESPath has no minus
         else:
-            pieces.append(token)
+            parts.append(token)
         before = (before + token.strip())[-2:]
-    return "".join(pieces)
+    return "".join(parts)
 
 
 @lru_cache(maxsize=1024)
@@ -218,7 +218,7 @@ def rename_in_condition(condition: str, names: Mapping[str, str]) -> str:
     Names read from something else stay: members, function names, what stands in a filter `[?…]`
     or behind a pipe.
     """
-    pieces: list[str] = []
+    parts: list[str] = []
     before, is_inner = "", [False]
     tokens = list(_tokens(condition))
     for n, token in enumerate(tokens):
@@ -232,9 +232,9 @@ def rename_in_condition(condition: str, names: Mapping[str, str]) -> str:
                 is_inner[-1] = True
             case _:
                 token = _renamed(token, names, is_inner[-1], before, rest)
-        pieces.append(token)
+        parts.append(token)
         before = (before + token.strip())[-2:]
-    return "".join(pieces)
+    return "".join(parts)
 
 
 def _renamed(token: str, names: Mapping[str, str], inner: bool, before: str, rest: str) -> str:

@@ -73,7 +73,7 @@ class BadPathError(UnresolvedError):
 
 
 def _parts(text: str) -> tuple[str | Reference, ...]:
-    """A string as literal pieces and references, in order."""
+    """A string as literal parts and references, in order."""
     return _short_parts(text) if len(text) <= SHORT_MAX_CHARS else _long_parts(text)
 
 
@@ -305,15 +305,15 @@ def rename(value: JsonValue, names: Mapping[str, str]) -> JsonValue:
     """The value with the first names of its references replaced."""
     match value:
         case str() if "${" in value:
-            pieces = []
+            parts = []
             for part in _parts(value):
                 if isinstance(part, str):
-                    pieces.append(part.replace("${", "$${"))
+                    parts.append(part.replace("${", "$${"))
                 elif part.root in names:
-                    pieces.append(_written(names[part.root], part.path))
+                    parts.append(_written(names[part.root], part.path))
                 else:
-                    pieces.append(part.text)
-            return "".join(pieces)
+                    parts.append(part.text)
+            return "".join(parts)
         case list():
             return [rename(v, names) for v in value]
         case dict():

@@ -85,14 +85,14 @@ def problem_with(text: str, required: Sequence[str], chars_min: int) -> str | No
     return None
 
 
-Limits = Mapping[str, tuple[int, int, bool]]
+FieldLimits = Mapping[str, tuple[int, int, bool]]
 """Of each field: fewest and most characters, and whether it is needed."""
-AGENT_LIMITS: Limits = {
+AGENT_LIMITS: FieldLimits = {
     "SUMMARY": (10, 500, True),
     "RESULT": (20, 10_000, True),
     "NEXT_STEP": (0, 500, False),
 }
-MEMBER_LIMITS: Limits = {
+MEMBER_LIMITS: FieldLimits = {
     "SUMMARY": (10, 300, True),
     "CLAIM": (10, 500, True),
     "EVIDENCE": (5, 2_000, True),
@@ -102,7 +102,7 @@ MEMBER_LIMITS: Limits = {
 }
 
 
-def field_violations(fields: Mapping[str, str], limits: Limits) -> list[str]:
+def field_violations(fields: Mapping[str, str], limits: FieldLimits) -> list[str]:
     """What does not fit the form, as `FIELD:missing`, `FIELD:too_short` or `FIELD:too_long`."""
     found = []
     for name, (least, most, is_needed) in limits.items():

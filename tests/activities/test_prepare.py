@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from planloom.activities.models.prices import Prices
 from planloom.activities.prepare import PrepareActivities
-from planloom.activities.template_files import TemplateFiles, named_in
+from planloom.activities.template_files import TemplateFiles, names_used_in
 from planloom.activities.tools.builtin import builtin_registry
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.settings import PoolSettings, Price, Settings
@@ -118,7 +118,7 @@ def test_models_pools_and_prices(prepare: PrepareActivities) -> None:
 
 
 def test_what_a_document_names_is_found_wherever_it_stands() -> None:
-    named = named_in(
+    named = names_used_in(
         {"tasks": [{"plan": {"tasks": [{"fallback": {"tool": "x"}}, {"team": "t"}]}}], "tool": "y"}
     )
     assert sorted(named.tools) == ["x", "y"]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from planloom.planner.compile.compiler import inputs_of
+from planloom.planner.compile.pipeline import inputs_of
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.plan import AtLeast, Task
 from planloom.planner.language.references import resolve

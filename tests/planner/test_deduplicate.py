@@ -9,9 +9,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planloom.planner.compile.compiler import compile_plan
-from planloom.planner.compile.passes.deduplicate import deduplicate_calls, rename_inputs, twin_key
+from planloom.planner.compile.passes.deduplicate import (
+    deduplicate_calls,
+    rename_inputs,
+    same_call_key,
+)
 from planloom.planner.compile.passes.resolve import graph_of
+from planloom.planner.compile.pipeline import compile_plan
 from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import TaskId
@@ -124,7 +128,9 @@ def test_every_place_that_reads_a_duplicate_reads_the_one_that_is_kept() -> None
 
 def test_what_differs_in_words_only_is_the_same_call_and_a_null_fallback_is_not() -> None:
     def key(**more: Any) -> str | None:
-        return twin_key(Task.model_validate(search("a", depends_on=["x", "y"]) | more), CATALOG)
+        return same_call_key(
+            Task.model_validate(search("a", depends_on=["x", "y"]) | more), CATALOG
+        )
 
     assert key(requires="all", description="d", depends_on=["y", "x"]) == key()
     assert key(fallback=None) != key()

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from planloom.planner.compile.compiler import compile_plan
+from planloom.planner.compile.pipeline import compile_plan
 from planloom.planner.compile.schema_check import check_arguments, check_schema, check_value
 from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.plan import Plan

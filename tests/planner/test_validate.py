@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planloom.planner.compile.compiler import compile_plan
+from planloom.planner.compile.pipeline import compile_plan
 from planloom.planner.compile.templates import check_declared
 from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.plan import Plan

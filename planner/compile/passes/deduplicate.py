@@ -19,7 +19,7 @@ _READING = ("args", "ask", "human", "map")
 """Fields whose references are resolved. An inline `plan` has names of its own."""
 
 
-def twin_key(task: Task, catalog: Catalog) -> str | None:
+def same_call_key(task: Task, catalog: Catalog) -> str | None:
     """Equal keys: the same call, which need be made only once. None: it must always be made."""
     if task.tool is None or task.map is not None or task.approval:
         return None
@@ -84,7 +84,7 @@ def deduplicate_calls(
     kept: dict[int, Task] = {}
     for n in places:
         task = rename_inputs(plan.tasks[n], aliases)
-        key = twin_key(task, catalog)
+        key = same_call_key(task, catalog)
         first = seen.setdefault(key, task.id) if key is not None else task.id
         if first == task.id:
             kept[n] = task

@@ -22,7 +22,7 @@ from planloom.planner.language.references import roots_of, whole_reference
 from planloom.planner.language.values import RESERVED_IDS, VALUE_NAMES, JsonValue, Problem
 from planloom.planner.syntax.calls.body import POSITIONAL, BodyReader, holds_call
 from planloom.planner.syntax.calls.numbered import JOINS, with_references
-from planloom.planner.syntax.calls.scan import CallScanner, CallText, Piece, Prose
+from planloom.planner.syntax.calls.scan import CallScanner, CallText, Prose, ScannedText
 from planloom.planner.syntax.calls.text import (
     ID_OPTION,
     OPTIONS,
@@ -97,7 +97,7 @@ class CallsParser:
     # -- text in ----------------------------------------------------------------------------
 
     def feed(self, text: str) -> list[PlannedTask]:
-        """The tasks that this piece of text completes."""
+        """The tasks that this part of text completes."""
         return self._take(self._scanner.feed(text))
 
     def close(self, is_cut_off: bool = False) -> ParsedEnd:
@@ -127,15 +127,15 @@ class CallsParser:
             end.warnings.append(f"calls after join were left out: {self._ignored}")
         return end
 
-    def _take(self, pieces: list[Piece]) -> list[PlannedTask]:
+    def _take(self, scanned: list[ScannedText]) -> list[PlannedTask]:
         tasks: list[PlannedTask] = []
-        for piece in pieces:
-            if isinstance(piece, Prose):
-                self._read_prose(piece)
+        for part in scanned:
+            if isinstance(part, Prose):
+                self._read_prose(part)
             elif self._is_over:
                 self._ignored += 1
             else:
-                tasks += self._read_call(piece)
+                tasks += self._read_call(part)
         return tasks
 
     def _read_prose(self, prose: Prose) -> None:
@@ -170,7 +170,7 @@ class CallsParser:
         self._report(call.line, f"tasks.{name}", "cut_off", message)
         self._failed.add(name)
 
-    def _report_cut(self, tail: list[Piece]) -> None:
+    def _report_cut(self, tail: list[ScannedText]) -> None:
         """Cut off outside any bracket: perhaps in what was to become a call."""
         last = tail[-1] if tail else None
         label = _LABEL.match(last.text) if isinstance(last, Prose) else None

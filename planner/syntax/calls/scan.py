@@ -1,6 +1,6 @@
 """Finds calls in a planner's text while it streams: brackets and quotes decide where one ends.
 
-The same text gives the same pieces however it is cut into chunks; each call is given out by the
+The same text gives the same parts however it is cut into chunks; each call is given out by the
 chunk that holds its closing bracket. Knows nothing of tools or arguments.
 """
 
@@ -67,11 +67,11 @@ class Prose:
     line: int
 
 
-Piece = CallText | Prose
+ScannedText = CallText | Prose
 
 
 class CallScanner:
-    """Text in, pieces out, in order."""
+    """Text in; calls and prose out, in order."""
 
     def __init__(self, first_line: int = 1) -> None:
         self._buffer = ""
@@ -93,24 +93,24 @@ class CallScanner:
         """The call that is not closed yet."""
         return self._as_call(len(self._buffer), is_closed=False) if self._call else None
 
-    def feed(self, text: str) -> list[Piece]:
+    def feed(self, text: str) -> list[ScannedText]:
         self._buffer += text.replace("\r\n", "\n").replace("\r", "")
-        return self._pieces(is_last=False)
+        return self._scan(is_last=False)
 
-    def close(self) -> list[Piece]:
+    def close(self) -> list[ScannedText]:
         """What is left when no more text comes; an open call stays in `open_call`."""
-        return self._pieces(is_last=True)
+        return self._scan(is_last=True)
 
-    def _pieces(self, *, is_last: bool) -> list[Piece]:
-        pieces: list[Piece] = []
+    def _scan(self, *, is_last: bool) -> list[ScannedText]:
+        scanned: list[ScannedText] = []
         while True:
             if self._call is None and not self._open_next():
-                piece: Piece | None = self._next_line(is_last)
+                part: ScannedText | None = self._next_line(is_last)
             else:
-                piece = self._next_call(is_last)
-            if piece is None:
-                return pieces
-            pieces.append(piece)
+                part = self._next_call(is_last)
+            if part is None:
+                return scanned
+            scanned.append(part)
 
     # -- outside a call ---------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ def _python(text: str, is_numbered: bool) -> str:
     `$1` becomes a name, `${…}` a string; real newlines and stray backslashes in plain quotes are
     escaped; parameters named like Python's keywords (`from=`) are marked.
     """
-    pieces: list[str] = []
+    parts: list[str] = []
     before = "("
     for token in _TOKEN.finditer(text):
         seen = token[0]
@@ -104,10 +104,10 @@ def _python(text: str, is_numbered: bool) -> str:
             seen = "$"  # no Python: the raw text is taken
         elif token["equals"] and keyword.iskeyword(token["word"]):
             seen = _KEYWORD + seen
-        pieces.append(seen)
+        parts.append(seen)
         if not token[0].isspace() or "\n" in token[0]:
             before = token[0][-1]
-    return "".join(pieces)
+    return "".join(parts)
 
 
 def _string(prefix: str, literal: str) -> str:

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planloom.planner.compile.compiler import check_task, compile_plan, graph_of
 from planloom.planner.compile.estimate import estimate_task
 from planloom.planner.compile.explain import explain, mermaid
 from planloom.planner.compile.fork import downstream_of, fork_request
 from planloom.planner.compile.passes.rank import critical_path, rank_upward, width_of
+from planloom.planner.compile.pipeline import check_task, compile_plan, graph_of
 from planloom.planner.compile.revision import (
     diff_plans,
     fingerprint,

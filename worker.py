@@ -204,13 +204,13 @@ def build_workers(
         times=parts.tool_times,
     )
     tools = ToolActivities(runner)
-    models = ModelActivities(parts.models, parts.blobs, settings, cache)
+    models = ModelActivities(parts.models, parts.blobs, cache)
     plans = PlanActivities(parts.models, client, parts.registry, parts.blobs)
     joins = JoinActivities(parts.models, parts.blobs)
     values = ResolveActivities(parts.blobs)
     turns = TurnActivities(parts.models, parts.registry, parts.blobs)
     definitions = Definitions(Path(settings.workspace).resolve())
-    found = DefinitionActivities(definitions, parts.blobs)
+    definition_activities = DefinitionActivities(definitions, parts.blobs)
     prepare = PrepareActivities(
         parts.registry,
         settings,
@@ -242,7 +242,7 @@ def build_workers(
             values.resolve_value,
             values.pack_bindings,
             values.patch_plan,
-            found.load_definition,
+            definition_activities.load_definition,
             turns.read_output,
             capacity.set_queue_rate,
             capacity.load_pool,
@@ -362,7 +362,7 @@ def _print_catalog(settings: Settings, registry: ToolRegistry, job: PrepareJob) 
 
 def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> None:
     definitions = Definitions(Path(settings.workspace).resolve())
-    found = [(kind, read_definition(Path(file), kind)) for kind, file in files] or [
+    definitions_read = [(kind, read_definition(Path(file), kind)) for kind, file in files] or [
         (kind, each) for kind in ("agent", "team") for each in definitions.all(kind).values()
     ]
     rows = [
@@ -377,7 +377,7 @@ def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> N
             if each.spec
             else None,
         }
-        for kind, each in found
+        for kind, each in definitions_read
     ]
     print(json.dumps(rows, indent=2))
 

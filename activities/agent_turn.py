@@ -254,7 +254,7 @@ class TurnActivities:
     async def _answer(
         self, job: TurnJob, reply: ChatReply, transcript: Stored, attempt: Attempt
     ) -> TurnReply:
-        text, problems, degraded = _bounded(reply).text, list[str](), False
+        text, problems = _bounded(reply).text, list[str]()
         value: Stored | None = None
         violations: list[str] = []
         if job.output_schema is not None:
@@ -262,7 +262,7 @@ class TurnActivities:
         elif job.form != "free":
             limits = MEMBER_LIMITS if job.form == "member" else AGENT_LIMITS
             violations = field_violations(parse_labelled(text), limits)
-            text, problem, degraded = _in_form(text, job.form)
+            text, problem = _in_form(text, job.form)
             problems = [problem] if problem else []
         elif not text.strip():
             problems = ["empty output"]
@@ -281,7 +281,6 @@ class TurnActivities:
             contradictions=contradiction_signals(text),
             conflicts=conflict_signals(text),
             problems=problems,
-            is_degraded=degraded,
             violations=violations,
             usage=attempt.total,
             attempts=attempt.number,
@@ -291,14 +290,14 @@ class TurnActivities:
         self, text: str, schema: dict[str, JsonValue]
     ) -> tuple[Stored | None, list[str]]:
         try:
-            found = json_from_text(text)
+            parsed = json_from_text(text)
         except ValueError as error:
             return None, [str(error)]
-        problems = schema_problems(found, schema)
-        return (None, problems) if problems else (await self._blobs.store_value(found), [])
+        problems = schema_problems(parsed, schema)
+        return (None, problems) if problems else (await self._blobs.store_value(parsed), [])
 
 
-def _in_form(text: str, form: str) -> tuple[str, str | None, bool]:
+def _in_form(text: str, form: str) -> tuple[str, str | None]:
     """The text in its form: as it is, wrapped, or with what is wrong with it."""
     required, least = (
         (MEMBER_REQUIRED, MEMBER_MIN_CHARS)
@@ -307,13 +306,13 @@ def _in_form(text: str, form: str) -> tuple[str, str | None, bool]:
     )
     problem = problem_with(text, required, least)
     if problem is None:
-        return text, None, False
+        return text, None
     if form == "agent":  # the form is asked for, not insisted on: any answer is an answer
-        return text, None if text.strip() else "empty output", bool(text.strip())
+        return text, None if text.strip() else "empty output"
     if form == "member" and parse_labelled(text).get("RESULT"):
-        return text, None, True
+        return text, None
     repaired = repair_member(text)
-    return (text, problem, False) if repaired is None else (repaired, None, True)
+    return (text, problem) if repaired is None else (repaired, None)
 
 
 def _bounded(reply: ChatReply) -> ChatReply:

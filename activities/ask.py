@@ -19,7 +19,6 @@ from planloom.activities.models.structured import (
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache, cache_key
 from planloom.planner.contract.jobs import AskJob, TaskOutput
-from planloom.planner.contract.settings import Settings
 from planloom.planner.language.values import JsonValue, Outcome, Usage
 from planloom.planner.prompts.ask import ASK, ask_messages, repair_messages
 from planloom.planner.prompts.text import as_text
@@ -44,7 +43,6 @@ class ModelActivities:
         self,
         client: ModelClient,
         blobs: BlobStore,
-        settings: Settings | None = None,
         cache: ResultCache | None = None,
     ) -> None:
         self._client = client

@@ -151,7 +151,7 @@ class PoolLimiters:
 async def has_our_limit(client: Client, task_queue: str) -> bool:
     """Whether the server limits this queue because Planloom asked it to."""
     try:
-        found = await client.workflow_service.describe_task_queue(
+        described = await client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(
                 namespace=client.namespace,
                 task_queue=TaskQueue(name=task_queue),
@@ -162,7 +162,7 @@ async def has_our_limit(client: Client, task_queue: str) -> bool:
         )
     except RPCError:
         return False
-    limit = found.config.queue_rate_limit
+    limit = described.config.queue_rate_limit
     return limit.metadata.reason.startswith(REASON) and limit.HasField("rate_limit")
 
 
@@ -233,12 +233,12 @@ class CapacityActivities:
                 raise
 
     async def _reserve(self, job: PermitJob, wish: Reserve) -> PermitReply:
-        own = self._settings.pools.get(job.pool)
+        settings = self._settings.pools.get(job.pool)
         start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
             "CapacityWorkflow",
             CapacityRequest(
                 pool=job.pool,
-                settings=own.limits() if own is not None else None,
+                settings=settings.limits() if settings is not None else None,
                 task_queue=self._settings.llm_task_queue(job.pool),
             ),
             id=job.capacity_id,
@@ -265,9 +265,9 @@ class CapacityActivities:
     @activity.defn(name="load_pool")
     async def load_pool(self, pool: str) -> PoolLoaded:
         """This worker's settings of a pool: without them a capacity workflow rules over nothing."""
-        known: Mapping[str, object] = self._settings.pools
-        if pool not in known:
-            names = ", ".join(known)
+        pools: Mapping[str, object] = self._settings.pools
+        if pool not in pools:
+            names = ", ".join(pools)
             return PoolLoaded(problem=f'no pool "{pool}". Pools of this worker: {names}')
         return PoolLoaded(
             settings=self._settings.pools[pool].limits(),

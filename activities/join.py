@@ -85,11 +85,11 @@ class JoinActivities:
         )
 
     async def _summaries(self, job: JoinJob) -> dict[str, str]:
-        found: dict[str, str] = {}
+        summaries: dict[str, str] = {}
         for task, summary in job.summaries.items():
             with contextlib.suppress(BlobError):  # then the output's ends must do
-                found[task] = as_text(await self._blobs.load(summary))
-        return found
+                summaries[task] = as_text(await self._blobs.load(summary))
+        return summaries
 
 
 async def load_outputs(
@@ -139,13 +139,13 @@ async def decide(
         )
         reply = await client.chat(job.pool, request)
         attempt.paid(reply.usage)
-        found = parse_join(reply.text)
-        if isinstance(found, JoinDecision):
-            wrong = check_look(found, cut, job.looks_left)
+        parsed = parse_join(reply.text)
+        if isinstance(parsed, JoinDecision):
+            wrong = check_look(parsed, cut, job.looks_left)
             if not wrong:
-                return ParsedDecision(found, problems)
-            found = wrong
-        lines = [p.line() for p in found]
+                return ParsedDecision(parsed, problems)
+            parsed = wrong
+        lines = [p.line() for p in parsed]
         problems += lines
         if reply.is_cut_off:
             limit = reply.usage.output_tokens

@@ -135,12 +135,12 @@ class PrepareActivities:
         }
 
     def _known_prices(self, models: Sequence[str]) -> dict[str, tuple[int, int]]:
-        found: dict[str, tuple[int, int]] = {}
+        prices: dict[str, tuple[int, int]] = {}
         for model in dict.fromkeys(m for m in models if m):
             pool = next((n for n, p in self._settings.pools.items() if p.serves(model)), "default")
             if (price := self._prices.per_token_nano(model, pool)) is not None:
-                found[model] = price
-        return found
+                prices[model] = price
+        return prices
 
 
 def _small(spec: ToolSpec) -> ToolSpec:

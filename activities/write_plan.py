@@ -140,13 +140,13 @@ class PlanWriter:
         written: list[PlannedTask] = []
         first: float | None = None
         size = sum(len(t.text.encode()) for t in accepted)
-        known = {t.task.id for t in accepted}
+        accepted_ids = {t.task.id for t in accepted}
 
         def take(tasks: list[PlannedTask]) -> None:
             nonlocal first, size
             # A model that starts all over writes the accepted tasks again.
             fresh: list[PlannedTask] = []
-            for task in (t for t in tasks if t.task.id not in known):
+            for task in (t for t in tasks if t.task.id not in accepted_ids):
                 size += len(task.text.encode())
                 if size <= PLAN_TEXT_MAX_BYTES:
                     fresh.append(task)
@@ -180,14 +180,14 @@ class PlanWriter:
     def _parser(
         self, job: PlanJob, accepted: Sequence[PlannedTask]
     ) -> CallsParser | JsonPlanParser:
-        known = {str(t.task.id): call_text(t.task) for t in accepted}
-        known |= {t.id: t.call for t in job.finished}
+        earlier_calls = {str(t.task.id): call_text(t.task) for t in accepted}
+        earlier_calls |= {t.id: t.call for t in job.finished}
         kept = [t.task.id for t in job.kept]
         if job.syntax == "json":
-            return JsonPlanParser(self._tools, known=list(known), kept=kept)
+            return JsonPlanParser(self._tools, earlier=list(earlier_calls), kept=kept)
         return CallsParser(
             self._tools,
-            known=known,
+            earlier=earlier_calls,
             agents=job.agents or None,
             teams=job.teams or None,
             template_names=job.template_names or None,
@@ -214,7 +214,7 @@ class PlanWriter:
         attempt: Attempt,
         feed: Callable[[str], None],
     ) -> ChatReply:
-        given = estimate_tokens(request.messages)
+        prompt_tokens = estimate_tokens(request.messages)
         chars, due = 0, 0  # the prompt is paid with the first word
 
         async def on_text(text: str) -> None:
@@ -223,7 +223,7 @@ class PlanWriter:
             chars += len(text)
             if chars >= due:
                 due = chars + BEAT_CHARS
-                so_far = Usage(input_tokens=given, output_tokens=chars // 4, model_calls=1)
+                so_far = Usage(input_tokens=prompt_tokens, output_tokens=chars // 4, model_calls=1)
                 attempt.is_writing(self._client.prices.charge(request.model, job.pool, so_far))
 
         reply = await self._client.chat(job.pool, request, on_text)

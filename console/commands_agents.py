@@ -63,8 +63,8 @@ def _definitions(kind: str, words: list[str], as_json: bool) -> None:
         _print_rows(kind, rows)
     for row in rows:
         for problem in row["problems"]:
-            told = f"{problem['path']}: {problem['message']} {problem['hint']}".strip()
-            err.print(f"{row['file']}: {told}", markup=False, soft_wrap=True)
+            text = f"{problem['path']}: {problem['message']} {problem['hint']}".strip()
+            err.print(f"{row['file']}: {text}", markup=False, soft_wrap=True)
         for warning in row["warnings"]:
             err.print(f"warning: {row['name']}: {warning}", markup=False, soft_wrap=True)
     if any(r["problems"] for r in rows):
@@ -133,8 +133,8 @@ async def _follow(run: Run) -> None:
 def _round_line(entry: dict[str, Any]) -> str:
     """A round in words: its kind, and who hears whom."""
     heard = entry.get("heard") or {}
-    told = "; ".join(f"{m} hears {', '.join(o) or 'nobody'}" for m, o in heard.items())
-    return f"round {entry['round']} ({entry['kind']}): {told or ', '.join(entry['members'])}"
+    pairs = "; ".join(f"{m} hears {', '.join(o) or 'nobody'}" for m, o in heard.items())
+    return f"round {entry['round']} ({entry['kind']}): {pairs or ', '.join(entry['members'])}"
 
 
 @agent_app.command("run")

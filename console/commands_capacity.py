@@ -33,8 +33,8 @@ def show(context: typer.Context, as_json: Json = False) -> None:
             pool = client.pool(name, settings)
             return await pool.state(), await pool.waiting(), await pool.oldest_seconds()
 
-        found = await asyncio.gather(*(one(name) for name in settings.pools))
-        return dict(zip(settings.pools, found, strict=True))
+        rows = await asyncio.gather(*(one(name) for name in settings.pools))
+        return dict(zip(settings.pools, rows, strict=True))
 
     pools = call(work)
     if as_json:
@@ -65,9 +65,13 @@ def _table(pools: dict[str, PoolRow], settings: dict[str, PoolSettings]) -> Tabl
     for name, (state, waiting, _) in pools.items():
         line = ", ".join(f"{n} {level}" for level, n in waiting.items()) or "–"
         if state is None:
-            own = settings[name]
-            rate = f"{own.requests_per_minute:g}" if own.requests_per_minute else "no limit"
-            room = f"0 of {own.parallel}" if own.parallel else "0"
+            pool_settings = settings[name]
+            rate = (
+                f"{pool_settings.requests_per_minute:g}"
+                if pool_settings.requests_per_minute
+                else "no limit"
+            )
+            room = f"0 of {pool_settings.parallel}" if pool_settings.parallel else "0"
             table.add_row(name, "not used yet", rate, room, line, "–", "0", "–")
             continue
         colour = {"open": "green", "cooling": "yellow"}.get(state.status, "red")
@@ -106,8 +110,8 @@ def _details(state: CapacityState) -> list[str]:
         lines.append(f"{state.pool}: permits waited for: {waiting}; the longest {longest:.0f} s")
     if state.penalty_reasons and state.penalty:
         recent = reversed(state.penalty_reasons[-TABLE_REASONS_MAX:])
-        said = ", ".join(f"{r.reason} {r.seconds_ago:.0f} s ago" for r in recent)
-        lines.append(f"{state.pool}: penalty for {said}")
+        reasons = ", ".join(f"{r.reason} {r.seconds_ago:.0f} s ago" for r in recent)
+        lines.append(f"{state.pool}: penalty for {reasons}")
     if state.overrides:
         changed = ", ".join(f"{k}={v}" for k, v in state.overrides.items())
         lines.append(f"{state.pool}: set by hand: {changed}")
@@ -119,8 +123,8 @@ def _change(pool: str, name: str, payload: Any) -> None:
     with errors():
         settings = settings_now()
         if pool not in settings.pools:
-            known = ", ".join(settings.pools)
-            raise UsageError(f'no pool "{pool}"', hint=f"Pools of planloom.toml: {known}")
+            names = ", ".join(settings.pools)
+            raise UsageError(f'no pool "{pool}"', hint=f"Pools of planloom.toml: {names}")
 
     async def work(client: Client) -> Any:
         return await client.pool(pool, settings).change(name, payload)
@@ -148,8 +152,8 @@ def set_(
             else:
                 fields[field] = value
         if not fields:
-            known = ", ".join(SetCapacity.model_fields)
-            raise UsageError("nothing to set", hint=f"FIELD=VALUE, of {known}; or --reset")
+            names = ", ".join(SetCapacity.model_fields)
+            raise UsageError("nothing to set", hint=f"FIELD=VALUE, of {names}; or --reset")
         wanted, problems = read_request(fields, SetCapacity)
         if wanted is None:
             raise UsageError("this cannot be set", problems)

@@ -45,7 +45,7 @@ def result(
 
     from planloom.console.runs import print_result
 
-    raise typer.Exit(print_result(call(work), as_json=as_json, out=out, err=err))
+    raise typer.Exit(print_result(call(work), as_json=as_json, err=err))
 
 
 @app.command()

@@ -30,7 +30,7 @@ def tools(as_json: Json = False) -> None:
 def templates(as_json: Json = False) -> None:
     """The templates, with their parameters. Example: planloom templates"""
     with errors():
-        found = templates_now()
+        by_name = templates_now()
     if as_json:
         say_json(
             {
@@ -42,7 +42,7 @@ def templates(as_json: Json = False) -> None:
                     else {},
                     "problems": [p.model_dump() for p in problems],
                 }
-                for name, (path, plan, problems) in found.items()
+                for name, (path, plan, problems) in by_name.items()
             }
         )
         return
@@ -50,7 +50,7 @@ def templates(as_json: Json = False) -> None:
     table.add_column("template", no_wrap=True)
     table.add_column("what it does")
     table.add_column("parameters")
-    for name, (_, plan, problems) in found.items():
+    for name, (_, plan, problems) in by_name.items():
         if plan is None:
             table.add_row(name, Text(f"not valid: {problems[0].line()}", style="red"), "")
             continue
@@ -69,11 +69,11 @@ def blob(hash: Annotated[str, typer.Argument(help="A blob's SHA-256, or its begi
         raise fail(f'"{hash}" is no blob: 6 to 64 hexadecimal digits', code=2)
     with errors():
         folder = settings_now().blobs_dir()
-    found = sorted((folder / hash[:2]).glob(f"{hash}*"))
-    if not found:
+    paths = sorted((folder / hash[:2]).glob(f"{hash}*"))
+    if not paths:
         hint = "PLANLOOM_DATA_DIR names the folder that the worker writes to."
         raise fail(f"no blob {hash} under {folder}", hint)
-    if len(found) > 1:
-        raise fail(f"{hash} begins {len(found)} blobs: give more digits", code=2)
-    sys.stdout.buffer.write(found[0].read_bytes())
+    if len(paths) > 1:
+        raise fail(f"{hash} begins {len(paths)} blobs: give more digits", code=2)
+    sys.stdout.buffer.write(paths[0].read_bytes())
     sys.stdout.buffer.flush()

@@ -91,8 +91,8 @@ def is_right(answer: str, width: int, expect: Expect) -> bool:
         expect.min_width is None or width >= expect.min_width,
     ]
     if expect.number is not None:
-        found = re.findall(r"-?\d+(?:\.\d+)?", answer.replace(",", ""))
-        off = [abs(float(f) - expect.number) for f in found]
+        numbers = re.findall(r"-?\d+(?:\.\d+)?", answer.replace(",", ""))
+        off = [abs(float(f) - expect.number) for f in numbers]
         checks.append(bool(off) and min(off) <= expect.tolerance + 1e-9)
     return all(checks)
 

@@ -41,15 +41,15 @@ def layers(plan: Plan) -> list[list[str]]:
     depth: dict[str, int] = {}
     for name in TopologicalSorter(inputs).static_order():
         depth[name] = 1 + max((depth[i] for i in inputs[name]), default=-1)
-    found: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    rows: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
     for task in plan.tasks:
-        found[depth[task.id]].append(task.id)
-    return found
+        rows[depth[task.id]].append(task.id)
+    return rows
 
 
 def draw(plan: Plan, states: Mapping[str, str] | None = None, *, width: int = 100) -> str:
     """The graph as text with rich markup: a block a layer, each task with what it reads."""
-    known = states or {}
+    state_by_id = states or {}
     inputs = graph_of(plan)
     lines: list[str] = []
     for depth, members in enumerate(layers(plan)):
@@ -58,7 +58,7 @@ def draw(plan: Plan, states: Mapping[str, str] | None = None, *, width: int = 10
         for name in members:
             task = plan.task(name)
             assert task is not None
-            lines.append(_row(name, body_of(task), inputs[task.id], known.get(name), width))
+            lines.append(_row(name, body_of(task), inputs[task.id], state_by_id.get(name), width))
     return "\n".join(lines)
 
 

@@ -12,14 +12,10 @@ from rich.text import Text
 
 from planloom.console.graph import STYLES, SYMBOLS
 from planloom.planner.contract.results import Progress, RunResult, TaskReport
-from planloom.planner.language.values import JsonValue, Problem
+from planloom.planner.language.values import JsonValue
 
 PROGRESS_ROWS_MAX = 30
 _ORDER = ("running", "ready", "failed", "fallback", "waiting")
-
-
-def problem_lines(problems: Sequence[Problem]) -> str:
-    return "\n".join(f"  {p.line()}" for p in problems)
 
 
 def as_text(value: JsonValue) -> str:
@@ -29,7 +25,7 @@ def as_text(value: JsonValue) -> str:
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def progress_view(shown: Progress, seconds: dict[str, float] | None = None) -> RenderableType:
+def progress_view(shown: Progress) -> RenderableType:
     """A live table of tasks under one line of status."""
     counts = "  ".join(
         f"[{STYLES.get(state, '')}]{n} {state}[/]" if STYLES.get(state) else f"{n} {state}"

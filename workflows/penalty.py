@@ -49,10 +49,6 @@ class Penalty(Model):
     updated: float = 0.0
     reasons: list[Reason] = Field(default_factory=list)
 
-    @property
-    def last_reason(self) -> str | None:
-        return self.reasons[-1].reason if self.reasons else None
-
 
 def decayed(penalty: Penalty, rule: PenaltyRule, now: float) -> Penalty:
     """The penalty now, by whole steps of `decay_seconds`."""

@@ -17,7 +17,6 @@ from pydantic import Field
 from planloom.planner.language.values import PRIORITY_KEYS, Model, PriorityName
 
 PERMIT_TTL_SECONDS, PERMIT_TTL_MIN_SECONDS, PERMIT_TTL_MAX_SECONDS = 60.0, 2.0, 600.0
-PERMIT_WAIT_MAX_SECONDS = 3600.0
 QUEUE_MAX = 1000
 IN_A_ROW_MAX = 2
 """Permits one tenant may get in a row while another waits."""

@@ -206,7 +206,7 @@ class Run:
             plan,
             self.engine.catalog,
             allow=self.request.tools,
-            known=list(lineage.inputs),
+            other_ids=list(lineage.inputs),
             depth=lineage.depth,
             parallel=self.engine.frontier.parallel,
             model=self.engine.dispatcher.model_for("worker"),

@@ -165,6 +165,6 @@ async def model_for(client: ModelClient, named: str | None, role: Role, pool: st
     Raises:
         ModelError: nobody names one and the endpoint lists none.
     """
-    known = client.settings
-    found = named or known.models.get(role) or known.models.get("worker") or known.model
-    return found or await client.default_model(pool)
+    settings = client.settings
+    model = named or settings.models.get(role) or settings.models.get("worker") or settings.model
+    return model or await client.default_model(pool)

@@ -129,8 +129,8 @@ class ModelClient:
 
     def endpoint(self, pool: str) -> str:
         """The pool's base URL, for messages; OpenAI's own for a pool that is not known."""
-        own = self.settings.pools.get(pool, PoolSettings())
-        return own.base_url or self._environment.get("OPENAI_BASE_URL") or OPENAI_URL
+        settings = self.settings.pools.get(pool, PoolSettings())
+        return settings.base_url or self._environment.get("OPENAI_BASE_URL") or OPENAI_URL
 
     def timeout_seconds(self, pool: str) -> float:
         """The longest that one call on this pool may take."""
@@ -232,24 +232,25 @@ class ModelClient:
     # Inside.
 
     def _pool(self, pool: str) -> PoolSettings:
-        own = self.settings.pools.get(pool)
-        if own is None and pool == "default" and not self.settings.pools:
+        settings = self.settings.pools.get(pool)
+        if settings is None and pool == "default" and not self.settings.pools:
             return PoolSettings()
-        if own is None:
-            known = ", ".join(self.settings.pools)
-            raise ModelError("refused", f'no pool "{pool}". Pools of this worker: {known}')
-        return own
+        if settings is None:
+            names = ", ".join(self.settings.pools)
+            raise ModelError("refused", f'no pool "{pool}". Pools of this worker: {names}')
+        return settings
 
     def _client(self, pool: str) -> openai.AsyncOpenAI:
         if pool not in self._clients:
-            own = self._pool(pool)
-            key = self._environment.get(own.api_key_env)
+            settings = self._pool(pool)
+            key = self._environment.get(settings.api_key_env)
             url = self.endpoint(pool)
-            if not key and (_is_openai(url) or "api_key_env" in own.model_fields_set):
-                other = "" if own.base_url else " or OPENAI_BASE_URL"
+            if not key and (_is_openai(url) or "api_key_env" in settings.model_fields_set):
+                other = "" if settings.base_url else " or OPENAI_BASE_URL"
                 raise ModelError(
                     "auth",
-                    f'pool "{pool}" has no key: set {own.api_key_env}{other} where the worker runs',
+                    f'pool "{pool}" has no key: '
+                    f"set {settings.api_key_env}{other} where the worker runs",
                 )
             self._clients[pool] = openai.AsyncOpenAI(
                 api_key=key or NO_KEY, base_url=url, max_retries=0

@@ -113,25 +113,27 @@ def classify_text(text: str) -> ErrorClass:
 
 def classify_status(status: int, text: str = "") -> ErrorClass:
     """The class of an HTTP answer with its error text (`code type message` of the body)."""
-    said = classify_text(text)
+    by_text = classify_text(text)
     if status == 429:
-        return "auth" if said == "auth" else "rate_limit"
+        return "auth" if by_text == "auth" else "rate_limit"
     if status in (400, 404, 413, 422):
         # These are final, unless the body speaks of what may pass.
         return (
             "refused"
-            if said in ("unknown", "timeout", "auth") and status != 400
-            else ("refused" if said == "unknown" else said)
+            if by_text in ("unknown", "timeout", "auth") and status != 400
+            else ("refused" if by_text == "unknown" else by_text)
         )
     if status in (401, 402, 403):
-        return "refused" if said == "refused" else "auth"
-    if found := _STATUSES.get(status):
-        return found
+        return "refused" if by_text == "refused" else "auth"
+    if by_status := _STATUSES.get(status):
+        return by_status
     if status >= 500:
         return (
-            said if said in ("rate_limit", "capacity", "timeout", "context_length") else "unknown"
+            by_text
+            if by_text in ("rate_limit", "capacity", "timeout", "context_length")
+            else "unknown"
         )
-    return "refused" if 400 <= status < 500 else said
+    return "refused" if 400 <= status < 500 else by_text
 
 
 def error_text(body: object) -> str:
@@ -274,8 +276,8 @@ _SECRET = re.compile(r"\b((?:sk|pk|gsk|key)-|Bearer )[A-Za-z0-9_\-*.]{6,}")
 def cause_of(exc: BaseException) -> str:
     """One short line about the cause, without anything that looks like a key."""
     if isinstance(exc, openai.APIStatusError):
-        said = _message_of(exc.body) or exc.message
-        text = f"HTTP {exc.status_code}: {said}"
+        message = _message_of(exc.body) or exc.message
+        text = f"HTTP {exc.status_code}: {message}"
     elif isinstance(exc, openai.APITimeoutError | TimeoutError):
         text = "no answer in time"
     elif isinstance(exc, openai.APIConnectionError):

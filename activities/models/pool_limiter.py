@@ -330,11 +330,11 @@ class PoolLimiter:
             return  # it did not answer just now
         # Before a call is refused for good it is asked anew, for a person may have resumed the
         # pool; an answer that is under way does not know of that.
-        known = self._reports_ended if directive is None else self._reports_sent
+        reports_before = self._reports_ended if directive is None else self._reports_sent
         self._urgent.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REPORT_TIMEOUT_SECONDS):
-                while self._reports_ended <= known:
+                while self._reports_ended <= reports_before:
                     self._answered.clear()
                     await self._answered.wait()
 

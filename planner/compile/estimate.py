@@ -100,9 +100,9 @@ def _model_of(body: Body, model: str | None) -> str | None:
 def _defaults(task: Task, catalog: Catalog) -> tuple[Span, Span, str]:
     match task.kind:
         case "tool" if task.tool != "ask":
-            known = catalog.tool_seconds.get(task.tool or "")
-            if known is not None:
-                return (0.0, 0.0, 0.0), _around(known), "history"
+            measured = catalog.tool_seconds.get(task.tool or "")
+            if measured is not None:
+                return (0.0, 0.0, 0.0), _around(measured), "history"
             return (0.0, 0.0, 0.0), TOOL_SECONDS, "default"
         case "ask" | "tool":
             ask = task.ask_body() if task.ask is not None else None
@@ -200,5 +200,5 @@ def _basis(each: Sequence[TaskEstimate], priced: bool) -> str:
     kinds: dict[str, int] = {}
     for e in each:
         kinds[e.basis] = kinds.get(e.basis, 0) + 1
-    said = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
-    return said if priced else f"{said}; a price is unknown, so money is not estimated"
+    text = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+    return text if priced else f"{text}; a price is unknown, so money is not estimated"

@@ -98,8 +98,8 @@ def _likely(estimate: JsonValue) -> str:
     cells = []
     for name, form in (("seconds", ".2f"), ("tokens", ",.0f"), ("usd", ".4f")):
         span = spans.get(name)
-        known = span[1] if isinstance(span, list) else None
-        cells.append(format(known, form) if isinstance(known, int | float) else "?")
+        likely = span[1] if isinstance(span, list) else None
+        cells.append(format(likely, form) if isinstance(likely, int | float) else "?")
     return " ".join(f"{cell:>8}" for cell in cells)
 
 

@@ -60,18 +60,18 @@ def compile_plan(
     catalog: Catalog,
     *,
     allow: Sequence[str] | None = None,
-    known: Collection[str] = (),
+    other_ids: Collection[str] = (),
     parallel: int = PARALLEL_DEFAULT,
     model: str | None = None,
     depth: int = 0,
 ) -> Compiled:
-    """Run all passes. `known` are names a task may refer to beside the plan's own; `parallel` and
-    `model` are what the estimate goes by.
+    """Run all passes. `other_ids` may be referred to beside the plan's own tasks; the estimate goes
+    by `parallel` and `model`.
 
     Passes, in order: resolve dependencies, validate, deduplicate, prune, rank, estimate. O(N + E)
     but for near misses of names that do not exist.
     """
-    problems = check_plan(plan, catalog, allow=allow, known=known, depth=depth)
+    problems = check_plan(plan, catalog, allow=allow, other_ids=other_ids, depth=depth)
     if problems:
         return Compiled(plan, problems=problems)
     written = graph_of(plan)

@@ -95,7 +95,7 @@ def fingerprint(plan: Plan, finished: Collection[str]) -> str:
     their names, as they stand for values. SHA-256 in hex.
     """
     names: dict[TaskId, TaskId] = {}
-    marks: list[str] = []
+    digests: list[str] = []
     for task in _inputs_first(plan):
         if task.id in finished:
             continue
@@ -107,15 +107,15 @@ def fingerprint(plan: Plan, finished: Collection[str]) -> str:
         if task.depends_on:
             renamed["depends_on"] = sorted(renamed["depends_on"])
         text = json.dumps(renamed, sort_keys=True, separators=(",", ":"))
-        mark = "h" + hashlib.sha256(text.encode()).hexdigest()[:24]
-        names[task.id] = TaskId(mark)
-        marks.append(mark)
+        digest = "h" + hashlib.sha256(text.encode()).hexdigest()[:24]
+        names[task.id] = TaskId(digest)
+        digests.append(digest)
     ending = {
         "answer": rename_references(plan.answer, names),
         "join": plan.join and sorted(names.get(j, j) for j in plan.join),
         "stop_when": plan.stop_when and rename_condition(plan.stop_when, names),
     }
-    text = "\n".join([*sorted(marks), json.dumps(ending, sort_keys=True)])
+    text = "\n".join([*sorted(digests), json.dumps(ending, sort_keys=True)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -204,12 +204,12 @@ def still_read(
     join, stop_when = more.get("join"), more.get("stop_when")
     wanted += [TaskId(str(j)) for j in join] if isinstance(join, list) else []
     wanted += map(TaskId, roots_of_condition(stop_when)) if isinstance(stop_when, str) else []
-    found: dict[TaskId, None] = {}
+    kept: dict[TaskId, None] = {}
     for name in wanted:  # grows while it is walked
-        if name in before and name not in found:
-            found[name] = None
+        if name in before and name not in kept:
+            kept[name] = None
             wanted += inputs_of(before[name])
-    return [t for t in before if t in found]
+    return [t for t in before if t in kept]
 
 
 def merge_replan(

@@ -261,8 +261,6 @@ class TurnReply(Model):
     contradictions: int = 0
     conflicts: int = 0
     problems: list[str] = Field(default_factory=list)
-    is_degraded: bool = False
-    """The form was not kept, and the text was wrapped into it."""
     violations: list[str] = Field(default_factory=list)
     """Fields of the form that are missing, too short or too long."""
     usage: Usage = Field(default_factory=Usage)

@@ -93,13 +93,13 @@ class Catalog(Model):
 
     def pools_for(self, model: str | None) -> list[PoolSpec]:
         """The pool that serves a model, then its fallback, and so on, each once."""
-        found = [self.pool_for(model)]
-        while (name := found[-1].fallback) is not None:
+        pools = [self.pool_for(model)]
+        while (name := pools[-1].fallback) is not None:
             following = next((p for p in self.pools if p.name == name), None)
-            if following is None or following in found:
+            if following is None or following in pools:
                 break
-            found.append(following)
-        return found
+            pools.append(following)
+        return pools
 
     def tool(self, name: str) -> ToolSpec | None:
         return next((t for t in self.tools if t.name == name), None)

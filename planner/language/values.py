@@ -120,10 +120,10 @@ def parse_seconds(value: object) -> object:
     """
     if not isinstance(value, str):
         return value
-    found = _DURATION.match(value)
-    if not found:
+    match = _DURATION.match(value)
+    if not match:
         raise ValueError(f'"{value}" is no duration: write seconds (30) or "30s", "5m", "2h"')
-    return float(found[1]) * _UNIT_SECONDS[found[2]]
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 Seconds = Annotated[

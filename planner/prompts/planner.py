@@ -173,19 +173,19 @@ def finished_line(task: FinishedTask) -> str:
     call = task.call or task.id
     if not call.startswith(f"{task.id} ="):
         call = f"{task.id}: {call}"
-    told = ""
+    ending = ""
     if task.outcome.is_good and task.output is not None:
         text = task.output.preview if task.output.preview is not None else None
-        told = as_text(task.output.value) if text is None else text
+        ending = as_text(task.output.value) if text is None else text
     elif task.error:
-        told = task.error
-    told = " ".join(told.split())
-    told = (
-        told
-        if len(told) <= FINISHED_PREVIEW_MAX_CHARS
-        else told[: FINISHED_PREVIEW_MAX_CHARS - 1] + "…"
+        ending = task.error
+    ending = " ".join(ending.split())
+    ending = (
+        ending
+        if len(ending) <= FINISHED_PREVIEW_MAX_CHARS
+        else ending[: FINISHED_PREVIEW_MAX_CHARS - 1] + "…"
     )
-    return f"{clip_text(call, 400)} -> {task.outcome.value}" + (f": {told}" if told else "")
+    return f"{clip_text(call, 400)} -> {task.outcome.value}" + (f": {ending}" if ending else "")
 
 
 def _kept(kept: Sequence[PlannedTask]) -> str:
@@ -224,10 +224,10 @@ def tool_lines(tool: ToolSpec) -> str:
 
 
 def _properties(schema: Mapping[str, JsonValue]) -> dict[str, dict[str, JsonValue]]:
-    found = schema.get("properties")
-    if not isinstance(found, dict):
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
         return {}
-    return {name: s if isinstance(s, dict) else {} for name, s in found.items()}
+    return {name: s if isinstance(s, dict) else {} for name, s in properties.items()}
 
 
 def _parameter(name: str, schema: Mapping[str, JsonValue], is_needed: bool) -> str:

@@ -57,7 +57,7 @@ def problems_from_validation(
     ]
     for loc, entry in _told_once(placed):
         path = _path(loc, document, prefix)
-        problem = _problem(entry, loc, path, document, model)
+        problem = _problem(entry, loc, path, model)
         problems.setdefault((problem.path, problem.message), problem)
     return bounded_problems(list(problems.values()))
 
@@ -136,23 +136,21 @@ def _step(node: Any, step: int | str) -> Any:
         return None
 
 
-def _problem(
-    entry: Any, loc: tuple[int | str, ...], path: str, document: Any, model: type[BaseModel]
-) -> Problem:
+def _problem(entry: Any, loc: tuple[int | str, ...], path: str, model: type[BaseModel]) -> Problem:
     kind, message, hint = entry["type"], str(entry["msg"]), ""
     match kind:
         case "extra_forbidden":
             message = f'no field "{loc[-1] if loc else path}"'
-            known = _fields_at(model, loc[:-1], document)
-            near = get_close_matches(str(loc[-1])[:100] if loc else "", known, n=1, cutoff=0.5)
-            listed = "Fields: " + ", ".join(known) if known else ""
+            fields = _fields_at(model, loc[:-1])
+            near = get_close_matches(str(loc[-1])[:100] if loc else "", fields, n=1, cutoff=0.5)
+            listed = "Fields: " + ", ".join(fields) if fields else ""
             hint = f'Did you mean "{near[0]}"?' if near else listed
         case "missing":
             message = "is missing"
         case "model_type" | "model_attributes_type":
             message = f"needs an object, found {_kind_of(entry['input'])}"
-            known = _fields_at(model, loc, document)
-            hint = "Fields: " + ", ".join(known) if known else ""
+            fields = _fields_at(model, loc)
+            hint = "Fields: " + ", ".join(fields) if fields else ""
         case "value_error":
             message = message.removeprefix("Value error, ")
             if isinstance(entry["input"], str) and len(entry["input"]) > VALUE_SHOWN_MAX_CHARS:
@@ -209,16 +207,16 @@ def _shown(value: Any) -> str:
     return _kind_of(value)
 
 
-def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...], document: Any) -> list[str]:
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Field names legal at a place, by walking the model's annotations."""
     here: list[type[BaseModel]] = [model]
     for step in loc:
         if isinstance(step, int):
             continue
-        found = [m for each in here for m in _models_of(each, step)]
-        if not found:
+        models = [m for each in here for m in _models_of(each, step)]
+        if not models:
             return []
-        here = found
+        here = models
     names = (f.alias or n for m in here for n, f in m.model_fields.items())
     return list(dict.fromkeys(names))
 

@@ -44,7 +44,7 @@ def test_example_of_the_source_enhanced_reasons_add_by_weight() -> None:
         limits.append(apply_limit(penalty, rule(), 12))
     assert seen == [2, 3.5, 4.5, 5, 5]
     assert limits == [4, 2, 2, 2, 2]
-    assert penalty.last_reason == "rate_limit"
+    assert penalty.reasons[-1].reason == "rate_limit"
 
 
 def test_example_of_the_source_linear_decay_by_whole_steps() -> None:

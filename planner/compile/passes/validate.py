@@ -68,13 +68,13 @@ class _TaskChecker:
     def __init__(
         self,
         task: Task,
-        known: Collection[str],
+        readable: Collection[str],
         catalog: Catalog,
         allow: Sequence[str] | None,
         params: Collection[str],
     ) -> None:
         self.task = task
-        self.known = known
+        self.readable = readable
         self.params = params
         self.catalog = catalog
         self.allow = allow
@@ -87,12 +87,12 @@ class _TaskChecker:
             message = f'"{task.id}" is a reserved id ({reserved})'
             problems.append(Problem(path=f"{self.where}.id", code="reserved_id", message=message))
         for name in task.depends_on[:DOCUMENT_PROBLEMS_MAX]:
-            if name not in self.known or name == task.id:
+            if name not in self.readable or name == task.id:
                 problems.append(self._missing(f"{self.where}.depends_on", name, name))
         if task.when is not None and task.id in roots_of_condition(task.when):
             problems.append(self._missing(f"{self.where}.when", task.id, task.when))
         elif task.when is not None:
-            problems += check_condition(task.when, self.known, f"{self.where}.when")
+            problems += check_condition(task.when, self.readable, f"{self.where}.when")
         problems += self._references("map", task.map, in_map=False)
         problems += self._body(task, "")
         if (alternative := task.fallback_body) is not None:
@@ -117,7 +117,7 @@ class _TaskChecker:
             message = "needs a list, or a reference to one such as ${files}"
             problems.append(Problem(path=f"{self.where}.map", code="wrong_type", message=message))
         if isinstance(task.requires, AtLeast):
-            count = len([i for i in inputs_of(task) if i in self.known])
+            count = len([i for i in inputs_of(task) if i in self.readable])
             if task.requires.at_least > count:
                 problems.append(
                     Problem(
@@ -132,7 +132,7 @@ class _TaskChecker:
         if name == self.task.id:
             message = f'"{shortened(text)}" refers to itself'
             return Problem(path=where, code="self_reference", message=message)
-        names = [k for k in self.known if k != self.task.id]
+        names = [k for k in self.readable if k != self.task.id]
         near = get_close_matches(name, names, n=1)
         listed = "Tasks: " + ", ".join(f'"{n}"' for n in names[:12]) + "."
         hint = (listed if names else "There are no other tasks.") + (
@@ -158,7 +158,7 @@ class _TaskChecker:
                 if not in_map:
                     message = f'"{reference.text}" stands for an item, and the task has no map'
                     problems.append(Problem(path=place, code="no_map", message=message))
-            elif reference.root == self.task.id or reference.root not in self.known:
+            elif reference.root == self.task.id or reference.root not in self.readable:
                 problems.append(self._missing(place, reference.root, reference.text))
         return problems
 
@@ -209,12 +209,12 @@ class _TaskChecker:
         return problems
 
     def _named(
-        self, name: str, known: Mapping[str, Any], what: str, where: str, kind: str = ""
+        self, name: str, names: Mapping[str, Any], what: str, where: str, kind: str = ""
     ) -> list[Problem]:
-        if name in known:
+        if name in names:
             return []
-        near = get_close_matches(name[:200], list(known), n=1)
-        listed = f"{what.capitalize()}s: " + (", ".join(list(known)[:12]) or "none")
+        near = get_close_matches(name[:200], list(names), n=1)
+        listed = f"{what.capitalize()}s: " + (", ".join(list(names)[:12]) or "none")
         hint = f'Did you mean "{near[0]}"?' if near else listed
         return [
             Problem(
@@ -308,7 +308,7 @@ def _placed(where: str, value: JsonValue) -> Iterator[tuple[str, Reference]]:
 def _check_members(team: TeamSpec, where: str) -> list[Problem]:
     ids = [m.id for m in team.members]
     listed = "Members: " + ", ".join(dict.fromkeys(ids))
-    found: list[tuple[str, str, str]] = [
+    faults: list[tuple[str, str, str]] = [
         ("duplicate_id", f'member "{i}" is there twice', "Give each member an id of its own.")
         for i in dict.fromkeys(i for i in ids if ids.count(i) > 1)
     ]
@@ -318,19 +318,19 @@ def _check_members(team: TeamSpec, where: str) -> list[Problem]:
                 text = (
                     f'member "{member.id}" depends on "{shortened(name)}", who is not in the team'
                 )
-                found.append(("missing_reference", text, listed))
+                faults.append(("missing_reference", text, listed))
     if isinstance(team.links, dict):
         named = dict.fromkeys(n for k, v in team.links.items() for n in [k, *v])
         for name in islice((n for n in named if n not in ids), DOCUMENT_PROBLEMS_MAX):
             text = f'a link names "{shortened(name)}", who is not in the team'
-            found.append(("missing_reference", text, listed))
+            faults.append(("missing_reference", text, listed))
     try:
         TopologicalSorter({m.id: m.depends_on for m in team.members}).prepare()
     except CycleError as error:
         path = " -> ".join(shortened(i) for i in reversed(error.args[1]))
         text = f"members wait for each other: {path}"
-        found.append(("cycle", text, "One of them has to begin."))
-    return [Problem(path=f"{where}team", code=c, message=m, hint=h) for c, m, h in found]
+        faults.append(("cycle", text, "One of them has to begin."))
+    return [Problem(path=f"{where}team", code=c, message=m, hint=h) for c, m, h in faults]
 
 
 def check_plan(
@@ -338,7 +338,7 @@ def check_plan(
     catalog: Catalog,
     *,
     allow: Sequence[str] | None = None,
-    known: Collection[str] = (),
+    other_ids: Collection[str] = (),
     depth: int = 0,
 ) -> list[Problem]:
     """Everything that is wrong with a plan, sub-plans included."""
@@ -346,7 +346,7 @@ def check_plan(
         message = f"sub-plans are nested deeper than {PLAN_DEPTH_MAX}"
         return [Problem(path="tasks", code="too_deep", message=message)]
     problems = _check_ids(plan)
-    names = dict.fromkeys([*(t.id for t in plan.tasks), *known])
+    names = dict.fromkeys([*(t.id for t in plan.tasks), *other_ids])
     for task in plan.tasks:
         if len(problems) > DOCUMENT_PROBLEMS_MAX:
             break  # each may look through all names for the nearest
@@ -440,9 +440,9 @@ def find_warnings(plan: Plan, catalog: Catalog) -> list[str]:
     """What a plan may do and its author hardly meant."""
     warnings = []
     for task in plan.tasks:
-        if task.fallback_body is None and (found := find_references(task.fallback)):
+        if task.fallback_body is None and (inner := find_references(task.fallback)):
             warnings.append(
-                f'{task.id}: "{shortened(found[0].text)}" in a fallback value stays as written; '
+                f'{task.id}: "{shortened(inner[0].text)}" in a fallback value stays as written; '
                 "a fallback that reads tasks is a task itself"
             )
         spec = catalog.tool(task.tool) if task.tool else None

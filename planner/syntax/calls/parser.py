@@ -27,8 +27,8 @@ from planloom.planner.syntax.calls.text import (
     ID_OPTION,
     OPTIONS,
     call_text,
+    earlier_calls,
     is_same_call,
-    known_calls,
 )
 from planloom.planner.syntax.calls.values import ArgumentError, parse_arguments
 from planloom.planner.syntax.documents import problems_from_validation
@@ -58,7 +58,7 @@ class ParsedEnd:
 class CallsParser:
     """Text in, tasks out, as they complete; `close` tells the rest.
 
-    `known` are ids that may be referred to beside this text's own: finished tasks of an earlier
+    `earlier` are ids that may be referred to beside this text's own: finished tasks of an earlier
     revision, or those accepted from an earlier attempt. As a mapping it gives their calls too (by
     `call_text`, perhaps cut short): then a line that uses such an id for another call is a problem,
     while the same line again, as after a cut, is left out.
@@ -69,7 +69,7 @@ class CallsParser:
     def __init__(
         self,
         tools: Sequence[ToolSpec],
-        known: Sequence[str] | Mapping[str, str] = (),
+        earlier: Sequence[str] | Mapping[str, str] = (),
         first_line: int = 1,
         *,
         agents: Collection[str] | None = None,
@@ -79,7 +79,7 @@ class CallsParser:
     ) -> None:
         self._tools = {t.name: t for t in tools}
         self._bodies = BodyReader(self._tools, agents, teams, template_names)
-        self._given = known_calls(known)
+        self._given = earlier_calls(earlier)
         self._readable = {*self._given, *kept}
         self._scanner = CallScanner(first_line)
         self._lines: dict[str, int] = {}
@@ -115,8 +115,8 @@ class CallsParser:
         end.problems = [p for _, p in sorted(self._problems, key=lambda entry: entry[0])]
         nothing = not end.tasks and not end.is_complete and not self._lines
         if nothing and not end.problems:
-            said = self._prose[0].text[:80] if self._prose else ""
-            message = "no tasks in the answer" + (f': it begins "{said}"' if said else "")
+            beginning = self._prose[0].text[:80] if self._prose else ""
+            message = "no tasks in the answer" + (f': it begins "{beginning}"' if beginning else "")
             hint = 'Write lines such as a = search(query="…"), then join(a).'
             end.problems.append(_problem("plan", "no_tasks", message, hint))
         elif len(self._prose) == 1:
@@ -287,8 +287,8 @@ class CallsParser:
         try:
             return Task.model_validate(document)
         except ValidationError as error:
-            found = problems_from_validation(error, document, Task, f"tasks.{name}")
-            self._problems += [(line, p) for p in found]
+            problems = problems_from_validation(error, document, Task, f"tasks.{name}")
+            self._problems += [(line, p) for p in problems]
             return None
 
     def _parts(self, call: CallText, where: str, problems: list[Problem]) -> Parts | None:
@@ -300,8 +300,8 @@ class CallsParser:
         except ArgumentError as error:
             code, message = "bad_argument", str(error)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            said = getattr(error, "msg", None) or type(error).__name__
-            code, message = "syntax", f"{said} in {call.text[:80]}"
+            reason = getattr(error, "msg", None) or type(error).__name__
+            code, message = "syntax", f"{reason} in {call.text[:80]}"
         if call.is_numbered:
             # LLMCompiler takes the raw text as one argument.
             self._end.warnings.append(f"line {call.line}: unquoted argument taken as text")
@@ -354,12 +354,12 @@ class CallsParser:
                 hint = f"Mend {root} first."
                 self._report(line, where, "input_not_accepted", message, hint)
             elif root not in self._lines and root not in self._readable:
-                known = [n for n in (*sorted(self._readable), *self._lines) if n != name]
-                near = get_close_matches(root, sorted(known), n=1)
-                hint = f'Did you mean "{near[0]}"?' if near else _listed(known)
+                names = [n for n in (*sorted(self._readable), *self._lines) if n != name]
+                near = get_close_matches(root, sorted(names), n=1)
+                hint = f'Did you mean "{near[0]}"?' if near else _listed(names)
                 message = f'line {line}: no task "{root}"'
-                found = _problem(where, "missing_reference", message, hint)
-                self._ahead.append((line, name, root, found))
+                problem = _problem(where, "missing_reference", message, hint)
+                self._ahead.append((line, name, root, problem))
             else:
                 continue
             is_good = False
@@ -389,11 +389,11 @@ class CallsParser:
         names: list[str] = []
         texts: list[object] = []
         for value in parts[0]:
-            found = _pure_names(value)
-            if found is None:
+            joined = _pure_names(value)
+            if joined is None:
                 texts.append(value)
             else:
-                names += found
+                names += joined
         for key, value in parts[1].items():
             if key == "answer":
                 self._set_answer(call, value)
@@ -413,8 +413,8 @@ class CallsParser:
             return parse_arguments(call.arguments, lambda text: self._with_references(text, call))
         except (ArgumentError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
             if "answer" in call.arguments and not call.is_numbered:
-                said = getattr(error, "msg", None) or str(error)
-                message = f"line {call.line}: join: {said}"
+                reason = getattr(error, "msg", None) or str(error)
+                message = f"line {call.line}: join: {reason}"
                 hint = "Write literals, and names of tasks, in the answer."
                 self._report(call.line, "join", "syntax", message, hint)
             else:

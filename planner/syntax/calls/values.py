@@ -120,11 +120,11 @@ def _string(prefix: str, literal: str) -> str:
     return prefix + literal
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escaped(match: re.Match[str]) -> str:
     """An escape that Python knows as it is, `\\/` of JSON, any other backslash as itself."""
-    if found["known"]:
-        return found[0]
-    return "/" if found["slash"] else "\\\\"
+    if match["known"]:
+        return match[0]
+    return "/" if match["slash"] else "\\\\"
 
 
 class _Values:

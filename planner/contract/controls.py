@@ -102,7 +102,7 @@ class ChildAsks(Model):
     """The workflow that waits for `complete_task {id: name}`."""
     name: str
     key: str
-    """The id by which the run that hears it is answered: the task's, and the member's."""
+    """The id by which the run that gets it is answered: the task's, and the member's."""
     question: str | None = None
     """None: it is answered, or asks no more."""
 

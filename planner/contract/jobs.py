@@ -1,4 +1,4 @@
-"""Inputs and outputs of activities: the types on both sides of each door.
+"""Inputs and outputs of activities: the types that workflows and activities share.
 
 Workflows may not import activities, so what both sides use stands here. None of these carries a
 prompt built from large values, a transcript or a key: large values are `Stored` references.
@@ -151,7 +151,7 @@ class PatchedPlan(Model):
 
 
 class FinishedTask(Model):
-    """What planner and joiner are told of a task that has ended."""
+    """What planner and joiner read of a task that has ended."""
 
     id: str
     call: str = ""

@@ -27,6 +27,7 @@ from planloom.activities.models.structured import json_from_text, schema_problem
 from planloom.activities.resolve import read_output
 from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.contract.jobs import AgentCall, CallResult, TurnJob, TurnReply
+from planloom.planner.contract.names import ASK_HUMAN, READ_OUTPUT
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.references import as_text
@@ -61,8 +62,6 @@ ANSWER_MAX_CHARS = 200_000
 ANSWER_TOKENS = 512
 """Kept free for the answer when a conversation is cut to fit its model."""
 FIELD_MAX_CHARS = 400
-ASK_HUMAN = "ask_human"
-READ_OUTPUT = "read_output"
 _PSEUDO: dict[str, dict[str, Any]] = {
     ASK_HUMAN: {
         "description": "Ask the person who started this; use it only when you cannot go on.",

@@ -22,6 +22,7 @@ from planloom.planner.contract.jobs import (
     TurnJob,
     TurnReply,
 )
+from planloom.planner.contract.names import ASK_HUMAN, READ_OUTPUT
 from planloom.planner.contract.requests import Role
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.plan import Retry
@@ -46,7 +47,6 @@ REPEATS_MAX = 3
 """The same call with the same arguments, before the conversation is ended."""
 REPAIRS_MAX = 1
 CALLS_PER_TURN_MAX = 16
-ASK_HUMAN, READ_OUTPUT = "ask_human", "read_output"
 DEFAULT_MAX_TURNS = 20
 FORM_TOKENS = 200
 """What an agent is told beside its own words: the form of its answer, its tools."""

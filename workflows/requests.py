@@ -8,7 +8,13 @@ from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
-from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL
+from planloom.planner.contract.names import (
+    ASK_HUMAN,
+    INVALID_PLAN,
+    INVALID_REQUEST,
+    READ_OUTPUT,
+    UNKNOWN_TOOL,
+)
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.source_fields import run_document
 from planloom.planner.language.catalog import Site
@@ -17,7 +23,6 @@ from planloom.planner.language.plan import Plan
 from planloom.planner.language.references import shortened
 from planloom.planner.language.values import Problem, Unreadable
 from planloom.planner.syntax.documents import bounded_problems, read_request
-from planloom.workflows.conversation import ASK_HUMAN, READ_OUTPUT
 
 UNKNOWN = "unknown_allowed_tool"
 

@@ -377,11 +377,9 @@ def _told(failed: BodyFailed | BodyCancelled) -> str:
     Raises:
         BodyCancelled: nobody is told any more.
     """
-    if isinstance(failed, BodyFailed):
-        return failed.message
-    if workflow.patched("who-is-cancelled-says-no-more"):  # 2026-11-27
+    if isinstance(failed, BodyCancelled):
         raise failed
-    return "cancelled"
+    return failed.message
 
 
 def _shown_bytes(stored: Stored) -> int:

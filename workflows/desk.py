@@ -112,8 +112,7 @@ class Desk:
         """Search attributes, where the server knows them."""
         now = (word, self.awaiting)
         known = self.site.search_attributes
-        # The recorded site says whether its worker knew of them, so that older runs replay.
-        if now == self._published or not known or not self.site.shows_agents:
+        if now == self._published or not known:
             return
         updates: list[SearchAttributeUpdate[Any]] = []
         if "PlanloomStatus" in known:

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from planloom.planner.language.clean_text import clean_text, clean_value
 from planloom.planner.language.values import JsonValue
 
-NESTING_MAX = 100
+JSON_NESTING_MAX = 100
 """Levels of lists and objects in one value."""
 CANDIDATES_MAX = 100
 """Objects, and as many lists, that are kept of one text: the last ones."""
@@ -42,7 +42,7 @@ class NotJsonError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Candidate:
     """A list or object found in a text, with where it stands."""
 
     value: JsonValue
@@ -64,7 +64,7 @@ def parse_json(text: str) -> Any:
     fenced = _ONLY_FENCE.match(text)
     reader = _Reader(fenced[1] if fenced else text.removeprefix("\ufeff"))
     try:
-        value = reader.value(0, NESTING_MAX)
+        value = reader.value(0, JSON_NESTING_MAX)
         reader.blanks()
         if reader.at < len(reader.text):
             raise reader.wrong("more text follows the value")
@@ -74,12 +74,12 @@ def parse_json(text: str) -> Any:
     return value
 
 
-def json_in(text: str) -> list[Found]:
+def json_in(text: str) -> list[Candidate]:
     """The outermost lists and objects of a text, in order; prose around them is left out.
 
     Of more than `CANDIDATES_MAX` objects, or lists, the last ones. Time is linear in the length.
     """
-    kept: dict[type, deque[Found]] = {
+    kept: dict[type, deque[Candidate]] = {
         list: deque(maxlen=CANDIDATES_MAX),
         dict: deque(maxlen=CANDIDATES_MAX),
     }
@@ -91,7 +91,7 @@ def json_in(text: str) -> list[Found]:
         start = begin.start()
         reader.at = start
         try:
-            value = reader.value(0, NESTING_MAX)
+            value = reader.value(0, JSON_NESTING_MAX)
         except NotJsonError as error:
             work -= error.looked - start
             following = start + 1 if work > 0 else max(error.at, start + 1)
@@ -100,9 +100,9 @@ def json_in(text: str) -> list[Found]:
             while fence < len(fences) and fences[fence][1] <= start:
                 fence += 1
             is_fenced = fence < len(fences) and fences[fence][0] <= start
-            kept[type(value)].append(Found(value, start, following, is_fenced))
+            kept[type(value)].append(Candidate(value, start, following, is_fenced))
         begin = _BRACKET.search(text, following)
-    return sorted([*kept[list], *kept[dict]], key=lambda found: found.start)
+    return sorted([*kept[list], *kept[dict]], key=lambda candidate: candidate.start)
 
 
 def best_json(text: str, fits: Callable[[JsonValue], bool]) -> JsonValue:
@@ -120,14 +120,14 @@ def best_json(text: str, fits: Callable[[JsonValue], bool]) -> JsonValue:
         why = str(error)
     else:
         return value
-    found = json_in(text)
-    found += [Found(v, s, e, is_fenced=True) for v, s, e in _scalars(text)]
+    candidates = json_in(text)
+    candidates += [Candidate(v, s, e, is_fenced=True) for v, s, e in _scalars(text)]
     for is_fenced in (True, False):
-        for each in reversed(found):
+        for each in reversed(candidates):
             if each.is_fenced is is_fenced and fits(each.value):
                 return each.value
-    if found:
-        return max(found, key=lambda each: (each.is_fenced, each.start)).value
+    if candidates:
+        return max(candidates, key=lambda each: (each.is_fenced, each.start)).value
     stripped = text.strip()
     if stripped[:1] in ("{", "["):
         raise ValueError(f"the answer is not valid JSON: {why}")
@@ -136,16 +136,16 @@ def best_json(text: str, fits: Callable[[JsonValue], bool]) -> JsonValue:
 
 def _scalars(text: str) -> list[tuple[JsonValue, int, int]]:
     """Numbers, words and texts alone in a code fence: answers, unlike the ones in prose."""
-    found: list[tuple[JsonValue, int, int]] = []
+    scalars: list[tuple[JsonValue, int, int]] = []
     for start, end in _fences(text)[-CANDIDATES_MAX:]:
         inner = text[start:end].strip()
         if inner[:1] in ("{", "["):
             continue
         try:
-            found.append((parse_json(inner), start, end))
+            scalars.append((parse_json(inner), start, end))
         except ValueError:
             continue
-    return found
+    return scalars
 
 
 _FENCE_LINE = re.compile(r"^[ \t]{0,8}(```+|~~~+)[^\n`]{0,100}$", re.MULTILINE)
@@ -214,9 +214,9 @@ class _Reader:
         """Go over blanks and comments; whether a line ended."""
         begun = self.at
         while True:
-            found = _SPACES.match(self.text, self.at)
-            assert found is not None
-            self.at = found.end()
+            spaces = _SPACES.match(self.text, self.at)
+            assert spaces is not None
+            self.at = spaces.end()
             if self.text.startswith(("//", "#"), self.at):
                 end = self.text.find("\n", self.at)
                 self.at = len(self.text) if end < 0 else end
@@ -255,8 +255,8 @@ class _Reader:
         shown = word[0] if word else char
         raise self.wrong(f'"{shown[:40]}" is not a JSON value')
 
-    def _number(self, found: re.Match[str]) -> JsonValue:
-        written = found[0]
+    def _number(self, match: re.Match[str]) -> JsonValue:
+        written = match[0]
         try:
             is_whole = not set(written) & set(".eE")
             value: int | float = int(written) if is_whole else float(written)
@@ -264,7 +264,7 @@ class _Reader:
             raise self.wrong("a number has thousands of digits") from None
         if not math.isfinite(value):
             raise self.wrong(f"{written[:40]} is not a JSON number")
-        self.at = found.end()
+        self.at = match.end()
         return value
 
     def _string(self, quote: str) -> str:
@@ -334,11 +334,11 @@ class _Reader:
         return False
 
 
-def _unescaped(found: re.Match[str]) -> str:
+def _unescaped(match: re.Match[str]) -> str:
     """What an escape stands for; a backslash that JSON does not know stands for itself."""
-    if code := found[1] or found[2] or found[3]:
+    if code := match[1] or match[2] or match[3]:
         return chr(int(code, 16))
-    char = found[4]
+    char = match[4]
     if char in _ESCAPED:
         return _ESCAPED[char]
     return char if char in _KEPT else "\\" + char

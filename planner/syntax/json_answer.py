@@ -13,7 +13,7 @@ from referencing.exceptions import Unresolvable
 from planloom.planner.language.values import JsonValue
 from planloom.planner.syntax.json_text import best_json, parse_json
 
-SCHEMA_PROBLEMS_MAX = 50
+ANSWER_PROBLEMS_MAX = 50
 DECODED_MAX_CHARS = 1_000_000
 """A longer text is not looked at for the JSON that it may hold."""
 
@@ -81,7 +81,7 @@ class AnswerSchema:
             )
         except Unresolvable as error:
             raise SchemaUnusableError(f"output_schema refers outside itself: {error}") from None
-        return errors[:SCHEMA_PROBLEMS_MAX]
+        return errors[:ANSWER_PROBLEMS_MAX]
 
     def _meanings(self, value: JsonValue, errors: list[ValidationError]) -> Iterator[JsonValue]:
         yield _decoded(value, errors)

@@ -161,6 +161,11 @@ def test_of_very_many_values_the_last_are_kept_and_objects_are_not_lost_behind_l
     assert len(found) == CANDIDATES_MAX + 1
 
 
+def test_a_comment_that_never_closes_hides_nothing_before_it() -> None:
+    assert [each.value for each in json_in("[ [ /* a */ 1] /* b")] == [[1]]
+    assert [each.value for each in json_in('["x", ["y"] , "z')] == [["y"]]
+
+
 @given(st.text(alphabet="{}[]\",:'\\/*#1a \n“”`tru-", max_size=60))
 def test_any_text_gives_values_that_stand_in_it_in_order(text: str) -> None:
     found = json_in(text)

@@ -23,7 +23,6 @@ from planloom.activities.models.attempt import (
 from planloom.activities.models.chat import ChatReply, ChatRequest, Message
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.context_window import cut_to_fit
-from planloom.activities.models.structured import json_from_text, schema_problems
 from planloom.activities.resolve import read_output
 from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.contract.jobs import AgentCall, CallResult, TurnJob, TurnReply
@@ -32,6 +31,7 @@ from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.references import as_text
 from planloom.planner.language.values import JsonValue, Stored
+from planloom.planner.syntax.json_answer import AnswerSchema
 from planloom.planner.syntax.labelled import (
     AGENT_LIMITS,
     AGENT_MIN_CHARS,
@@ -284,11 +284,10 @@ class TurnActivities:
         self, text: str, schema: dict[str, JsonValue]
     ) -> tuple[Stored | None, list[str]]:
         try:
-            parsed = json_from_text(text)
+            found, problems = AnswerSchema(schema).read(text)
         except ValueError as error:
             return None, [str(error)]
-        problems = schema_problems(parsed, schema)
-        return (None, problems) if problems else (await self._blobs.store_value(parsed), [])
+        return (None, problems) if problems else (await self._blobs.store_value(found), [])
 
 
 def _in_form(text: str, form: str) -> tuple[str, str | None]:

@@ -11,17 +11,13 @@ from temporalio import activity
 
 from planloom.activities.models.attempt import Attempt, Target, attempt_model, model_for
 from planloom.activities.models.client import ChatReply, ChatRequest, ModelClient, ModelError
-from planloom.activities.models.structured import (
-    SchemaUnusableError,
-    json_from_text,
-    schema_problems,
-)
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache, cache_key
 from planloom.planner.contract.jobs import AskJob, TaskOutput
 from planloom.planner.language.values import JsonValue, Outcome, Usage
 from planloom.planner.prompts.ask import ASK, ask_messages, repair_messages
 from planloom.planner.prompts.text import as_text
+from planloom.planner.syntax.json_answer import AnswerSchema, SchemaUnusableError
 
 ASK_REPAIRS_MAX = 1
 """Repair rounds for an answer that does not fit its schema."""
@@ -144,13 +140,12 @@ async def ask(client: ModelClient, pool: str, request: ChatRequest, attempt: Att
     Raises:
         ModelError: also for an empty answer; usage already paid is in `attempt`.
     """
-    if request.response_schema is not None:
-        _check_schema(request.response_schema)
+    schema = _usable_schema(request.response_schema)
     reply = await _paid_call(client, pool, request, attempt)
-    if request.response_schema is None:
+    if schema is None:
         return _text_answer(reply, attempt.usage)
     for repairs_left in range(ASK_REPAIRS_MAX, -1, -1):
-        value, problems = _fitted(reply, request.response_schema)
+        value, problems = _fitted(reply, schema)
         if not problems:
             return Answer(value, attempt.usage, _note_of(reply))
         if reply.is_cut_off:
@@ -194,16 +189,18 @@ def _limit_of(reply: ChatReply) -> int:
     return reply.usage.output_tokens
 
 
-def _check_schema(schema: Mapping[str, JsonValue]) -> None:
+def _usable_schema(schema: Mapping[str, JsonValue] | None) -> AnswerSchema | None:
     try:
-        schema_problems(None, schema)
+        usable = None if schema is None else AnswerSchema(schema)
+        if usable is not None:
+            usable.problems(None)
     except SchemaUnusableError as error:
         raise ModelError("refused", str(error)) from None  # before the model is paid
+    return usable
 
 
-def _fitted(reply: ChatReply, schema: Mapping[str, JsonValue]) -> tuple[JsonValue, list[str]]:
+def _fitted(reply: ChatReply, schema: AnswerSchema) -> tuple[JsonValue, list[str]]:
     try:
-        value = json_from_text(reply.text)
-        return value, schema_problems(value, schema)
+        return schema.read(reply.text)
     except ValueError as error:
         return None, [str(error)]

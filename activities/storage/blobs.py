@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from planloom.activities.storage.json_values import copied, depth_of, json_text, preview_of
-from planloom.planner.language.references import resolve, roots_of
+from planloom.planner.language.expressions import IN_ACTIVITY, Meter
+from planloom.planner.language.references import builds, resolve, roots_of
 from planloom.planner.language.values import INLINE_MAX_BYTES, Bindings, JsonValue, Stored
 
 _HASH = re.compile(r"^[0-9a-f]{64}$")
@@ -296,8 +297,9 @@ class BlobStore:
         result is the caller's own to change.
         """
         scope = await self.scope(bindings, roots_of(value))
-        bound: JsonValue = copied(resolve(value, scope))
-        return bound
+        if builds(value):  # bounded, but up to seconds: other activities go on meanwhile
+            return await asyncio.to_thread(_resolved, value, scope)
+        return _resolved(value, scope)
 
     async def scope(self, bindings: Bindings, names: Iterable[str]) -> Mapping[str, JsonValue]:
         """Values by first name, for those of `names` that are bound. Shared: not to be changed."""
@@ -338,6 +340,11 @@ class BlobStore:
         packed = await self._load_shared(bundle)
         assert isinstance(packed, dict)
         return {name: Stored.model_validate(stored) for name, stored in packed.items()}
+
+
+def _resolved(value: JsonValue, scope: Mapping[str, JsonValue]) -> JsonValue:
+    bound: JsonValue = copied(resolve(value, scope, Meter(IN_ACTIVITY)))
+    return bound
 
 
 def _item_of(items: JsonValue, index: int | None) -> JsonValue:

@@ -16,7 +16,6 @@ from temporalio.testing import ActivityEnvironment
 
 from planloom.activities.ask import ModelActivities
 from planloom.activities.models.client import ModelClient
-from planloom.activities.models.structured import json_from_text, schema_problems
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.planner.contract.jobs import AskJob, TaskOutput
@@ -290,27 +289,3 @@ async def test_the_model_is_the_jobs_else_the_roles_else_what_is_served(
         await ActivityEnvironment().run(ModelActivities(client, blobs).ask_model, job)
         assert server.requests[-1].model == expected
         await client.close()
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ('{"a": 1}', {"a": 1}),
-        (" [1, 2] ", [1, 2]),
-        ('"text"', "text"),
-        ('Here:\n```json\n{"a": [1]}\n```\nDone.', {"a": [1]}),
-        ('I think {this} is it: {"a": {"b": 2}} ok?', {"a": {"b": 2}}),
-    ],
-)
-def test_the_json_of_an_answer_is_found(text: str, value: object) -> None:
-    assert json_from_text(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "no", "{half", "NaN", "we have 3 apples"])
-def test_prose_is_no_json(text: str) -> None:
-    with pytest.raises(ValueError, match="no JSON"):
-        json_from_text(text)
-
-
-def test_all_schema_problems_come_at_once() -> None:
-    assert len(schema_problems({"n": "x", "z": 1}, SCHEMA)) == 2

@@ -129,8 +129,12 @@ CASES: list[tuple[str, list[str], list[tuple[str, str]]]] = [
     (plan(find("a"), answer="${z}"), ["a"], [("answer", "missing_reference")]),
     (plan(find("a"), join=["z"]), ["a"], [("join", "missing_reference")]),
     (plan(find("a"), gaol="x"), ["a"], [("gaol", "extra_forbidden")]),
-    ('{"tasks": [{"id": "a", "tool": "find", "args": {"n": NaN}}]}', [], [("tasks[0]", "syntax")]),
-    ('{"tasks": [{"id": "\\ud800"}]}', [], [("tasks[0]", "syntax")]),
+    (
+        '{"tasks": [{"id": "a", "tool": "find", "args": {"n": NaN}}]}',
+        [],
+        [("tasks[0]", "syntax")],
+    ),
+    ('{"tasks": [{"id": "\\ud800"}]}', [], [("tasks.\ufffd.id", "string_pattern_mismatch")]),
     (
         '{"tasks": [{"id": "a", "args": ' + "[" * 5000 + "]" * 5000 + "}]}",
         [],

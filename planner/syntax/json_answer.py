@@ -1,0 +1,129 @@
+"""A model's JSON answer held against the schema it was asked for. Pure; never `eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator, SchemaError
+from jsonschema.exceptions import ValidationError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from planloom.planner.language.values import JsonValue
+from planloom.planner.syntax.json_text import best_json, parse_json
+
+ANSWER_PROBLEMS_MAX = 50
+DECODED_MAX_CHARS = 1_000_000
+"""A longer text is not looked at for the JSON that it may hold."""
+
+
+class SchemaUnusableError(Exception):
+    """The schema itself is wrong: no answer could fit it."""
+
+
+class AnswerSchema:
+    """A JSON Schema (2020-12) that answers are read by.
+
+    Raises:
+        SchemaUnusableError: it is not a JSON Schema.
+    """
+
+    def __init__(self, schema: Mapping[str, JsonValue]) -> None:
+        try:
+            Draft202012Validator.check_schema(schema)
+        except SchemaError as error:
+            raise SchemaUnusableError(
+                f"output_schema is not a JSON Schema: {error.message}"
+            ) from None
+        # An empty registry: a remote $ref is an error, not a download.
+        self._validator = Draft202012Validator(schema, registry=Registry())
+
+    def problems(self, value: JsonValue) -> list[str]:
+        """Everything in `value` that does not fit, each with its path.
+
+        Raises:
+            SchemaUnusableError: the schema refers to something outside itself.
+        """
+        return [
+            f"{'.'.join(str(p) for p in e.absolute_path) or 'answer'}: {_short(e.message)}"
+            for e in self._errors(value)
+        ]
+
+    def fitted(self, value: JsonValue) -> tuple[JsonValue, list[str]]:
+        """The value as it was meant, with what still does not fit.
+
+        A value that does not fit is tried with its texts read as JSON where another type is wanted
+        (`"5"` for a number, `"[1, 2]"` for a list), and without an object of one field around it
+        (`{"output": …}`). It is taken so only when it then fits as a whole.
+        """
+        errors = self._errors(value)
+        if not errors:
+            return value, []
+        for meant in self._meanings(value, errors):
+            if not self._errors(meant):
+                return meant, []
+        return value, self.problems(value)
+
+    def read(self, text: str) -> tuple[JsonValue, list[str]]:
+        """The value of a model's answer, with what in it does not fit.
+
+        Raises:
+            ValueError: the answer holds no JSON value.
+            SchemaUnusableError: as `problems`.
+        """
+        return self.fitted(best_json(text, lambda value: not self.fitted(value)[1]))
+
+    def _errors(self, value: JsonValue) -> list[ValidationError]:
+        try:
+            errors = sorted(
+                self._validator.iter_errors(value), key=lambda e: [str(p) for p in e.path]
+            )
+        except Unresolvable as error:
+            raise SchemaUnusableError(f"output_schema refers outside itself: {error}") from None
+        return errors[:ANSWER_PROBLEMS_MAX]
+
+    def _meanings(self, value: JsonValue, errors: list[ValidationError]) -> Iterator[JsonValue]:
+        yield _decoded(value, errors)
+        if isinstance(value, dict) and len(value) == 1:
+            (inner,) = value.values()
+            yield inner
+            yield _decoded(inner, self._errors(inner))
+        if isinstance(value, str):
+            decoded = _json_of(value)
+            yield decoded
+            yield _decoded(decoded, self._errors(decoded))
+
+
+def _decoded(value: JsonValue, errors: list[ValidationError]) -> JsonValue:
+    """The value with those texts read as JSON that do not fit as texts."""
+    for error in errors:
+        if isinstance(error.instance, str) and (read := _json_of(error.instance)) is not None:
+            value = _replaced(value, list(error.absolute_path), read)
+        elif error.instance == "null":
+            value = _replaced(value, list(error.absolute_path), None)
+    return value
+
+
+def _json_of(text: str) -> JsonValue:
+    """What a text holds as JSON, other than a text; None when it holds nothing."""
+    if len(text) > DECODED_MAX_CHARS:
+        return None
+    try:
+        read: JsonValue = parse_json(text)
+    except ValueError:
+        return None
+    return None if isinstance(read, str) else read
+
+
+def _replaced(value: Any, path: list[str | int], new: JsonValue) -> JsonValue:
+    if not path:
+        return new
+    copy: Any = list(value) if isinstance(value, list) else dict(value)
+    copy[path[0]] = _replaced(copy[path[0]], path[1:], new)
+    made: JsonValue = copy
+    return made
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= 300 else message[:299] + "…"

@@ -19,10 +19,10 @@ from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.plan import TASKS_MAX, Plan, Task
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import RESERVED_IDS, VALUE_NAMES, Problem
-from planloom.planner.syntax.calls.parser import ParsedEnd, read_places
 from planloom.planner.syntax.calls.text import call_text, earlier_calls, is_same_call
 from planloom.planner.syntax.documents import problems_from_validation
 from planloom.planner.syntax.json_text import parse_json
+from planloom.planner.syntax.parsed_plan import ParsedEnd, read_places
 
 REMARKS = ("thought", "thoughts", "reasoning", "explanation", "comment", "notes")
 """What models write beside a plan: left out, with a warning."""

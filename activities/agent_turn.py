@@ -25,14 +25,8 @@ from planloom.activities.models.client import ModelClient
 from planloom.activities.models.context_window import cut_to_fit
 from planloom.activities.resolve import read_output
 from planloom.activities.storage.blobs import BlobStore
-from planloom.planner.contract.jobs import (
-    ASK_HUMAN,
-    READ_OUTPUT,
-    AgentCall,
-    CallResult,
-    TurnJob,
-    TurnReply,
-)
+from planloom.planner.contract.jobs import AgentCall, CallResult, TurnJob, TurnReply
+from planloom.planner.contract.names import ASK_HUMAN, READ_OUTPUT
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.references import as_text

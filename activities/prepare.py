@@ -91,7 +91,6 @@ class PrepareActivities:
             templates=templates,
             template_names=self._templates.names(),
             search_attributes=list(self._search_attributes()),
-            shows_agents=True,
             dag_retry=self._dag_retry(),
             tenants=dict(self._settings.tenants),
             tool_seconds={n: s for n, s in seconds.items() if n in names},

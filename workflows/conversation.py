@@ -15,8 +15,6 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 from planloom.planner.contract.jobs import (
-    ASK_HUMAN,
-    READ_OUTPUT,
     AgentCall,
     CallResult,
     ResolveJob,
@@ -24,6 +22,7 @@ from planloom.planner.contract.jobs import (
     TurnJob,
     TurnReply,
 )
+from planloom.planner.contract.names import ASK_HUMAN, READ_OUTPUT
 from planloom.planner.contract.requests import Role
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.plan import Retry
@@ -378,11 +377,9 @@ def _told(failed: BodyFailed | BodyCancelled) -> str:
     Raises:
         BodyCancelled: nobody is told any more.
     """
-    if isinstance(failed, BodyFailed):
-        return failed.message
-    if workflow.patched("who-is-cancelled-says-no-more"):  # 2026-11-27
+    if isinstance(failed, BodyCancelled):
         raise failed
-    return "cancelled"
+    return failed.message
 
 
 def _shown_bytes(stored: Stored) -> int:

@@ -14,6 +14,7 @@ from planloom.planner.contract.controls import (
     ChildAsks,
     CompleteTask,
     GrantWanted,
+    Nothing,
     RaiseBudget,
     Reply,
 )
@@ -24,7 +25,6 @@ from planloom.planner.language.values import JsonValue, Usage
 from planloom.workflows import doors
 from planloom.workflows.budget import Amount, Ledger, caps_from
 from planloom.workflows.clock import Clock
-from planloom.workflows.control_table import Nothing
 from planloom.workflows.controls import Control, Refusal
 from planloom.workflows.failures import raise_if_cancelled
 from planloom.workflows.pools import priority_of
@@ -112,8 +112,7 @@ class Desk:
         """Search attributes, where the server knows them."""
         now = (word, self.awaiting)
         known = self.catalog.search_attributes
-        # The recorded catalog says whether its worker knew of them, so that older runs replay.
-        if now == self._published or not known or not self.catalog.shows_agents:
+        if now == self._published or not known:
             return
         updates: list[SearchAttributeUpdate[Any]] = []
         if "PlanloomStatus" in known:

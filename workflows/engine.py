@@ -24,7 +24,6 @@ from planloom.planner.language.plan import Body, Plan, Task
 from planloom.planner.language.values import PRIORITY_KEYS, Outcome, Stored, TaskId, Usage
 from planloom.workflows.approval import ApprovalDesk
 from planloom.workflows.budget import Amount, Ledger, caps_from
-from planloom.workflows.changes import Changes
 from planloom.workflows.clock import Clock, TimeCap
 from planloom.workflows.conditions import Conditions
 from planloom.workflows.dispatch import Dispatcher, Piece, is_worth_a_round, rounds_name
@@ -51,10 +50,9 @@ ONE_TASK = Amount(tasks=1)
 class Engine:
     """One run in motion. Created before its first signal; `open` gives it the catalog."""
 
-    def __init__(self, request: RunRequest, started: datetime, changes: Changes) -> None:
+    def __init__(self, request: RunRequest, started: datetime) -> None:
         self.request = request
         self.started = started
-        self.changes = changes
         self.catalog = Catalog()
         self.frontier = Frontier(parallel_of(request))
         self.ledger = Ledger(caps_from(request.budget, request.lineage.grant))
@@ -93,7 +91,7 @@ class Engine:
             self.value_of,
             self.root,
             f"{info.workflow_id}/{info.first_execution_run_id}",
-            deadline=self.time.deadline,
+            deadline=lambda: self.clock.ends_at,
         )
 
     # -- small facts ------------------------------------------------------------------------
@@ -209,7 +207,7 @@ class Engine:
 
     def pump(self) -> None:
         """Start all that may start now, best first, as far as time, budget and slots reach."""
-        if self.time.lack() is not None:
+        if self.clock.lack() is not None:
             return
         self.lack = None
         if self.grants.wanted:
@@ -365,7 +363,7 @@ class Engine:
     def piece_of(self, unit: Unit, task: Task, granted: Amount) -> Piece:
         body, record = self.body_of(unit, task), self.records[task.id]
         name = self.key_of(unit) + (".fallback" if unit.mode == "fallback" else "")
-        if record.version > 1 and self.changes.has("a-task-written-anew-has-its-own-activity"):
+        if record.version > 1:
             # The activity of the one before may still be ending: the server takes an id once.
             name += f".v{record.version}"
         caps, room, reserved = self.ledger.caps, None, None
@@ -422,12 +420,7 @@ class Engine:
         # It is the same task still: only what runs inside it counts.
         want, least = want - ONE_TASK, least - ONE_TASK
         try:
-            late = self.time.lack()
-            granted = None if late else self.ledger.reserve(self.key_of(unit), want, least)
-            if granted is None and self.changes.has("a-fallback-waits-for-budget"):
-                granted = await self.reserve(self.key_of(unit), want, least)
-            if granted is None:
-                raise OutOfBudget("no budget for the fallback")
+            granted = await self.reserve(self.key_of(unit), want, least)
             await self._carry_out_as(unit, second, task, granted)
         except OutOfBudget as lack:
             record.error = f"{record.error}; no budget for the fallback: {lack}"

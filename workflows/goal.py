@@ -364,8 +364,7 @@ class GoalLoop:
         state = self.engine.frontier.state_of(task)
         if isinstance(state, Outcome):
             return state.is_good
-        is_known = state is not None or any(p.task.id == task for p in self.book.accepted)
-        return is_known or not self.engine.changes.has("only-twins-that-are-there")
+        return state is not None or any(p.task.id == task for p in self.book.accepted)
 
     def _start(self, added: list[Task]) -> None:
         engine = self.engine
@@ -417,11 +416,9 @@ class GoalLoop:
         whole = before.model_copy(update={"tasks": [*before.tasks, *gone]})
         may_stay = [*engine.frontier.unfinished(), *(t.id for t in gone)]
         read = still_read(whole, tasks, more, may_stay)
-        if read and self.engine.changes.has("replan-keeps-what-it-reads"):
-            before = whole.model_copy(
-                update={"tasks": [*before.tasks, *(t for t in gone if t.id in read)]}
-            )
-            kept += [t for t in read if t not in kept]
+        stays = [*before.tasks, *(t for t in gone if t.id in read)]
+        before = whole.model_copy(update={"tasks": stays})
+        kept += [t for t in read if t not in kept]
         merged, problems = merge_replan(before, finished=kept, new_tasks=tasks, more=more)
         self.book.refuse(problems)
         return merged
@@ -448,7 +445,7 @@ class GoalLoop:
         if stopped or (plan.has_answer and not wants_help):
             return await run.finish()
         reply = await ask_joiner(self, left)
-        if self._has_more() and self.engine.changes.has("more-came-while-joining"):
+        if self._has_more():
             return None
         if reply.action == "finish":
             return run.end(status, reply.answer, reason)

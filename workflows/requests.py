@@ -9,8 +9,13 @@ from typing import Any
 from temporalio.exceptions import ApplicationError
 
 from planloom.planner.contract.agents_runtime import run_document
-from planloom.planner.contract.jobs import ASK_HUMAN, READ_OUTPUT
-from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL
+from planloom.planner.contract.names import (
+    ASK_HUMAN,
+    INVALID_PLAN,
+    INVALID_REQUEST,
+    READ_OUTPUT,
+    UNKNOWN_TOOL,
+)
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import check_condition

@@ -29,7 +29,6 @@ from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import JsonValue, Outcome, Problem, Stored, TaskId, Usage
 from planloom.workflows import doors
 from planloom.workflows.approval import Verdict, needs_approval
-from planloom.workflows.changes import Changes
 from planloom.workflows.control_table import control_table
 from planloom.workflows.dispatch import Piece
 from planloom.workflows.engine import Engine
@@ -73,9 +72,9 @@ class Revision:
 class Run:
     """One run. `main` is its whole course; queries read it at any moment."""
 
-    def __init__(self, request: RunRequest, started: datetime, changes: Changes) -> None:
+    def __init__(self, request: RunRequest, started: datetime) -> None:
         self.request = request
-        self.engine = Engine(request, started, changes)
+        self.engine = Engine(request, started)
         self.revisions: list[Revision] = []
         self.compiled: Compiled | None = None
         self.pruned: dict[TaskId, str] = {}
@@ -218,7 +217,7 @@ class Run:
         job = prepare_job(self.request.model_copy(update={"plan": plan, "template": None}))
         allowed = [t for t in job.tools if job.allow is None or t in job.allow]
         is_known = engine.catalog.describes_all(allowed, job.templates, job.agents, job.teams)
-        if not is_known and self.engine.changes.has("edits-bring-their-tools"):
+        if not is_known:
             more = await doors.prepare_run(job)
             engine.catalog = engine.dispatcher.catalog = engine.catalog.joined_with(more)
 
@@ -316,8 +315,7 @@ class Run:
             desk.open(self.revision, major)
             self.show()
             return
-        asks = needs_approval(policy.mode, is_first=False, major=major)
-        if asks and self.engine.changes.has("edits-ask-like-replans"):
+        if needs_approval(policy.mode, is_first=False, major=major):
             self.edited = major
             return
         await self.enter_revision(compiled)
@@ -326,7 +324,7 @@ class Run:
         """Bring the frontier in line with a revision: new tasks in, dropped ones out."""
         engine = self.engine
         changed = [t for t in compiled.plan.tasks if self._runs_otherwise(t)]
-        if changed and self.engine.changes.has("a-changed-task-starts-anew"):
+        if changed:
             await self._stop_for_change(changed)
         wanted = {t.id for t in compiled.plan.tasks}
         for task in list(engine.tasks):
@@ -421,7 +419,7 @@ class Run:
 
     async def refused(self, why: PlanRefused) -> RunResult:
         """A plan was refused: what still runs of the one before is stopped, and told."""
-        if self.engine.jobs and self.engine.changes.has("a-refused-replan-stops-what-runs"):
+        if self.engine.jobs:
             await self.engine.drain()
         return self.end("rejected", None, str(why))
 

@@ -84,6 +84,12 @@ class ApproveTask(Model):
     note: str | None = None
 
 
+class Nothing(Model):
+    """A control without arguments: `pause`, `resume`."""
+
+    by: str | None = None
+
+
 class GrantWanted(Model):
     """A child run has used its grant up: signalled to its parent. Not typed by people."""
 

@@ -186,10 +186,6 @@ class LoadedDefinition(Model):
     warnings: list[str] = Field(default_factory=list)
 
 
-ASK_HUMAN, READ_OUTPUT = "ask_human", "read_output"
-"""Tools of agents that the workflow carries out itself: they are not in the registry."""
-
-
 class AgentCall(Model):
     """One tool call that an agent's model asked for; large arguments are in `inputs`."""
 

@@ -74,8 +74,6 @@ class Catalog(Model):
     template_names: list[str] = Field(default_factory=list)
     search_attributes: list[str] = Field(default_factory=list)
     """Those registered on the server: an unregistered one would hang the run."""
-    shows_agents: bool = False
-    """Agents and teams set search attributes too; absent in catalogs of older workers."""
     tool_seconds: dict[str, float] = Field(default_factory=dict)
     """Likely duration of each tool from its history, for ranking and estimates."""
 

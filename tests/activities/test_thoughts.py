@@ -1,0 +1,134 @@
+"""Thoughts are no part of an answer, whether their tags are whole, nested, or only the end came."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planloom.activities.models.thoughts import ThoughtFilter, without_thoughts
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            "<think>",
+            "</think>",
+            "<thinking>",
+            "</thinking>",
+            "[THINK]",
+            "[/THINK]",
+            "a",
+            "b c",
+            "\n",
+            " ",
+            "`",
+            "```",
+            "<",
+            "</th",
+            "<|channel|>analysis",
+            "<|channel|>final<|message|>",
+        ]
+    ),
+    max_size=12,
+)
+
+
+@pytest.mark.parametrize(
+    ("raw", "answer"),
+    [
+        ("<think>a plan?\n</think>\n\na = f()", "a = f()"),
+        ("<thinking>hm</thinking>42", "42"),
+        ("<think >hm</think >42", "42"),
+        ("<THINK>hm</THINK>42", "42"),
+        ("[THINK]hm[/THINK]42", "42"),
+        ("◁think▷hm◁/think▷42", "42"),
+        ("  <think></think>x", "x"),
+        ("<think>a</think><think>b</think>x", "x"),
+        ("<think>a<think>b</think>c</think>d", "d"),
+        ("<think><think>a</think>b", "b"),
+        ("<think>never closed", ""),
+        # Only the end came.
+        ("Let me think.\n</think>\n\n42", "42"),
+        ("reasoning </think>answer", "answer"),
+        ("first</think>second</think>third", "third"),
+        ("<think>a</think>draft</think>final", "final"),
+        ("all of it</think>", ""),
+        # What is no thought.
+        ("a <think>b</think>", "a <think>b</think>"),
+        ("Use `</think>` to close it.", "Use `</think>` to close it."),
+        ("```\n</think>\n```\ndone", "```\n</think>\n```\ndone"),
+        ("<thin air", "<thin air"),
+        ("[THE END]", "[THE END]"),
+        ("<", "<"),
+        ("", ""),
+        ("   ", "   "),
+        # Channels.
+        (
+            "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>42",
+            "42",
+        ),
+        ("<|channel|>final<|message|>42<|return|>", "42"),
+    ],
+)
+def test_the_answer_is_what_is_no_thought(raw: str, answer: str) -> None:
+    assert without_thoughts(raw)[0] == answer
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_untagged"),
+    [("x</think>y", True), ("<think>x</think>y", False), ("x", False), ("`</think>`", False)],
+)
+def test_an_end_without_a_start_is_noticed(raw: str, is_untagged: bool) -> None:
+    assert without_thoughts(raw)[1] == is_untagged
+
+
+@given(PIECES, st.data())
+def test_pieces_give_the_same_answer_as_the_whole(pieces: list[str], data: st.DataObject) -> None:
+    text = "".join(pieces)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    bounds = [0, *cuts, len(text)]
+    filter = ThoughtFilter(holds=lambda text: True)
+    given = [filter.feed(text[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    answer = "".join(given) + filter.close()
+    assert not filter.is_retracted or any(given)
+    if not filter.is_retracted:
+        whole = without_thoughts(text)[0]
+        assert answer == whole or (answer.strip(), whole.strip()) == ("", "")
+
+
+def test_what_went_through_before_an_end_without_a_start_is_taken_back() -> None:
+    filter = ThoughtFilter()
+    assert filter.feed("z = look(1)\n") == "z = look(1)\n"
+    assert not filter.is_retracted
+    assert filter.feed("</thi") + filter.feed("nk>\na = look(2)") == "a = look(2)"
+    assert filter.is_retracted
+    assert filter.is_untagged
+
+
+def test_what_may_be_a_thought_is_held_back_until_its_end() -> None:
+    filter = ThoughtFilter(holds=lambda text: not text.startswith("a ="))
+    assert filter.feed("maybe z = look(1)\n") == ""
+    assert filter.feed("</think>\n") == ""
+    assert filter.feed("a = look(2)\n") == "a = look(2)\n"
+    assert not filter.is_retracted
+
+
+def test_a_text_without_tags_goes_through_at_once() -> None:
+    filter = ThoughtFilter()
+    assert [filter.feed(piece) for piece in ("a = ", "f(1) < ", "2\n")] == [
+        "a = ",
+        "f(1) < ",
+        "2\n",
+    ]
+
+
+def test_a_text_full_of_beginnings_takes_linear_time() -> None:
+    started = time.perf_counter()
+    filter = ThoughtFilter()
+    for _ in range(20_000):
+        filter.feed("<</think <")
+    filter.close()
+    without_thoughts("<think>" * 100_000 + "`" * 100_000)
+    assert time.perf_counter() - started < 5

@@ -47,7 +47,7 @@ DROPS_MAX = 5
 NO_KEY = "none"
 """Local servers want no key, the SDK wants some."""
 
-OnText = Callable[[str], Awaitable[None]]
+OnText = Callable[[str], Awaitable[bool | None]]
 
 
 @dataclass(slots=True)

@@ -157,8 +157,14 @@ class PlanWriter:
 
         async with Outbox(self._emit if job.stream else None) as outbox:
             request = self._request(job, model, accepted, attempt)
-            reply = await self._chat(job, request, attempt, lambda text: take(parser.feed(text)))
+
+            def feed(text: str) -> bool:
+                take(parser.feed(text))
+                return parser.is_over
+
+            reply = await self._chat(job, request, attempt, feed)
             end: ParsedEnd = parser.close(is_cut_off=reply.is_cut_off)
+            take(end.late)
         if size > PLAN_TEXT_MAX_BYTES:
             end.problems.insert(0, _too_large(size))
         return PlanReply(
@@ -212,19 +218,21 @@ class PlanWriter:
         job: PlanJob,
         request: ChatRequest,
         attempt: Attempt,
-        feed: Callable[[str], None],
+        feed: Callable[[str], bool],
     ) -> ChatReply:
+        """The call, its text handed to `feed`; once that returns true nothing more is read."""
         prompt_tokens = estimate_tokens(request.messages)
         chars, due = 0, 0  # the prompt is paid with the first word
 
-        async def on_text(text: str) -> None:
+        async def on_text(text: str) -> bool:
             nonlocal chars, due
-            feed(text)
+            is_over = feed(text)
             chars += len(text)
             if chars >= due:
                 due = chars + BEAT_CHARS
                 so_far = Usage(input_tokens=prompt_tokens, output_tokens=chars // 4, model_calls=1)
                 attempt.is_writing(self._client.prices.charge(request.model, job.pool, so_far))
+            return is_over
 
         reply = await self._client.chat(job.pool, request, on_text)
         attempt.paid(reply.usage)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,13 @@ from planloom.planner.language.values import JsonValue, Problem
 
 PLAN_TEXT_MAX_CHARS = 1_000_000
 """A planner's text is not read beyond this, also while it streams."""
+
+_PREFACE_MAX_CHARS = 200
+_HEADING = re.compile(r"#|\*\*|.*:[*_ ]*\Z")
+_NO_PLAN = re.compile(
+    r"\b(?:example|e\.g|format|schema|template|reject\w*|not|never|avoid|instead|wrong|idea)\b|n't\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(slots=True)
@@ -35,6 +43,17 @@ class ParsedEnd:
     warnings: list[str] = field(default_factory=list)
     tasks: int = 0
     late: list[PlannedTask] = field(default_factory=list)
+
+
+def is_preface(lines: Sequence[str]) -> bool:
+    """Whether the words before a plan are a heading for it, and not the beginning of a thought.
+
+    What follows other words is given out only when all of the text is known.
+    """
+    if not lines:
+        return True
+    is_short = sum(map(len, lines)) <= _PREFACE_MAX_CHARS
+    return is_short and bool(_HEADING.match(lines[-1])) and not _NO_PLAN.search(" ".join(lines))
 
 
 def too_long() -> Problem:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 RATIO_MAX = 2.5
 TRIES_MAX = 4
 """A busy machine may disturb one measurement, and not four in a row."""
-SHORT_SECONDS = 0.02
+SHORT_SECONDS = 0.05
 """Below this the clock says nothing about the shape."""
 
 

@@ -29,6 +29,7 @@ from planloom.planner.syntax.calls.text import OPTIONS, call_text
 from planloom.planner.syntax.parsed_plan import (
     PLAN_TEXT_MAX_CHARS,
     ParsedEnd,
+    is_preface,
     read_places,
     too_long,
 )
@@ -36,8 +37,6 @@ from planloom.planner.syntax.parsed_plan import (
 _LABEL = re.compile(r"(?:[-*•][ \t]+)?(?:(\d+)[.):]|\$?(\w+)[ \t]*=)")
 _NOISE = re.compile(r"[\s`.,;:*)\]}]*\Z")
 _SUFFIX_WORD = re.compile(r"[\w.\[\]'\"]+")
-_HEADING = re.compile(r"#|\*\*|.*:[*_ ]*\Z")
-_PREFACE_MAX_CHARS = 200
 _SHOWN_MAX_CHARS = 80
 _HINT = "Write name = tool(param=value), one call a line, with literals and names of earlier tasks."
 
@@ -184,14 +183,9 @@ class CallsParser:
 
     def _pass_prose(self, prose: Prose) -> None:
         if not self._has_tasks and not self._held.holds_all:
-            self._held.holds_all = not self._is_preface(prose)
+            self._held.holds_all = not is_preface([p.text for p in (*self._prose, prose)])
         self._prose.append(prose)
         self._examples += self._held.prose_follows(self._reading)
-
-    def _is_preface(self, prose: Prose) -> bool:
-        """Whether the words before a plan are a heading, and not the beginning of a thought."""
-        chars = sum(len(p.text) for p in (*self._prose, prose))
-        return chars <= _PREFACE_MAX_CHARS and _HEADING.match(prose.text) is not None
 
     # -- calls ------------------------------------------------------------------------------
 

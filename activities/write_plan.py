@@ -48,6 +48,9 @@ BEAT_CHARS = 400
 """Text between two notes of what was paid so far."""
 PLAN_TEXT_MAX_BYTES = 400_000
 """A plan travels as text and as tasks, and goes back with its problems: together below 2 MiB."""
+PLAN_TOKENS_MAX = 16_384
+"""Of one planner call that nobody limits, its thoughts included. A plan that is cut there goes on
+in the next call."""
 SIGNAL = "plan_written"
 UPDATE = "planner_attempt"
 
@@ -207,7 +210,7 @@ class PlanWriter:
         return ChatRequest(
             model=model,
             messages=messages,
-            max_tokens=attempt.room(messages, job.max_tokens),
+            max_tokens=attempt.room(messages, job.max_tokens or PLAN_TOKENS_MAX),
             response_schema=JSON_SCHEMA if job.syntax == "json" else None,
             stream=job.stream,
             timeout_seconds=attempt.timeout_seconds,

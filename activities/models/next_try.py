@@ -132,7 +132,7 @@ def _without_format(tried: Try, refused: Refused) -> Try | None:
     if now == "none":
         return None
     following: Format = FORMATS[FORMATS.index(now) + 1]
-    if _OF_FEATURE.search(text):
+    if _OF_FEATURE.search(refused.words):
         return replace(tried, quirks=replace(tried.quirks, response_format=following))
     # Other schemas may pass: this one only is remembered.
     return replace(tried, quirks=tried.quirks.with_schema(schema, following))

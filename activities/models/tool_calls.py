@@ -66,11 +66,8 @@ class _Open:
                 self._depth += 1
             elif not self._is_quoted and sign in "]}":
                 self._depth -= 1
-        self.is_whole = (
-            self._depth == 0
-            and not self._is_quoted
-            and "}" in text
-            or (self.is_whole and not text.strip())
+        self.is_whole = (self._depth == 0 and not self._is_quoted and "}" in text) or (
+            self.is_whole and not text.strip()
         )
 
 

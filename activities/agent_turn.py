@@ -19,15 +19,18 @@ from planloom.activities.models.attempt import (
     Target,
     attempt_model,
     model_for,
+    whole_reply,
 )
 from planloom.activities.models.chat import ChatReply, ChatRequest, Message
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.context_window import cut_to_fit
+from planloom.activities.models.tool_calls import ToolCall
 from planloom.activities.resolve import read_output
 from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.contract.jobs import AgentCall, CallResult, TurnJob, TurnReply
 from planloom.planner.contract.names import ASK_HUMAN, READ_OUTPUT
 from planloom.planner.language.catalog import ToolSpec
+from planloom.planner.language.clean_text import clean_value
 from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.references import as_text
 from planloom.planner.language.values import JsonValue, Stored
@@ -121,6 +124,7 @@ class TurnActivities:
             retry=job.retry,
             tokens_max=job.tokens_max,
             before=job.before,
+            has_fallback=self._client.has_fallback(job.pool),
         )
         return await attempt_model(lambda attempt: self._turn(job, attempt), self._client, target)
 
@@ -141,17 +145,16 @@ class TurnActivities:
             messages=cut_to_fit(
                 messages, self._client.settings.context_window(model), TURN_ANSWER_TOKENS
             ),
-            max_tokens=attempt.room(messages, job.max_tokens),
+            max_tokens=job.max_tokens,
             tools=tools or None,
             response_schema=job.output_schema if job.output_schema and not tools else None,
             timeout_seconds=attempt.timeout_seconds,
         )
-        reply = await self._client.chat(job.pool, request)
-        attempt.paid(reply.usage)
+        reply = await whole_reply(self._client, job.pool, request, attempt)
         messages.append(_bounded(reply).as_message())
         transcript = await self._blobs.store_value(json.loads(json.dumps(messages)), 0)
         if reply.tool_calls and not job.is_last:
-            calls = [await self._call(c.id, c.name, c.arguments) for c in reply.tool_calls]
+            calls = [await self._call(c, reply) for c in reply.tool_calls]
             return TurnReply(
                 transcript=transcript, calls=calls, usage=attempt.total, attempts=attempt.number
             )
@@ -220,11 +223,14 @@ class TurnActivities:
 
     # -- what the model wants, or says ------------------------------------------------------
 
-    async def _call(self, id: str, name: str, arguments: str) -> AgentCall:
+    async def _call(self, call: ToolCall, reply: ChatReply) -> AgentCall:
+        id, name, arguments = call.id, call.name, call.arguments
         try:
-            args = json.loads(arguments or "{}")
+            args = clean_value(json.loads(arguments or "{}"))
         except json.JSONDecodeError as error:
             problem = f"the arguments are no JSON: {error.msg}"
+            if reply.is_cut_off:  # no reader may close what the limit left open
+                problem = f"not run: {_cut_words(reply)} in the middle of this call"
             return AgentCall(
                 id=id, name=name, fingerprint=f"{name} {arguments[:200]}", problem=problem
             )
@@ -251,7 +257,9 @@ class TurnActivities:
         text, problems = _bounded(reply).text, list[str]()
         value: Stored | None = None
         violations: list[str] = []
-        if job.output_schema is not None:
+        if reply.is_cut_off:
+            problems = [f"{_cut_words(reply)}: say it in fewer words"]
+        elif job.output_schema is not None:
             value, problems = await self._by_schema(text, job.output_schema)
         elif job.form != "free":
             limits = MEMBER_LIMITS if job.form == "member" else AGENT_LIMITS
@@ -306,6 +314,10 @@ def _in_form(text: str, form: str) -> tuple[str, str | None]:
         return text, None
     repaired = repair_member(text)
     return (text, problem) if repaired is None else (repaired, None)
+
+
+def _cut_words(reply: ChatReply) -> str:
+    return f"the answer was cut off at its limit, after {reply.usage.output_tokens:,} tokens"
 
 
 def _bounded(reply: ChatReply) -> ChatReply:

@@ -202,6 +202,12 @@ def answer_allowed(text: str, sent: int | None) -> int | None:
     return found
 
 
+def is_cap(text: str) -> bool:
+    """Whether a refusal speaks of the longest answer of all, and not of this prompt's length."""
+    text = text[:TEXT_MAX_CHARS]
+    return _from_window(text, 10**9) is None and "afford" not in text
+
+
 def _from_window(text: str, sent: int | None) -> int | None:
     for pattern in _WINDOWS:
         if match := pattern.search(text):

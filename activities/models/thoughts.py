@@ -8,7 +8,6 @@ between backticks is text.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "reflection", "seed:think")
 _NAMES = "|".join(re.escape(t) for t in TAGS)
@@ -35,9 +34,6 @@ _WORDS = (
 )
 _LONGEST = max(map(len, _WORDS)) + 1
 _HARMONY_END = re.compile(r"<\|(?:return|end)\|>\s*\Z")
-
-Holds = Callable[[str], bool]
-"""Whether a text so far may still be a thought whose start tag never came."""
 
 
 class _Scanner:
@@ -148,66 +144,46 @@ def without_thoughts(text: str) -> tuple[str, bool]:
 
 
 class ThoughtFilter:
-    """Lets the answer through while it comes, and keeps thoughts back.
+    """Lets the answer through while it comes, and keeps the thoughts before it back.
 
-    What `holds` says may still be an untagged thought is held back until its end tag, or the end of
-    the answer. An end tag without a start, after something went through, sets `is_retracted`: all
-    that went through before was a thought.
+    Once a part of the answer went through, all that follows does: a planner's text goes on to a
+    parser that knows the tags, and that has to see an end whose start never came.
     """
 
-    def __init__(self, holds: Holds | None = None) -> None:
+    def __init__(self) -> None:
         self._scanner = _Scanner()
-        self._holds = holds
         self._pending = ""
         self._pending_from = 0
-        self._has_passed = False
-        self._is_trimming = False
-        self.is_retracted = False
-
-    @property
-    def is_untagged(self) -> bool:
-        return self._scanner.is_untagged
+        self._is_open = False
 
     def feed(self, text: str) -> str:
-        """The part of all text so far that is answer and was not given before."""
+        """The part of `text` that is answer; what may still become a tag is held back."""
+        if self._is_open:
+            return text
         self._pending += text
-        before = self._scanner.answer_from
         self._scanner.feed(text)
-        return self._released(before, self._scanner.position)
+        return self._released()
 
     def close(self) -> str:
         """What is left when the answer ends: nothing of a thought that was never closed."""
-        before = self._scanner.answer_from
-        start = self._scanner.end()
-        if self._scanner.is_thinking:
-            self._pending = self._pending[max(0, start - self._pending_from) :].lstrip()
-            return self._pending
-        self._holds = None
-        return self._released(before, self._scanner.position, is_end=True)
-
-    def _released(self, before: int, until: int, *, is_end: bool = False) -> str:
-        scanner = self._scanner
-        if scanner.answer_from > before:
-            self._drop_to(scanner.answer_from)
-            self.is_retracted = self.is_retracted or self._has_passed
-            self._has_passed, self._is_trimming = False, True
-        if scanner.is_thinking:
-            self._drop_to(scanner.last_close or until)
+        if self._is_open:
             return ""
-        if self._is_trimming:
-            self._pending_from += len(self._pending) - len(self._pending.lstrip())
-            self._pending = self._pending.lstrip()
-            self._is_trimming = not self._pending
-        ready = self._pending[: max(0, until - self._pending_from)]
-        if not self._has_passed and not is_end:
-            if not ready.strip():
-                return ""  # a tag may still follow the white space
-            if self._holds is not None and self._holds(ready):
-                return ""
-        self._drop_to(self._pending_from + len(ready))
-        self._has_passed = self._has_passed or bool(ready)
-        return ready
+        start = self._scanner.end()
+        return self._after(start) if start else self._pending
 
-    def _drop_to(self, offset: int) -> None:
-        cut = max(0, offset - self._pending_from)
-        self._pending, self._pending_from = self._pending[cut:], self._pending_from + cut
+    def _released(self) -> str:
+        scanner = self._scanner
+        if scanner.is_thinking:
+            self._pending = self._after(scanner.last_close or scanner.position, strip=False)
+            self._pending_from = scanner.last_close or scanner.position
+            return ""
+        answer = self._after(scanner.answer_from) if scanner.answer_from else self._pending
+        undecided = self._pending_from + len(self._pending) - scanner.position
+        if not answer[: len(answer) - undecided].strip():
+            return ""  # a tag may still follow the white space
+        self._is_open, self._pending = True, ""
+        return answer
+
+    def _after(self, offset: int, *, strip: bool = True) -> str:
+        rest = self._pending[max(0, offset - self._pending_from) :]
+        return rest.lstrip() if strip else rest

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from planloom.activities.storage.json_values import copied, depth_of, json_text, preview_of
+from planloom.planner.language.clean_text import clean_value
 from planloom.planner.language.expressions import IN_ACTIVITY, Meter
 from planloom.planner.language.references import builds, resolve, roots_of
 from planloom.planner.language.values import INLINE_MAX_BYTES, Bindings, JsonValue, Stored
@@ -189,14 +190,15 @@ class BlobStore:
             BlobError: the blob cannot be written.
         """
         limit = INLINE_MAX_BYTES if inline_max_bytes is None else inline_max_bytes
+        value = clean_value(value)  # a tool may give half of a character back
         if isinstance(value, str):
-            content = value.encode("utf-8", "replace")  # a lone surrogate is in no valid JSON
+            content = value.encode()
             if len(content) <= limit and len(json.dumps(value)) <= limit:
                 return Stored(value=content.decode(), size_bytes=len(content), media="text")
             stored = await self._store(content, "text", preview_of(value, len(content)))
         else:
             text = json_text(value)
-            content = text.encode("utf-8", "replace")
+            content = text.encode()
             if len(content) <= limit and depth_of(value) <= INLINE_MAX_DEPTH:
                 return Stored(value=json.loads(content), size_bytes=len(content))
             stored = await self._store(content, "json", preview_of(text, len(content)))

@@ -23,6 +23,7 @@ from planloom.activities.tools.registry import ToolRegistry
 from planloom.activities.tools.signature import ToolArgumentsError
 from planloom.activities.tools.times import ToolTimes
 from planloom.planner.contract.jobs import ErrorClass, TaskOutput, ToolJob
+from planloom.planner.language.clean_text import clean_text
 from planloom.planner.language.values import NANO, JsonValue, Outcome, Stored, Usage
 
 TOOL_ERROR_MAX_CHARS = 500
@@ -312,6 +313,7 @@ def _unknown(note: str) -> TaskOutput:
 
 
 def _cut(text: str, max_chars: int = TOOL_ERROR_MAX_CHARS) -> str:
+    text = clean_text(text)  # a file's name may hold what no message can
     return text if len(text) <= max_chars else text[:max_chars] + "… (cut)"
 
 

@@ -170,11 +170,31 @@ async def test_an_unusable_schema_is_refused_before_the_model_is_paid(bench: Ben
     assert bench.server.calls() == 0
 
 
-async def test_text_cut_at_its_limit_is_returned_with_a_note(bench: Bench) -> None:
+async def test_text_cut_at_its_limit_is_no_answer(bench: Bench) -> None:
     bench.server.script("tell", Reply(text="once upon a ti", finish="length"))
-    output = await bench.ask("tell", max_tokens=4)
-    assert output.output.value == "once upon a ti"
-    assert "cut off at max_tokens" in (output.note or "")
+    with pytest.raises(ApplicationError, match="cut off after 4 tokens: raise max_tokens") as seen:
+        await bench.ask("tell", max_tokens=4)
+    assert (seen.value.type, seen.value.non_retryable) == ("context_length", True)
+    assert bench.server.calls() == 1  # a limit that somebody set is not passed
+
+
+async def test_text_that_the_endpoint_cut_is_asked_for_once_more_with_more_room(
+    bench: Bench,
+) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 300}
+    cut = Reply(text="once upon a ti", finish="length", usage=usage)
+    bench.server.script("tell", cut, "once upon a time")
+    output = await bench.ask("tell")
+    assert output.output.value == "once upon a time"
+    assert [r.body.get("max_tokens") for r in bench.server.requests] == [None, 1200]
+    assert output.usage.model_calls == 2
+
+
+async def test_more_room_stays_within_the_reservation(bench: Bench) -> None:
+    bench.server.script("tell", Reply(text="x" * 9_000))
+    with pytest.raises(ApplicationError, match="cut off"):
+        await bench.ask("tell", tokens_max=400)
+    assert bench.server.tokens_paid() <= 400
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -89,35 +90,22 @@ def test_pieces_give_the_same_answer_as_the_whole(pieces: list[str], data: st.Da
     text = "".join(pieces)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
     bounds = [0, *cuts, len(text)]
-    filter = ThoughtFilter(holds=lambda text: True)
-    given = [filter.feed(text[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
-    answer = "".join(given) + filter.close()
-    assert not filter.is_retracted or any(given)
-    if not filter.is_retracted:
-        whole = without_thoughts(text)[0]
-        assert answer == whole or (answer.strip(), whole.strip()) == ("", "")
+    passing = ThoughtFilter()
+    given = [passing.feed(text[a:b]) for a, b in pairwise(bounds)]
+    answer, whole = "".join(given) + passing.close(), without_thoughts(text)[0]
+    # An end without a start that comes late is left to who reads on.
+    assert without_thoughts(answer)[0].strip() == whole.strip()
 
 
-def test_what_went_through_before_an_end_without_a_start_is_taken_back() -> None:
-    filter = ThoughtFilter()
-    assert filter.feed("z = look(1)\n") == "z = look(1)\n"
-    assert not filter.is_retracted
-    assert filter.feed("</thi") + filter.feed("nk>\na = look(2)") == "a = look(2)"
-    assert filter.is_retracted
-    assert filter.is_untagged
-
-
-def test_what_may_be_a_thought_is_held_back_until_its_end() -> None:
-    filter = ThoughtFilter(holds=lambda text: not text.startswith("a ="))
-    assert filter.feed("maybe z = look(1)\n") == ""
-    assert filter.feed("</think>\n") == ""
-    assert filter.feed("a = look(2)\n") == "a = look(2)\n"
-    assert not filter.is_retracted
+def test_an_end_without_a_start_that_comes_late_goes_through() -> None:
+    passing = ThoughtFilter()
+    assert passing.feed("z = look(1)\n") == "z = look(1)\n"
+    assert passing.feed("</think>\na = look(2)") == "</think>\na = look(2)"
 
 
 def test_a_text_without_tags_goes_through_at_once() -> None:
-    filter = ThoughtFilter()
-    assert [filter.feed(piece) for piece in ("a = ", "f(1) < ", "2\n")] == [
+    passing = ThoughtFilter()
+    assert [passing.feed(piece) for piece in ("a = ", "f(1) < ", "2\n")] == [
         "a = ",
         "f(1) < ",
         "2\n",
@@ -126,9 +114,9 @@ def test_a_text_without_tags_goes_through_at_once() -> None:
 
 def test_a_text_full_of_beginnings_takes_linear_time() -> None:
     started = time.perf_counter()
-    filter = ThoughtFilter()
+    passing = ThoughtFilter()
     for _ in range(20_000):
-        filter.feed("<</think <")
-    filter.close()
+        passing.feed("<</think <")
+    passing.close()
     without_thoughts("<think>" * 100_000 + "`" * 100_000)
     assert time.perf_counter() - started < 5

@@ -48,35 +48,50 @@ class Played:
 
     recorded: Recorded
     requests: list[Request] = field(default_factory=list)
-    used: set[int] = field(default_factory=set)
+    places: dict[str, int] = field(default_factory=dict)
+    """How far each group of replies is."""
     began: float | None = None
     others: list[str] = field(default_factory=list)
     """Requests to other paths than chat completions."""
 
     def next(self, request: Request) -> Reply:
-        """The first reply that fits and was not given; the last one that fits again and again."""
+        """The next reply of the first group that fits; its last one repeats."""
         self.requests.append(request)
         if self.began is None:
             self.began = request.at
         if (found := refusal(request.body, self.recorded.server)) is not None:
             return found
-        fitting = [n for n, r in enumerate(self.recorded.replies) if self._fits(r, request)]
-        if not fitting:
-            text = f"no reply of this exchange fits: {request.text[-300:]}"
-            return Reply(status=400, body={"error": {"message": text, "type": "no_reply"}})
-        chosen = next((n for n in fitting if n not in self.used), fitting[-1])
-        self.used.add(chosen)
-        if self.recorded.replies[chosen].for_seconds is not None:
-            self.used.discard(chosen)
-        return self.recorded.replies[chosen]
+        for when, replies in self._groups():
+            if _fits(when, request):
+                return self._next_of(json.dumps(when), replies, request.at - self.began)
+        text = f"no reply of this exchange fits: {request.text[-300:]}"
+        return Reply(status=400, body={"error": {"message": text, "type": "no_reply"}})
 
-    def _fits(self, reply: Reply, request: Request) -> bool:
-        began = request.at if self.began is None else self.began
-        if reply.for_seconds is not None and request.at - began >= reply.for_seconds:
-            return False
-        if isinstance(reply.when, str):
-            return reply.when in request.text
-        return reply.when is None or not differences(request.view(), reply.when)
+    def _groups(self) -> list[tuple[str | dict[str, Any] | None, list[Reply]]]:
+        """Replies with the same `when`, in order; those without one come last."""
+        groups: dict[str, tuple[Any, list[Reply]]] = {}
+        for reply in self.recorded.replies:
+            groups.setdefault(json.dumps(reply.when), (reply.when, []))[1].append(reply)
+        return sorted(groups.values(), key=lambda g: g[0] is None)
+
+    def _next_of(self, group: str, replies: list[Reply], seconds: float) -> Reply:
+        place = self.places.get(group, 0)
+        while place < len(replies) - 1:
+            until = replies[place].for_seconds
+            if until is not None and seconds < until:
+                break
+            place += 1
+            if until is None:
+                self.places[group] = place
+                return replies[place - 1]
+        self.places[group] = place
+        return replies[place]
+
+
+def _fits(when: str | dict[str, Any] | None, request: Request) -> bool:
+    if isinstance(when, str):
+        return when in request.text
+    return when is None or not differences(request.view(), when)
 
 
 class Endpoint:

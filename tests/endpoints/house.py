@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.service import RPCError
 
 from planloom import worker  # the composition root is imported by tests of the whole only
 from planloom.planner.contract.names import SEARCH_ATTRIBUTES
@@ -105,8 +106,8 @@ class House:
             stack.push_async_callback(parts.models.close)
             for each in worker.build_workers(self._client, parts):
                 await stack.enter_async_context(each)
-            assert parts.gates is not None
-            stack.push_async_callback(parts.gates.close)
+            assert parts.limiters is not None
+            stack.push_async_callback(parts.limiters.close)
             yield
 
     # -- playing ----------------------------------------------------------------------------
@@ -154,7 +155,8 @@ class House:
             outcome.problem = f"it has not ended after {exchange.limit:g} s"
         finally:
             if beside is not None:
-                await beside.terminate("the exchange is over")
+                with contextlib.suppress(RPCError):  # it has ended by itself
+                    await beside.terminate("the exchange is over")
             if later is not None:
                 await later
         outcome.seconds = time.monotonic() - began

@@ -17,7 +17,12 @@ from planloom.planner.language.values import RESERVED_IDS, VALUE_NAMES, Problem
 from planloom.planner.syntax.calls.text import call_text, is_same_call
 from planloom.planner.syntax.documents import problems_from_validation
 from planloom.planner.syntax.json_text import parse_json
-from planloom.planner.syntax.parsed_plan import ParsedEnd, has_side_effects, read_places
+from planloom.planner.syntax.parsed_plan import (
+    ParsedEnd,
+    as_literal,
+    has_side_effects,
+    read_places,
+)
 
 
 @dataclass(slots=True)
@@ -226,7 +231,8 @@ class JsonTasks:
         near = get_close_matches(root, names, n=1)
         if near:
             return f'Did you mean "{near[0]}"?'
-        return "Tasks: " + ", ".join(names[:12]) if names else "There are no other tasks."
+        others = "Tasks: " + ", ".join(names[:12]) if names else "There are no other tasks"
+        return f"{others}. {as_literal(root)}"
 
 
 def _call_of(document: dict[str, Any]) -> str:

@@ -56,6 +56,11 @@ def is_preface(lines: Sequence[str]) -> bool:
     return is_short and bool(_HEADING.match(lines[-1])) and not _NO_PLAN.search(" ".join(lines))
 
 
+def as_literal(name: str) -> str:
+    """How a text that only looks like a reference is written."""
+    return f"If it is meant as text, write $${{{name[:40]}}}."
+
+
 def too_long() -> Problem:
     message = f"more than {PLAN_TEXT_MAX_CHARS:,} characters: the rest was not read"
     hint = "Let tools read large values from files, and pass them on by reference."

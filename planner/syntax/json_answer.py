@@ -56,8 +56,9 @@ class AnswerSchema:
         """The value as it was meant, with what still does not fit.
 
         A value that does not fit is tried with its texts read as what is wanted (`"5"` and `"60%"`
-        for a number, `"[1, 2]"` for a list, `"Yes"` for the option `yes`), and without an object of
-        one field around it (`{"output": …}`). It is taken so only when it then fits as a whole.
+        for a number, `"[1, 2]"` for a list, `"Yes"` for the option `yes`), without fields that are
+        `null`, and without an object of one field around it (`{"output": …}`). It is taken so only
+        when it then fits as a whole.
         """
         errors = self._errors(value)
         if not errors:
@@ -100,6 +101,8 @@ class AnswerSchema:
 def _decoded(value: JsonValue, errors: list[ValidationError]) -> JsonValue:
     """The value with those texts read as JSON that do not fit as texts."""
     for error in errors:
+        if error.instance is None and error.absolute_path:
+            value = _left_out(value, list(error.absolute_path))
         if not isinstance(error.instance, str):
             continue
         read = _meant(error.instance, error)
@@ -139,6 +142,17 @@ def _replaced(value: Any, path: list[str | int], new: JsonValue) -> JsonValue:
         return new
     copy: Any = list(value) if isinstance(value, list) else dict(value)
     copy[path[0]] = _replaced(copy[path[0]], path[1:], new)
+    made: JsonValue = copy
+    return made
+
+
+def _left_out(value: Any, path: list[str | int]) -> JsonValue:
+    """The value without a field that is null: how a strict endpoint says that there is none."""
+    copy: Any = list(value) if isinstance(value, list) else dict(value)
+    if len(path) > 1:
+        copy[path[0]] = _left_out(copy[path[0]], path[1:])
+    elif isinstance(copy, dict):
+        copy.pop(path[0], None)
     made: JsonValue = copy
     return made
 

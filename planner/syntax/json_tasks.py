@@ -21,6 +21,7 @@ from planloom.planner.syntax.parsed_plan import (
     ParsedEnd,
     as_literal,
     has_side_effects,
+    meant_arguments,
     read_places,
 )
 
@@ -82,6 +83,7 @@ class JsonTasks:
         except ValueError as error:
             self._report(where, "syntax", f"is not valid JSON: {error}")
             return []
+        document = self._as_meant(document)
         name = document.get("id")
         if not isinstance(name, str):
             self._validated(document, where)
@@ -102,6 +104,14 @@ class JsonTasks:
         inputs = {r: p for r, p in inputs.items() if r not in (*VALUE_NAMES, *self._readable)}
         self._waiting[name] = _Waiting(task, text, inputs)
         return self._release([name])
+
+    def _as_meant(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Without the nulls by which a strict endpoint says "none", arguments by their schema."""
+        document = {k: v for k, v in document.items() if v is not None}
+        args, spec = document.get("args"), self._tools.get(str(document.get("tool")))
+        if spec is not None and isinstance(args, dict):
+            document["args"] = meant_arguments(args, spec.parameters)
+        return document
 
     def _read_twice(self, document: dict[str, Any], name: str, number: int) -> None:
         first = self._ids[name] + 1

@@ -121,7 +121,7 @@ def _helper_bodies(
 
 
 def _tool_body(tool: ToolSpec, defs: dict[str, Schema]) -> dict[str, Schema]:
-    shared = f"args_{len(defs)}"
+    shared = f"args-{len(defs)}"
     defs[shared] = {}  # taken before the tool's own definitions
     defs[shared] = _Arguments(tool, defs).schema()
     return {"tool": {"type": "string", "enum": [tool.name]}, "args": _ref(shared)}
@@ -132,7 +132,7 @@ class _Arguments:
 
     def __init__(self, tool: ToolSpec, defs: dict[str, Schema]) -> None:
         self._root: Mapping[str, Any] = tool.parameters
-        self._prefix = f"t{len(defs)}_"
+        self._prefix = f"t{len(defs)}-"
         self._defs = defs
 
     def schema(self) -> Schema:
@@ -205,7 +205,8 @@ class _Arguments:
         shared = self._root.get("$defs", self._root.get("definitions"))
         if not isinstance(shared, Mapping) or name not in shared:
             return [_ref("any")]
-        own = self._prefix + "".join(c if c.isalnum() else "_" for c in name)
+        own = self._prefix + "".join(c if c.isascii() and c.isalnum() else "-" for c in name)
+        # No "_" in it: llama.cpp's converter loses a rule of such a name that refers to itself.
         if own not in self._defs:
             self._defs[own] = {}  # taken, should it refer to itself
             self._defs[own] = self._value(shared[name], depth + 1)

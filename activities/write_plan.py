@@ -49,6 +49,8 @@ BEAT_CHARS = 400
 """Text between two notes of what was paid so far."""
 PLAN_TEXT_MAX_BYTES = 400_000
 """A plan travels as text and as tasks, and goes back with its problems: together below 2 MiB."""
+PLAN_TOKENS_MAX = 16_384
+"""Asked for when nothing else limits a planner call: a model in a loop ends there."""
 SIGNAL = "plan_written"
 UPDATE = "planner_attempt"
 
@@ -208,7 +210,7 @@ class PlanWriter:
         return ChatRequest(
             model=model,
             messages=messages,
-            max_tokens=attempt.room(messages, job.max_tokens),
+            max_tokens=attempt.room(messages, job.max_tokens or PLAN_TOKENS_MAX),
             response_schema=self._schema(job) if job.syntax == "json" else None,
             stream=job.stream,
             timeout_seconds=attempt.timeout_seconds,

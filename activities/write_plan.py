@@ -33,9 +33,10 @@ from planloom.planner.contract.jobs import (
 )
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.values import Problem, Usage
-from planloom.planner.prompts.planner import JSON_SCHEMA, planner_messages
+from planloom.planner.prompts.planner import planner_messages
 from planloom.planner.syntax.calls.parser import CallsParser, ParsedEnd, call_text
 from planloom.planner.syntax.json_stream import JsonPlanParser
+from planloom.planner.syntax.plan_schema import plan_schema
 
 log = logging.getLogger("planloom.planner")
 
@@ -49,8 +50,8 @@ BEAT_CHARS = 400
 PLAN_TEXT_MAX_BYTES = 400_000
 """A plan travels as text and as tasks, and goes back with its problems: together below 2 MiB."""
 PLAN_TOKENS_MAX = 16_384
-"""Of one planner call that nobody limits, its thoughts included. A plan that is cut there goes on
-in the next call."""
+"""Asked for when nothing else limits a planner call: a model in a loop ends there. A plan that is
+cut there goes on in the next call."""
 SIGNAL = "plan_written"
 UPDATE = "planner_attempt"
 
@@ -211,9 +212,17 @@ class PlanWriter:
             model=model,
             messages=messages,
             max_tokens=attempt.room(messages, job.max_tokens or PLAN_TOKENS_MAX),
-            response_schema=JSON_SCHEMA if job.syntax == "json" else None,
+            response_schema=self._schema(job) if job.syntax == "json" else None,
             stream=job.stream,
             timeout_seconds=attempt.timeout_seconds,
+        )
+
+    def _schema(self, job: PlanJob) -> dict[str, Any]:
+        return plan_schema(
+            self._tools,
+            agents=job.agents or (),
+            teams=job.teams or (),
+            template_names=job.template_names or (),
         )
 
     async def _chat(

@@ -9,6 +9,7 @@ from typing import Any
 from planloom.activities.models.chat import ChatRequest, Message, cautious_tokens
 from planloom.activities.models.context_window import ANSWER_MIN_TOKENS
 from planloom.activities.models.quirks import Format, Quirks
+from planloom.planner.syntax.strict_schema import strict_form
 
 WRAPPED = "value"
 """Endpoints constrain objects only: another value is asked for as this field of one."""
@@ -30,7 +31,9 @@ def params_of(request: ChatRequest, quirks: Quirks, *, is_openai: bool) -> dict[
     if request.response_schema is not None:
         format = format_of(request, quirks)
         if format != "none":
-            params["response_format"] = _response_format(request.response_schema, format)
+            params["response_format"] = _response_format(
+                request.response_schema, format, is_openai=is_openai
+            )
     if request.temperature is not None:
         params["temperature"] = request.temperature
     if request.stop:
@@ -67,13 +70,21 @@ def is_object(schema: Mapping[str, Any]) -> bool:
     return schema.get("type") == "object"
 
 
-def _response_format(schema: Mapping[str, Any], format: Format) -> dict[str, Any]:
+def _response_format(
+    schema: Mapping[str, Any], format: Format, *, is_openai: bool
+) -> dict[str, Any]:
     if format == "json_object":
         return {"type": "json_object"}
     sent = dict(schema) if is_object(schema) else _wrapped(schema)
+    # OpenAI holds an answer to its schema only in its strict subset; others to any that they take.
+    strict = strict_form(sent) if is_openai else None
     return {
         "type": "json_schema",
-        "json_schema": {"name": "output", "schema": sent, "strict": False},
+        "json_schema": {
+            "name": "output",
+            "schema": strict or sent,
+            "strict": strict is not None,
+        },
     }
 
 

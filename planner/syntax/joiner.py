@@ -18,12 +18,17 @@ LOOK_IDS_MAX = 5
 """Outputs of one look: more of them would hardly be shown larger than before."""
 QUESTION_MAX_CHARS = 500
 
+_ANSWER_TYPES = ("string", "number", "boolean", "null", "array", "object")
 JOIN_SCHEMA: dict[str, JsonValue] = {
     "type": "object",
     "properties": {
         "thought": {"type": "string"},
         "action": {"type": "string", "enum": ["finish", "replan", "look"]},
-        "answer": {"description": "with finish: the answer to the goal"},
+        "answer": {
+            # Each type by name: llama.cpp reads a schema without one as an object, or refuses it.
+            "anyOf": [{"type": kind} for kind in _ANSWER_TYPES],
+            "description": "with finish: the answer to the goal",
+        },
         "feedback": {"type": "string", "description": "with replan: what is missing, and why"},
         "ids": {
             "type": "array",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from planloom.planner.language.values import JsonValue
 from planloom.planner.syntax.json_text import best_json, parse_json
 
 ANSWER_PROBLEMS_MAX = 50
+_PERCENT = re.compile(r"\s*(\d{1,6}(?:[.,]\d{1,6})?)\s*[%％]\s*")
 DECODED_MAX_CHARS = 1_000_000
 """A longer text is not looked at for the JSON that it may hold."""
 
@@ -53,9 +55,10 @@ class AnswerSchema:
     def fitted(self, value: JsonValue) -> tuple[JsonValue, list[str]]:
         """The value as it was meant, with what still does not fit.
 
-        A value that does not fit is tried with its texts read as JSON where another type is wanted
-        (`"5"` for a number, `"[1, 2]"` for a list), and without an object of one field around it
-        (`{"output": …}`). It is taken so only when it then fits as a whole.
+        A value that does not fit is tried with its texts read as what is wanted (`"5"` and `"60%"`
+        for a number, `"[1, 2]"` for a list, `"Yes"` for the option `yes`), without fields that are
+        `null`, and without an object of one field around it (`{"output": …}`). It is taken so only
+        when it then fits as a whole.
         """
         errors = self._errors(value)
         if not errors:
@@ -98,11 +101,29 @@ class AnswerSchema:
 def _decoded(value: JsonValue, errors: list[ValidationError]) -> JsonValue:
     """The value with those texts read as JSON that do not fit as texts."""
     for error in errors:
-        if isinstance(error.instance, str) and (read := _json_of(error.instance)) is not None:
+        if error.instance is None and error.absolute_path:
+            value = _left_out(value, list(error.absolute_path))
+        if not isinstance(error.instance, str):
+            continue
+        read = _meant(error.instance, error)
+        if read is not None or error.instance == "null":
             value = _replaced(value, list(error.absolute_path), read)
-        elif error.instance == "null":
-            value = _replaced(value, list(error.absolute_path), None)
     return value
+
+
+def _meant(text: str, error: ValidationError) -> JsonValue:
+    """What a text that does not fit may mean; None when it means nothing else."""
+    if error.validator == "enum":
+        options = [o for o in list(error.schema["enum"]) if isinstance(o, str)]  # type: ignore[index]
+        same = [o for o in options if o.strip().lower() == text.strip().lower()]
+        if len(same) == 1:
+            return same[0]
+    if percent := _PERCENT.fullmatch(text):
+        schema = error.schema if isinstance(error.schema, Mapping) else {}
+        is_of_hundred = schema.get("type") == "integer" or schema.get("maximum", 1) > 1
+        number = float(percent[1].replace(",", "."))
+        return (int(number) if number.is_integer() else number) if is_of_hundred else number / 100
+    return _json_of(text)
 
 
 def _json_of(text: str) -> JsonValue:
@@ -121,6 +142,17 @@ def _replaced(value: Any, path: list[str | int], new: JsonValue) -> JsonValue:
         return new
     copy: Any = list(value) if isinstance(value, list) else dict(value)
     copy[path[0]] = _replaced(copy[path[0]], path[1:], new)
+    made: JsonValue = copy
+    return made
+
+
+def _left_out(value: Any, path: list[str | int]) -> JsonValue:
+    """The value without a field that is null: how a strict endpoint says that there is none."""
+    copy: Any = list(value) if isinstance(value, list) else dict(value)
+    if len(path) > 1:
+        copy[path[0]] = _left_out(copy[path[0]], path[1:])
+    elif isinstance(copy, dict):
+        copy.pop(path[0], None)
     made: JsonValue = copy
     return made
 

@@ -217,8 +217,8 @@ class JsonPlanParser:
         rest = {k: v for k, v in document.items() if k != "tasks"}
         if remarks := [k for k in rest if k in REMARKS]:
             end.warnings.append(f"left out of the plan: {', '.join(remarks)}")
-        rest = {k: v for k, v in rest.items() if k not in REMARKS}
-        end.is_complete = bool(tasks) or "answer" in document
+        rest = {k: v for k, v in rest.items() if k not in REMARKS and v is not None}
+        end.is_complete = bool(tasks) or "answer" in rest
         try:
             checked = Plan.model_validate({**rest, "tasks": [{"id": "x", "tool": "x"}]})
         except ValidationError as error:
@@ -244,5 +244,5 @@ def _plan_in(document: Any) -> dict[str, Any] | None:
         return None
     if isinstance(inner := document.get("plan"), dict) and "tasks" not in document:
         document = inner
-    is_plan = "answer" in document or bool(document.get("tasks"))
+    is_plan = document.get("answer") is not None or bool(document.get("tasks"))
     return document if is_plan else None

@@ -17,7 +17,13 @@ from planloom.planner.language.values import RESERVED_IDS, VALUE_NAMES, Problem
 from planloom.planner.syntax.calls.text import call_text, is_same_call
 from planloom.planner.syntax.documents import problems_from_validation
 from planloom.planner.syntax.json_text import parse_json
-from planloom.planner.syntax.parsed_plan import ParsedEnd, has_side_effects, read_places
+from planloom.planner.syntax.parsed_plan import (
+    ParsedEnd,
+    as_literal,
+    has_side_effects,
+    meant_arguments,
+    read_places,
+)
 
 
 @dataclass(slots=True)
@@ -77,6 +83,7 @@ class JsonTasks:
         except ValueError as error:
             self._report(where, "syntax", f"is not valid JSON: {error}")
             return []
+        document = self._as_meant(document)
         name = document.get("id")
         if not isinstance(name, str):
             self._validated(document, where)
@@ -97,6 +104,14 @@ class JsonTasks:
         inputs = {r: p for r, p in inputs.items() if r not in (*VALUE_NAMES, *self._readable)}
         self._waiting[name] = _Waiting(task, text, inputs)
         return self._release([name])
+
+    def _as_meant(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Without the nulls by which a strict endpoint says "none", arguments by their schema."""
+        document = {k: v for k, v in document.items() if v is not None}
+        args, spec = document.get("args"), self._tools.get(str(document.get("tool")))
+        if spec is not None and isinstance(args, dict):
+            document["args"] = meant_arguments(args, spec.parameters)
+        return document
 
     def _read_twice(self, document: dict[str, Any], name: str, number: int) -> None:
         first = self._ids[name] + 1
@@ -226,7 +241,8 @@ class JsonTasks:
         near = get_close_matches(root, names, n=1)
         if near:
             return f'Did you mean "{near[0]}"?'
-        return "Tasks: " + ", ".join(names[:12]) if names else "There are no other tasks."
+        others = "Tasks: " + ", ".join(names[:12]) if names else "There are no other tasks"
+        return f"{others}. {as_literal(root)}"
 
 
 def _call_of(document: dict[str, Any]) -> str:

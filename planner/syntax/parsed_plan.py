@@ -14,6 +14,7 @@ from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.plan import Body, Plan, Task, is_body
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import JsonValue, Problem
+from planloom.planner.syntax.json_answer import AnswerSchema, SchemaUnusableError
 
 PLAN_TEXT_MAX_CHARS = 1_000_000
 """A planner's text is not read beyond this, also while it streams."""
@@ -56,6 +57,11 @@ def is_preface(lines: Sequence[str]) -> bool:
     return is_short and bool(_HEADING.match(lines[-1])) and not _NO_PLAN.search(" ".join(lines))
 
 
+def as_literal(name: str) -> str:
+    """How a text that only looks like a reference is written."""
+    return f"If it is meant as text, write $${{{name[:40]}}}."
+
+
 def too_long() -> Problem:
     message = f"more than {PLAN_TEXT_MAX_CHARS:,} characters: the rest was not read"
     hint = "Let tools read large values from files, and pass them on by reference."
@@ -77,6 +83,54 @@ def has_side_effects(body: Body, tools: Mapping[str, ToolSpec]) -> bool:
             found = False
     other = body.fallback_body if isinstance(body, Task) else None
     return found or (other is not None and has_side_effects(other, tools))
+
+
+def meant_arguments(
+    args: Mapping[str, JsonValue], parameters: Mapping[str, Any]
+) -> dict[str, JsonValue]:
+    """A task's arguments as they were meant by its tool's parameters.
+
+    Text that is JSON where another type is wanted is read (`"[1, 2]"` for a list); `null` for a
+    parameter that may be left out and takes none is left out. All else stays, to be checked.
+    """
+    properties, required = parameters.get("properties"), parameters.get("required")
+    if not isinstance(properties, Mapping):
+        return dict(args)
+    meant: dict[str, JsonValue] = {}
+    for name, value in args.items():
+        schema = properties.get(name)
+        is_text = isinstance(value, str) and "${" not in value
+        if isinstance(schema, Mapping) and (value is None or (is_text and not _takes_text(schema))):
+            is_optional = not isinstance(required, list) or name not in required
+            checked, fits = _by_schema(value, schema, parameters)
+            if value is None and is_optional and not fits:
+                continue
+            value = checked
+        meant[name] = value
+    return meant
+
+
+def _takes_text(schema: Any) -> bool:
+    """Whether a text may fit; what refers elsewhere is not looked into."""
+    if not isinstance(schema, Mapping):
+        return True
+    options = schema.get("anyOf", schema.get("oneOf"))
+    if isinstance(options, list):
+        return any(_takes_text(option) for option in options)
+    kinds = schema.get("type", "string")
+    return "string" in kinds if isinstance(kinds, list) else kinds == "string"
+
+
+def _by_schema(
+    value: JsonValue, schema: Mapping[str, Any], root: Mapping[str, Any]
+) -> tuple[JsonValue, bool]:
+    """The value fitted to one parameter's schema, and whether it fits."""
+    shared = {k: root[k] for k in ("$defs", "definitions") if k in root}
+    try:
+        fitted, problems = AnswerSchema({**schema, **shared}).fitted(value)
+    except SchemaUnusableError:
+        return value, True
+    return (value, False) if problems else (fitted, True)
 
 
 def read_places(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

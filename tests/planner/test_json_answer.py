@@ -65,6 +65,32 @@ def test_texts_are_read_as_json_only_where_the_schema_wants_another_type(
     assert AnswerSchema(VALUES).fitted(value)[0] == fitted
 
 
+VERDICT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "verdict": {"enum": ["trusted", "partial"]},
+        "confidence": {"type": "number"},
+        "share": {"type": "number", "maximum": 100},
+        "points": {"type": "integer"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "fitted"),
+    [
+        ({"verdict": "Partial", "confidence": "60%"}, {"verdict": "partial", "confidence": 0.6}),
+        ({"verdict": " TRUSTED "}, {"verdict": "trusted"}),
+        ({"confidence": "62,5 %", "share": "60%"}, {"confidence": 0.625, "share": 60}),
+        ({"points": "60 %"}, {"points": 60}),
+        ({"verdict": "maybe"}, {"verdict": "maybe"}),
+        ({"confidence": "8 of 10"}, {"confidence": "8 of 10"}),
+    ],
+)
+def test_options_in_other_letters_and_percent_are_read(value: Any, fitted: Any) -> None:
+    assert AnswerSchema(VERDICT).fitted(value)[0] == fitted
+
+
 def test_a_list_wanted_is_found_in_an_object_of_one_field() -> None:
     schema = AnswerSchema({"type": "array", "items": {"type": "string"}})
     assert schema.read('{"value": ["Oslo", "Bergen"]}') == (["Oslo", "Bergen"], [])

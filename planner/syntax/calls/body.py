@@ -11,6 +11,7 @@ from planloom.planner.language.references import references_in, whole_reference
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.calls.text import ID_OPTION, OPTIONS
 from planloom.planner.syntax.calls.values import NestedCall
+from planloom.planner.syntax.parsed_plan import meant_arguments
 
 POSITIONAL: dict[str, tuple[str, ...]] = {
     "ask": ("prompt", "context"),
@@ -89,7 +90,8 @@ class BodyReader:
             return None
         args: dict[str, Any] = dict(zip(names, positional, strict=False)) | keywords
         if not is_special:
-            return {"tool": tool, "args": args}
+            parameters = spec.parameters if spec is not None else {}
+            return {"tool": tool, "args": meant_arguments(args, parameters)}
         return self._special(tool, args, where, problems)
 
     def _special(

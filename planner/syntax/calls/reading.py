@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from planloom.planner.contract.jobs import PlannedTask
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.calls.text import call_text, earlier_calls
-from planloom.planner.syntax.parsed_plan import ParsedEnd
+from planloom.planner.syntax.parsed_plan import ParsedEnd, as_literal
 
 LAST_LINE = 1 << 60
 """Stands for the line of a problem that belongs behind all others."""
@@ -22,7 +22,7 @@ def problem(path: str, code: str, message: str, hint: str = "") -> Problem:
 
 
 def listed(names: Sequence[str]) -> str:
-    return "Tasks: " + ", ".join(names[:12]) if names else "There is no task before it."
+    return "Tasks: " + ", ".join(names[:12]) if names else "There is no task before it"
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Reading:
         """A hint with the nearest name that may be read."""
         names = [n for n in (*sorted({*self.given, *self.kept}), *self.lines) if n != besides]
         near = get_close_matches(name, sorted(names), n=1)
-        return f'Did you mean "{near[0]}"?' if near else listed(names)
+        return f'Did you mean "{near[0]}"?' if near else f"{listed(names)}. {as_literal(name)}"
 
     def report(self, line: int, path: str, code: str, message: str, hint: str = "") -> None:
         self.problems.append((line, problem(path, code, message, hint)))

@@ -47,6 +47,9 @@ from planloom.activities.join import JoinActivities
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.pool_slots import PoolSlots
 from planloom.activities.models.prices import Prices
+from planloom.activities.models.probe import known_models
+from planloom.activities.models.quirks import FILE as QUIRKS_FILE
+from planloom.activities.models.quirks import read_rows
 from planloom.activities.prepare import PrepareActivities
 from planloom.activities.resolve import ResolveActivities
 from planloom.activities.run_tool import ToolActivities
@@ -320,7 +323,7 @@ async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], 
         settings,
         registry,
         BlobStore(open_backend(settings.blob_url or data / "blobs")),
-        ModelClient(settings, os.environ, Prices(settings)),
+        ModelClient(settings, os.environ, Prices(settings), quirks_file=data / QUIRKS_FILE),
         ToolTimes(data / "tool_times.json"),
         await register_search_attributes(client),
     )
@@ -382,6 +385,17 @@ def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> N
     print(json.dumps(rows, indent=2))
 
 
+async def _print_models(settings: Settings, is_probe: bool) -> None:
+    """What is known of the pools' models; with a probe, what they answer now."""
+    path = Path(settings.data_dir) / QUIRKS_FILE
+    client = ModelClient(settings, os.environ, Prices(settings), quirks_file=path)
+    try:
+        rows = await known_models(client, list(settings.pools), read_rows(path), is_probe=is_probe)
+    finally:
+        await client.close()
+    print(json.dumps(rows))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `planloom-worker`."""
     parser = argparse.ArgumentParser(prog="planloom-worker", description=__doc__)
@@ -393,6 +407,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--catalog", metavar="JOB", help="print the catalog that a run of a plan would get"
     )
+    parser.add_argument("--models", action="store_true", help="print what is known of models")
+    parser.add_argument("--probe", action="store_true", help="with --models: ask them")
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
     try:
@@ -407,6 +423,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if given.list_tools:
         _list_tools(registry)
+        return
+    if given.models:
+        asyncio.run(_print_models(settings, given.probe))
         return
     if given.catalog:
         _print_catalog(settings, registry, PrepareJob.model_validate_json(given.catalog))

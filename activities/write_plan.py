@@ -50,7 +50,8 @@ BEAT_CHARS = 400
 PLAN_TEXT_MAX_BYTES = 400_000
 """A plan travels as text and as tasks, and goes back with its problems: together below 2 MiB."""
 PLAN_TOKENS_MAX = 16_384
-"""Asked for when nothing else limits a planner call: a model in a loop ends there."""
+"""Asked for when nothing else limits a planner call: a model in a loop ends there. A plan that is
+cut there goes on in the next call."""
 SIGNAL = "plan_written"
 UPDATE = "planner_attempt"
 

@@ -202,6 +202,12 @@ def answer_allowed(text: str, sent: int | None) -> int | None:
     return found
 
 
+def window_in(text: str) -> int | None:
+    """The context window that a refusal names, prompt and answer together."""
+    found = (m for pattern in _WINDOWS if (m := pattern.search(text[:TEXT_MAX_CHARS])))
+    return next((_int(m[1]) for m in found), None)
+
+
 def is_cap(text: str) -> bool:
     """Whether a refusal speaks of the longest answer of all, and not of this prompt's length."""
     text = text[:TEXT_MAX_CHARS]

@@ -7,13 +7,12 @@ import re
 from dataclasses import dataclass, replace
 
 from planloom.activities.models.chat import HANDED_BACK, ChatRequest
-from planloom.activities.models.error_bodies import answer_allowed, is_cap
+from planloom.activities.models.context_window import ANSWER_MIN_TOKENS
+from planloom.activities.models.error_bodies import answer_allowed, is_cap, window_in
 from planloom.activities.models.quirks import FORMATS, Format, Quirks
 from planloom.activities.models.request_params import format_of, params_of
 from planloom.planner.contract.jobs import ErrorClass
 
-ANSWER_MIN_TOKENS = 64
-"""With less room an answer is not worth asking for."""
 _DROPPABLE = (
     "stream_options",
     "response_format",
@@ -95,6 +94,8 @@ def _narrowed(tried: Try, refused: Refused) -> Try | None:
     quirks = tried.quirks
     if is_cap(refused.words):
         quirks = replace(quirks, max_tokens=allowed)
+    elif (window := window_in(refused.words)) is not None:
+        quirks = replace(quirks, window=window)
     return Try(replace(tried.request, max_tokens=allowed), quirks, is_narrowed=True)
 
 
@@ -131,7 +132,7 @@ def _without_format(tried: Try, refused: Refused) -> Try | None:
     if now == "none":
         return None
     following: Format = FORMATS[FORMATS.index(now) + 1]
-    if _OF_FEATURE.search(text):
+    if _OF_FEATURE.search(refused.words):
         return replace(tried, quirks=replace(tried.quirks, response_format=following))
     # Other schemas may pass: this one only is remembered.
     return replace(tried, quirks=tried.quirks.with_schema(schema, following))

@@ -264,7 +264,9 @@ class PoolLimiter:
             return 1.0
         if not self.is_proven:
             under_way = self.in_flight + self.others + self._unproven_failures
-            if under_way >= directive.unproven_starts:
+            # Who was asked to try an open breaker may, whoever has the other tries.
+            is_prober = any(b.is_probe for b in directive.breakers)
+            if under_way >= max(directive.unproven_starts, int(is_prober)):
                 return 1.0
         waits = [0.0]
         if directive.starts_per_second is not None:

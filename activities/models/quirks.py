@@ -40,6 +40,8 @@ class Quirks:
     """It knows the other name of `max_tokens` than the one that was tried first."""
     max_tokens: int | None = None
     """The largest limit of an answer."""
+    window: int | None = None
+    """The context window, prompt and answer together."""
     schemas: Mapping[str, Format] = field(default_factory=dict)
     """Schemas that were refused, by fingerprint, and what they were answered with instead."""
 

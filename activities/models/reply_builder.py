@@ -29,7 +29,7 @@ from planloom.activities.models.finish_reasons import class_of_broken, end_of
 from planloom.activities.models.sse import SseDecoder, is_event_stream
 from planloom.activities.models.thoughts import ThoughtFilter, without_thoughts
 from planloom.activities.models.tool_calls import CallAssembler, ToolCall
-from planloom.activities.models.usage_reports import usage_from
+from planloom.activities.models.usage_reports import total_from, usage_from
 from planloom.planner.language.clean_text import TextCleaner, clean_text, clean_value
 from planloom.planner.language.values import Usage
 
@@ -52,6 +52,7 @@ class ReplyBuilder:
         self._refusal = ""
         self._calls = CallAssembler()
         self._usage: Usage | None = None
+        self._total = 0
         self._reasoning: list[str] = []
         self._extra: dict[str, Any] = {}
         self._model = ""
@@ -87,9 +88,12 @@ class ReplyBuilder:
 
     def _add(self, body: Mapping[str, Any], key: str) -> str:
         groq = body.get("x_groq")
+        if body.get("done") is True and body.get("eval_count") is not None:  # Ollama's own
+            self._usage = usage_from(body) or self._usage
         for place in (body, groq if isinstance(groq, Mapping) else {}):
             if isinstance(reported := place.get("usage"), Mapping):
                 self._usage = usage_from(reported) or self._usage
+                self._total = total_from(reported) or self._total
         choices = body.get("choices")
         if (error := _error_in(body, choices)) is not None:
             raise error
@@ -147,17 +151,19 @@ class ReplyBuilder:
     @property
     def is_paid(self) -> bool:
         """Whether anything came that its provider charges, as far as known."""
-        return self._usage is not None or self.has_choices or self.total_chars > 0
+        return bool(self._usage or self._total or self.has_choices or self.total_chars)
 
     def usage(self, request: ChatRequest) -> tuple[Usage, bool]:
         """Usage as reported, or estimated from the lengths; True when it is estimated."""
         if self._usage is not None:
             return self._usage, False
-        return Usage(
-            input_tokens=estimate_tokens(request.messages),
-            output_tokens=-(-self.total_chars // CHARS_PER_TOKEN),
-            model_calls=1,
-        ), True
+        made = -(-self.total_chars // CHARS_PER_TOKEN)
+        if self._total:  # it names no parts: the sum is sure
+            made = min(made, self._total)
+            given = self._total - made
+            return Usage(input_tokens=given, output_tokens=made, model_calls=1), False
+        given = estimate_tokens(request.messages)
+        return Usage(input_tokens=given, output_tokens=made, model_calls=1), True
 
     def reply(self, request: ChatRequest, *, is_stopped: bool = False) -> ChatReply:
         """The whole reply.

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from planloom.activities.models.chat import ChatRequest, Message
+from planloom.activities.models.chat import ChatRequest, Message, cautious_tokens
+from planloom.activities.models.context_window import ANSWER_MIN_TOKENS
 from planloom.activities.models.quirks import Format, Quirks
 from planloom.planner.syntax.strict_schema import strict_form
 
@@ -22,7 +23,7 @@ def params_of(request: ChatRequest, quirks: Quirks, *, is_openai: bool) -> dict[
         # OpenAI's newer models know only the one name, most other servers only the other.
         is_new_name = is_openai != quirks.is_limit_swapped
         name = "max_completion_tokens" if is_new_name else "max_tokens"
-        params[name] = min(request.max_tokens, quirks.max_tokens or request.max_tokens)
+        params[name] = _limit(request.max_tokens, request.messages, quirks)
     if request.tools:
         params["tools"] = list(request.tools)
         if request.tool_choice is not None:
@@ -41,6 +42,16 @@ def params_of(request: ChatRequest, quirks: Quirks, *, is_openai: bool) -> dict[
         params["stream"] = True
         params["stream_options"] = {"include_usage": True}
     return {k: v for k, v in params.items() if k not in quirks.dropped}
+
+
+def _limit(wanted: int, messages: Sequence[Message], quirks: Quirks) -> int:
+    """The limit of an answer, within what the endpoint is known to have room for."""
+    limits = [wanted]
+    if quirks.max_tokens is not None:
+        limits.append(quirks.max_tokens)
+    if quirks.window is not None:  # the endpoint counts the prompt; it is guessed here
+        limits.append(max(ANSWER_MIN_TOKENS, quirks.window - cautious_tokens(messages)))
+    return min(limits)
 
 
 def format_of(request: ChatRequest, quirks: Quirks) -> Format:

@@ -42,9 +42,33 @@ class _Open:
     arguments: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
+    _depth: int = 0
+    _is_quoted: bool = False
+    _is_escaped: bool = False
+    is_whole: bool = False
+    """Its arguments are an object that has been closed, as far as brackets tell."""
+
     @property
     def text(self) -> str:
         return "".join(self.arguments)
+
+    def add(self, text: str) -> None:
+        """More of the arguments. Each character is looked at once."""
+        self.arguments.append(text)
+        for sign in text:
+            if self._is_escaped:
+                self._is_escaped = False
+            elif sign == "\\":
+                self._is_escaped = self._is_quoted
+            elif sign == '"':
+                self._is_quoted = not self._is_quoted
+            elif not self._is_quoted and sign in "{[":
+                self._depth += 1
+            elif not self._is_quoted and sign in "]}":
+                self._depth -= 1
+        self.is_whole = (self._depth == 0 and not self._is_quoted and "}" in text) or (
+            self.is_whole and not text.strip()
+        )
 
 
 class CallAssembler:
@@ -117,7 +141,7 @@ class CallAssembler:
         if arguments is not None and arguments != "":
             # Some servers send arguments as an object.
             text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-            call.arguments.append(text)
+            call.add(text)
             self.received_chars += len(text)
 
 
@@ -153,12 +177,4 @@ def _begins(entry: Mapping[str, Any], call: _Open) -> bool:
         return False
     if name != call.name:
         return True
-    return _is_whole(call.text) and bool(_function_of(entry).get("arguments"))
-
-
-def _is_whole(arguments: str) -> bool:
-    try:
-        json.loads(arguments)
-    except ValueError:
-        return False
-    return True
+    return call.is_whole and bool(_function_of(entry).get("arguments"))

@@ -144,6 +144,8 @@ class PoolSettings(Model):
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
+_SECRET_PLACES = {"api_key_env", "headers_env", "headers"}
+"""Where people write a secret by mistake."""
 _LIMITS = (
     "requests_per_minute",
     "tokens_per_minute",
@@ -270,7 +272,7 @@ def settings_from(
                     code=e["type"],
                     # Who writes a key where its variable's name belongs does not see it printed.
                     message=e["msg"]
-                    + ("" if "api_key_env" in e["loc"] else f" (seen: {e['input']!r})"),
+                    + ("" if _SECRET_PLACES & set(e["loc"]) else f" (seen: {e['input']!r})"),
                 )
                 for e in error.errors()
             ]

@@ -330,6 +330,14 @@ async def test_who_is_not_the_prober_waits_for_the_verdict(make_limiter: MakeLim
     assert [key for r in reports for key in r.worked] == ["auth"]
 
 
+async def test_a_prober_without_a_try_of_its_own_may_try(make_limiter: MakeLimiter) -> None:
+    """Another process had all tries of the unproven key, and this one was asked to probe: neither
+    began."""
+    told = Directive(breakers=[half_open(True)], unproven_starts=0)
+    limiter, _ = make_limiter(told, is_proven=False)
+    await asyncio.wait_for(call(limiter), 2)
+
+
 async def test_calls_of_other_processes_wait_for_a_probe_and_hear_its_end(
     make_limiter: MakeLimiter,
 ) -> None:

@@ -179,6 +179,8 @@ class Endpoint:
             models = played.recorded.models or [slug]
             data = [{"id": m, "object": "model", "owned_by": "tests"} for m in models]
             await http.send_json(200, {"object": "list", "data": data})
+        elif place.endswith("/login"):
+            await http.send(200, b"<html><title>Log in</title><form></form></html>", "text/html")
         else:
             await http.send(404, b"404 page not found", "text/plain")
         return True

@@ -33,8 +33,7 @@ def answer_of(reply: Reply, body: dict[str, Any]) -> Answer:
     """The answer to a request with this body."""
     filled = Reply.model_validate(_filled(reply.model_dump(exclude_unset=True), body))
     if filled.chunks is not None:
-        pieces = (c.data for c in filled.chunks for _ in range(c.times))
-        encoded = (p if isinstance(p, bytes) else p.encode(filled.encoding) for p in pieces)
+        encoded = _pieces(filled)
         kind = filled.type or "application/json"
         return Answer(filled.status, filled.headers, kind, None, encoded, _counted(filled, None))
     if filled.stream is not None or filled.events is not None:
@@ -52,6 +51,18 @@ def answer_of(reply: Reply, body: dict[str, Any]) -> Answer:
     return Answer(
         filled.status, filled.headers, filled.type or "application/json", raw, None, counted
     )
+
+
+def _pieces(reply: Reply) -> Iterator[bytes]:
+    """Each piece of a body; without pauses the many small ones go out in large ones."""
+    for chunk in reply.chunks or []:
+        raw = chunk.data if isinstance(chunk.data, bytes) else chunk.data.encode(reply.encoding)
+        together = 1 if reply.gap else max(1, 65_536 // max(1, len(raw)))
+        full, rest = divmod(chunk.times, together)
+        for _ in range(full):
+            yield raw * together
+        if rest:
+            yield raw * rest
 
 
 def _text(document: Any) -> str:

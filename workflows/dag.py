@@ -14,7 +14,6 @@ with workflow.unsafe.imports_passed_through():
     from planloom.planner.contract.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
     from planloom.planner.contract.names import INVALID_REQUEST
     from planloom.planner.contract.results import RunResult
-    from planloom.workflows.changes import Changes
     from planloom.workflows.controls import Control
     from planloom.workflows.requests import only_input, request_from
     from planloom.workflows.run import Run
@@ -29,7 +28,7 @@ class DagWorkflow:
     def __init__(self, request: Any = None, *more: Any) -> None:
         # State stands before the first handler runs, which may be before `run`.
         parsed, self._problems = request_from(only_input(request, more))
-        self._run = Run(parsed, workflow.now(), Changes()) if parsed is not None else None
+        self._run = Run(parsed, workflow.now()) if parsed is not None else None
 
     @workflow.run
     async def run(self, request: Any = None, *more: Any) -> RunResult:

@@ -27,9 +27,9 @@ def json_from_text(text: str) -> JsonValue:
             continue
     # A sentence before it and one after it are common; a number or word inside prose is no answer.
     decoder = json.JSONDecoder(parse_constant=_no_constant)
-    for found in re.finditer(r"[\[{]", stripped):
+    for opening in re.finditer(r"[\[{]", stripped):
         try:
-            value, _ = decoder.raw_decode(stripped, found.start())
+            value, _ = decoder.raw_decode(stripped, opening.start())
         except ValueError:
             continue
         return cast(JsonValue, value)

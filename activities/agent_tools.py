@@ -12,17 +12,12 @@ from typing import Any
 from planloom.activities.models.chat import ChatReply
 from planloom.activities.models.tool_calls import ID_CHARS, ToolCall
 from planloom.activities.storage.blobs import BlobStore
+from planloom.planner.compile.tool_arguments import Arguments, read_arguments
 from planloom.planner.contract.jobs import AgentCall
 from planloom.planner.contract.names import ASK_HUMAN, READ_OUTPUT
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.values import JsonValue, Stored
-from planloom.planner.syntax.tool_calls import (
-    Arguments,
-    called_name,
-    read_arguments,
-    wire_name,
-    wire_names,
-)
+from planloom.planner.syntax.tool_calls import called_name, wire_name, wire_names
 from planloom.planner.syntax.written_calls import written_calls
 
 NOT_CALLED = (

@@ -26,13 +26,13 @@ from planloom.activities.models.client import ModelClient
 from planloom.activities.models.context_window import cut_to_fit
 from planloom.activities.resolve import read_output
 from planloom.activities.storage.blobs import BlobStore
+from planloom.planner.compile.answers import AnswerSchema
 from planloom.planner.contract.jobs import CallResult, TurnJob, TurnReply
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.references import as_text
 from planloom.planner.language.values import JsonValue, Stored
 from planloom.planner.prompts.history import accepted_history, with_note
-from planloom.planner.syntax.json_answer import AnswerSchema
 from planloom.planner.syntax.labelled import (
     AGENT_LIMITS,
     AGENT_MIN_CHARS,

@@ -19,11 +19,11 @@ from planloom.activities.models.attempt import (
 from planloom.activities.models.client import ChatReply, ChatRequest, ModelClient, ModelError
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache, cache_key
+from planloom.planner.compile.answers import AnswerSchema, SchemaUnusableError
 from planloom.planner.contract.jobs import AskJob, TaskOutput
 from planloom.planner.language.values import JsonValue, Outcome, Usage
 from planloom.planner.prompts.ask import ASK, ask_messages, repair_messages
 from planloom.planner.prompts.text import as_text
-from planloom.planner.syntax.json_answer import AnswerSchema, SchemaUnusableError
 
 ASK_REPAIRS_MAX = 1
 """Repair rounds for an answer that does not fit its schema."""
@@ -201,12 +201,9 @@ def _is_json(text: str) -> bool:
 
 def _usable_schema(schema: Mapping[str, JsonValue] | None) -> AnswerSchema | None:
     try:
-        usable = None if schema is None else AnswerSchema(schema)
-        if usable is not None:
-            usable.problems(None)
+        return None if schema is None else AnswerSchema(schema)
     except SchemaUnusableError as error:
         raise ModelError("refused", str(error)) from None  # before the model is paid
-    return usable
 
 
 def _fitted(reply: ChatReply, schema: AnswerSchema) -> tuple[JsonValue, list[str]]:

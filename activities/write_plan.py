@@ -23,6 +23,7 @@ from planloom.activities.models.attempt import Attempt, Target, attempt_model, m
 from planloom.activities.models.chat import ChatReply, ChatRequest, estimate_tokens
 from planloom.activities.models.client import ModelClient, ModelError
 from planloom.activities.storage.blobs import BlobStore
+from planloom.planner.compile.tool_arguments import meant_arguments
 from planloom.planner.contract.jobs import (
     PlanJob,
     PlannedBatch,
@@ -194,7 +195,9 @@ class PlanWriter:
         earlier_calls |= {t.id: t.call for t in job.finished}
         kept = [t.task.id for t in job.kept]
         if job.syntax == "json":
-            return JsonPlanParser(self._tools, earlier=list(earlier_calls), kept=kept)
+            return JsonPlanParser(
+                self._tools, earlier=list(earlier_calls), kept=kept, meant=meant_arguments
+            )
         return CallsParser(
             self._tools,
             earlier=earlier_calls,
@@ -202,6 +205,7 @@ class PlanWriter:
             teams=job.teams or None,
             template_names=job.template_names or None,
             kept=kept,
+            meant=meant_arguments,
         )
 
     def _request(

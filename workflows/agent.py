@@ -9,6 +9,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
+    from planloom.planner.compile.schema_check import check_schema
     from planloom.planner.contract.agents_runtime import agent_document
     from planloom.planner.contract.controls import Reply
     from planloom.planner.contract.jobs import LoadJob, PrepareJob
@@ -223,6 +224,8 @@ async def load_persona(request: AgentRequest, desk: Desk) -> Persona:
         name = named.id or "agent"
         max_turns = named.max_turns or request.max_turns
         schema = request.output_schema or named.output_schema
+    if problems := check_schema(schema, "output_schema") if schema is not None else []:
+        raise invalid(INVALID_REQUEST, problems)
     inline = named if isinstance(named, AgentSpec) else None
     if request.tools is not None:
         tools = request.tools if tools is None else [t for t in tools if t in request.tools]

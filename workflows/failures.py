@@ -11,6 +11,7 @@ from temporalio.exceptions import (
     ApplicationError,
     ChildWorkflowError,
     FailureError,
+    RetryState,
     TimeoutError,
     is_cancelled_exception,
 )
@@ -69,7 +70,10 @@ def failure_of(error: FailureError, max_attempts: int) -> BodyFailed | BodyCance
     if is_cancelled_exception(error):
         return BodyCancelled(str(error))
     cause = error.cause if isinstance(error, ActivityError | ChildWorkflowError) else error
-    reached = isinstance(error, ActivityError) and getattr(error.retry_state, "value", 0) == 4
+    reached = (
+        isinstance(error, ActivityError)
+        and error.retry_state is RetryState.MAXIMUM_ATTEMPTS_REACHED
+    )
     attempts = max_attempts if reached else 1
     match cause:
         case ApplicationError():

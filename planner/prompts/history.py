@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from planloom.planner.language.clean_text import clean_value
-from planloom.planner.syntax.tool_calls import read_arguments, wire_name
+from planloom.planner.syntax.tool_calls import object_text, wire_name
 
 NOT_RUN = "error: this call was not run"
 NO_OUTPUT = "(no output)"
@@ -118,4 +118,4 @@ def _arguments_of(arguments: Any) -> str:
         is_object = isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
         is_object = False
-    return text if is_object else read_arguments(text).text
+    return text if is_object else object_text(text)

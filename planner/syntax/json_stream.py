@@ -25,7 +25,13 @@ from planloom.planner.syntax.documents import problems_from_validation
 from planloom.planner.syntax.json_scan import PlanScanner
 from planloom.planner.syntax.json_tasks import JsonTasks
 from planloom.planner.syntax.json_text import json_in, parse_json
-from planloom.planner.syntax.parsed_plan import PLAN_TEXT_MAX_CHARS, ParsedEnd, too_long
+from planloom.planner.syntax.parsed_plan import (
+    PLAN_TEXT_MAX_CHARS,
+    Meant,
+    ParsedEnd,
+    as_written,
+    too_long,
+)
 
 REMARKS = ("thought", "thoughts", "reasoning", "explanation", "comment", "notes")
 """What models write beside a plan: left out, with a warning."""
@@ -45,7 +51,9 @@ class JsonPlanParser:
         tools: Sequence[ToolSpec] = (),
         earlier: Sequence[str] | Mapping[str, str] = (),
         kept: Collection[str] = (),
+        meant: Meant = as_written,
     ) -> None:
+        self._meant = meant
         self._tools = {t.name: t for t in tools}
         self._given = earlier_calls(earlier)
         self._kept = frozenset(kept)
@@ -60,7 +68,7 @@ class JsonPlanParser:
     def _begin_plan(self) -> None:
         """The text begins here, or again behind a thought."""
         self._end = ParsedEnd()
-        self._tasks = JsonTasks(self._tools, self._given, self._kept, self._end)
+        self._tasks = JsonTasks(self._tools, self._given, self._kept, self._end, self._meant)
         self._why = ""
         self._is_over = False
 

@@ -18,10 +18,10 @@ from planloom.planner.syntax.calls.text import call_text, is_same_call
 from planloom.planner.syntax.documents import problems_from_validation
 from planloom.planner.syntax.json_text import parse_json
 from planloom.planner.syntax.parsed_plan import (
+    Meant,
     ParsedEnd,
     as_literal,
     has_side_effects,
-    meant_arguments,
     read_places,
 )
 
@@ -49,7 +49,9 @@ class JsonTasks:
         given: Mapping[str, str | None],
         kept: Collection[str],
         end: ParsedEnd,
+        meant: Meant,
     ) -> None:
+        self._meant = meant
         self._tools = tools
         self._given = given
         self._readable = {*given, *kept}
@@ -110,7 +112,7 @@ class JsonTasks:
         document = {k: v for k, v in document.items() if v is not None}
         args, spec = document.get("args"), self._tools.get(str(document.get("tool")))
         if spec is not None and isinstance(args, dict):
-            document["args"] = meant_arguments(args, spec.parameters)
+            document["args"] = self._meant(args, spec.parameters)
         return document
 
     def _read_twice(self, document: dict[str, Any], name: str, number: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,9 @@ from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.plan import Body, Plan, Task, is_body
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import JsonValue, Problem
-from planloom.planner.syntax.json_answer import AnswerSchema, SchemaUnusableError
 
+Meant = Callable[[Mapping[str, JsonValue], Mapping[str, Any]], dict[str, JsonValue]]
+"""A task's arguments as they were meant by its tool's parameters; see `compile.tool_arguments`."""
 PLAN_TEXT_MAX_CHARS = 1_000_000
 """A planner's text is not read beyond this, also while it streams."""
 
@@ -44,6 +45,13 @@ class ParsedEnd:
     warnings: list[str] = field(default_factory=list)
     tasks: int = 0
     late: list[PlannedTask] = field(default_factory=list)
+
+
+def as_written(
+    args: Mapping[str, JsonValue], parameters: Mapping[str, Any]
+) -> dict[str, JsonValue]:
+    """The arguments as they are."""
+    return dict(args)
 
 
 def is_preface(lines: Sequence[str]) -> bool:
@@ -83,54 +91,6 @@ def has_side_effects(body: Body, tools: Mapping[str, ToolSpec]) -> bool:
             found = False
     other = body.fallback_body if isinstance(body, Task) else None
     return found or (other is not None and has_side_effects(other, tools))
-
-
-def meant_arguments(
-    args: Mapping[str, JsonValue], parameters: Mapping[str, Any]
-) -> dict[str, JsonValue]:
-    """A task's arguments as they were meant by its tool's parameters.
-
-    Text that is JSON where another type is wanted is read (`"[1, 2]"` for a list); `null` for a
-    parameter that may be left out and takes none is left out. All else stays, to be checked.
-    """
-    properties, required = parameters.get("properties"), parameters.get("required")
-    if not isinstance(properties, Mapping):
-        return dict(args)
-    meant: dict[str, JsonValue] = {}
-    for name, value in args.items():
-        schema = properties.get(name)
-        is_text = isinstance(value, str) and "${" not in value
-        if isinstance(schema, Mapping) and (value is None or (is_text and not _takes_text(schema))):
-            is_optional = not isinstance(required, list) or name not in required
-            checked, fits = _by_schema(value, schema, parameters)
-            if value is None and is_optional and not fits:
-                continue
-            value = checked
-        meant[name] = value
-    return meant
-
-
-def _takes_text(schema: Any) -> bool:
-    """Whether a text may fit; what refers elsewhere is not looked into."""
-    if not isinstance(schema, Mapping):
-        return True
-    options = schema.get("anyOf", schema.get("oneOf"))
-    if isinstance(options, list):
-        return any(_takes_text(option) for option in options)
-    kinds = schema.get("type", "string")
-    return "string" in kinds if isinstance(kinds, list) else kinds == "string"
-
-
-def _by_schema(
-    value: JsonValue, schema: Mapping[str, Any], root: Mapping[str, Any]
-) -> tuple[JsonValue, bool]:
-    """The value fitted to one parameter's schema, and whether it fits."""
-    shared = {k: root[k] for k in ("$defs", "definitions") if k in root}
-    try:
-        fitted, problems = AnswerSchema({**schema, **shared}).fitted(value)
-    except SchemaUnusableError:
-        return value, True
-    return (value, False) if problems else (fitted, True)
 
 
 def read_places(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -13,12 +13,12 @@ import pytest
 from jsonschema import Draft202012Validator
 from llguidance import LLMatcher, LLTokenizer
 
+from planloom.planner.compile.answers import AnswerSchema
 from planloom.planner.compile.schema_check import check_arguments
+from planloom.planner.compile.tool_arguments import meant_arguments
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.syntax.joiner import JOIN_SCHEMA
-from planloom.planner.syntax.json_answer import AnswerSchema
 from planloom.planner.syntax.json_stream import JsonPlanParser
-from planloom.planner.syntax.parsed_plan import meant_arguments
 from planloom.planner.syntax.plan_schema import SCHEMA_MAX_BYTES, TASKS_MAX, plan_schema
 from planloom.planner.syntax.strict_schema import strict_form
 from tests.support.gbnf import Grammar
@@ -171,7 +171,7 @@ def test_the_recogniser_of_grammars_tells_good_from_bad() -> None:
 
 
 def test_a_plan_that_the_schema_admits_is_read_and_compiles_in_shape() -> None:
-    parser = JsonPlanParser(TOOLS)
+    parser = JsonPlanParser(TOOLS, meant=meant_arguments)
     tasks = [p.task for p in parser.feed(json.dumps(FULL))]
     end = parser.close()
     assert end.problems == []
@@ -242,7 +242,7 @@ def test_the_strict_form_keeps_to_openais_subset_and_admits_plans() -> None:
 
 
 def test_a_plan_of_a_strict_endpoint_is_read_without_its_nulls() -> None:
-    parser = JsonPlanParser(TOOLS)
+    parser = JsonPlanParser(TOOLS, meant=meant_arguments)
     tasks = [p.task for p in parser.feed(json.dumps(strict_plan()))]
     end = parser.close()
     assert (end.problems, end.has_answer, end.stop_when) == ([], False, None)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planloom.planner.syntax.tool_calls import called_name, read_arguments, wire_name, wire_names
+from planloom.planner.compile.tool_arguments import read_arguments
+from planloom.planner.syntax.tool_calls import called_name, object_text, wire_name, wire_names
 from planloom.planner.syntax.written_calls import WrittenCall, written_calls
 from tests.support.linear import assert_linear, repeated
 
@@ -91,6 +92,7 @@ def test_arguments_are_read_as_they_were_meant(text: str, schema: Any, args: obj
     read = read_arguments(text, schema)
     assert (read.args, read.problem) == (args, None)
     assert json.loads(read.text) == args
+    assert isinstance(json.loads(object_text(text)), dict)
 
 
 @pytest.mark.parametrize(

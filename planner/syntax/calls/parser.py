@@ -28,7 +28,9 @@ from planloom.planner.syntax.calls.tasks import TaskReader
 from planloom.planner.syntax.calls.text import OPTIONS, call_text
 from planloom.planner.syntax.parsed_plan import (
     PLAN_TEXT_MAX_CHARS,
+    Meant,
     ParsedEnd,
+    as_written,
     is_preface,
     read_places,
     too_long,
@@ -50,6 +52,7 @@ class CallsParser:
     while the same line again, as after a cut, is left out.
     `agents`, `teams` and `template_names` are the names that those bodies may use; None: any.
     `kept` are tasks of the plan before that have not ended: they may be read, or written anew.
+    `meant` reads a tool's arguments by its parameters.
     """
 
     def __init__(
@@ -62,9 +65,11 @@ class CallsParser:
         teams: Collection[str] | None = None,
         template_names: Collection[str] | None = None,
         kept: Collection[str] = (),
+        meant: Meant = as_written,
     ) -> None:
         self._tools = {t.name: t for t in tools}
-        self._tasks = TaskReader(BodyReader(self._tools, agents, teams, template_names))
+        bodies = BodyReader(self._tools, agents, teams, template_names, meant)
+        self._tasks = TaskReader(bodies)
         self._mention = tool_mention([*self._tools, *POSITIONAL])
         self._scanner = CallScanner(first_line)
         self._cleaner = TextCleaner()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from planloom.planner.syntax.json_answer import AnswerSchema, SchemaUnusableError
+from planloom.planner.compile.answers import AnswerSchema, SchemaUnusableError
 
 NUMBER: dict[str, Any] = {
     "type": "object",
@@ -105,7 +105,7 @@ def test_a_scalar_wanted_is_found_in_an_object_of_one_field() -> None:
 def test_what_does_not_fit_in_any_reading_keeps_its_own_problems() -> None:
     value, problems = AnswerSchema(NUMBER).read('{"n": "five", "m": 1}')
     assert value == {"n": "five", "m": 1}
-    assert problems == ["n: 'five' is not of type 'integer'"]
+    assert problems == ['answer.n: needs integer, found the text "five"']
 
 
 def test_all_problems_come_at_once() -> None:
@@ -118,4 +118,4 @@ def test_all_problems_come_at_once() -> None:
 )
 def test_a_schema_that_nothing_can_fit_is_told_before_a_model_is_paid(schema: Any) -> None:
     with pytest.raises(SchemaUnusableError, match="output_schema"):
-        AnswerSchema(schema).problems(None)
+        AnswerSchema(schema)

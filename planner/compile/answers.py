@@ -6,51 +6,38 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator, SchemaError
-from jsonschema.exceptions import ValidationError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from jsonschema import ValidationError
 
+from planloom.planner.compile.schema_check import check_schema, check_value
+from planloom.planner.compile.schema_document import NESTING_MAX, is_deeper, read_schema
+from planloom.planner.compile.schema_keywords import TooMuchError, errors_of
 from planloom.planner.language.values import JsonValue
 from planloom.planner.syntax.json_text import best_json, parse_json
 
-ANSWER_PROBLEMS_MAX = 50
 _PERCENT = re.compile(r"\s*(\d{1,6}(?:[.,]\d{1,6})?)\s*[%％]\s*")
 DECODED_MAX_CHARS = 1_000_000
 """A longer text is not looked at for the JSON that it may hold."""
 
 
 class SchemaUnusableError(Exception):
-    """The schema itself is wrong: no answer could fit it."""
+    """The schema itself is wrong: no answer can be held to it."""
 
 
 class AnswerSchema:
-    """A JSON Schema (2020-12) that answers are read by.
+    """A JSON Schema that answers are read by.
 
     Raises:
-        SchemaUnusableError: it is not a JSON Schema.
+        SchemaUnusableError: it is not a schema, or cannot be enforced; the message says why.
     """
 
     def __init__(self, schema: Mapping[str, JsonValue]) -> None:
-        try:
-            Draft202012Validator.check_schema(schema)
-        except SchemaError as error:
-            raise SchemaUnusableError(
-                f"output_schema is not a JSON Schema: {error.message}"
-            ) from None
-        # An empty registry: a remote $ref is an error, not a download.
-        self._validator = Draft202012Validator(schema, registry=Registry())
+        self._schema = schema
+        if faults := check_schema(schema, "output_schema"):
+            raise SchemaUnusableError(faults[0].line())
 
     def problems(self, value: JsonValue) -> list[str]:
-        """Everything in `value` that does not fit, each with its path.
-
-        Raises:
-            SchemaUnusableError: the schema refers to something outside itself.
-        """
-        return [
-            f"{'.'.join(str(p) for p in e.absolute_path) or 'answer'}: {_short(e.message)}"
-            for e in self._errors(value)
-        ]
+        """Everything in `value` that does not fit, each with its path."""
+        return [problem.line() for problem in check_value(value, self._schema, "answer")]
 
     def fitted(self, value: JsonValue) -> tuple[JsonValue, list[str]]:
         """The value as it was meant, with what still does not fit.
@@ -60,34 +47,32 @@ class AnswerSchema:
         `null`, and without an object of one field around it (`{"output": …}`). It is taken so only
         when it then fits as a whole.
         """
-        errors = self._errors(value)
-        if not errors:
+        problems = self.problems(value)
+        if not problems:
             return value, []
-        for meant in self._meanings(value, errors):
-            if not self._errors(meant):
+        for meant in self._meanings(value):
+            if not self.problems(meant):
                 return meant, []
-        return value, self.problems(value)
+        return value, problems
 
     def read(self, text: str) -> tuple[JsonValue, list[str]]:
         """The value of a model's answer, with what in it does not fit.
 
         Raises:
             ValueError: the answer holds no JSON value.
-            SchemaUnusableError: as `problems`.
         """
         return self.fitted(best_json(text, lambda value: not self.fitted(value)[1]))
 
     def _errors(self, value: JsonValue) -> list[ValidationError]:
+        if is_deeper(value, NESTING_MAX):
+            return []
         try:
-            errors = sorted(
-                self._validator.iter_errors(value), key=lambda e: [str(p) for p in e.path]
-            )
-        except Unresolvable as error:
-            raise SchemaUnusableError(f"output_schema refers outside itself: {error}") from None
-        return errors[:ANSWER_PROBLEMS_MAX]
+            return errors_of(value, read_schema(self._schema), lets_references=False)
+        except TooMuchError:
+            return []
 
-    def _meanings(self, value: JsonValue, errors: list[ValidationError]) -> Iterator[JsonValue]:
-        yield _decoded(value, errors)
+    def _meanings(self, value: JsonValue) -> Iterator[JsonValue]:
+        yield _decoded(value, self._errors(value))
         if isinstance(value, dict) and len(value) == 1:
             (inner,) = value.values()
             yield inner
@@ -155,7 +140,3 @@ def _left_out(value: Any, path: list[str | int]) -> JsonValue:
         copy.pop(path[0], None)
     made: JsonValue = copy
     return made
-
-
-def _short(message: str) -> str:
-    return message if len(message) <= 300 else message[:299] + "…"

@@ -64,8 +64,8 @@ from planloom.planner.contract.settings import Settings, SettingsError, settings
 from planloom.planner.language.values import Problem
 from planloom.workflows.agent import AgentWorkflow
 from planloom.workflows.capacity import CapacityWorkflow
-from planloom.workflows.converter import data_converter
 from planloom.workflows.dag import DagWorkflow
+from planloom.workflows.shell.converter import data_converter
 from planloom.workflows.team import TeamWorkflow
 
 log = logging.getLogger("planloom.worker")

@@ -26,7 +26,7 @@ from planloom.activities.tools.times import ToolTimes
 from planloom.console.devserver import DevServer
 from planloom.planner.contract.names import SEARCH_ATTRIBUTES
 from planloom.planner.contract.settings import settings_from
-from planloom.workflows.converter import data_converter
+from planloom.workflows.shell.converter import data_converter
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ import pytest
 from temporalio.client import Client
 
 from planloom.console.devserver import DevServer
-from planloom.workflows.converter import data_converter
+from planloom.workflows.shell.converter import data_converter
 from tests.model_server import ModelServer
 from tests.support.harness import Planloom
 

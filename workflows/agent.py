@@ -18,14 +18,14 @@ with workflow.unsafe.imports_passed_through():
     from planloom.planner.language.definitions import AgentSpec
     from planloom.planner.language.values import Stored
     from planloom.planner.syntax.documents import read_request
-    from planloom.workflows import doors
     from planloom.workflows.conversation import Conversation, Ended, Persona
     from planloom.workflows.desk import Desk
-    from planloom.workflows.failures import BodyCancelled, is_cancellation
+    from planloom.workflows.machines.run.status import markdown_page
     from planloom.workflows.requests import invalid, only_input, own_tools, unknown_tools
     from planloom.workflows.run_permit import run_permit
-    from planloom.workflows.status import markdown_page
-    from planloom.workflows.tracing import fail_run_span, start_run_span
+    from planloom.workflows.shell import activities as doors
+    from planloom.workflows.shell.failures import BodyCancelled, is_cancellation
+    from planloom.workflows.shell.tracing import fail_run_span, start_run_span
 
 
 @workflow.defn(name="AgentWorkflow")

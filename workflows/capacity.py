@@ -31,10 +31,10 @@ with workflow.unsafe.imports_passed_through():
     from planloom.planner.contract.names import INVALID_REQUEST
     from planloom.planner.language.values import JsonValue, Problem
     from planloom.planner.syntax.documents import read_request
-    from planloom.workflows import doors
-    from planloom.workflows.pool import Pool, PoolState, new_state
-    from planloom.workflows.pool_view import view_of
+    from planloom.workflows.machines.pool.pool import Pool, PoolState, new_state
+    from planloom.workflows.machines.pool.pool_view import view_of
     from planloom.workflows.requests import invalid, only_input
+    from planloom.workflows.shell import activities as doors
 
 UPDATES_MAX = 1_000
 """The server allows 2,000 in one run; a new one begins well before."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from temporalio import workflow
 
-from planloom.workflows.failures import OutOfBudget
+from planloom.workflows.shell.failures import OutOfBudget
 
 if TYPE_CHECKING:
     from planloom.workflows.engine import Engine

@@ -10,8 +10,8 @@ from planloom.planner.contract.jobs import ResolveJob
 from planloom.planner.language.conditions import evaluate, roots_of_condition
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import Bindings, TaskId
-from planloom.workflows import doors
-from planloom.workflows.failures import BodyFailed, failure_of
+from planloom.workflows.shell import activities as doors
+from planloom.workflows.shell.failures import BodyFailed, failure_of
 
 if TYPE_CHECKING:
     from planloom.workflows.engine import Engine

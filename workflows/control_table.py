@@ -22,9 +22,9 @@ from planloom.planner.contract.names import BUDGET_EXCEEDED, INVALID_PLAN, PLAN_
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import JsonValue, Model, Problem, TaskId
 from planloom.planner.syntax.documents import read_plan
-from planloom.workflows import doors
-from planloom.workflows.approval import Verdict
 from planloom.workflows.controls import Control, Refusal
+from planloom.workflows.machines.shared.approval import Verdict
+from planloom.workflows.shell import activities as doors
 
 if TYPE_CHECKING:
     from planloom.workflows.run import Run

@@ -33,14 +33,18 @@ from planloom.planner.language.values import (
     Stored,
     Usage,
 )
-from planloom.workflows import doors
-from planloom.workflows.budget import Amount
 from planloom.workflows.desk import Desk
-from planloom.workflows.estimates import ANSWER_TOKENS_MIN, model_amount
-from planloom.workflows.failures import BodyCancelled, BodyFailed, failure_of
-from planloom.workflows.pools import on_pools
-from planloom.workflows.record import text_bytes
-from planloom.workflows.summing import SUMMED_MAX_BYTES, summary_amounts, summary_job
+from planloom.workflows.machines.shared.budget import Amount
+from planloom.workflows.machines.shared.estimates import ANSWER_TOKENS_MIN, model_amount
+from planloom.workflows.machines.shared.sizes import text_bytes
+from planloom.workflows.machines.shared.summing import (
+    SUMMED_MAX_BYTES,
+    summary_amounts,
+    summary_job,
+)
+from planloom.workflows.shell import activities as doors
+from planloom.workflows.shell.failures import BodyCancelled, BodyFailed, failure_of
+from planloom.workflows.shell.pools import on_pools
 
 REPEATS_MAX = 3
 """The same call with the same arguments, before the conversation is ended."""

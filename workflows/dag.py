@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from planloom.workflows.controls import Control
     from planloom.workflows.requests import only_input, request_from
     from planloom.workflows.run import Run
-    from planloom.workflows.tracing import fail_run_span, start_run_span
+    from planloom.workflows.shell.tracing import fail_run_span, start_run_span
 
 
 @workflow.defn(name="DagWorkflow")

@@ -21,13 +21,13 @@ from planloom.planner.contract.names import BUDGET_EXCEEDED
 from planloom.planner.contract.requests import PARALLEL_DEFAULT, Common, Role
 from planloom.planner.language.catalog import Site
 from planloom.planner.language.values import JsonValue, Usage
-from planloom.workflows import doors
-from planloom.workflows.budget import Amount, Ledger, caps_from
 from planloom.workflows.clock import Clock
 from planloom.workflows.control_table import Nothing
 from planloom.workflows.controls import Control, Refusal
-from planloom.workflows.failures import raise_if_cancelled
-from planloom.workflows.pools import priority_of
+from planloom.workflows.machines.shared.budget import Amount, Ledger, caps_from
+from planloom.workflows.shell import activities as doors
+from planloom.workflows.shell.failures import raise_if_cancelled
+from planloom.workflows.shell.pools import priority_of
 
 NOTES_MAX = 100
 

@@ -42,10 +42,10 @@ from planloom.planner.language.values import (
     TaskId,
     Usage,
 )
-from planloom.workflows import doors
-from planloom.workflows.failures import BodyCancelled, BodyFailed, failure_of
-from planloom.workflows.pools import on_pools, priority_of
-from planloom.workflows.record import text_bytes
+from planloom.workflows.machines.shared.sizes import text_bytes
+from planloom.workflows.shell import activities as doors
+from planloom.workflows.shell.failures import BodyCancelled, BodyFailed, failure_of
+from planloom.workflows.shell.pools import on_pools, priority_of
 
 LITERAL_INLINE_BYTES = 6_000
 """Longer arguments of a body are stored once, for all items of its map and all its attempts."""

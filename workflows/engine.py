@@ -22,22 +22,22 @@ from planloom.planner.contract.results import Awaiting
 from planloom.planner.language.catalog import Site
 from planloom.planner.language.plan import Body, Plan, Task
 from planloom.planner.language.values import PRIORITY_KEYS, Outcome, Stored, TaskId, Usage
-from planloom.workflows.approval import ApprovalDesk
-from planloom.workflows.budget import Amount, Ledger, caps_from
 from planloom.workflows.changes import Changes
 from planloom.workflows.clock import Clock, TimeCap
 from planloom.workflows.conditions import Conditions
 from planloom.workflows.dispatch import Dispatcher, Piece, is_worth_a_round, rounds_name
-from planloom.workflows.estimates import amounts_for, answer_room, prompt_tokens
-from planloom.workflows.failures import BodyCancelled, BodyFailed, OutOfBudget
-from planloom.workflows.frontier import Frontier, Settled, State, Unit
 from planloom.workflows.grants import Grants
+from planloom.workflows.machines.run.frontier import Frontier, Settled, State, Unit
+from planloom.workflows.machines.run.nodes import node_of
+from planloom.workflows.machines.run.record import Record
+from planloom.workflows.machines.shared.approval import ApprovalDesk
+from planloom.workflows.machines.shared.budget import Amount, Ledger, caps_from
+from planloom.workflows.machines.shared.estimates import amounts_for, answer_room, prompt_tokens
 from planloom.workflows.maps import Maps
-from planloom.workflows.nodes import node_of
 from planloom.workflows.people import People
-from planloom.workflows.record import Record
 from planloom.workflows.sending import Sending
 from planloom.workflows.settling import Settling
+from planloom.workflows.shell.failures import BodyCancelled, BodyFailed, OutOfBudget
 from planloom.workflows.speculation import Speculation
 from planloom.workflows.stopping import Stopping
 

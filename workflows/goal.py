@@ -31,11 +31,13 @@ from planloom.planner.contract.results import RunResult, RunStatus
 from planloom.planner.language.plan import TASKS_MAX, Plan, Task
 from planloom.planner.language.values import JsonValue, Outcome, Problem, TaskId
 from planloom.planner.syntax.calls.parser import call_text
-from planloom.workflows import doors
-from planloom.workflows.approval import needs_approval
-from planloom.workflows.budget import Amount
 from planloom.workflows.engine import Engine
-from planloom.workflows.estimates import (
+from planloom.workflows.joining import ask_joiner, finished_tasks, told_in_short
+from planloom.workflows.machines.run.plan_book import REPAIRS_MAX, PlanBook
+from planloom.workflows.machines.run.replan_cost import cost_of_replan
+from planloom.workflows.machines.shared.approval import needs_approval
+from planloom.workflows.machines.shared.budget import Amount
+from planloom.workflows.machines.shared.estimates import (
     PLANNER_ANSWER_TOKENS,
     PLANNER_ANSWER_TOKENS_MIN,
     answer_room,
@@ -43,11 +45,9 @@ from planloom.workflows.estimates import (
     planner_prompt_tokens,
     usage_so_far,
 )
-from planloom.workflows.failures import BodyCancelled, BodyFailed, OutOfBudget, failure_of
-from planloom.workflows.joining import ask_joiner, finished_tasks, told_in_short
-from planloom.workflows.planning import REPAIRS_MAX, PlanBook
-from planloom.workflows.record import text_bytes
-from planloom.workflows.replan_cost import cost_of_replan
+from planloom.workflows.machines.shared.sizes import text_bytes
+from planloom.workflows.shell import activities as doors
+from planloom.workflows.shell.failures import BodyCancelled, BodyFailed, OutOfBudget, failure_of
 
 if TYPE_CHECKING:
     from planloom.workflows.run import Run

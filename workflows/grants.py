@@ -13,8 +13,8 @@ from temporalio import workflow
 
 from planloom.planner.contract.controls import GrantWanted, RaiseBudget
 from planloom.planner.language.values import NANO
-from planloom.workflows import doors
-from planloom.workflows.budget import Amount
+from planloom.workflows.machines.shared.budget import Amount
+from planloom.workflows.shell import activities as doors
 
 if TYPE_CHECKING:
     from planloom.workflows.engine import Engine

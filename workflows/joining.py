@@ -14,8 +14,7 @@ from planloom.planner.language.values import JsonValue, Stored
 from planloom.planner.prompts.joiner import look_share
 from planloom.planner.syntax.calls.parser import call_text
 from planloom.planner.syntax.joiner import LOOKS_MAX
-from planloom.workflows import doors
-from planloom.workflows.estimates import (
+from planloom.workflows.machines.shared.estimates import (
     ANSWER_TOKENS_MIN,
     BYTES_PER_TOKEN,
     JOINER_ANSWER_TOKENS,
@@ -24,10 +23,15 @@ from planloom.workflows.estimates import (
     model_amount,
     stored_bytes,
 )
-from planloom.workflows.failures import BodyCancelled, BodyFailed
-from planloom.workflows.pools import on_pools
-from planloom.workflows.record import text_bytes
-from planloom.workflows.summing import SUMMED_MAX_BYTES, summary_amounts, summary_job
+from planloom.workflows.machines.shared.sizes import text_bytes
+from planloom.workflows.machines.shared.summing import (
+    SUMMED_MAX_BYTES,
+    summary_amounts,
+    summary_job,
+)
+from planloom.workflows.shell import activities as doors
+from planloom.workflows.shell.failures import BodyCancelled, BodyFailed
+from planloom.workflows.shell.pools import on_pools
 
 if TYPE_CHECKING:
     from planloom.workflows.goal import GoalLoop

@@ -10,11 +10,11 @@ from temporalio.exceptions import FailureError
 from planloom.planner.contract.jobs import ResolveJob
 from planloom.planner.language.plan import MAP_ITEMS_MAX, Task
 from planloom.planner.language.values import Bindings, JsonValue, Outcome, Stored, TaskId, Usage
-from planloom.workflows import doors
 from planloom.workflows.dispatch import Piece, outputs_text
-from planloom.workflows.failures import BodyFailed, failure_of
-from planloom.workflows.frontier import Unit
-from planloom.workflows.record import Record
+from planloom.workflows.machines.run.frontier import Unit
+from planloom.workflows.machines.run.record import Record
+from planloom.workflows.shell import activities as doors
+from planloom.workflows.shell.failures import BodyFailed, failure_of
 
 if TYPE_CHECKING:
     from planloom.workflows.engine import Engine

@@ -9,8 +9,8 @@ from planloom.planner.contract.results import usage_report
 from planloom.planner.language.definitions import MemberSpec, TeamSpec
 from planloom.planner.language.values import Outcome, Stored, Usage
 from planloom.workflows.conversation import Conversation, Ended
-from planloom.workflows.judge import Diagnostics
-from planloom.workflows.rounds import Said
+from planloom.workflows.machines.team.judge import Diagnostics
+from planloom.workflows.machines.team.rounds import Said
 
 
 def system_of(team: TeamSpec, spec: MemberSpec) -> str:

@@ -13,9 +13,9 @@ from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.contract.requests import Approval
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import JsonValue, Outcome, TaskId
-from planloom.workflows import doors
 from planloom.workflows.dispatch import Piece
-from planloom.workflows.failures import BodyFailed
+from planloom.workflows.shell import activities as doors
+from planloom.workflows.shell.failures import BodyFailed
 
 if TYPE_CHECKING:
     from planloom.workflows.engine import Engine

@@ -27,25 +27,25 @@ from planloom.planner.contract.results import (
 )
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import JsonValue, Outcome, Problem, Stored, TaskId, Usage
-from planloom.workflows import doors
-from planloom.workflows.approval import Verdict, needs_approval
 from planloom.workflows.changes import Changes
 from planloom.workflows.control_table import control_table
 from planloom.workflows.dispatch import Piece
 from planloom.workflows.engine import Engine
-from planloom.workflows.failures import (
+from planloom.workflows.goal import GoalLoop
+from planloom.workflows.machines.run.frontier import State
+from planloom.workflows.machines.run.record import critical_path, task_reports, total_usage
+from planloom.workflows.machines.run.status import aggregate_of, run_status
+from planloom.workflows.machines.shared.approval import Verdict, needs_approval
+from planloom.workflows.requests import invalid, kind_of, request_problems, unknown_tools
+from planloom.workflows.run_permit import run_permit
+from planloom.workflows.run_view import RunView
+from planloom.workflows.shell import activities as doors
+from planloom.workflows.shell.failures import (
     BodyCancelled,
     BodyFailed,
     is_cancellation,
     raise_if_cancelled,
 )
-from planloom.workflows.frontier import State
-from planloom.workflows.goal import GoalLoop
-from planloom.workflows.record import critical_path, task_reports, total_usage
-from planloom.workflows.requests import invalid, kind_of, request_problems, unknown_tools
-from planloom.workflows.run_permit import run_permit
-from planloom.workflows.run_view import RunView
-from planloom.workflows.status import aggregate_of, run_status
 
 ANSWER_INLINE_BYTES = 12_000
 """A longer answer is shown as a preview and a blob, so that no history event is large."""

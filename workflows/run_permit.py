@@ -16,7 +16,7 @@ from planloom.planner.contract.capacity import Release, Renew
 from planloom.planner.contract.jobs import PermitJob
 from planloom.planner.contract.requests import Common
 from planloom.planner.language.catalog import PoolSpec
-from planloom.workflows import doors
+from planloom.workflows.shell import activities as doors
 
 TTL_SECONDS = 300.0
 """A run whose workflow is gone without a word gives its room back after this."""

@@ -11,8 +11,8 @@ from planloom.planner.compile.explain import mermaid
 from planloom.planner.contract.requests import Reused
 from planloom.planner.contract.results import Progress
 from planloom.planner.language.values import Outcome
-from planloom.workflows.frontier import State
-from planloom.workflows.status import details, progress
+from planloom.workflows.machines.run.frontier import State
+from planloom.workflows.machines.run.status import details, progress
 
 if TYPE_CHECKING:
     from planloom.workflows.run import Run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from temporalio import workflow
 
 from planloom.planner.language.plan import Body
-from planloom.workflows.outgoing import Outgoing, is_history_full
+from planloom.workflows.shell.outgoing import Outgoing, is_history_full
 
 if TYPE_CHECKING:
     from planloom.workflows.engine import Engine

@@ -13,8 +13,8 @@ from temporalio import workflow
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import Outcome, TaskId
-from planloom.workflows.budget import Amount
-from planloom.workflows.frontier import State, Unit
+from planloom.workflows.machines.run.frontier import State, Unit
+from planloom.workflows.machines.shared.budget import Amount
 
 if TYPE_CHECKING:
     from planloom.workflows.engine import Engine

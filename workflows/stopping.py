@@ -10,7 +10,7 @@ from planloom.planner.compile.passes.prune import is_kept_for_itself
 from planloom.planner.contract.jobs import PlanReply
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.values import Outcome, TaskId
-from planloom.workflows.frontier import State
+from planloom.workflows.machines.run.frontier import State
 
 if TYPE_CHECKING:
     from planloom.workflows.engine import Engine

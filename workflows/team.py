@@ -16,11 +16,11 @@ with workflow.unsafe.imports_passed_through():
     from planloom.planner.contract.results import TeamResult, usage_report
     from planloom.planner.contract.source_fields import team_document
     from planloom.planner.syntax.documents import read_request
-    from planloom.workflows.failures import BodyCancelled, is_cancellation
     from planloom.workflows.requests import invalid, only_input
     from planloom.workflows.run import Run
+    from planloom.workflows.shell.failures import BodyCancelled, is_cancellation
+    from planloom.workflows.shell.tracing import fail_run_span, start_run_span
     from planloom.workflows.team_course import TeamCourse
-    from planloom.workflows.tracing import fail_run_span, start_run_span
 
 
 @workflow.defn(name="TeamWorkflow")

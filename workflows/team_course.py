@@ -24,17 +24,14 @@ from planloom.planner.contract.results import (
 from planloom.planner.language.definitions import MemberSpec, TeamSpec
 from planloom.planner.language.links import check_links
 from planloom.planner.language.values import JsonValue, Outcome, Stored, TaskId
-from planloom.workflows import doors
 from planloom.workflows.changes import Changes
 from planloom.workflows.controls import Control
 from planloom.workflows.conversation import SHOWN_MAX_BYTES, Conversation, Persona, summary_of
 from planloom.workflows.desk import Desk
-from planloom.workflows.failures import BodyCancelled
-from planloom.workflows.frontier import Frontier, Node, units_of
-from planloom.workflows.judge import Judgement, judge
-from planloom.workflows.member import Member, subtask_text, system_of
-from planloom.workflows.requests import invalid, own_tools, unknown_tools
-from planloom.workflows.rounds import (
+from planloom.workflows.machines.run.frontier import Frontier, Node, units_of
+from planloom.workflows.machines.run.status import markdown_page
+from planloom.workflows.machines.team.judge import Judgement, judge
+from planloom.workflows.machines.team.rounds import (
     Said,
     context_for,
     disagreements,
@@ -42,8 +39,11 @@ from planloom.workflows.rounds import (
     links_of,
     may_retry,
 )
+from planloom.workflows.member import Member, subtask_text, system_of
+from planloom.workflows.requests import invalid, own_tools, unknown_tools
 from planloom.workflows.run_permit import run_permit
-from planloom.workflows.status import markdown_page
+from planloom.workflows.shell import activities as doors
+from planloom.workflows.shell.failures import BodyCancelled
 from planloom.workflows.team_judge import ask_judge, compose
 from planloom.workflows.team_plan import TeamPlan
 

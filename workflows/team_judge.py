@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from planloom.planner.contract.jobs import AskJob, ResolveJob
 from planloom.planner.language.values import Bindings, JsonValue, Stored
-from planloom.workflows import doors
-from planloom.workflows.budget import Amount
 from planloom.workflows.desk import Desk
-from planloom.workflows.estimates import ANSWER_TOKENS_MIN, model_amount
-from planloom.workflows.failures import BodyCancelled, BodyFailed
-from planloom.workflows.judge import Judgement, lowered
-from planloom.workflows.pools import on_pools
+from planloom.workflows.machines.shared.budget import Amount
+from planloom.workflows.machines.shared.estimates import ANSWER_TOKENS_MIN, model_amount
+from planloom.workflows.machines.team.judge import Judgement, lowered
+from planloom.workflows.shell import activities as doors
+from planloom.workflows.shell.failures import BodyCancelled, BodyFailed
+from planloom.workflows.shell.pools import on_pools
 
 ANSWER_INLINE_BYTES = 12_000
 DISAGREEMENTS_MAX = 20

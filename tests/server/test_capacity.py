@@ -24,7 +24,7 @@ from planloom import CapacityState, Client, Pool, Refused, Release, Renew, Reser
 from planloom.activities.tools.registry import ToolLoadError
 from planloom.planner.contract.settings import Settings
 from planloom.workflows.capacity import UPDATES_MAX
-from planloom.workflows.converter import data_converter
+from planloom.workflows.shell.converter import data_converter
 from tests.model_server import Reply, Seen
 from tests.support.harness import Planloom
 from tests.support.waiting import until

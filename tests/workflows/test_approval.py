@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from planloom.planner.contract.controls import ApprovePlan
-from planloom.workflows.approval import ApprovalDesk, Verdict, needs_approval
 from planloom.workflows.control_table import control_table
 from planloom.workflows.controls import Refusal
+from planloom.workflows.machines.shared.approval import ApprovalDesk, Verdict, needs_approval
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from planloom.planner.contract.controls import RaiseBudget
 from planloom.planner.contract.requests import Budget, Grant
 from planloom.planner.language.values import NANO, Usage
-from planloom.workflows.budget import Amount, Caps, Ledger, caps_from
+from planloom.workflows.machines.shared.budget import Amount, Caps, Ledger, caps_from
 
 
 @settings(max_examples=1000)

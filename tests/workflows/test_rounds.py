@@ -14,7 +14,7 @@ from planloom.planner.syntax.labelled import (
     problem_with,
     repair_member,
 )
-from planloom.workflows.rounds import (
+from planloom.workflows.machines.team.rounds import (
     REMOVED,
     Said,
     context_for,

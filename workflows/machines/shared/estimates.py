@@ -9,8 +9,8 @@ from planloom.planner.language.catalog import Site
 from planloom.planner.language.plan import Body, Plan, Task
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import NANO, JsonValue, Stored, Usage
-from planloom.workflows.budget import Amount
-from planloom.workflows.record import text_bytes
+from planloom.workflows.machines.shared.budget import Amount
+from planloom.workflows.machines.shared.sizes import text_bytes
 
 BYTES_PER_TOKEN = 2
 """Text rarely takes more than a token for two bytes; the reservation must not be too small."""

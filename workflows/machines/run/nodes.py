@@ -9,7 +9,7 @@ from planloom.planner.compile.compiler import values_of
 from planloom.planner.language.plan import Task
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import TaskId
-from planloom.workflows.frontier import Node
+from planloom.workflows.machines.run.frontier import Node
 
 
 def node_of(

@@ -8,8 +8,8 @@ from planloom.planner.contract.outcomes import aggregate
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.results import Aggregate, Awaiting, Progress, RunStatus, UsageReport
 from planloom.planner.language.values import Outcome, TaskId
-from planloom.workflows.frontier import Frontier
-from planloom.workflows.record import Record
+from planloom.workflows.machines.run.frontier import Frontier
+from planloom.workflows.machines.run.record import Record
 
 GOAL_MAX_CHARS = 300
 DETAILS_MAX_CHARS = 19_000

@@ -9,7 +9,7 @@ from planloom.planner.compile.estimate import estimate_task, items_of
 from planloom.planner.language.catalog import Site
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import NANO
-from planloom.workflows.budget import Caps
+from planloom.workflows.machines.shared.budget import Caps
 
 
 @dataclass(frozen=True, slots=True)

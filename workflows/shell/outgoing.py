@@ -12,7 +12,7 @@ from planloom.planner.compile.compiler import values_of
 from planloom.planner.language.plan import Body, Plan
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import Stored
-from planloom.workflows.record import text_bytes
+from planloom.workflows.machines.shared.sizes import text_bytes
 
 COMMANDS_MAX_BYTES = 2_000_000
 UNIT_BYTES = 1_500

@@ -12,8 +12,8 @@ from temporalio.exceptions import FailureError
 from planloom.planner.contract.jobs import AskJob, TaskOutput, TurnJob, TurnReply
 from planloom.planner.language.catalog import Site
 from planloom.planner.language.values import PRIORITY_KEYS, PriorityName, Usage
-from planloom.workflows.doors import Place
-from planloom.workflows.failures import BodyCancelled, failure_of
+from planloom.workflows.shell.activities import Place
+from planloom.workflows.shell.failures import BodyCancelled, failure_of
 
 ELSEWHERE = ("auth", "capacity", "timeout", "unknown")
 """Failures of an endpoint, not of a question: the pool's fallback may do better."""

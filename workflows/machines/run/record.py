@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from planloom.planner.contract.results import TaskReport, TaskTimes, usage_report
 from planloom.planner.language.values import JsonValue, Outcome, Stored, TaskId, Usage
+from planloom.workflows.machines.shared.sizes import text_bytes, utf8_bytes
 
 RESULT_INLINE_BYTES = 256_000
 """Outputs shown whole in a result, all together; beyond it they are shown as previews."""
@@ -72,21 +73,6 @@ class Record:
         return counts
 
 
-def text_bytes(value: JsonValue) -> int:
-    """Rough size of a JSON value, without building its text."""
-    if isinstance(value, str):
-        return _utf8(value) + 2
-    if isinstance(value, list):
-        return 2 + sum(text_bytes(v) + 1 for v in value)
-    if isinstance(value, dict):
-        return 2 + sum(_utf8(k) + 4 + text_bytes(v) for k, v in value.items())
-    return 8
-
-
-def _utf8(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-
-
 class _Room:
     """Bytes that the free texts of a result may take together: the server takes 2 MiB in all."""
 
@@ -97,7 +83,7 @@ class _Room:
         """The text, or its beginning once the room is used up."""
         if text is None:
             return None
-        size = _utf8(text)
+        size = utf8_bytes(text)
         if size > TEXT_MIN_BYTES and size > self.left:
             cut = text.encode("utf-8", "replace")[:TEXT_MIN_BYTES]
             return cut.decode("utf-8", "ignore") + "…"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from planloom.planner.contract.capacity import CapacityState, PenaltyReason, PermitView, WorkerView
-from planloom.workflows import penalty, permits, rate_control
-from planloom.workflows.pool import Pool
+from planloom.workflows.machines.pool import penalty, permits, rate_control
+from planloom.workflows.machines.pool.pool import Pool
 
 REASONS_SHOWN = 10
 

@@ -8,8 +8,8 @@ from planloom.planner.contract.jobs import AskJob
 from planloom.planner.contract.requests import Common
 from planloom.planner.language.catalog import Site
 from planloom.planner.language.values import Bindings, Stored
-from planloom.workflows.budget import Amount
-from planloom.workflows.estimates import ANSWER_TOKENS_MIN, model_amount
+from planloom.workflows.machines.shared.budget import Amount
+from planloom.workflows.machines.shared.estimates import ANSWER_TOKENS_MIN, model_amount
 
 SUMMED_MAX_BYTES = 400_000
 """Beyond it a model would not read it in one call."""

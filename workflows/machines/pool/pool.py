@@ -24,11 +24,11 @@ from planloom.planner.contract.capacity import (
 )
 from planloom.planner.contract.settings import PoolSettings
 from planloom.planner.language.values import JsonValue, Model
-from planloom.workflows import breaker, penalty, permits, rate_control
-from planloom.workflows.breaker import Breakers
-from planloom.workflows.penalty import Penalty, PenaltyRule
-from planloom.workflows.permits import Ask, Limits, Permits
-from planloom.workflows.rate_control import Concurrency, ControlRule
+from planloom.workflows.machines.pool import breaker, penalty, permits, rate_control
+from planloom.workflows.machines.pool.breaker import Breakers
+from planloom.workflows.machines.pool.penalty import Penalty, PenaltyRule
+from planloom.workflows.machines.pool.permits import Ask, Limits, Permits
+from planloom.workflows.machines.pool.rate_control import Concurrency, ControlRule
 
 START_PARALLEL = 8
 """Calls at once that an endpoint which nobody knows yet is met with."""

@@ -7,7 +7,7 @@ child run works inside a grant. Pure: amounts are integers (tokens, nano-dollars
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from planloom.planner.contract.controls import RaiseBudget
 from planloom.planner.contract.requests import Budget, Grant
@@ -75,17 +75,17 @@ def _tighter(a: int | None, b: int | None) -> int | None:
     return min((x for x in (a, b) if x is not None), default=None)
 
 
+@dataclass(slots=True)
 class Ledger:
     """Reservations by key. `reserve` and then exactly one of `settle` and `refund`."""
 
-    def __init__(self, caps: Caps) -> None:
-        self.caps = caps
-        self.settled = NOTHING
-        self.reserved: dict[str, Amount] = {}
-        self.held = NOTHING
-        """The sum of `reserved`, kept as it changes: a fan-out reserves thousands of times."""
-        self.usage = Usage()
-        self.unpriced = 0
+    caps: Caps
+    settled: Amount = NOTHING
+    reserved: dict[str, Amount] = field(default_factory=dict)
+    held: Amount = NOTHING
+    """The sum of `reserved`, kept as it changes: a fan-out reserves thousands of times."""
+    usage: Usage = field(default_factory=Usage)
+    unpriced: int = 0
 
     @property
     def free(self) -> Caps:

@@ -65,32 +65,32 @@ class View:
     details: str
 
 
-S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
 
 
-class Machine(Protocol[S]):
+class Machine(Protocol[S_contra]):
     """The functions that the shell calls. `now` is in seconds since 1970."""
 
-    def step(self, state: S, event: Event, now: float) -> list[Command]:
+    def step(self, state: S_contra, event: Event, now: float) -> list[Command]:
         """Apply one event; the only function that changes the state."""
         ...
 
-    def ended(self, state: S) -> Any | Failed | None:
+    def ended(self, state: S_contra) -> Any | Failed | None:
         """The workflow's result once it is over, or how it failed; None while it goes on."""
         ...
 
-    def check(self, state: S, name: str, payload: Any, now: float) -> Refusal | None:
+    def check(self, state: S_contra, name: str, payload: Any, now: float) -> Refusal | None:
         """Why the control `name` cannot be taken now, or None. Asked by signal and update."""
         ...
 
-    def may_continue(self, state: S) -> bool:
+    def may_continue(self, state: S_contra) -> bool:
         """Whether nothing is in flight that a continue-as-new would lose (children are not)."""
         ...
 
-    def published(self, state: S) -> tuple[Any, ...]:
+    def published(self, state: S_contra) -> tuple[Any, ...]:
         """What, when it changes, is worth an upsert of search attributes at once. Cheap."""
         ...
 
-    def view(self, state: S, now: float) -> View:
+    def view(self, state: S_contra, now: float) -> View:
         """What the Web UI shows. May walk the whole state: asked once a second at most."""
         ...

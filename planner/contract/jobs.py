@@ -70,6 +70,8 @@ class ToolJob(Model):
     cache_scope: str = ""
     """What `cache: run` is keyed by beside the content: the root run's id."""
     tenant: str | None = None
+    allow: list[str] | None = None
+    """The run's allow-list, checked again where the tool runs; None allows every tool."""
     max_attempts: int = 3
     """Real failures are counted against this; waits that a server asked for are not."""
 

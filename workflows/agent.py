@@ -21,7 +21,8 @@ with workflow.unsafe.imports_passed_through():
     from planloom.workflows.conversation import Conversation, Ended, Persona
     from planloom.workflows.desk import Desk
     from planloom.workflows.machines.run.status import markdown_page
-    from planloom.workflows.requests import invalid, only_input, own_tools, unknown_tools
+    from planloom.workflows.machines.shared.requests import own_tools, unknown_tools
+    from planloom.workflows.requests import invalid, only_input
     from planloom.workflows.run_permit import run_permit
     from planloom.workflows.shell import activities as doors
     from planloom.workflows.shell.failures import BodyCancelled, is_cancellation

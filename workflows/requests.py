@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
-from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL
+from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.source_fields import run_document
-from planloom.planner.language.catalog import Site
-from planloom.planner.language.conditions import check_condition
-from planloom.planner.language.plan import Plan
-from planloom.planner.language.references import shortened
 from planloom.planner.language.values import Problem, Unreadable
-from planloom.planner.syntax.documents import bounded_problems, read_request
-from planloom.workflows.conversation import ASK_HUMAN, READ_OUTPUT
-
-UNKNOWN = "unknown_allowed_tool"
+from planloom.planner.syntax.documents import read_request
 
 
 def invalid(kind: str, problems: Sequence[Problem]) -> ApplicationError:
@@ -54,35 +46,3 @@ def request_from(document: Any) -> tuple[RunRequest | None, ApplicationError]:
         return request, ApplicationError("")
     is_plan = all(p.path.startswith(("plan", "tasks")) for p in problems)
     return None, invalid(INVALID_PLAN if is_plan else INVALID_REQUEST, problems)
-
-
-def own_tools(names: Sequence[str]) -> list[str]:
-    """Those that are registered tools: a question to a person is none."""
-    return [name for name in names if name not in (ASK_HUMAN, READ_OUTPUT)]
-
-
-def unknown_tools(names: Sequence[str] | None, site: Site) -> list[Problem]:
-    """Tools of an allow-list that the worker does not have: a typing error would allow nothing."""
-    problems: list[Problem] = []
-    known = [*site.tool_names, ASK_HUMAN, READ_OUTPUT]
-    for name in names or ():
-        if name not in known:
-            near = get_close_matches(name[:100], known, n=1)
-            listed = "Tools: " + ", ".join(site.tool_names[:20])
-            hint = f'Did you mean "{near[0]}"?' if near else listed
-            message = f'no tool "{shortened(name)}"'
-            problems.append(Problem(path="tools", code=UNKNOWN, message=message, hint=hint))
-    return bounded_problems(problems)
-
-
-def request_problems(request: RunRequest, site: Site, plan: Plan) -> list[Problem]:
-    """What is wrong with a request beside its plan, as far as only plan and worker can tell."""
-    problems = unknown_tools(request.tools, site)
-    if request.stop_when is not None:
-        problems += check_condition(request.stop_when, [t.id for t in plan.tasks], "stop_when")
-    return problems
-
-
-def kind_of(problems: Sequence[Problem]) -> str:
-    """The contract's type for these problems of a plan and its request together."""
-    return UNKNOWN_TOOL if all(p.code == UNKNOWN for p in problems) else INVALID_PLAN

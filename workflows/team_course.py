@@ -30,6 +30,7 @@ from planloom.workflows.conversation import SHOWN_MAX_BYTES, Conversation, Perso
 from planloom.workflows.desk import Desk
 from planloom.workflows.machines.run.frontier import Frontier, Node, units_of
 from planloom.workflows.machines.run.status import markdown_page
+from planloom.workflows.machines.shared.requests import own_tools, unknown_tools
 from planloom.workflows.machines.team.judge import Judgement, judge
 from planloom.workflows.machines.team.rounds import (
     Said,
@@ -40,7 +41,7 @@ from planloom.workflows.machines.team.rounds import (
     may_retry,
 )
 from planloom.workflows.member import Member, subtask_text, system_of
-from planloom.workflows.requests import invalid, own_tools, unknown_tools
+from planloom.workflows.requests import invalid
 from planloom.workflows.run_permit import run_permit
 from planloom.workflows.shell import activities as doors
 from planloom.workflows.shell.failures import BodyCancelled

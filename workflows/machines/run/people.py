@@ -44,9 +44,7 @@ def open_question(
 
 def close_question(run: RunState, step: Step, key: str) -> None:
     """The question is answered, or nobody waits for its answer any more."""
-    question = run.questions.pop(key, None)
-    if question is not None:
-        run.asleep_seconds += step.now - question.since
+    run.questions.pop(key, None)
     drop_timer(run, step, f"answer:{key}")
 
 
@@ -121,7 +119,7 @@ def take_child_question(run: RunState, step: Step, asks: ChildAsks) -> None:
 def hand_down(run: RunState, step: Step, answer: CompleteTask) -> None:
     """Give an answer to the child run that asked."""
     asks = run.asked.pop(answer.id)
-    run.asleep_seconds += step.now - run.asked_since.pop(answer.id, step.now)
+    run.asked_since.pop(answer.id, None)
     step.do(_downwards(asks, answer))
 
 
@@ -170,7 +168,7 @@ def hold_task(run: RunState, step: Step, task: Task) -> None:
 def decide_task(run: RunState, step: Step, decision: ApproveTask) -> None:
     """A person, or the end of the time, lets a held task run, or not."""
     task = TaskId(decision.id)
-    run.asleep_seconds += step.now - run.held.pop(task)
+    del run.held[task]
     drop_timer(run, step, f"approve:{task}")
     if decision.approve:
         run.allowed.append(task)

@@ -15,7 +15,7 @@ from planloom.planner.contract.controls import (
     EditPlan,
     RejectPlan,
 )
-from planloom.planner.contract.jobs import FinishedTask, TaskOutput
+from planloom.planner.contract.jobs import FinishedTask, PlannedTask, TaskOutput
 from planloom.planner.contract.requests import Lineage, RunRequest
 from planloom.planner.contract.results import AgentResult, RunResult, RunStatus
 from planloom.planner.language.catalog import PoolSpec, Site
@@ -80,8 +80,6 @@ class Rule(StrEnum):
     LIST = "list"
     """The output of a map."""
     STOP_WHEN = "stop_when"
-    TOLD = "told"
-    """The list of outcomes that planner or joiner is shown is stored."""
     PLAN = "plan"
     JOIN = "join"
     SUMMARY = "summary"
@@ -215,7 +213,6 @@ class Planning:
     names: tuple[dict[str, TaskId], dict[TaskId, TaskId]] = field(default_factory=lambda: ({}, {}))
     """Twins and aliases from before, if the plan is not taken."""
     prompt_tokens: int = 0
-    told_ref: Stored | None = None
     key: str = ""
     """Of the planner's call and its reservation."""
 
@@ -246,8 +243,8 @@ class Joining:
     summaries: dict[str, Stored] = field(default_factory=dict)
     to_sum: list[str] = field(default_factory=list)
     """Outputs that are still to be summed up."""
-    told_ref: Stored | None = None
     key: str = ""
+    """Of the call and its reservation."""
     status: RunStatus = "completed"
     reason: str | None = None
     records: int = 0
@@ -275,8 +272,10 @@ class Goal:
     """Accepted tasks start while the plan is still being written."""
     twins: dict[str, TaskId] = field(default_factory=dict)
     aliases: dict[TaskId, TaskId] = field(default_factory=dict)
-    refused: dict[TaskId, list[Problem]] = field(default_factory=dict)
-    """Tasks of this planning that were refused: who reads them waits for their repair."""
+    refused: list[TaskId] = field(default_factory=list)
+    """Tasks of this planning that were refused and not written again yet."""
+    deferred: list[PlannedTask] = field(default_factory=list)
+    """Tasks that read a refused one: they wait for its repair."""
     asked: tuple[str, str] | None = None
     """A person waits for another plan: feedback, and who."""
     fingerprints: dict[str, int] = field(default_factory=dict)
@@ -338,11 +337,15 @@ class RunState:
     planning: Planning | None = None
     approval: ApprovalState = field(default_factory=ApprovalState)
     approving: Approving | None = None
+    approval_since: float = 0.0
+    """When the open approval was asked for."""
     early_plans: dict[int, ApprovePlan | RejectPlan] = field(default_factory=dict)
     """Decisions about a revision that is still being written."""
     edited: list[str] | None = None
     """An edit waits for approval: why it is material."""
     edits: dict[str, Edit] = field(default_factory=dict)
+    """Edits that are being patched or looked up, by key."""
+    edits_taken: int = 0
     changing: list[TaskId] = field(default_factory=list)
     """Running tasks that the newest revision writes in other words: it is entered at their end."""
     joining: Joining | None = None
@@ -417,7 +420,9 @@ class RunState:
     result: RunResult | None = None
     failed: Failed | None = None
     asleep_seconds: float = 0.0
-    """How long the run has waited for people, in all: no slowness of its own."""
+    """How long the run has only waited for people, in all: no slowness of its own."""
+    asleep_since: float | None = None
+    """Since when it does; None while it does anything else."""
     waits: dict[str, Wait] = field(default_factory=dict)
     """Calls that wait for budget, by the key of their reservation."""
     saved: Saved = field(default_factory=lambda: Saved())
@@ -427,6 +432,11 @@ class RunState:
     @property
     def plan(self) -> Plan | None:
         return self.revisions[-1].plan if self.revisions else None
+
+    @property
+    def entered_plan(self) -> Plan | None:
+        """The plan whose tasks the frontier holds."""
+        return self.revisions[self.entered - 1].plan if self.entered else None
 
     @property
     def revision(self) -> int:

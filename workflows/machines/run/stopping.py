@@ -127,7 +127,7 @@ def _note_unreadable(run: RunState, condition: str, failed: Failure) -> None:
 
 def stop_condition(run: RunState) -> str | None:
     """The `stop_when` of the plan whose tasks run, else the request's."""
-    plan = run.plan if run.entered else None
+    plan = run.entered_plan
     return (plan.stop_when if plan is not None else None) or run.request.stop_when
 
 
@@ -143,8 +143,9 @@ def _may_look(run: RunState) -> bool:
 
 
 def _join_early(run: RunState, step: Step) -> None:
-    """End when all that the joiner is shown is there and what still runs changes nothing outside."""
-    wanted = run.plan.join if run.plan is not None and run.entered else None
+    """End when all that the joiner is shown is there, and what still runs acts on nothing."""
+    plan = run.entered_plan
+    wanted = plan.join if plan is not None else None
     if not wanted or not run.frontier.is_closed or _lacks(run, run.join_missing):
         return
     run.join_missing = next((t for t in wanted if _lacks(run, t)), None)

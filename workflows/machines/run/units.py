@@ -384,6 +384,12 @@ def _lose(run: RunState, step: Step, key: str, usage: Usage | None) -> None:
     end_unit(run, step, key, Outcome.SKIPPED, None, reason=reason, usage=usage, tasks=1)
 
 
+def ahead_known(run: RunState, step: Step, key: str, found: bool | Failure) -> None:
+    """As `decide_ahead`, when an activity had to look; the branch may be gone by now."""
+    if key in run.ahead:
+        decide_ahead(run, step, key, found)
+
+
 def decide_ahead(run: RunState, step: Step, key: str, found: bool | Failure) -> None:
     """The condition of a branch that runs ahead is known."""
     work = run.works[key]

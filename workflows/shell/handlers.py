@@ -179,6 +179,7 @@ def _child_ended() -> Any:
         if self.shell is not None and isinstance(found, ChildEnded):
             self.shell.child_ended(found)
 
+    _name(child_ended, ENDED)
     words = "A child that was asked to report has ended"
     return workflow.signal(name=ENDED, description=words)(child_ended)
 
@@ -188,6 +189,7 @@ def _report() -> Any:
         if self.shell is not None:
             self.shell.reports = True
 
+    _name(report_to_parent, REPORT)
     words = "The parent has continued as new: tell it the result by signal"
     return workflow.signal(name=REPORT, description=words)(report_to_parent)
 
@@ -197,12 +199,15 @@ def _unknown() -> Any:
         if self.shell is not None:
             self.shell.apply(SignalIgnored(f"there is no signal {name[:100]}"))
 
+    _name(unknown_signal, "unknown_signal")
     return workflow.signal(dynamic=True)(unknown_signal)
 
 
 def _name(handler: Callable[..., Any], name: str) -> None:
     handler.__name__ = name
     handler.__qualname__ = name
+    # The SDK takes a first parameter for `self` only where it has no annotation.
+    handler.__annotations__.pop("self", None)
 
 
 def _live(self: HasShell) -> Shell[Any]:

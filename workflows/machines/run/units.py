@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from planloom.planner.contract.jobs import Resolved, ResolveJob, TaskOutput
-from planloom.planner.language.plan import Task
+from planloom.planner.language.plan import MAP_ITEMS_MAX, Task
 from planloom.planner.language.values import Bindings, JsonValue, Outcome, Stored, TaskId, Usage
 from planloom.workflows.machines.run import people
 from planloom.workflows.machines.run.bodies import (
@@ -145,6 +145,10 @@ def take_items(run: RunState, step: Step, key: str, source: Stored, count: int) 
     """The items of a map are known: each becomes a unit that may start."""
     work = run.works[key]
     task = work.unit.task
+    if count > MAP_ITEMS_MAX:
+        message = f"tasks.{task}.map: has {count:,} items; at most {MAP_ITEMS_MAX:,}"
+        unit_failed(run, step, key, Failure(f"{message}. Split the list.", "tool"))
+        return
     account.refund(run.account, key)
     if count == 0:
         del run.works[key]

@@ -20,8 +20,9 @@ with workflow.unsafe.imports_passed_through():
     from planloom.planner.syntax.documents import read_request
     from planloom.workflows.conversation import Conversation, Ended, Persona
     from planloom.workflows.desk import Desk
-    from planloom.workflows.machines.run.status import markdown_page
-    from planloom.workflows.requests import invalid, only_input, own_tools, unknown_tools
+    from planloom.workflows.machines.shared.allowed_tools import own_tools, unknown_tools
+    from planloom.workflows.machines.shared.page import markdown_page
+    from planloom.workflows.requests import invalid, only_input
     from planloom.workflows.run_permit import run_permit
     from planloom.workflows.shell import activities as doors
     from planloom.workflows.shell.failures import BodyCancelled, is_cancellation

@@ -34,6 +34,7 @@ from planloom.planner.language.values import (
     Usage,
 )
 from planloom.workflows.desk import Desk
+from planloom.workflows.machines.shared.allowed_tools import ASK_HUMAN, READ_OUTPUT
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.estimates import ANSWER_TOKENS_MIN, model_amount
 from planloom.workflows.machines.shared.sizes import text_bytes
@@ -50,7 +51,6 @@ REPEATS_MAX = 3
 """The same call with the same arguments, before the conversation is ended."""
 REPAIRS_MAX = 1
 CALLS_PER_TURN_MAX = 16
-ASK_HUMAN, READ_OUTPUT = "ask_human", "read_output"
 DEFAULT_MAX_TURNS = 20
 FORM_TOKENS = 200
 """What an agent is told beside its own words: the form of its answer, its tools."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from temporalio.exceptions import ApplicationError
@@ -14,12 +13,9 @@ from planloom.planner.contract.source_fields import run_document
 from planloom.planner.language.catalog import Site
 from planloom.planner.language.conditions import check_condition
 from planloom.planner.language.plan import Plan
-from planloom.planner.language.references import shortened
 from planloom.planner.language.values import Problem, Unreadable
-from planloom.planner.syntax.documents import bounded_problems, read_request
-from planloom.workflows.conversation import ASK_HUMAN, READ_OUTPUT
-
-UNKNOWN = "unknown_allowed_tool"
+from planloom.planner.syntax.documents import read_request
+from planloom.workflows.machines.shared.allowed_tools import UNKNOWN, unknown_tools
 
 
 def invalid(kind: str, problems: Sequence[Problem]) -> ApplicationError:
@@ -54,25 +50,6 @@ def request_from(document: Any) -> tuple[RunRequest | None, ApplicationError]:
         return request, ApplicationError("")
     is_plan = all(p.path.startswith(("plan", "tasks")) for p in problems)
     return None, invalid(INVALID_PLAN if is_plan else INVALID_REQUEST, problems)
-
-
-def own_tools(names: Sequence[str]) -> list[str]:
-    """Those that are registered tools: a question to a person is none."""
-    return [name for name in names if name not in (ASK_HUMAN, READ_OUTPUT)]
-
-
-def unknown_tools(names: Sequence[str] | None, site: Site) -> list[Problem]:
-    """Tools of an allow-list that the worker does not have: a typing error would allow nothing."""
-    problems: list[Problem] = []
-    known = [*site.tool_names, ASK_HUMAN, READ_OUTPUT]
-    for name in names or ():
-        if name not in known:
-            near = get_close_matches(name[:100], known, n=1)
-            listed = "Tools: " + ", ".join(site.tool_names[:20])
-            hint = f'Did you mean "{near[0]}"?' if near else listed
-            message = f'no tool "{shortened(name)}"'
-            problems.append(Problem(path="tools", code=UNKNOWN, message=message, hint=hint))
-    return bounded_problems(problems)
 
 
 def request_problems(request: RunRequest, site: Site, plan: Plan) -> list[Problem]:

@@ -29,7 +29,9 @@ from planloom.workflows.controls import Control
 from planloom.workflows.conversation import SHOWN_MAX_BYTES, Conversation, Persona, summary_of
 from planloom.workflows.desk import Desk
 from planloom.workflows.machines.run.frontier import Frontier, Node, units_of
-from planloom.workflows.machines.run.status import markdown_page
+from planloom.workflows.machines.shared.allowed_tools import own_tools, unknown_tools
+from planloom.workflows.machines.shared.member_retry import may_retry
+from planloom.workflows.machines.shared.page import markdown_page
 from planloom.workflows.machines.team.judge import Judgement, judge
 from planloom.workflows.machines.team.rounds import (
     Said,
@@ -37,10 +39,9 @@ from planloom.workflows.machines.team.rounds import (
     disagreements,
     is_consensus,
     links_of,
-    may_retry,
 )
 from planloom.workflows.member import Member, subtask_text, system_of
-from planloom.workflows.requests import invalid, own_tools, unknown_tools
+from planloom.workflows.requests import invalid
 from planloom.workflows.run_permit import run_permit
 from planloom.workflows.shell import activities as doors
 from planloom.workflows.shell.failures import BodyCancelled

@@ -210,8 +210,12 @@ class RoundReport(Model):
 
 
 class TeamResult(Model):
+    """What a team ends with. A large `answer` is `{preview, blob, size_bytes}`."""
+
     status: RunStatus
     answer: JsonValue = None
+    answer_ref: Stored | None = None
+    """Where the whole of a large answer is."""
     members: dict[str, MemberReport] = Field(default_factory=dict)
     rounds: list[RoundReport] = Field(default_factory=list)
     judge: JudgeReport | None = None

@@ -20,8 +20,8 @@ with workflow.unsafe.imports_passed_through():
     from planloom.planner.syntax.documents import read_request
     from planloom.workflows.conversation import Conversation, Ended, Persona
     from planloom.workflows.desk import Desk
-    from planloom.workflows.machines.shared.allowed_tools import own_tools, unknown_tools
     from planloom.workflows.machines.shared.page import markdown_page
+    from planloom.workflows.machines.shared.requests import own_tools, unknown_tools
     from planloom.workflows.requests import invalid, only_input
     from planloom.workflows.run_permit import run_permit
     from planloom.workflows.shell import activities as doors

@@ -34,9 +34,9 @@ from planloom.planner.language.values import (
     Usage,
 )
 from planloom.workflows.desk import Desk
-from planloom.workflows.machines.shared.allowed_tools import ASK_HUMAN, READ_OUTPUT
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.estimates import ANSWER_TOKENS_MIN, model_amount
+from planloom.workflows.machines.shared.requests import ASK_HUMAN, READ_OUTPUT
 from planloom.workflows.machines.shared.sizes import text_bytes
 from planloom.workflows.machines.shared.summing import (
     SUMMED_MAX_BYTES,

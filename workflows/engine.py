@@ -30,7 +30,7 @@ from planloom.workflows.grants import Grants
 from planloom.workflows.machines.run.frontier import Frontier, Settled, State, Unit
 from planloom.workflows.machines.run.nodes import node_of
 from planloom.workflows.machines.run.record import Record
-from planloom.workflows.machines.shared.approval import ApprovalDesk
+from planloom.workflows.machines.shared.approval import ApprovalState
 from planloom.workflows.machines.shared.budget import Amount, Ledger, caps_from
 from planloom.workflows.machines.shared.estimates import amounts_for, answer_room, prompt_tokens
 from planloom.workflows.maps import Maps
@@ -58,7 +58,7 @@ class Engine:
         self.site = Site()
         self.frontier = Frontier(parallel_of(request))
         self.ledger = Ledger(caps_from(request.budget, request.lineage.grant))
-        self.desk = ApprovalDesk()
+        self.desk = ApprovalState()
         self.plan: Plan | None = None
         self.tasks: dict[TaskId, Task] = {}
         self.inputs: dict[TaskId, tuple[TaskId, ...]] = {}

@@ -7,15 +7,11 @@ from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
-from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL
+from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.source_fields import run_document
-from planloom.planner.language.catalog import Site
-from planloom.planner.language.conditions import check_condition
-from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import Problem, Unreadable
 from planloom.planner.syntax.documents import read_request
-from planloom.workflows.machines.shared.allowed_tools import UNKNOWN, unknown_tools
 
 
 def invalid(kind: str, problems: Sequence[Problem]) -> ApplicationError:
@@ -50,16 +46,3 @@ def request_from(document: Any) -> tuple[RunRequest | None, ApplicationError]:
         return request, ApplicationError("")
     is_plan = all(p.path.startswith(("plan", "tasks")) for p in problems)
     return None, invalid(INVALID_PLAN if is_plan else INVALID_REQUEST, problems)
-
-
-def request_problems(request: RunRequest, site: Site, plan: Plan) -> list[Problem]:
-    """What is wrong with a request beside its plan, as far as only plan and worker can tell."""
-    problems = unknown_tools(request.tools, site)
-    if request.stop_when is not None:
-        problems += check_condition(request.stop_when, [t.id for t in plan.tasks], "stop_when")
-    return problems
-
-
-def kind_of(problems: Sequence[Problem]) -> str:
-    """The contract's type for these problems of a plan and its request together."""
-    return UNKNOWN_TOOL if all(p.code == UNKNOWN for p in problems) else INVALID_PLAN

@@ -35,9 +35,9 @@ from planloom.workflows.goal import GoalLoop
 from planloom.workflows.machines.run.frontier import State
 from planloom.workflows.machines.run.record import critical_path, task_reports, total_usage
 from planloom.workflows.machines.run.status import aggregate_of, run_status
-from planloom.workflows.machines.shared.allowed_tools import unknown_tools
 from planloom.workflows.machines.shared.approval import Verdict, needs_approval
-from planloom.workflows.requests import invalid, kind_of, request_problems
+from planloom.workflows.machines.shared.requests import kind_of, request_problems, unknown_tools
+from planloom.workflows.requests import invalid
 from planloom.workflows.run_permit import run_permit
 from planloom.workflows.run_view import RunView
 from planloom.workflows.shell import activities as doors

@@ -29,9 +29,9 @@ from planloom.workflows.controls import Control
 from planloom.workflows.conversation import SHOWN_MAX_BYTES, Conversation, Persona, summary_of
 from planloom.workflows.desk import Desk
 from planloom.workflows.machines.run.frontier import Frontier, Node, units_of
-from planloom.workflows.machines.shared.allowed_tools import own_tools, unknown_tools
 from planloom.workflows.machines.shared.member_retry import may_retry
 from planloom.workflows.machines.shared.page import markdown_page
+from planloom.workflows.machines.shared.requests import own_tools, unknown_tools
 from planloom.workflows.machines.team.judge import Judgement, judge
 from planloom.workflows.machines.team.rounds import (
     Said,

@@ -12,12 +12,12 @@ from planloom.workflows.machines.agent.calling import free_key, queue_call, send
 from planloom.workflows.machines.agent.state import Call, Host, Pending, Rule, Talk
 from planloom.workflows.machines.shared import questions
 from planloom.workflows.machines.shared.account import Over
-from planloom.workflows.machines.shared.allowed_tools import ASK_HUMAN, READ_OUTPUT
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import ReadOutput, Resolve, RunTool, Tell
 from planloom.workflows.machines.shared.events import Broke, Returned
 from planloom.workflows.machines.shared.large_inputs import SHOWN_MAX_BYTES
 from planloom.workflows.machines.shared.machine import Step
+from planloom.workflows.machines.shared.requests import ASK_HUMAN, READ_OUTPUT
 from planloom.workflows.machines.shared.sizes import text_bytes
 
 CALLS_PER_TURN_MAX = 16

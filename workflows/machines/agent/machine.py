@@ -35,7 +35,6 @@ from planloom.workflows.machines.agent.view import (
 )
 from planloom.workflows.machines.shared import permit
 from planloom.workflows.machines.shared.account import open_account
-from planloom.workflows.machines.shared.allowed_tools import own_tools, unknown_tools
 from planloom.workflows.machines.shared.commands import (
     Answer,
     Command,
@@ -61,6 +60,7 @@ from planloom.workflows.machines.shared.events import (
     TimeReached,
 )
 from planloom.workflows.machines.shared.machine import Failed, Identity, Refusal, Step
+from planloom.workflows.machines.shared.requests import own_tools, unknown_tools
 
 __all__ = [
     "begin",

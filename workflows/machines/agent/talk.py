@@ -24,13 +24,13 @@ from planloom.workflows.machines.agent.state import (
     Talk,
 )
 from planloom.workflows.machines.shared.account import Over
-from planloom.workflows.machines.shared.allowed_tools import READ_OUTPUT
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import AskModel, Resolve, TakeTurn
 from planloom.workflows.machines.shared.estimates import ANSWER_TOKENS_MIN, model_amount
 from planloom.workflows.machines.shared.events import Broke, Failure, Returned
 from planloom.workflows.machines.shared.large_inputs import SHOWN_MAX_BYTES
 from planloom.workflows.machines.shared.machine import Step
+from planloom.workflows.machines.shared.requests import READ_OUTPUT
 from planloom.workflows.machines.shared.sizes import text_bytes
 from planloom.workflows.machines.shared.summing import (
     SUMMED_MAX_BYTES,

@@ -65,7 +65,9 @@ class Settled:
 
 
 @dataclass(slots=True)
-class _Entry:
+class Entry:
+    """A task in the frontier, and where it stands."""
+
     node: Node
     order: int
     state: State | Outcome = State.WAITING
@@ -76,6 +78,10 @@ class _Entry:
     is_idle: bool = False
     """Runs, but only waits: it has given its slot back."""
     units_left: int = 0
+    """Items of an expanded map that have not ended."""
+    unit_next: int = 0
+    """The next item to start."""
+    unit_count: int = 0
     units_running: set[int] = field(default_factory=set)
 
 
@@ -86,6 +92,7 @@ class InvalidTransition(Exception):
         super().__init__(f"frontier: {event} of task {task!r} in state {state}")
 
 
+@dataclass(slots=True)
 class Frontier:
     """The working set of a run. Every method is total over legal states and O(log N) a change.
 
@@ -93,59 +100,60 @@ class Frontier:
     `requires` is met already; at most `parallel` slots are held; a task ends once per round.
     """
 
-    def __init__(self, parallel: int) -> None:
-        self.parallel = parallel
-        self.is_paused = False
-        self.is_stopped = False
-        self.is_closed = False
-        self._entries: dict[TaskId, _Entry] = {}
-        self._dependents: dict[TaskId, list[TaskId]] = {}
-        self._heap: list[tuple[bool, int, float, int, int, Unit]] = []
-        self._slots = 0
-        self._open = 0
+    parallel: int
+    is_paused: bool = False
+    is_stopped: bool = False
+    is_closed: bool = False
+    entries: dict[TaskId, Entry] = field(default_factory=dict)
+    dependents: dict[TaskId, list[TaskId]] = field(default_factory=dict)
+    heap: list[tuple[bool, int, float, int, int, Unit]] = field(default_factory=list)
+    """What may start, best first. Of a map only the next item: it brings the one after it."""
+    slots: int = 0
+    open: int = 0
+    """How many tasks have not ended."""
 
     # -- what is asked ---------------------------------------------------------------------
 
     @property
     def is_over(self) -> bool:
         """No task is left that could still run."""
-        return self.is_closed and self._open == 0
+        return self.is_closed and self.open == 0
 
     @property
     def slots_held(self) -> int:
-        return self._slots
+        return self.slots
 
     def state_of(self, task: TaskId) -> State | Outcome | None:
-        entry = self._entries.get(task)
+        entry = self.entries.get(task)
         return entry.state if entry else None
 
     def states(self) -> dict[TaskId, State | Outcome]:
-        return {task: entry.state for task, entry in self._entries.items()}
+        return {task: entry.state for task, entry in self.entries.items()}
 
     def outcome_of(self, task: TaskId) -> Outcome | None:
         state = self.state_of(task)
         return state if isinstance(state, Outcome) else None
 
     def outcomes(self) -> dict[TaskId, Outcome]:
-        return {t: e.state for t, e in self._entries.items() if isinstance(e.state, Outcome)}
+        return {t: e.state for t, e in self.entries.items() if isinstance(e.state, Outcome)}
 
     def is_idle(self, task: TaskId) -> bool:
-        entry = self._entries.get(task)
+        entry = self.entries.get(task)
         return entry is not None and entry.is_idle
 
     def is_held(self, task: TaskId) -> bool:
-        entry = self._entries.get(task)
+        entry = self.entries.get(task)
         return entry is not None and entry.is_held
 
     def running(self) -> list[TaskId]:
-        return [t for t, e in self._entries.items() if e.state is State.RUNNING]
+        return [t for t, e in self.entries.items() if e.state is State.RUNNING]
 
     def unfinished(self) -> list[TaskId]:
-        return [t for t, e in self._entries.items() if isinstance(e.state, State)]
+        return [t for t, e in self.entries.items() if isinstance(e.state, State)]
 
     def counts(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        for entry in self._entries.values():
+        for entry in self.entries.values():
             found[entry.state.value] = found.get(entry.state.value, 0) + 1
         return found
 
@@ -158,17 +166,17 @@ class Frontier:
             InvalidTransition: a task of that id is unfinished or has a value.
         """
         for node in nodes:
-            known = self._entries.get(node.id)
+            known = self.entries.get(node.id)
             if known is not None and not (
                 isinstance(known.state, Outcome) and not known.state.is_good
             ):
                 raise InvalidTransition(node.id, known.state, "second add")
-            order = known.order if known else len(self._entries)
-            self._entries[node.id] = _Entry(node, order)
-            self._open += 1
+            order = known.order if known else len(self.entries)
+            self.entries[node.id] = Entry(node, order)
+            self.open += 1
         for node in nodes:
             for needed in (*node.inputs, *node.conditions):
-                waiting = self._dependents.setdefault(needed, [])
+                waiting = self.dependents.setdefault(needed, [])
                 if node.id not in waiting:
                     waiting.append(node.id)
         return self._judge_all(node.id for node in nodes)
@@ -182,7 +190,7 @@ class Frontier:
 
     def settle(self, task: TaskId, outcome: Outcome) -> list[Settled]:
         """End a task that has not started: reused from another run, or cancelled, or dropped."""
-        entry = self._entries[task]
+        entry = self.entries[task]
         if entry.state not in (State.WAITING, State.READY):
             raise InvalidTransition(task, entry.state, f"settle {outcome}")
         return self._end(entry, outcome)
@@ -190,50 +198,50 @@ class Frontier:
     def drop(self, tasks: Iterable[TaskId]) -> None:
         """Forget tasks that have not started: a new revision left them out."""
         for task in tasks:
-            entry = self._entries.get(task)
+            entry = self.entries.get(task)
             if entry is None:
                 continue
             if entry.state not in (State.WAITING, State.READY):
                 raise InvalidTransition(task, entry.state, "drop")
-            del self._entries[task]
-            self._dependents.pop(task, None)
-            self._open -= 1
+            del self.entries[task]
+            self.dependents.pop(task, None)
+            self.open -= 1
             for needed in (*entry.node.inputs, *entry.node.conditions):
-                waiting = self._dependents.get(needed)
+                waiting = self.dependents.get(needed)
                 if waiting and task in waiting:
                     waiting.remove(task)
 
     def rerank(self, ranks: Mapping[TaskId, float]) -> None:
         """New ranks for what has not started: a longer plan is known now."""
         for task, rank in ranks.items():
-            entry = self._entries.get(task)
+            entry = self.entries.get(task)
             if entry is None or entry.node.rank == rank or isinstance(entry.state, Outcome):
                 continue
             entry.node = replace(entry.node, rank=rank)
-        fresh = [unit for *_, unit in self._heap if self._is_startable(unit)]
-        self._heap = []
+        fresh = [unit for *_, unit in self.heap if self._is_startable(unit)]
+        self.heap = []
         for unit in fresh:
             self._push(unit)
 
     # -- starting --------------------------------------------------------------------------
 
     def _is_startable(self, unit: Unit) -> bool:
-        entry = self._entries.get(unit.task)
+        entry = self.entries.get(unit.task)
         if entry is None:
             return False
         if unit.index is None:
             return entry.state is State.READY
-        return entry.state is State.RUNNING and unit.index not in entry.units_running
+        return entry.state is State.RUNNING and unit.index == entry.unit_next < entry.unit_count
 
     def _peek(self) -> Unit | None:
         if self.is_paused or self.is_stopped:
             return None
-        while self._heap and not self._is_startable(self._heap[0][-1]):
-            heappop(self._heap)
-        if not self._heap:
+        while self.heap and not self._is_startable(self.heap[0][-1]):
+            heappop(self.heap)
+        if not self.heap:
             return None
-        unit = self._heap[0][-1]
-        if self._slots >= self.parallel and not self._entries[unit.task].node.is_free:
+        unit = self.heap[0][-1]
+        if self.slots >= self.parallel and not self.entries[unit.task].node.is_free:
             return None
         return unit
 
@@ -245,27 +253,31 @@ class Frontier:
         """The unit that `next_ready` gave has been started."""
         if self._peek() != unit:
             raise InvalidTransition(unit.task, self.state_of(unit.task), "start out of turn")
-        heappop(self._heap)
-        entry = self._entries[unit.task]
+        heappop(self.heap)
+        entry = self.entries[unit.task]
         entry.state = State.RUNNING
         if unit.index is not None:
             entry.units_running.add(unit.index)
+            entry.unit_next += 1
+            if entry.unit_next < entry.unit_count:
+                self._push(Unit(unit.task, entry.unit_next))
         if not entry.node.is_free:
-            self._slots += 1
+            self.slots += 1
 
     def expand(self, task: TaskId, count: int) -> None:
         """A running map has `count` items: its own slot is freed, and its units become ready."""
-        entry = self._entries[task]
+        entry = self.entries[task]
         if entry.state is not State.RUNNING or entry.units_left:
             raise InvalidTransition(task, entry.state, "expand")
         self._release(entry)
-        entry.units_left = count
-        for index in range(count):
-            self._push(Unit(task, index))
+        entry.units_left = entry.unit_count = count
+        entry.unit_next = 0
+        if count:
+            self._push(Unit(task, 0))
 
     def end_unit(self, task: TaskId, index: int) -> bool:
         """One item ended; True when it was the last, so that the map itself can end."""
-        entry = self._entries[task]
+        entry = self.entries[task]
         if entry.state is not State.RUNNING or index not in entry.units_running:
             raise InvalidTransition(task, entry.state, f"end of item {index}")
         entry.units_running.discard(index)
@@ -275,16 +287,15 @@ class Frontier:
 
     def abandon_units(self, task: TaskId) -> int:
         """Items of a map that have not started will not: how many. The running ones still end."""
-        entry = self._entries[task]
+        entry = self.entries[task]
         waiting = entry.units_left - len(entry.units_running)
         entry.units_left = len(entry.units_running)
-        self._heap = [e for e in self._heap if e[-1].task != task]
-        self._heap.sort()
+        entry.unit_count = entry.unit_next
         return waiting
 
     def hold(self, task: TaskId) -> None:
         """A task that was just started waits for a person first: it gives its slot back."""
-        entry = self._entries[task]
+        entry = self.entries[task]
         if entry.state is not State.RUNNING or entry.units_left:
             raise InvalidTransition(task, entry.state, "hold")
         self._release(entry)
@@ -292,7 +303,7 @@ class Frontier:
 
     def idle(self, task: TaskId) -> None:
         """A running task has done its work and only waits now: others may have its slot."""
-        entry = self._entries[task]
+        entry = self.entries[task]
         if entry.state is not State.RUNNING or entry.units_left or entry.is_idle:
             raise InvalidTransition(task, entry.state, "idle")
         self._release(entry)
@@ -300,7 +311,7 @@ class Frontier:
 
     def release(self, task: TaskId) -> None:
         """A held task may start now."""
-        entry = self._entries[task]
+        entry = self.entries[task]
         if not entry.is_held:
             raise InvalidTransition(task, entry.state, "release")
         entry.state, entry.is_held = State.READY, False
@@ -310,7 +321,7 @@ class Frontier:
 
     def end(self, task: TaskId, outcome: Outcome, *, was_expanded: bool = False) -> list[Settled]:
         """A running task has ended; returns the tasks that its end settles in turn."""
-        entry = self._entries[task]
+        entry = self.entries[task]
         if entry.state is not State.RUNNING:
             raise InvalidTransition(task, entry.state, f"end {outcome}")
         if not was_expanded:
@@ -325,43 +336,43 @@ class Frontier:
         again = [t for t in tasks if isinstance(self.state_of(t), Outcome)]
         opened = list(again)
         while again:
-            entry = self._entries[again.pop()]
+            entry = self.entries[again.pop()]
             entry.state, entry.is_blocked = State.WAITING, False
-            self._open += 1
-            for dependent in self._dependents.get(entry.node.id, ()):
-                behind = self._entries[dependent]
+            self.open += 1
+            for dependent in self.dependents.get(entry.node.id, ()):
+                behind = self.entries[dependent]
                 if behind.is_blocked and dependent not in opened:
                     opened.append(dependent)
                     again.append(dependent)
-        opened.sort(key=lambda t: self._entries[t].order)
+        opened.sort(key=lambda t: self.entries[t].order)
         return opened, self._judge_all(opened)
 
     # -- inside ----------------------------------------------------------------------------
 
-    def _release(self, entry: _Entry) -> None:
+    def _release(self, entry: Entry) -> None:
         if not entry.node.is_free and not entry.is_idle:
-            self._slots -= 1
+            self.slots -= 1
 
     def _push(self, unit: Unit) -> None:
-        entry = self._entries[unit.task]
+        entry = self.entries[unit.task]
         node, index = entry.node, unit.index if unit.index is not None else -1
         guesses = node.is_ahead and not self._is_decidable(entry)
-        heappush(self._heap, (guesses, node.priority, -node.rank, entry.order, index, unit))
+        heappush(self.heap, (guesses, node.priority, -node.rank, entry.order, index, unit))
 
-    def _is_decidable(self, entry: _Entry) -> bool:
+    def _is_decidable(self, entry: Entry) -> bool:
         return all(self._has_ended(i) for i in entry.node.conditions)
 
-    def _end(self, entry: _Entry, outcome: Outcome) -> list[Settled]:
+    def _end(self, entry: Entry, outcome: Outcome) -> list[Settled]:
         entry.state, entry.is_held, entry.is_idle = outcome, False, False
-        self._open -= 1
-        return self._judge_all(self._dependents.get(entry.node.id, ()))
+        self.open -= 1
+        return self._judge_all(self.dependents.get(entry.node.id, ()))
 
     def _judge_all(self, tasks: Iterable[TaskId]) -> list[Settled]:
         """Judge tasks, and in turn those behind any that this settles."""
         settled: list[Settled] = []
         queue = list(tasks)
         for task in queue:  # grows while it is walked
-            entry = self._entries.get(task)
+            entry = self.entries.get(task)
             if entry is not None and entry.state is State.READY and entry.node.is_ahead:
                 self._push(Unit(task))  # its condition may be known now: it guesses no more
             if entry is None or entry.state is not State.WAITING or entry.is_held:
@@ -371,11 +382,11 @@ class Frontier:
                 continue
             settled.append(decided)
             entry.state, entry.is_blocked = decided.outcome, True
-            self._open -= 1
-            queue.extend(self._dependents.get(task, ()))
+            self.open -= 1
+            queue.extend(self.dependents.get(task, ()))
         return settled
 
-    def _judge(self, entry: _Entry) -> Settled | None:
+    def _judge(self, entry: Entry) -> Settled | None:
         """Make a waiting task ready if it may run; say how it ends if it never can."""
         node = entry.node
         verdict = judge_inputs(node.requires, [self.outcome_of(i) for i in node.inputs])
@@ -407,15 +418,15 @@ class Frontier:
         """Assert the invariants; tests call it after every step."""
         held = sum(
             len(e.units_running) if e.units_left else 1
-            for e in self._entries.values()
+            for e in self.entries.values()
             if e.state is State.RUNNING and not e.node.is_free and not e.is_idle
         )
-        assert held == self._slots, (held, self._slots)
-        assert self._open == len(self.unfinished())
-        for task, entry in self._entries.items():
+        assert held == self.slots, (held, self.slots)
+        assert self.open == len(self.unfinished())
+        for task, entry in self.entries.items():
             assert entry.order >= 0
             if entry.state is State.READY:
-                assert any(u.task == task for *_, u in self._heap), f"{task} is ready and lost"
+                assert any(u.task == task for *_, u in self.heap), f"{task} is ready and lost"
 
 
 def judge_inputs(

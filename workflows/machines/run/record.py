@@ -44,6 +44,8 @@ class Record:
     item_outcomes: list[Outcome | None] = field(default_factory=list)
     saved_tokens: int = 0
     saved_usd_nano: int = 0
+    holes: int = 0
+    """Items of a map that have no value, though the map has one."""
 
     @property
     def seconds(self) -> float:
@@ -56,7 +58,7 @@ class Record:
         self.output = self.outcome = self.error = self.error_class = self.reason = None
         self.may_pass = False
         self.ended = None
-        self.items, self.item_outcomes = [], []
+        self.items, self.item_outcomes, self.holes = [], [], 0
 
     def fail(self, error: str, error_class: str | None, may_pass: bool = False) -> None:
         self.error = error if len(error) <= ERROR_MAX_CHARS else error[:ERROR_MAX_CHARS] + "…"

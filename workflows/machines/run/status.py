@@ -21,7 +21,7 @@ def run_status(
     cancelled = [
         t for t, r in records.items() if r.outcome is Outcome.CANCELLED and not r.is_excused
     ]
-    holes = [t for t, r in records.items() if r.reason and "items have no value" in r.reason]
+    holes = [t for t, r in records.items() if r.holes]
     good = any(r.outcome is not None and r.outcome.is_good for r in records.values())
     if not (failed or cancelled or holes or has_problem):
         return "completed", None

@@ -97,7 +97,8 @@ def ends_at(account: Account) -> float | None:
 
 def is_own_time_over(account: Account, now: float) -> bool:
     """Whether the workflow's own cap is reached, and not only its parent's."""
-    return account.cap_seconds is not None and now - account.started >= account.cap_seconds
+    # As a sum, like the timer's: a difference of the two may be a hair below the cap.
+    return account.cap_seconds is not None and account.started + account.cap_seconds <= now
 
 
 def time_lack(account: Account, now: float) -> str | None:

@@ -42,7 +42,7 @@ def needs_approval(mode: ApprovalMode, *, is_first: bool, major: Sequence[str] =
 
 
 @dataclass(slots=True)
-class ApprovalDesk:
+class ApprovalState:
     """Which revision waits, and what became of the earlier ones."""
 
     revision: int = 0

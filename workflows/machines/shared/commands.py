@@ -173,6 +173,14 @@ class StartChild:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAtChild:
+    """Whether a child that was adopted still runs; ends with the server's word for its status."""
+
+    key: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetTimer:
     """Fires `TimeReached(key)` at `at`, in seconds since 1970. A key set again replaces it."""
 
@@ -235,6 +243,7 @@ Command = (
     | ReadOutput
     | PatchPlan
     | StartChild
+    | LookAtChild
     | SetTimer
     | DropTimer
     | Cancel

@@ -1,22 +1,26 @@
-"""Tools of an allow-list: those that the worker has, and the two that the machines serve."""
+"""Requests and what only the worker can tell of them: tools that do not exist. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from planloom.planner.contract.names import INVALID_PLAN, UNKNOWN_TOOL
+from planloom.planner.contract.requests import RunRequest
 from planloom.planner.language.catalog import Site
+from planloom.planner.language.conditions import check_condition
+from planloom.planner.language.plan import Plan
 from planloom.planner.language.references import shortened
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.documents import bounded_problems
 
-ASK_HUMAN, READ_OUTPUT = "ask_human", "read_output"
-"""An agent's question to a person, and its look into a large value: no registered tools."""
 UNKNOWN = "unknown_allowed_tool"
+ASK_HUMAN, READ_OUTPUT = "ask_human", "read_output"
+"""Tools that every agent may be given, and no worker registers."""
 
 
 def own_tools(names: Sequence[str]) -> list[str]:
-    """Those that are registered tools."""
+    """Those that are registered tools: a question to a person is none."""
     return [name for name in names if name not in (ASK_HUMAN, READ_OUTPUT)]
 
 
@@ -32,3 +36,16 @@ def unknown_tools(names: Sequence[str] | None, site: Site) -> list[Problem]:
             message = f'no tool "{shortened(name)}"'
             problems.append(Problem(path="tools", code=UNKNOWN, message=message, hint=hint))
     return bounded_problems(problems)
+
+
+def request_problems(request: RunRequest, site: Site, plan: Plan) -> list[Problem]:
+    """What is wrong with a request beside its plan, as far as only plan and worker can tell."""
+    problems = unknown_tools(request.tools, site)
+    if request.stop_when is not None:
+        problems += check_condition(request.stop_when, [t.id for t in plan.tasks], "stop_when")
+    return problems
+
+
+def kind_of(problems: Sequence[Problem]) -> str:
+    """The contract's type for these problems of a plan and its request together."""
+    return UNKNOWN_TOOL if all(p.code == UNKNOWN for p in problems) else INVALID_PLAN

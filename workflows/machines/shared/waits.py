@@ -1,0 +1,55 @@
+"""What a workflow waits for, each with the command that answers it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from planloom.planner.contract.results import Awaiting, OpenWait
+from planloom.planner.language.values import JsonValue
+
+
+def signal_command(workflow_id: str, name: str, payload: dict[str, JsonValue]) -> str:
+    """The `temporal` command that sends a signal, ready for a shell."""
+    text = json.dumps(payload, ensure_ascii=False)
+    return (
+        f"temporal workflow signal --workflow-id {shlex.quote(workflow_id)} --name {name} "
+        f"--input {shlex.quote(text)}"
+    )
+
+
+def approval_wait(workflow_id: str, revision: int, why: str, since: float) -> OpenWait:
+    command = signal_command(workflow_id, "approve_plan", {"revision": revision})
+    what = f"approval of revision {revision}{why}"
+    return OpenWait(kind="approval", what=what, since=since, command=command)
+
+
+def task_wait(workflow_id: str, task: str, what: str, since: float) -> OpenWait:
+    command = signal_command(workflow_id, "approve_task", {"id": task, "approve": True})
+    return OpenWait(
+        kind="approval", what=f"approval of task {task}: {what}", since=since, command=command
+    )
+
+
+def question_wait(workflow_id: str, key: str, question: str, since: float) -> OpenWait:
+    payload: dict[str, Any] = {"id": key, "output": "…"}
+    command = signal_command(workflow_id, "complete_task", payload)
+    return OpenWait(kind="human", what=f"{key}: {question}", since=since, command=command)
+
+
+def budget_wait(workflow_id: str, lack: str, cap: str, value: JsonValue, since: float) -> OpenWait:
+    command = signal_command(workflow_id, "raise_budget", {cap: value})
+    what = f"The run is parked: {lack}. raise_budget lets it go on."
+    return OpenWait(kind="budget", what=what, since=since, command=command)
+
+
+def room_wait(why: str, since: float) -> OpenWait:
+    return OpenWait(kind="capacity", what=why, since=since, command="planloom capacity")
+
+
+def first_kind(waits: list[OpenWait]) -> Awaiting | None:
+    """The kind to show where there is room for one: as urgent for people as it gets."""
+    order: tuple[Awaiting, ...] = ("capacity", "approval", "budget", "human")
+    kinds = {w.kind for w in waits}
+    return next((k for k in order if k in kinds), None)

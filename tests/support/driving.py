@@ -114,7 +114,12 @@ class Driver(Generic[S]):
     def _check(self) -> None:
         state: Any = self.state
         state.account.ledger.check()
-        if self.ended is None and not hasattr(state, "plan"):
-            assert set(state.pending) == set(self.flight)
-            assert set(state.waiting) == set(state.account.parked)
-            assert not set(state.pending) & set(state.waiting)
+        if self.ended is not None:
+            return
+        run = getattr(state, "plan", None)
+        if run is not None and self.machine.ended(state) is None and run.result is None:
+            assert set(state.pending) | set(run.pending) == set(self.flight)
+            return
+        assert set(state.pending) == set(self.flight)
+        assert set(state.waiting) == set(state.account.parked)
+        assert not set(state.pending) & set(state.waiting)

@@ -104,7 +104,8 @@ def take_grant(
         tool=call.name,
         args=call.args,
         bindings=Bindings(inputs=call.inputs),
-        key=f"{host.identity.run_key}/{key}",
+        # By a sign that no id of an agent holds: names with dots must not make two calls one.
+        key=f"{host.identity.run_key}/{talk.name}.{talk.turn}/{what.part}",
         cache=host.request.cache,
         cache_scope=host.root,
         tenant=host.request.tenant,

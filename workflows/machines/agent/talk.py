@@ -162,7 +162,7 @@ def _want_summary(host: Host, talk: Talk, name: str, stored: Stored) -> None:
             talk.summaries[name] = known.stored
         return
     if known is None:
-        key = f"{talk.name}.{name}.summary"
+        key = free_key(host, f"{talk.name}.{name}.summary")
         host.summaries[stored.blob] = Summary(key)
         if stored.size_bytes > SUMMED_MAX_BYTES:
             _no_summary(host, stored.blob, _cut_without(stored))
@@ -244,7 +244,7 @@ def _next_turn(host: Host, talk: Talk) -> None:
     talk.is_last = talk.ended.turns + 1 >= most + talk.repairs
     talk.turn += 1
     talk.doing = Doing.TURN
-    key = f"{talk.name}.{talk.turn}"
+    key = free_key(host, f"{talk.name}.{talk.turn}")
     queue_call(host, key, Pending(Rule.TURN, talk.name), *_amounts(host, talk))
 
 

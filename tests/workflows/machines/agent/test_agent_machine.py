@@ -174,7 +174,7 @@ def test_the_calls_of_a_turn_go_out_together_and_come_back_in_their_order() -> N
     first = sent[0]
     assert isinstance(first, RunTool)
     assert (first.queue, first.retry.max_attempts) == ("tools", 2)
-    assert first.job.key == "w/first/helper.1.c0"
+    assert first.job.key == "w/first/helper.1/c0"
     assert made.returns("helper.1.c1", TaskOutput(output=Stored(value="two"))) == []
     made.breaks("helper.1.c0", message="order")
     job = made.flight["helper.2"].job

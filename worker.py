@@ -44,6 +44,7 @@ from planloom.activities.ask import ModelActivities
 from planloom.activities.capacity import CapacityActivities, Gates, GateSlots
 from planloom.activities.definitions import DefinitionActivities, Definitions, read_definition
 from planloom.activities.join import JoinActivities
+from planloom.activities.look_at_child import ChildActivities
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.prices import Prices
 from planloom.activities.prepare import PrepareActivities
@@ -205,6 +206,7 @@ def build_workers(
     tools = ToolActivities(runner)
     models = ModelActivities(parts.models, parts.blobs, settings, cache)
     plans = PlanActivities(parts.models, client, parts.registry, parts.blobs)
+    children = ChildActivities(client)
     joins = JoinActivities(parts.models, parts.blobs)
     values = ResolveActivities(parts.blobs)
     turns = TurnActivities(parts.models, parts.registry, parts.blobs)
@@ -237,6 +239,7 @@ def build_workers(
             prepare.prepare_run,
             tools.run_tool,
             plans.write_plan,
+            children.look_at_child,
             joins.join_outcomes,
             values.resolve_value,
             values.pack_bindings,

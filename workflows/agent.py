@@ -194,8 +194,8 @@ class AgentWorkflow:
         self._live.controls["raise_budget"].validate(payload)
 
     @workflow.signal(name="deadline_moved", description="The parent run has more time, or less")
-    async def deadline_moved(self, deadline: float | None = None) -> None:
-        self._live.clock.deadline = deadline
+    async def deadline_moved(self, deadline: Any = None) -> None:
+        self._live.clock.deadline = (deadline or {}).get("at")
 
 
 def _name_of(request: AgentRequest | None) -> str:

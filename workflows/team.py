@@ -212,8 +212,8 @@ class TeamWorkflow:
         self._validate("cancel_task", payload)
 
     @workflow.signal(name="deadline_moved", description="The parent run has more time, or less")
-    async def deadline_moved(self, deadline: float | None = None) -> None:
-        self._live.desk.clock.deadline = deadline
+    async def deadline_moved(self, deadline: Any = None) -> None:
+        self._live.desk.clock.deadline = (deadline or {}).get("at")
         if self._live.plan is not None:
             await self._live.plan.run.engine.time.raised()
 

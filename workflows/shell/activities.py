@@ -58,6 +58,7 @@ ACTIVITIES = (
     "set_queue_rate",
     "load_pool",
     "take_permit",
+    "look_at_child",
     "hear",
 )
 
@@ -322,6 +323,19 @@ async def take_permit(job: PermitJob) -> None:
         priority=Priority(priority_key=PRIORITY_KEYS[job.priority]),
         summary=f"room in pool {job.pool}",
     )
+
+
+async def look_at_child(id: str) -> str:
+    """The server's word for the status of a workflow: RUNNING, COMPLETED, TERMINATED, …"""
+    status: str = await workflow.execute_activity(
+        "look_at_child",
+        id,
+        result_type=str,
+        start_to_close_timeout=timedelta(seconds=10),
+        retry_policy=RetryPolicy(maximum_attempts=3),
+        summary=f"does {id} still run?",
+    )
+    return status
 
 
 async def tell(run: str, signal: str, payload: Any = None) -> None:

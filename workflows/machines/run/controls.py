@@ -182,7 +182,7 @@ def time_moved(run: RunState, step: Step) -> None:
     deadline = account.ends_at(run.account)
     for id, child in run.children.items():
         child.deadline = deadline
-        step.do(Tell(id, "deadline_moved", deadline))
+        step.do(Tell(id, "deadline_moved", {"at": deadline}))
 
 
 def hold_or_go(run: RunState) -> None:

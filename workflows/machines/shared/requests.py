@@ -4,19 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Any
 
-from planloom.planner.contract.names import INVALID_PLAN, UNKNOWN_TOOL
+from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL
 from planloom.planner.contract.requests import RunRequest
+from planloom.planner.contract.source_fields import run_document
 from planloom.planner.language.catalog import Site
 from planloom.planner.language.conditions import check_condition
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.references import shortened
-from planloom.planner.language.values import Problem
-from planloom.planner.syntax.documents import bounded_problems
+from planloom.planner.language.values import Problem, Unreadable
+from planloom.planner.syntax.documents import bounded_problems, read_request
+from planloom.workflows.machines.shared.machine import Failed
 
 UNKNOWN = "unknown_allowed_tool"
 ASK_HUMAN, READ_OUTPUT = "ask_human", "read_output"
 """Tools that every agent may be given, and no worker registers."""
+
+
+def read_run(document: Any) -> RunRequest | Failed:
+    """The request of a run, or all that is wrong with it."""
+    if isinstance(document, RunRequest):
+        return document
+    if document is None:
+        hint = Problem(
+            path="input",
+            code="missing",
+            message="the run was started without input",
+            hint='Give a RunRequest, for example --input \'{"goal": "Compare …"}\'.',
+        )
+        return Failed(INVALID_REQUEST, [hint])
+    request, problems = read_request(run_document(document), RunRequest)
+    if request is not None and not problems:
+        return request
+    is_plan = all(p.path.startswith(("plan", "tasks")) for p in problems)
+    return Failed(INVALID_PLAN if is_plan else INVALID_REQUEST, problems)
+
+
+def only_input(document: Any, more: Sequence[Any]) -> Any:
+    """The input of a workflow. A second one would be dropped without a word."""
+    if more:
+        return Unreadable(f"{1 + len(more)} inputs were given; one is needed")
+    return document
 
 
 def own_tools(names: Sequence[str]) -> list[str]:

@@ -63,8 +63,10 @@ from planloom.workflows.machines.shared.machine import Failed, Identity, Refusal
 from planloom.workflows.machines.shared.requests import own_tools, unknown_tools
 
 __all__ = [
+    "MACHINE",
     "begin",
     "check",
+    "children",
     "ended",
     "may_continue",
     "progress",
@@ -97,6 +99,11 @@ def ended(state: AgentState) -> AgentResult | Failed | None:
 def may_continue(state: AgentState) -> bool:
     """Whether nothing is in flight that a continue-as-new would lose."""
     return not state.pending
+
+
+def children(state: AgentState) -> dict[str, str]:
+    """Child runs at work: an agent has none."""
+    return {}
 
 
 def check(state: AgentState, name: str, payload: Any, now: float) -> Refusal | None:
@@ -321,3 +328,18 @@ def _talk(state: AgentState, step: Step) -> None:
     context = None if request.context is None else Stored(value=request.context)
     state.talks[persona.name] = Talk(persona, task, context, inputs)
     talk.say(state, state.talks[persona.name], None, step)
+
+
+class AgentMachine:
+    """The functions of this module as the shell's `Machine`."""
+
+    step = staticmethod(step)
+    ended = staticmethod(ended)
+    check = staticmethod(check)
+    may_continue = staticmethod(may_continue)
+    children = staticmethod(children)
+    published = staticmethod(published)
+    view = staticmethod(view)
+
+
+MACHINE = AgentMachine()

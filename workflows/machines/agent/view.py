@@ -83,7 +83,8 @@ def usage(state: AgentState) -> dict[str, Any]:
 
 def published(state: AgentState) -> tuple[Any, ...]:
     """What, when it changes, is worth an upsert of search attributes at once."""
-    return _status(state), _awaiting(state)
+    # Until the site is known, nobody knows which search attributes there are.
+    return _status(state), _awaiting(state), bool(state.site.search_attributes)
 
 
 def view(state: AgentState, now: float) -> View:

@@ -48,8 +48,10 @@ from planloom.workflows.machines.team.view import (
 )
 
 __all__ = [
+    "MACHINE",
     "begin",
     "check",
+    "children",
     "ended",
     "may_continue",
     "progress",
@@ -85,6 +87,11 @@ def ended(team: TeamState) -> TeamResult | Failed | None:
 def may_continue(team: TeamState) -> bool:
     """Whether nothing is in flight that a continue-as-new would lose."""
     return not team.pending and (team.plan is None or run_machine.may_continue(team.plan))
+
+
+def children(team: TeamState) -> dict[str, str]:
+    """Child runs at work: those of the plan of subtasks."""
+    return run_machine.children(team.plan) if team.plan is not None else {}
 
 
 def check(team: TeamState, name: str, payload: Any, now: float) -> Refusal | None:
@@ -138,12 +145,9 @@ def _apply(team: TeamState, event: Event, step: Step) -> None:
         case DeadlineMoved():
             team.account.deadline = event.deadline
             _forward(team, event, step)
-        case GrantAsked() | QuestionOfChild() | PlanWritten():
+        case GrantAsked() | QuestionOfChild() | PlanWritten() | PlannerRetried():
             if not _forward(team, event, step):
-                team.note("signal ignored: this team has no plan of subtasks that runs")
-        case PlannerRetried():
-            if not _forward(team, event, step):
-                step.do(Refuse(event.token, "this team has no plan of subtasks", STALE))
+                _refuse_for_plan(team, event, step)
         case CancelRequested():
             _cancel(team, event, step)
         case HistoryLong():
@@ -159,6 +163,18 @@ def _forward(team: TeamState, event: Event, step: Step) -> bool:
         return False
     plan.forward(team, event, step)
     return True
+
+
+def _refuse_for_plan(
+    team: TeamState,
+    event: GrantAsked | QuestionOfChild | PlanWritten | PlannerRetried,
+    step: Step,
+) -> None:
+    """What children and planner of a plan say, of which none runs."""
+    if isinstance(event, PlannerRetried):
+        step.do(Refuse(event.token, "this team has no plan of subtasks", STALE))
+    else:
+        team.note("signal ignored: this team has no plan of subtasks that runs")
 
 
 def _apply_after_end(team: TeamState, event: Event, step: Step) -> None:
@@ -344,3 +360,18 @@ def _end(team: TeamState, status: RunStatus, reason: str | None, step: Step) -> 
     team.stage = Stage.OVER
     team.result = result_of(team, status, reason, step.now)
     host.leave(team, step)
+
+
+class TeamMachine:
+    """The functions of this module as the shell's `Machine`."""
+
+    step = staticmethod(step)
+    ended = staticmethod(ended)
+    check = staticmethod(check)
+    may_continue = staticmethod(may_continue)
+    children = staticmethod(children)
+    published = staticmethod(published)
+    view = staticmethod(view)
+
+
+MACHINE = TeamMachine()

@@ -610,7 +610,7 @@ def test_members_report_what_their_answer_shows() -> None:
 
 def test_the_page_says_who_the_agent_is_and_how_it_ended() -> None:
     made = drive(tenant="acme")
-    assert machine.published(made.state) == ("running", None)
+    assert machine.published(made.state) == ("running", None, False)
     made.returns("helper.1", says("done"))
     seen = machine.view(made.state, made.now)
     assert (seen.status, seen.awaiting, seen.revision, seen.tenant) == (

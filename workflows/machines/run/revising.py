@@ -114,7 +114,7 @@ def _bring_in_line(run: RunState, step: Step, plan: Plan) -> None:
         if state is State.RUNNING:
             call_off(run, step, task, "no longer in the plan")
         else:
-            spare(run, task)
+            spare(run, task, step.now)
             drop_task(run, task)
     enter_tasks(run, [t for t in plan.tasks if _is_new(run, t)], step.now)
 

@@ -8,12 +8,10 @@ from typing import Any
 
 from planloom.planner.compile.compiler import Compiled
 from planloom.planner.contract.controls import (
-    ApprovePlan,
     ApproveTask,
     ChildAsks,
     CompleteTask,
     EditPlan,
-    RejectPlan,
 )
 from planloom.planner.contract.jobs import FinishedTask, PlannedTask, TaskOutput
 from planloom.planner.contract.requests import Lineage, RunRequest
@@ -225,6 +223,15 @@ class Then(StrEnum):
     ENTER_REVISION = "enter_revision"
 
 
+@dataclass(frozen=True, slots=True)
+class EarlyDecision:
+    """A decision about a revision that is still being written."""
+
+    approve: bool
+    by: str
+    note: str
+
+
 @dataclass(slots=True)
 class Approving:
     is_first: bool
@@ -339,7 +346,7 @@ class RunState:
     approving: Approving | None = None
     approval_since: float = 0.0
     """When the open approval was asked for."""
-    early_plans: dict[int, ApprovePlan | RejectPlan] = field(default_factory=dict)
+    early_plans: dict[int, EarlyDecision] = field(default_factory=dict)
     """Decisions about a revision that is still being written."""
     edited: list[str] | None = None
     """An edit waits for approval: why it is material."""

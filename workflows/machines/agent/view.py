@@ -29,7 +29,12 @@ def result_of(state: AgentState, ended: Ended, now: float) -> AgentResult:
     if output is not None and output.is_inline:
         shown = {"output": output.value}
     elif output is not None:
-        shown = {"output": None, "preview": output.preview, "blob": output.blob}
+        shown = {
+            "output": None,
+            "output_ref": output,
+            "preview": output.preview,
+            "blob": output.blob,
+        }
     diagnosis = None
     if reply is not None and state.lineage.form == "member":
         names = ("confidence", "violations", "evidence", "contradictions", "conflicts")

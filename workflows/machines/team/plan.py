@@ -14,7 +14,7 @@ from planloom.planner.contract.results import AgentResult, RoundReport, RunResul
 from planloom.planner.language.values import Outcome, Stored, TaskId
 from planloom.workflows.machines.agent.state import Ended, Talk
 from planloom.workflows.machines.run import machine as run_machine
-from planloom.workflows.machines.run.children import stored_of, usage_from_report
+from planloom.workflows.machines.run.children import usage_from_report
 from planloom.workflows.machines.run.controls import CONTROLS
 from planloom.workflows.machines.run.frontier import State
 from planloom.workflows.machines.run.record import Record
@@ -54,7 +54,7 @@ def begin_plan(team: TeamState, context: Stored | None, step: Step) -> None:
     run.cast = {m.id: agent_of(team.team, m, team.request) for m in specs}
     run.cast_fields = {k: getattr(team.request, k) for k in ("max_turns", "timeout", "retry")}
     team.plan = run
-    early = [ControlTaken("pause", Pause())] if team.is_paused else []
+    early: list[ControlTaken] = []
     for id, answers in team.questions.early.items():
         early += [ControlTaken("complete_task", CompleteTask(id=id, output=a)) for a in answers]
     team.questions.early.clear()
@@ -62,6 +62,8 @@ def begin_plan(team: TeamState, context: Stored | None, step: Step) -> None:
         payload = CONTROLS[kept.name].model_validate(kept.payload)
         early.append(ControlTaken(kept.name, payload, kept.token))
     team.early.clear()
+    if team.is_paused:
+        forward(team, ControlTaken("pause", Pause()), step)
     forward(team, Begun(), step)
     for taken in early:
         forward(team, taken, step)
@@ -192,7 +194,7 @@ def _ended(found: AgentResult | None, reason: str | None, error_class: str | Non
     reply = TurnReply.model_validate(
         {
             "transcript": Stored(blob=found.transcript) if found.transcript else Stored(),
-            "text": stored_of(found.output, found.preview, found.blob),
+            "text": found.output_ref or Stored(value=found.output),
             "fields": found.fields,
             **(seen.model_dump() if seen is not None else {}),
             "usage": usage_from_report(found.usage),

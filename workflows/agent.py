@@ -36,7 +36,7 @@ class AgentWorkflow:
             [request, *more],
             read=read_agent,
             begin=machine.begin,
-            search_attributes=lambda agent: agent.site.search_attributes,
+            search_attributes=lambda agent: agent.catalog.search_attributes,
         )
         self.shell: Shell[AgentState] | None = None if isinstance(found, Failed) else found
         self._failed = found if isinstance(found, Failed) else None

@@ -16,11 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from planloom.workflows.machines.shared.requests import only_input, read_run
     from planloom.workflows.shell.carried import is_carried, read_carried
     from planloom.workflows.shell.handlers import with_controls
-    from planloom.workflows.shell.run_handlers import (
-        RUN_CONTROLS,
-        RUN_NOTICES,
-        RUN_QUESTIONS,
-    )
+    from planloom.workflows.shell.run_handlers import RUN_CONTROLS, RUN_NOTICES, RUN_QUESTIONS
     from planloom.workflows.shell.shell import Shell, identity, live_state, query_time
     from planloom.workflows.shell.spans import in_span
 
@@ -46,7 +42,7 @@ class DagWorkflow:
                 machine.MACHINE,
                 ADAPTER,
                 state,
-                search_attributes=lambda run: run.site.search_attributes,
+                search_attributes=lambda run: run.catalog.search_attributes,
                 is_continued=is_continued,
                 reports=reports,
             )

@@ -44,7 +44,7 @@ class TeamWorkflow:
             [request, *more],
             read=read_team,
             begin=machine.begin,
-            search_attributes=lambda team: team.site.search_attributes,
+            search_attributes=lambda team: team.catalog.search_attributes,
         )
         self.shell: Shell[TeamState] | None = None if isinstance(found, Failed) else found
         self._failed = found if isinstance(found, Failed) else None

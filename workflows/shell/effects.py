@@ -142,7 +142,7 @@ async def _on_pools(
                 raise CommandFailed(replace(failed, usage=paid)) from error
         else:
             return found if n == 0 else found.model_copy(update={"usage": paid + found.usage})
-    raise AssertionError("a site has at least one pool")
+    raise AssertionError("a catalog has at least one pool")
 
 
 # -- tools and models -----------------------------------------------------------------------

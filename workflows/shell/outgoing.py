@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from planloom.planner.compile.compiler import values_of
+from planloom.planner.compile.pipeline import values_of
 from planloom.planner.language.plan import Body, Plan
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import Bindings, Stored

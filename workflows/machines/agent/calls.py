@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from planloom.planner.contract.jobs import AgentCall, CallResult, ResolveJob, TaskOutput, ToolJob
+from planloom.planner.contract.names import ASK_HUMAN, READ_OUTPUT
 from planloom.planner.language.plan import Retry
 from planloom.planner.language.values import INLINE_MAX_BYTES, NANO, Bindings, JsonValue, Stored
 from planloom.workflows.machines.agent.calling import free_key, queue_call, send
@@ -17,7 +18,6 @@ from planloom.workflows.machines.shared.commands import ReadOutput, Resolve, Run
 from planloom.workflows.machines.shared.events import Broke, Returned
 from planloom.workflows.machines.shared.large_inputs import SHOWN_MAX_BYTES
 from planloom.workflows.machines.shared.machine import Step
-from planloom.workflows.machines.shared.requests import ASK_HUMAN, READ_OUTPUT
 from planloom.workflows.machines.shared.sizes import text_bytes
 
 CALLS_PER_TURN_MAX = 16
@@ -68,7 +68,7 @@ def _make_one(host: Host, talk: Talk, made: Call, name: str, step: Step) -> None
         _ask_person(host, talk, made, step)
     elif call.name == READ_OUTPUT and talk.opened:
         _read(host, talk, made, step)
-    elif call.name not in tools or (spec := host.site.tool(call.name)) is None:
+    elif call.name not in tools or (spec := host.catalog.tool(call.name)) is None:
         allowed = ", ".join(tools) or "none"
         error = f'there is no tool "{call.name}" for you. Your tools: {allowed}'
         made.result = CallResult(id=call.id, error=error)
@@ -98,7 +98,7 @@ def take_grant(
     if isinstance(answer, Over):
         made.result = CallResult(id=call.id, error=f"the budget leaves no room: {answer.lack}")
         return
-    spec = host.site.tool(call.name)
+    spec = host.catalog.tool(call.name)
     job = ToolJob(
         task=talk.name,
         tool=call.name,
@@ -118,7 +118,7 @@ def take_grant(
         key,
         f"{key}: {call.name}",
         host.urgency,
-        host.site.tools_queue,
+        host.catalog.tools_queue,
         TOOL_RETRY,
         spec.timeout_seconds if spec else None,
     )

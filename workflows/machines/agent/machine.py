@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-from planloom.planner.contract.jobs import Loaded, LoadJob, PrepareJob
+from planloom.planner.contract.jobs import LoadedDefinition, LoadJob, PrepareJob
 from planloom.planner.contract.names import INVALID_REQUEST, STALE, UNKNOWN_TOOL
 from planloom.planner.contract.requests import AgentRequest
 from planloom.planner.contract.results import AgentResult
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.values import Stored
 from planloom.workflows.machines.agent import controls, host, talk
@@ -242,14 +242,14 @@ def _take_end(state: AgentState, end: Returned | Broke, step: Step) -> None:
 def _take_course(state: AgentState, rule: Rule, value: Any, step: Step) -> None:
     match rule:
         case Rule.LOADED:
-            loaded: Loaded = value
+            loaded: LoadedDefinition = value
             if loaded.spec is None:
                 _refuse(state, Failed(INVALID_REQUEST, loaded.problems), step)
                 return
             state.persona = _named_persona(state.request, loaded, loaded.spec)
             _prepare(state, step)
         case Rule.PREPARED:
-            _take_site(state, value, step)
+            _take_catalog(state, value, step)
         case Rule.PERMIT:
             host.take_room(state, step)
             _talk(state, step)
@@ -257,7 +257,7 @@ def _take_course(state: AgentState, rule: Rule, value: Any, step: Step) -> None:
             raise AssertionError(f"{rule} is no rule of an agent's course")
 
 
-def _named_persona(request: AgentRequest, loaded: Loaded, spec: Stored) -> Persona:
+def _named_persona(request: AgentRequest, loaded: LoadedDefinition, spec: Stored) -> Persona:
     schema = request.output_schema or loaded.output_schema
     return _persona(
         request, name_of(request), spec, loaded.tools, loaded.model, schema, loaded.max_turns
@@ -306,16 +306,16 @@ def _prepare(state: AgentState, step: Step) -> None:
     send(state, "prepare", Pending(Rule.PREPARED), Prepare("prepare", job), step)
 
 
-def _take_site(state: AgentState, site: Site, step: Step) -> None:
+def _take_catalog(state: AgentState, catalog: Catalog, step: Step) -> None:
     request, persona = state.request, state.persona
     assert persona is not None
-    state.site = site
+    state.catalog = catalog
     inline = request.agent.tools if isinstance(request.agent, AgentSpec) else None
     asked = [*(request.tools or ()), *(inline or ())]
-    if request.lineage.parent is None and (problems := unknown_tools(asked, site)):
+    if request.lineage.parent is None and (problems := unknown_tools(asked, catalog)):
         _refuse(state, Failed(UNKNOWN_TOOL, problems), step)
         return
-    pool = site.pool_for(state.model_for("worker", persona.model))
+    pool = catalog.pool_for(state.model_for("worker", persona.model))
     if not host.ask_for_room(state, pool, 1, step):
         _talk(state, step)
 

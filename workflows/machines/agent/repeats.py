@@ -13,7 +13,7 @@ REPEATS_MAX = 3
 
 @dataclass(slots=True)
 class Repeats:
-    """How often each call was made, by its mark."""
+    """How often each call was made, by its fingerprint."""
 
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -21,7 +21,7 @@ class Repeats:
 def reason_to_stop(repeats: Repeats, calls: Sequence[AgentCall]) -> str | None:
     """Count the calls of a turn; why the conversation ends before they are made, or None."""
     for call in calls:
-        repeats.counts[call.mark] = repeats.counts.get(call.mark, 0) + 1
-        if repeats.counts[call.mark] >= REPEATS_MAX:
+        repeats.counts[call.fingerprint] = repeats.counts.get(call.fingerprint, 0) + 1
+        if repeats.counts[call.fingerprint] >= REPEATS_MAX:
             return f"{call.name} was called {REPEATS_MAX} times alike"
     return None

@@ -15,7 +15,7 @@ from planloom.planner.contract.requests import (
     Role,
 )
 from planloom.planner.contract.results import AgentResult
-from planloom.planner.language.catalog import PoolSpec, Site
+from planloom.planner.language.catalog import Catalog, PoolSpec
 from planloom.planner.language.plan import Retry
 from planloom.planner.language.values import PRIORITY_KEYS, JsonValue, Stored, Usage
 from planloom.workflows.machines.agent.repeats import Repeats
@@ -172,7 +172,7 @@ class Host:
     request: Common
     identity: Identity
     account: Account
-    site: Site = field(default_factory=Site)
+    catalog: Catalog = field(default_factory=Catalog)
     talks: dict[str, Talk] = field(default_factory=dict)
     pending: dict[str, Pending] = field(default_factory=dict)
     waiting: dict[str, Pending] = field(default_factory=dict)
@@ -221,14 +221,14 @@ class Host:
         return now - self.account.started
 
     def model_for(self, role: Role, named: str | None = None) -> str | None:
-        """The model of a call: the persona's own, else the request's, else the site's."""
+        """The model of a call: the persona's own, else the request's, else the catalog's."""
         asked = named or self.request.model_for(role)
-        return asked or self.site.models.get(role) or self.site.models.get("worker") or None
+        return asked or self.catalog.models.get(role) or self.catalog.models.get("worker") or None
 
     @property
     def urgency(self) -> Urgency:
         tenant = self.request.tenant
-        weight = self.site.tenants.get(tenant or "")
+        weight = self.catalog.tenants.get(tenant or "")
         return Urgency(PRIORITY_KEYS[self.request.priority], tenant, weight)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from planloom.planner.contract.jobs import ResolveJob, TaskOutput, TurnJob, TurnReply
+from planloom.planner.contract.names import READ_OUTPUT
 from planloom.planner.language.values import INLINE_MAX_BYTES, Bindings, Stored
 from planloom.workflows.machines.agent import calls
 from planloom.workflows.machines.agent.calling import free_key, queue_call, send
@@ -30,7 +31,6 @@ from planloom.workflows.machines.shared.estimates import ANSWER_TOKENS_MIN, mode
 from planloom.workflows.machines.shared.events import Broke, Failure, Returned
 from planloom.workflows.machines.shared.large_inputs import SHOWN_MAX_BYTES
 from planloom.workflows.machines.shared.machine import Step
-from planloom.workflows.machines.shared.requests import READ_OUTPUT
 from planloom.workflows.machines.shared.sizes import text_bytes
 from planloom.workflows.machines.shared.summing import (
     SUMMED_MAX_BYTES,
@@ -168,7 +168,7 @@ def _want_summary(host: Host, talk: Talk, name: str, stored: Stored) -> None:
             _no_summary(host, stored.blob, _cut_without(stored))
             return
         what = Pending(Rule.SUMMARY, talk.name, stored.blob)
-        queue_call(host, key, what, *summary_amounts(host.site, _worker(host), stored))
+        queue_call(host, key, what, *summary_amounts(host.catalog, _worker(host), stored))
     talk.summing[name] = stored.blob
 
 
@@ -186,7 +186,7 @@ def _ask_for_summary(
         return
     model = _worker(host)
     job = summary_job(key, stored, model=model, request=host.request, scope=host.root)
-    pools = tuple(host.site.pools_for(model))
+    pools = tuple(host.catalog.pools_for(model))
     send(host, key, what, AskModel(key, job, key, key, host.urgency, pools), step)
 
 
@@ -255,10 +255,10 @@ def _amounts(host: Host, talk: Talk) -> tuple[Amount, Amount]:
     # The prompt is at least what it was the last time: a conversation only grows.
     last = talk.last_prompt_tokens
     prompt = max(size // 2 + FORM_TOKENS * 2, last * 2)
-    model, site = host.model_for("worker", talk.persona.model), host.site
+    model, catalog = host.model_for("worker", talk.persona.model), host.catalog
     return (
-        model_amount(site, model, prompt, TURN_ANSWER_TOKENS, tasks=0),
-        model_amount(site, model, last or size // 4 + FORM_TOKENS, ANSWER_TOKENS_MIN, tasks=0),
+        model_amount(catalog, model, prompt, TURN_ANSWER_TOKENS, tasks=0),
+        model_amount(catalog, model, last or size // 4 + FORM_TOKENS, ANSWER_TOKENS_MIN, tasks=0),
     )
 
 
@@ -278,7 +278,7 @@ def _turn_command(host: Host, talk: Talk, key: str, granted: Amount) -> TakeTurn
         context=talk.context if is_first else None,
         inputs=talk.inputs if is_first else {},
         summaries=talk.summaries if is_first else {},
-        heard=talk.heard,
+        others_answers=talk.heard,
         transcript=talk.transcript,
         results=talk.results,
         problems=talk.problems,
@@ -293,7 +293,7 @@ def _turn_command(host: Host, talk: Talk, key: str, granted: Amount) -> TakeTurn
         tokens_max=granted.tokens if host.account.ledger.caps.tokens is not None else None,
         tenant=host.request.tenant,
     )
-    pools = tuple(host.site.pools_for(model))
+    pools = tuple(host.catalog.pools_for(model))
     return TakeTurn(key, job, key, f"{key}: a turn", host.urgency, pools, persona.timeout)
 
 

@@ -88,8 +88,8 @@ def usage(state: AgentState) -> dict[str, Any]:
 
 def published(state: AgentState) -> tuple[Any, ...]:
     """What, when it changes, is worth an upsert of search attributes at once."""
-    # Until the site is known, nobody knows which search attributes there are.
-    return _status(state), _awaiting(state), bool(state.site.search_attributes)
+    # Until the catalog is known, nobody knows which search attributes there are.
+    return _status(state), _awaiting(state), bool(state.catalog.search_attributes)
 
 
 def view(state: AgentState, now: float) -> View:

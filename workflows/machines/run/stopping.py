@@ -156,7 +156,7 @@ def _join_early(run: RunState, step: Step) -> None:
     left = run.frontier.unfinished()
     if run.join_missing is not None or not left:
         return
-    if not any(is_kept_for_itself(run.tasks[t], run.site) for t in left):
+    if not any(is_kept_for_itself(run.tasks[t], run.catalog) for t in left):
         stop_run(run, step, Stop(StopKind.ENOUGH, "early join: " + ", ".join(wanted)))
 
 

@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL
+from planloom.planner.contract.agents_runtime import agent_document, run_document, team_document
+from planloom.planner.contract.names import (
+    ASK_HUMAN,
+    INVALID_PLAN,
+    INVALID_REQUEST,
+    READ_OUTPUT,
+    UNKNOWN_TOOL,
+)
 from planloom.planner.contract.requests import AgentRequest, RunRequest, TeamRequest
-from planloom.planner.contract.source_fields import agent_document, run_document, team_document
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import check_condition
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.references import shortened
@@ -18,8 +24,6 @@ from planloom.planner.syntax.documents import bounded_problems, read_request
 from planloom.workflows.machines.shared.machine import Failed
 
 UNKNOWN = "unknown_allowed_tool"
-ASK_HUMAN, READ_OUTPUT = "ask_human", "read_output"
-"""Tools that every agent may be given, and no worker registers."""
 
 
 def read_run(document: Any) -> RunRequest | Failed:
@@ -67,23 +71,23 @@ def own_tools(names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in (ASK_HUMAN, READ_OUTPUT)]
 
 
-def unknown_tools(names: Sequence[str] | None, site: Site) -> list[Problem]:
+def unknown_tools(names: Sequence[str] | None, catalog: Catalog) -> list[Problem]:
     """Tools of an allow-list that the worker does not have: a typing error would allow nothing."""
     problems: list[Problem] = []
-    known = [*site.tool_names, ASK_HUMAN, READ_OUTPUT]
+    known = [*catalog.tool_names, ASK_HUMAN, READ_OUTPUT]
     for name in names or ():
         if name not in known:
             near = get_close_matches(name[:100], known, n=1)
-            listed = "Tools: " + ", ".join(site.tool_names[:20])
+            listed = "Tools: " + ", ".join(catalog.tool_names[:20])
             hint = f'Did you mean "{near[0]}"?' if near else listed
             message = f'no tool "{shortened(name)}"'
             problems.append(Problem(path="tools", code=UNKNOWN, message=message, hint=hint))
     return bounded_problems(problems)
 
 
-def request_problems(request: RunRequest, site: Site, plan: Plan) -> list[Problem]:
+def request_problems(request: RunRequest, catalog: Catalog, plan: Plan) -> list[Problem]:
     """What is wrong with a request beside its plan, as far as only plan and worker can tell."""
-    problems = unknown_tools(request.tools, site)
+    problems = unknown_tools(request.tools, catalog)
     if request.stop_when is not None:
         problems += check_condition(request.stop_when, [t.id for t in plan.tasks], "stop_when")
     return problems

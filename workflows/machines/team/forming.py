@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from planloom.planner.compile.team_check import team_problems
-from planloom.planner.contract.jobs import Loaded, LoadJob, PrepareJob, ResolveJob
+from planloom.planner.contract.jobs import LoadedDefinition, LoadJob, PrepareJob, ResolveJob
 from planloom.planner.contract.names import INVALID_REQUEST, UNKNOWN_TOOL
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.definitions import TeamSpec
-from planloom.planner.language.links import check_links
+from planloom.planner.language.team_links import check_links
 from planloom.planner.language.values import Bindings, Problem, Stored
 from planloom.workflows.machines.agent import host
 from planloom.workflows.machines.agent.calling import send
@@ -50,7 +50,7 @@ def take_end(team: TeamState, rule: Rule, end: Returned | Broke, step: Step) -> 
         case Rule.LOADED:
             _take_definition(team, end.value, step)
         case Rule.PREPARED:
-            _take_site(team, end.value, step)
+            _take_catalog(team, end.value, step)
         case Rule.PERMIT:
             host.take_room(team, step)
             _begin(team, step)
@@ -64,7 +64,7 @@ def _refuse(team: TeamState, kind: str, problems: list[Problem], step: Step) -> 
     host.leave(team, step)
 
 
-def _take_definition(team: TeamState, loaded: Loaded, step: Step) -> None:
+def _take_definition(team: TeamState, loaded: LoadedDefinition, step: Step) -> None:
     if loaded.spec is None:
         _refuse(team, INVALID_REQUEST, loaded.problems, step)
         return
@@ -109,15 +109,15 @@ def _take_team(team: TeamState, spec: TeamSpec, step: Step) -> None:
     send(team, "prepare", Pending(Rule.PREPARED), Prepare("prepare", job), step)
 
 
-def _take_site(team: TeamState, site: Site, step: Step) -> None:
+def _take_catalog(team: TeamState, catalog: Catalog, step: Step) -> None:
     request = team.request
-    team.site = site
+    team.catalog = catalog
     inline = [t for m in team.members.values() for t in tools_of(m.spec, request)]
     asked = [*(request.tools or ()), *(inline if isinstance(request.team, TeamSpec) else ())]
-    if request.lineage.parent is None and (problems := unknown_tools(asked, site)):
+    if request.lineage.parent is None and (problems := unknown_tools(asked, catalog)):
         _refuse(team, UNKNOWN_TOOL, problems, step)
         return
-    pool = site.pool_for(team.model_for("worker"))
+    pool = catalog.pool_for(team.model_for("worker"))
     calls = min(team.speakers_max, len(team.members))
     if not host.ask_for_room(team, pool, calls, step):
         _begin(team, step)

@@ -75,8 +75,8 @@ def _amounts(team: TeamState, answers: Mapping[str, Stored]) -> tuple[Amount, Am
     size = sum(stored_bytes(s) for s in answers.values())
     most, least = size // 2 + 1_000, size // 4 + 200
     return (
-        model_amount(team.site, model, most, JUDGE_ANSWER_TOKENS, tasks=0),
-        model_amount(team.site, model, least, ANSWER_TOKENS_MIN, tasks=0),
+        model_amount(team.catalog, model, most, JUDGE_ANSWER_TOKENS, tasks=0),
+        model_amount(team.catalog, model, least, ANSWER_TOKENS_MIN, tasks=0),
     )
 
 
@@ -114,7 +114,7 @@ def _judge_command(team: TeamState, key: str, granted: Amount) -> AskModel:
             "tenant": team.request.tenant,
         }
     )
-    return AskModel(key, job, key, key, team.urgency, tuple(team.site.pools_for(model)))
+    return AskModel(key, job, key, key, team.urgency, tuple(team.catalog.pools_for(model)))
 
 
 def take_judge(team: TeamState, end: Returned | Broke, step: Step) -> bool:

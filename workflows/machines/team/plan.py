@@ -49,7 +49,7 @@ def begin_plan(team: TeamState, context: Stored | None, step: Step) -> None:
         request = request.model_copy(update={"budget": budget})
     run = run_machine.begin(request, team.identity, step.now)
     known = {m.id: f"{m.role}: {m.description}" for m in specs}
-    run.site = team.site.model_copy(update={"agents": known, "teams": {}})
+    run.catalog = team.catalog.model_copy(update={"agents": known, "teams": {}})
     run.has_site = True
     run.cast = {m.id: agent_of(team.team, m, team.request) for m in specs}
     run.cast_fields = {k: getattr(team.request, k) for k in ("max_turns", "timeout", "retry")}

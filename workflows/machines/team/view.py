@@ -106,8 +106,8 @@ def published(team: TeamState) -> tuple[Any, ...]:
     """What, when it changes, is worth an upsert of search attributes at once."""
     if team.plan is not None and is_running(team):
         return run_view.published(team.plan)
-    # Until the site is known, nobody knows which search attributes there are.
-    return _status(team), _revision(team), _awaiting(team), bool(team.site.search_attributes)
+    # Until the catalog is known, nobody knows which search attributes there are.
+    return _status(team), _revision(team), _awaiting(team), bool(team.catalog.search_attributes)
 
 
 def _revision(team: TeamState) -> int | None:

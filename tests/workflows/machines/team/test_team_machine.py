@@ -7,10 +7,16 @@ from typing import Any
 import pytest
 
 from planloom.planner.contract.controls import ApprovePlan, CompleteTask, GrantWanted, RaiseBudget
-from planloom.planner.contract.jobs import AgentCall, Loaded, Resolved, TaskOutput, TurnReply
+from planloom.planner.contract.jobs import (
+    AgentCall,
+    LoadedDefinition,
+    Resolved,
+    TaskOutput,
+    TurnReply,
+)
 from planloom.planner.contract.requests import Lineage, TeamRequest
 from planloom.planner.contract.results import TeamResult
-from planloom.planner.language.catalog import PoolSpec, Site, ToolSpec
+from planloom.planner.language.catalog import Catalog, PoolSpec, ToolSpec
 from planloom.planner.language.values import Outcome, Problem, Stored, Usage
 from planloom.workflows.machines.shared.commands import AskModel, Refuse, Resolve, TakePermit
 from planloom.workflows.machines.shared.events import (
@@ -24,7 +30,7 @@ from planloom.workflows.machines.team import machine
 from planloom.workflows.machines.team.state import TeamState
 from tests.support.driving import Driver
 
-SITE = Site(
+CATALOG = Catalog(
     tools=[ToolSpec(name="echo")],
     tool_names=["echo"],
     pools=[PoolSpec(name="default", task_queue="llm")],
@@ -45,10 +51,10 @@ def driver(**request: Any) -> Made:
     return Driver(machine, machine.begin(parsed, Identity("w", "w/first"), 1_000.0))
 
 
-def drive(site: Site = SITE, /, **request: Any) -> Made:
+def drive(catalog: Catalog = CATALOG, /, **request: Any) -> Made:
     made = driver(**request)
     made.begin()
-    made.returns("prepare", site)
+    made.returns("prepare", catalog)
     return made
 
 
@@ -71,7 +77,7 @@ def judged(verdict: str = "trusted", **more: Any) -> TaskOutput:
 
 def calls(id: str) -> TurnReply:
     return TurnReply(
-        transcript=Stored(blob="t"), calls=[AgentCall(id=id, name="echo", args={}, mark=id)]
+        transcript=Stored(blob="t"), calls=[AgentCall(id=id, name="echo", args={}, fingerprint=id)]
     )
 
 
@@ -97,13 +103,13 @@ def test_members_answer_at_once_then_hear_what_all_said_before_the_round() -> No
     made = drive(team=team("ann", "bob", "cat"))
     assert list(made.flight) == ["ann.1", "bob.1", "cat.1"]
     job = made.flight["ann.1"].job
-    assert (job.form, job.task.value, job.heard) == ("member", "decide", None)
+    assert (job.form, job.task.value, job.others_answers) == ("member", "decide", None)
     assert "You are ann, role of ann of a team." in job.spec.value["system"]
     for name in ("ann", "bob", "cat"):
         assert next(iter(made.flight)) == f"{name}.1"
         made.returns(f"{name}.1", says(f"{name} says yes"))
     made.returns("bob.2", says("bob has changed his mind"))
-    heard = made.flight["ann.2"].job.heard.value
+    heard = made.flight["ann.2"].job.others_answers.value
     assert "claim: bob says yes" in heard  # as it stood before the round
     assert "Round 1." in heard
     for name in ("ann", "cat"):
@@ -133,10 +139,10 @@ def test_a_sequential_team_speaks_one_after_another_and_still_reads_the_round_be
     made = drive(strategy="sequential")
     made.returns("ann.1", says("ann first"))
     assert list(made.flight) == ["bob.1"]
-    assert made.flight["bob.1"].job.heard is None
+    assert made.flight["bob.1"].job.others_answers is None
     made.returns("bob.1", says("bob first"))
     made.returns("ann.2", says("ann second"))
-    assert "claim: ann first" in made.flight["bob.2"].job.heard.value
+    assert "claim: ann first" in made.flight["bob.2"].job.others_answers.value
 
 
 def test_consensus_ends_the_rounds_early() -> None:
@@ -156,7 +162,7 @@ def test_a_long_context_of_a_round_goes_behind_a_reference() -> None:
     stored = made.flight["m0.heard"]
     assert isinstance(stored, Resolve)
     made.returns("m0.heard", Resolved(stored=Stored(blob="h", size_bytes=9_000)))
-    assert made.flight["m0.2"].job.heard.blob == "h"
+    assert made.flight["m0.2"].job.others_answers.blob == "h"
 
 
 def test_a_team_of_one_has_no_rounds_and_its_answer_is_the_teams() -> None:
@@ -308,14 +314,14 @@ def test_the_judge_reads_members_by_number_and_calls_its_own_model() -> None:
 def test_a_named_team_is_loaded_with_its_strategy_and_warnings() -> None:
     made = driver(team="core")
     made.begin()
-    loaded = Loaded(
+    loaded = LoadedDefinition(
         spec=Stored(value={}),
         members=[{"id": "a"}, {"id": "b"}, {"id": "off", "enabled": False}],
         strategy="sequential",
         warnings=["field x is not used"],
     )
     made.returns("load", loaded)
-    made.returns("prepare", SITE)
+    made.returns("prepare", CATALOG)
     assert list(made.flight) == ["a.1"]
     assert (list(made.state.members), made.state.notes) == (["a", "b"], ["field x is not used"])
 
@@ -339,7 +345,9 @@ def test_an_unknown_team_is_refused_and_who_waits_for_an_answer_gets_one() -> No
     made = driver(team="x")
     made.begin()
     made.control("approve_plan", ApprovePlan(revision=1), token=1)
-    made.returns("load", Loaded(problems=[Problem(path="team", code="c", message="no team")]))
+    made.returns(
+        "load", LoadedDefinition(problems=[Problem(path="team", code="c", message="no team")])
+    )
     assert isinstance(made.ended, Failed)
     assert isinstance(made.answers[1], Refuse)
 
@@ -354,7 +362,7 @@ def test_the_runs_allow_list_narrows_every_member() -> None:
 
 
 def ask(text: str) -> TurnReply:
-    call = AgentCall(id="q", name="ask_human", args={"question": text}, mark=text)
+    call = AgentCall(id="q", name="ask_human", args={"question": text}, fingerprint=text)
     return TurnReply(transcript=Stored(blob="t"), calls=[call])
 
 
@@ -380,7 +388,7 @@ def test_an_early_answer_for_no_member_is_dropped_once_the_members_are_known() -
     made = driver()
     made.control("complete_task", CompleteTask(id="zed", output="x"))
     made.begin()
-    made.returns("prepare", SITE)
+    made.returns("prepare", CATALOG)
     assert made.state.questions.early == {}
     assert made.state.notes[-1] == 'signal ignored: complete_task: no member is called "zed"'
 
@@ -390,7 +398,7 @@ def test_a_team_without_a_plan_takes_no_decision_about_one() -> None:
     made.control("approve_plan", ApprovePlan(revision=1), token=1)
     assert made.answers == {}
     made.begin()
-    made.returns("prepare", SITE)
+    made.returns("prepare", CATALOG)
     refused = made.answers[1]
     assert isinstance(refused, Refuse)
     assert "no plan of subtasks" in refused.message
@@ -477,10 +485,10 @@ def test_a_long_history_ends_in_the_middle_of_a_round_and_goes_on_there() -> Non
     assert (made.flight, machine.may_continue(made.state)) == ({}, True)
     made.do(Continued())
     assert list(made.flight) == ["b.2"]
-    assert "claim: a first" in made.flight["b.2"].job.heard.value
+    assert "claim: a first" in made.flight["b.2"].job.others_answers.value
 
 
-LIMITED = SITE.model_copy(
+LIMITED = CATALOG.model_copy(
     update={"pools": [PoolSpec(name="p", is_reserved=True, capacity_id="cap", max_calls=40)]}
 )
 

@@ -18,7 +18,7 @@ from planloom.planner.contract.controls import (
 from planloom.planner.contract.jobs import JoinReply, Resolved
 from planloom.planner.contract.requests import AgentRequest, Grant, Lineage, TeamRequest
 from planloom.planner.contract.results import AgentResult, Diagnosis, TeamResult, UsageReport
-from planloom.planner.language.catalog import PoolSpec, Site
+from planloom.planner.language.catalog import Catalog, PoolSpec
 from planloom.planner.language.values import Outcome, Stored, Usage
 from planloom.workflows.machines.run.children import request_of
 from planloom.workflows.machines.shared.commands import Answer, StartChild
@@ -33,7 +33,7 @@ from planloom.workflows.machines.team import machine
 from planloom.workflows.machines.team.state import TeamState
 from planloom.workflows.machines.team.subtasks import plan_of, task_ids
 from tests.support.driving import Driver
-from tests.workflows.machines.team.test_team_machine import SITE, finish, judged, says
+from tests.workflows.machines.team.test_team_machine import CATALOG, finish, judged, says
 
 Made = Driver[TeamState]
 GRAPH = [
@@ -43,12 +43,12 @@ GRAPH = [
 ]
 
 
-def drive(site: Site = SITE, /, **request: Any) -> Made:
+def drive(catalog: Catalog = CATALOG, /, **request: Any) -> Made:
     document = {"team": {"members": GRAPH}, "task": "Replace it", **request}
     parsed = TeamRequest.model_validate(document)
     made = Driver(machine, machine.begin(parsed, Identity("w", "w/first"), 1_000.0))
     made.begin()
-    made.returns("prepare", site)
+    made.returns("prepare", catalog)
     return made
 
 
@@ -240,7 +240,7 @@ def test_decisions_that_come_before_the_plan_are_kept_as_what_they_are() -> None
     made = Driver(machine, machine.begin(parsed, Identity("w", "k"), 1_000.0))
     made.begin()
     made.control("reject_plan", RejectPlan(revision=1), token=9)
-    made.returns("prepare", SITE)
+    made.returns("prepare", CATALOG)
     found = made.ended
     assert isinstance(found, TeamResult)
     assert found.status == "rejected"
@@ -252,7 +252,7 @@ def test_a_pause_before_the_plan_holds_it() -> None:
     made = Driver(machine, machine.begin(parsed, Identity("w", "k"), 1_000.0))
     made.begin()
     made.control("pause", Pause())
-    made.returns("prepare", SITE)
+    made.returns("prepare", CATALOG)
     assert made.flight == {}
     made.control("resume", Resume())
     assert at_work(made) == ["look"]
@@ -334,7 +334,7 @@ def test_a_joiners_answer_is_the_teams() -> None:
 
 
 def test_a_team_on_a_graph_takes_its_room_itself() -> None:
-    limited = SITE.model_copy(
+    limited = CATALOG.model_copy(
         update={"pools": [PoolSpec(name="p", is_reserved=True, capacity_id="cap", max_calls=9)]}
     )
     made = drive(limited)

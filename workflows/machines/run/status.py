@@ -87,7 +87,11 @@ def aggregate_of(
         str(task): None if r.outcome and r.outcome.is_good else r.error or r.reason or "failed"
         for task, r in records.items()
     }
-    return aggregate(failures, failed_members)
+    return aggregate(failures, failed_members, {str(t): _class_of(r) for t, r in records.items()})
+
+
+def _class_of(record: Record) -> str | None:
+    return "cancelled" if record.outcome is Outcome.CANCELLED else record.error_class
 
 
 _ORDER = ("running", "ready", "waiting", "failed", "unknown", "cancelled", "skipped")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from planloom.planner.contract.results import Awaiting, OpenWait
 from planloom.planner.language.catalog import PoolSpec
 from planloom.workflows.machines.agent import calls, talk
 from planloom.workflows.machines.agent.calling import cancel_pending, forget_waiting, send
 from planloom.workflows.machines.agent.state import Host, Pending, Rule
-from planloom.workflows.machines.shared import permit, questions
-from planloom.workflows.machines.shared.account import TIMER, ask_for_parked, keep_timer
+from planloom.workflows.machines.shared import permit, questions, waits
+from planloom.workflows.machines.shared.account import (
+    TIMER,
+    ask_for_parked,
+    keep_timer,
+    lack_of,
+    time_lack,
+)
 from planloom.workflows.machines.shared.commands import DropTimer
 from planloom.workflows.machines.shared.machine import Step
 
@@ -72,22 +81,38 @@ def cancel(host: Host, step: Step) -> None:
     cancel_pending(host, step)
 
 
-def awaiting(host: Host) -> str | None:
-    """What a person or the pool must give."""
+def open_waits(host: Host, now: float) -> list[OpenWait]:
+    """Everything that people or the pool must give, each with the command that answers it."""
+    found: list[OpenWait] = []
+    if host.permit is not None and not host.is_in_room:
+        found.append(waits.room_wait(permit.why_it_waits(host.permit), 0.0))
+    if (lack := lack_of(host.account)) is not None:
+        is_time = time_lack(host.account, now) is not None
+        found.append(waits.budget_wait(host.account, lack, is_time=is_time))
+    id = host.identity.workflow_id
+    for asker, question in host.questions.open.items():
+        since = host.seconds(question.since)
+        found.append(waits.question_wait(id, asker, question.text, since))
+    return found
+
+
+def awaiting(host: Host) -> Awaiting | None:
+    """The same in one word; cheap, as it is looked at after every event."""
     if not host.is_in_room:
         return "capacity"
-    if any(p.lack for p in host.account.parked.values()):
+    if lack_of(host.account) is not None:
         return "budget"
     return "human" if host.questions.open else None
 
 
-def awaiting_detail(host: Host) -> str | None:
-    """The same in words, with what answers it."""
-    if host.permit is not None and not host.is_in_room:
-        return permit.why_it_waits(host.permit)
-    if lack := next((p.lack for p in host.account.parked.values() if p.lack), None):
-        return f"The run is parked: {lack}. raise_budget lets it go on."
-    return "; ".join(f"{n}: {q.text}" for n, q in host.questions.open.items()) or None
+def shown_waits(host: Host, now: float, *, is_over: bool) -> dict[str, Any]:
+    """What `progress` says of it."""
+    found = [] if is_over else open_waits(host, now)
+    return {
+        "awaiting": waits.first_kind(found),
+        "detail": waits.detail_of(found),
+        "waits": [w.model_dump(mode="json") for w in found],
+    }
 
 
 def status_word(host: Host, phase: str) -> str:

@@ -63,9 +63,12 @@ def _status(state: AgentState) -> str:
     return state.result.status if state.result else host.status_word(state, "running")
 
 
+def _is_over(state: AgentState) -> bool:
+    return state.result is not None or state.failed is not None
+
+
 def _awaiting(state: AgentState) -> str | None:
-    is_over = state.result is not None or state.failed is not None
-    return None if is_over else host.awaiting(state)
+    return None if _is_over(state) else host.awaiting(state)
 
 
 def progress(state: AgentState, now: float) -> dict[str, Any]:
@@ -73,8 +76,7 @@ def progress(state: AgentState, now: float) -> dict[str, Any]:
     result = state.result
     return {
         "status": _status(state),
-        "awaiting": _awaiting(state),
-        "detail": host.awaiting_detail(state) if _awaiting(state) else None,
+        **host.shown_waits(state, now, is_over=_is_over(state)),
         "usage": usage(state),
         "seconds": result.seconds if result else state.seconds(now),
         "notes": state.notes[-NOTES_SHOWN:],
@@ -100,6 +102,6 @@ def view(state: AgentState, now: float) -> View:
         told += f", {talk.ended.turns} turns, {talk.ended.tool_calls} tool calls"
     if state.result is not None and state.result.reason:
         told += f"; {state.result.reason}"
-    waits = awaiting, host.awaiting_detail(state) if awaiting else None
-    page = markdown_page(state.request.task, told, waits)
+    detail = host.shown_waits(state, now, is_over=_is_over(state))["detail"]
+    page = markdown_page(state.request.task, told, (awaiting, detail))
     return View(word, awaiting, None, state.request.tenant, page)

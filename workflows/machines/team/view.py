@@ -73,17 +73,19 @@ def _status(team: TeamState) -> str:
     return team.result.status if team.result else host.status_word(team, "running")
 
 
+def _is_over(team: TeamState) -> bool:
+    return team.result is not None or team.failed is not None
+
+
 def _awaiting(team: TeamState) -> str | None:
-    is_over = team.result is not None or team.failed is not None
-    return None if is_over else host.awaiting(team)
+    return None if _is_over(team) else host.awaiting(team)
 
 
 def progress(team: TeamState, now: float) -> dict[str, Any]:
     """The answer of the query `progress`."""
     shown: dict[str, Any] = {
         "status": _status(team),
-        "awaiting": _awaiting(team),
-        "detail": host.awaiting_detail(team) if _awaiting(team) else None,
+        **host.shown_waits(team, now, is_over=_is_over(team)),
         "notes": team.notes[-NOTES_SHOWN:],
     }
     if team.plan is not None and is_running(team):
@@ -126,6 +128,6 @@ def view(team: TeamState, now: float) -> View:
         said = said_of(member)
         claim = said.claim or said.summary
         rows.append((name, member.spec.role or "", states[name], str(member.attempts), claim))
-    waits = awaiting, host.awaiting_detail(team) if awaiting else None
-    page = markdown_page(team.request.task, head, waits, COLUMNS, rows)
+    detail = host.shown_waits(team, now, is_over=_is_over(team))["detail"]
+    page = markdown_page(team.request.task, head, (awaiting, detail), COLUMNS, rows)
     return View(word, awaiting, _revision(team), team.request.tenant, page)

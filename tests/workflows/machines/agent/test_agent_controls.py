@@ -51,7 +51,11 @@ def ask(*texts: str) -> TurnReply:
 def test_two_questions_of_one_turn_are_asked_one_after_the_other() -> None:
     made = asker()
     made.returns("helper.1", ask("One?", "Two?"))
-    assert made.machine.progress(made.state, made.now)["detail"] == "helper: One?"
+    shown = made.machine.progress(made.state, made.now)
+    assert (shown["awaiting"], shown["detail"]) == ("human", "helper: One?")
+    command = "temporal workflow signal --workflow-id w --name complete_task"
+    assert shown["waits"][0]["command"].startswith(command)
+    assert shown["waits"][0]["since"] == 3.0
     made.control("complete_task", CompleteTask(id="helper", output="1"))
     assert made.machine.progress(made.state, made.now)["detail"] == "helper: Two?"
     made.control("complete_task", CompleteTask(id="helper", output="2"))

@@ -221,6 +221,7 @@ def build_workers(
         tool_seconds=parts.tool_times.likely,
         agents=lambda: definitions.descriptions("agent"),
         teams=lambda: definitions.descriptions("team"),
+        disabled=definitions.disabled,
     )
     threads = ThreadPoolExecutor(
         max_workers=max(64, settings.max_activities), thread_name_prefix="planloom-activity"

@@ -91,6 +91,9 @@ def test_the_workspace_wins_over_what_ships(tmp_path: Path) -> None:
     assert known.descriptions("agent")["reviewer"] == "mine"
     assert {"researcher", "architect", "implementer", "tester"} <= set(known.descriptions("agent"))
     assert len(known.descriptions("team")) >= 4
+    assert known.disabled("agent") == []
+    (folder / "idle.md").write_text("---\nname: idle\nenabled: disabled\n---\nYou rest.")
+    assert known.disabled("agent") == ["idle"]
 
 
 def test_everything_that_ships_is_valid(tmp_path: Path) -> None:

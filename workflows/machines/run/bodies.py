@@ -26,6 +26,7 @@ from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import AskModel, RunTool, StartChild, Urgency
 from planloom.workflows.machines.shared.estimates import amounts_for, answer_room, prompt_tokens
 from planloom.workflows.machines.shared.events import Failure
+from planloom.workflows.machines.shared.member_retry import may_retry
 
 RETRY_DEFAULT = Retry()
 ONE_TASK = Amount(tasks=1)
@@ -252,6 +253,8 @@ def is_worth_a_round(run: RunState, unit: Unit, failed: Failure) -> bool:
     spec = run.catalog.tool(body.tool) if body.tool else None
     if spec is not None and spec.side_effects and not spec.idempotent:
         return False
+    if isinstance(body.agent, str) and body.agent in run.cast:  # a member of a team
+        return may_retry(failed.error_class, failed.message, run.round + 1)
     return is_class_worth_a_round(failed.error_class, run.catalog)
 
 

@@ -46,8 +46,7 @@ def open_waits(run: RunState) -> list[OpenWait]:
         what = body.description or f"{body.kind} {body.tool or ''}".strip()
         found.append(waits.task_wait(id, task, what, at - since))
     if (lack := lack_of(run)) is not None:
-        cap, value = _cap_to_raise(run)
-        found.append(waits.budget_wait(id, lack, cap, value, 0.0))
+        found.append(waits.budget_wait(run.account, lack, is_time=run.is_time_up))
     for key, question in questions_of(run).items():
         at = run.questions[key].since if key in run.questions else run.asked_since[key]
         found.append(waits.question_wait(id, key, question, at - since))
@@ -65,18 +64,6 @@ def lack_of(run: RunState) -> str | None:
     if run.account.deadline is not None and account.ends_at(run.account) == run.account.deadline:
         return "the time of the run that it is part of is over"
     return f"its {run.account.cap_seconds:g} s are over"
-
-
-def _cap_to_raise(run: RunState) -> tuple[str, Any]:
-    """A cap that raise_budget may name, with twice its value: what to type first."""
-    caps = run.account.ledger.caps
-    if run.is_time_up and run.account.cap_seconds is not None:
-        return "seconds", run.account.cap_seconds * 2
-    if caps.tokens is not None:
-        return "tokens", caps.tokens * 2
-    if caps.usd_nano is not None:
-        return "usd", caps.usd_nano * 2 / NANO
-    return "tasks", (caps.tasks or 1) * 2
 
 
 def awaiting(run: RunState) -> Awaiting | None:
@@ -143,7 +130,7 @@ def progress_of(run: RunState, now: float) -> Progress:
     shown = progress(
         status=status_word(run),
         awaiting=waits.first_kind(waiting),
-        detail=detail_of(waiting),
+        detail=waits.detail_of(waiting),
         revision=run.revision,
         frontier=run.frontier,
         settled_elsewhere=elsewhere,
@@ -153,12 +140,6 @@ def progress_of(run: RunState, now: float) -> Progress:
         notes=run.notes,
     )
     return shown.model_copy(update={"waits": waiting})
-
-
-def detail_of(waiting: list[OpenWait]) -> str | None:
-    """What is awaited of the kind that is shown, in words."""
-    kind = waits.first_kind(waiting)
-    return "; ".join(w.what for w in waiting if w.kind == kind) or None
 
 
 def plan_document(run: RunState) -> dict[str, Any] | None:

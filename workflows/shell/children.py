@@ -75,7 +75,8 @@ class Children:
         request = request_of(command, values)
         if isinstance(request, Failure):
             raise CommandFailed(request)
-        started = self._started[command.id] = asyncio.get_running_loop().create_future()
+        started: asyncio.Future[ChildWorkflowHandle[Any, Any]] = asyncio.Future()
+        self._started[command.id] = started
         try:
             handle = await workflow.start_child_workflow(
                 command.kind,

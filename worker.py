@@ -41,10 +41,12 @@ from temporalio.worker import (
 
 from planloom.activities.agent_turn import TurnActivities
 from planloom.activities.ask import ModelActivities
-from planloom.activities.capacity import CapacityActivities, Gates, GateSlots
+from planloom.activities.capacity import CapacityActivities, PoolLimiters
 from planloom.activities.definitions import DefinitionActivities, Definitions, read_definition
 from planloom.activities.join import JoinActivities
+from planloom.activities.look_at_child import ChildActivities
 from planloom.activities.models.client import ModelClient
+from planloom.activities.models.pool_slots import PoolSlots
 from planloom.activities.models.prices import Prices
 from planloom.activities.prepare import PrepareActivities
 from planloom.activities.resolve import ResolveActivities
@@ -133,7 +135,7 @@ class Parts:
     models: ModelClient
     tool_times: ToolTimes
     known_attributes: list[str]
-    gates: Gates | None = None
+    limiters: PoolLimiters | None = None
     """Set by `build_workers`."""
 
 
@@ -185,12 +187,12 @@ def _snake(kind: str) -> str:
 def build_workers(
     client: Client, parts: Parts, interceptors: Sequence[Interceptor] = ()
 ) -> list[Worker]:
-    """One worker for workflows, one for tools, one a pool, one for this process's own news; all
+    """One worker for workflows, one for tools, one per pool, one for notices to this process; all
     share the client.
     """
     settings = parts.settings
-    gates = parts.gates = Gates(client, settings)
-    parts.models.gates = gates.gate
+    limiters = parts.limiters = PoolLimiters(client, settings)
+    parts.models.find_limiter = limiters.limiter
     capacity = CapacityActivities(client, settings)
     data = Path(settings.data_dir)
     cache = ResultCache(data / "cache", parts.blobs)
@@ -203,13 +205,14 @@ def build_workers(
         times=parts.tool_times,
     )
     tools = ToolActivities(runner)
-    models = ModelActivities(parts.models, parts.blobs, settings, cache)
+    models = ModelActivities(parts.models, parts.blobs, cache)
     plans = PlanActivities(parts.models, client, parts.registry, parts.blobs)
+    children = ChildActivities(client)
     joins = JoinActivities(parts.models, parts.blobs)
     values = ResolveActivities(parts.blobs)
     turns = TurnActivities(parts.models, parts.registry, parts.blobs)
     definitions = Definitions(Path(settings.workspace).resolve())
-    found = DefinitionActivities(definitions, parts.blobs)
+    definition_activities = DefinitionActivities(definitions, parts.blobs)
     prepare = PrepareActivities(
         parts.registry,
         settings,
@@ -237,11 +240,12 @@ def build_workers(
             prepare.prepare_run,
             tools.run_tool,
             plans.write_plan,
+            children.look_at_child,
             joins.join_outcomes,
             values.resolve_value,
             values.pack_bindings,
             values.patch_plan,
-            found.load_definition,
+            definition_activities.load_definition,
             turns.read_output,
             capacity.set_queue_rate,
             capacity.load_pool,
@@ -265,24 +269,24 @@ def build_workers(
             client,
             task_queue=settings.llm_task_queue(name),
             activities=[models.ask_model, turns.agent_turn, tools.run_tool],
-            tuner=_tuner(gates, name, settings.max_activities),
+            tuner=_tuner(limiters, name, settings.max_activities),
             disable_eager_activity_execution=True,
             **common,
         )
         for name in settings.pools
     ]
-    ear = Worker(
+    notice_worker = Worker(
         client,
-        task_queue=gates.worker_queue,
-        activities=[gates.hear],
+        task_queue=limiters.worker_queue,
+        activities=[limiters.notify_worker],
         max_concurrent_activities=10,
         max_concurrent_activity_task_polls=1,
         **common,
     )
-    return [main, tool_worker, *pools, ear]
+    return [main, tool_worker, *pools, notice_worker]
 
 
-def spare_collector() -> None:
+def collect_garbage_rarely() -> None:
     """Take what is loaded by now out of the garbage collector's sight.
 
     Some 500,000 objects of libraries live as long as the process. Walking them again and again took
@@ -293,13 +297,13 @@ def spare_collector() -> None:
     gc.set_threshold(GARBAGE_EVERY, *gc.get_threshold()[1:])
 
 
-def _tuner(gates: Gates, pool: str, maximum: int) -> WorkerTuner:
-    gate = gates.gate(pool)
-    assert gate is not None
+def _tuner(limiters: PoolLimiters, pool: str, maximum: int) -> WorkerTuner:
+    limiter = limiters.limiter(pool)
+    assert limiter is not None
     unused = FixedSizeSlotSupplier(1)
     return WorkerTuner.create_composite(
         workflow_supplier=unused,
-        activity_supplier=GateSlots(gate, maximum),
+        activity_supplier=PoolSlots(limiter, maximum),
         local_activity_supplier=unused,
         nexus_supplier=unused,
     )
@@ -332,12 +336,12 @@ async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], 
     async with contextlib.AsyncExitStack() as stack:
         for worker in workers:
             await stack.enter_async_context(worker)
-        assert parts.gates is not None
-        await parts.gates.start()
-        spare_collector()
+        assert parts.limiters is not None
+        await parts.limiters.start()
+        collect_garbage_rarely()
         ready()
         await stop.wait()
-        await parts.gates.close()
+        await parts.limiters.close()
     parts.tool_times.save()
     await parts.models.close()
     telemetry.shutdown()
@@ -347,7 +351,7 @@ def _list_tools(registry: ToolRegistry) -> None:
     print(json.dumps([spec.model_dump(mode="json") for spec in registry.specs], indent=2))
 
 
-def _print_site(settings: Settings, registry: ToolRegistry, job: PrepareJob) -> None:
+def _print_catalog(settings: Settings, registry: ToolRegistry, job: PrepareJob) -> None:
     """What a run of such a plan would know of a worker here: tools, their times, prices."""
     prepare = PrepareActivities(
         registry,
@@ -356,12 +360,12 @@ def _print_site(settings: Settings, registry: ToolRegistry, job: PrepareJob) -> 
         search_attributes=list,
         tool_seconds=ToolTimes(Path(settings.data_dir) / "tool_times.json").likely,
     )
-    print(prepare.site(job).model_dump_json())
+    print(prepare.catalog(job).model_dump_json())
 
 
 def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> None:
     definitions = Definitions(Path(settings.workspace).resolve())
-    found = [(kind, read_definition(Path(file), kind)) for kind, file in files] or [
+    definitions_read = [(kind, read_definition(Path(file), kind)) for kind, file in files] or [
         (kind, each) for kind in ("agent", "team") for each in definitions.all(kind).values()
     ]
     rows = [
@@ -376,7 +380,7 @@ def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> N
             if each.spec
             else None,
         }
-        for kind, each in found
+        for kind, each in definitions_read
     ]
     print(json.dumps(rows, indent=2))
 
@@ -389,7 +393,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--definition", nargs=2, action="append", metavar=("KIND", "FILE"), help="only this file"
     )
-    parser.add_argument("--site", metavar="JOB", help="print what a run of a plan would know")
+    parser.add_argument(
+        "--catalog", metavar="JOB", help="print the catalog that a run of a plan would get"
+    )
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
     try:
@@ -405,8 +411,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.list_tools:
         _list_tools(registry)
         return
-    if given.site:
-        _print_site(settings, registry, PrepareJob.model_validate_json(given.site))
+    if given.catalog:
+        _print_catalog(settings, registry, PrepareJob.model_validate_json(given.catalog))
         return
     setup_logging(os.environ)
     for name, pool in settings.pools.items():

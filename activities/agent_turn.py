@@ -27,6 +27,7 @@ from planloom.activities.models.structured import json_from_text, schema_problem
 from planloom.activities.resolve import read_output
 from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.contract.jobs import AgentCall, CallResult, TurnJob, TurnReply
+from planloom.planner.contract.names import ASK_HUMAN, READ_OUTPUT
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.references import as_text
@@ -50,7 +51,7 @@ from planloom.planner.syntax.labelled import (
     repair_member,
 )
 
-CONTEXT_MAX_CHARS = 12_000
+AGENT_CONTEXT_MAX_CHARS = 12_000
 """Of a context in the prompt; the rest is opened with `read_output`."""
 SUMMED_HEAD_CHARS = 2_000
 """Of a value that is shown by its summary."""
@@ -58,11 +59,9 @@ RESULT_MAX_CHARS = 12_000
 PART_MAX_CHARS = 16_000
 """What `read_output` gives at once."""
 ANSWER_MAX_CHARS = 200_000
-ANSWER_TOKENS = 512
+TURN_ANSWER_TOKENS = 512
 """Kept free for the answer when a conversation is cut to fit its model."""
 FIELD_MAX_CHARS = 400
-ASK_HUMAN = "ask_human"
-READ_OUTPUT = "read_output"
 _PSEUDO: dict[str, dict[str, Any]] = {
     ASK_HUMAN: {
         "description": "Ask the person who started this; use it only when you cannot go on.",
@@ -140,7 +139,7 @@ class TurnActivities:
         request = ChatRequest(
             model=model,
             messages=cut_to_fit(
-                messages, self._client.settings.context_window(model), ANSWER_TOKENS
+                messages, self._client.settings.context_window(model), TURN_ANSWER_TOKENS
             ),
             max_tokens=attempt.room(messages, job.max_tokens),
             tools=tools or None,
@@ -170,9 +169,9 @@ class TurnActivities:
         for result in job.results:
             content = await self._result_text(result)
             messages.append({"role": "tool", "tool_call_id": result.id, "content": content})
-        if job.heard is not None:
-            heard = as_text(await self._blobs.load(job.heard))
-            messages.append({"role": "user", "content": heard})
+        if job.others_answers is not None:
+            others_answers = as_text(await self._blobs.load(job.others_answers))
+            messages.append({"role": "user", "content": others_answers})
         if job.problems:
             wrong = "\n".join(f"- {p}" for p in job.problems)
             text = f"Your answer cannot be taken:\n{wrong}\nWrite the whole of it again."
@@ -189,10 +188,10 @@ class TurnActivities:
             schema = json.dumps(job.output_schema, ensure_ascii=False)
             form = f"Answer with one JSON value by this schema, and nothing else:\n{schema}"
         task = as_text(await self._blobs.load(job.task))
-        parts = [f"# Task\n{_cut(task, CONTEXT_MAX_CHARS, 'task')}"]
+        parts = [f"# Task\n{_cut(task, AGENT_CONTEXT_MAX_CHARS, 'task')}"]
         if job.context is not None:
             text = as_text(await self._blobs.load(job.context))
-            parts.append(f"# Context\n{_cut(text, CONTEXT_MAX_CHARS, 'context')}")
+            parts.append(f"# Context\n{_cut(text, AGENT_CONTEXT_MAX_CHARS, 'context')}")
         for name, stored in job.inputs.items():
             parts.append(await self._input(name, stored, job.summaries.get(name)))
         if form:
@@ -206,7 +205,7 @@ class TurnActivities:
         """A value by its name: whole, or summed up and cut, and then opened with `read_output`."""
         text = as_text(await self._blobs.load(stored))
         if summary is None:
-            return f"# Input {name}\n{_cut(text, CONTEXT_MAX_CHARS, name)}"
+            return f"# Input {name}\n{_cut(text, AGENT_CONTEXT_MAX_CHARS, name)}"
         summed = as_text(await self._blobs.load(summary))
         return (
             f"# Input {name}, summed up\n{summed}\n\n# Input {name}, its beginning\n"
@@ -226,10 +225,14 @@ class TurnActivities:
             args = json.loads(arguments or "{}")
         except json.JSONDecodeError as error:
             problem = f"the arguments are no JSON: {error.msg}"
-            return AgentCall(id=id, name=name, mark=f"{name} {arguments[:200]}", problem=problem)
+            return AgentCall(
+                id=id, name=name, fingerprint=f"{name} {arguments[:200]}", problem=problem
+            )
         if not isinstance(args, dict):
             problem = "the arguments must be a JSON object"
-            return AgentCall(id=id, name=name, mark=f"{name} {arguments[:200]}", problem=problem)
+            return AgentCall(
+                id=id, name=name, fingerprint=f"{name} {arguments[:200]}", problem=problem
+            )
         kept: dict[str, JsonValue] = {}
         inputs: dict[str, Stored] = {}
         for n, (key, value) in enumerate(args.items()):
@@ -239,13 +242,13 @@ class TurnActivities:
                 kept[key] = value
             else:  # large, or with text that must not be read as a reference
                 kept[key], inputs[f"arg{n}"] = f"${{arg{n}}}", stored
-        mark = f"{name} {json.dumps(args, sort_keys=True)}"[:400]
-        return AgentCall(id=id, name=name, args=kept, inputs=inputs, mark=mark)
+        fingerprint = f"{name} {json.dumps(args, sort_keys=True)}"[:400]
+        return AgentCall(id=id, name=name, args=kept, inputs=inputs, fingerprint=fingerprint)
 
     async def _answer(
         self, job: TurnJob, reply: ChatReply, transcript: Stored, attempt: Attempt
     ) -> TurnReply:
-        text, problems, degraded = _bounded(reply).text, list[str](), False
+        text, problems = _bounded(reply).text, list[str]()
         value: Stored | None = None
         violations: list[str] = []
         if job.output_schema is not None:
@@ -253,12 +256,12 @@ class TurnActivities:
         elif job.form != "free":
             limits = MEMBER_LIMITS if job.form == "member" else AGENT_LIMITS
             violations = field_violations(parse_labelled(text), limits)
-            text, problem, degraded = _in_form(text, job.form)
+            text, problem = _in_form(text, job.form)
             problems = [problem] if problem else []
         elif not text.strip():
             problems = ["empty output"]
         if problems and job.problems:
-            self._client.misfit(job.pool)
+            self._client.report_schema_violation(job.pool)
         fields = parse_labelled(text)
         stored = await self._blobs.store_value(text)
         confidence = parse_confidence(fields.get("CONFIDENCE"))
@@ -272,7 +275,6 @@ class TurnActivities:
             contradictions=contradiction_signals(text),
             conflicts=conflict_signals(text),
             problems=problems,
-            is_degraded=degraded,
             violations=violations,
             usage=attempt.total,
             attempts=attempt.number,
@@ -282,14 +284,14 @@ class TurnActivities:
         self, text: str, schema: dict[str, JsonValue]
     ) -> tuple[Stored | None, list[str]]:
         try:
-            found = json_from_text(text)
+            parsed = json_from_text(text)
         except ValueError as error:
             return None, [str(error)]
-        problems = schema_problems(found, schema)
-        return (None, problems) if problems else (await self._blobs.store_value(found), [])
+        problems = schema_problems(parsed, schema)
+        return (None, problems) if problems else (await self._blobs.store_value(parsed), [])
 
 
-def _in_form(text: str, form: str) -> tuple[str, str | None, bool]:
+def _in_form(text: str, form: str) -> tuple[str, str | None]:
     """The text in its form: as it is, wrapped, or with what is wrong with it."""
     required, least = (
         (MEMBER_REQUIRED, MEMBER_MIN_CHARS)
@@ -298,13 +300,13 @@ def _in_form(text: str, form: str) -> tuple[str, str | None, bool]:
     )
     problem = problem_with(text, required, least)
     if problem is None:
-        return text, None, False
+        return text, None
     if form == "agent":  # the form is asked for, not insisted on: any answer is an answer
-        return text, None if text.strip() else "empty output", bool(text.strip())
+        return text, None if text.strip() else "empty output"
     if form == "member" and parse_labelled(text).get("RESULT"):
-        return text, None, True
+        return text, None
     repaired = repair_member(text)
-    return (text, problem, False) if repaired is None else (repaired, None, True)
+    return (text, problem) if repaired is None else (repaired, None)
 
 
 def _bounded(reply: ChatReply) -> ChatReply:

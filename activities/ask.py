@@ -19,12 +19,11 @@ from planloom.activities.models.structured import (
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache, cache_key
 from planloom.planner.contract.jobs import AskJob, TaskOutput
-from planloom.planner.contract.settings import Settings
 from planloom.planner.language.values import JsonValue, Outcome, Usage
 from planloom.planner.prompts.ask import ASK, ask_messages, repair_messages
 from planloom.planner.prompts.text import as_text
 
-REPAIRS_MAX = 1
+ASK_REPAIRS_MAX = 1
 """Repair rounds for an answer that does not fit its schema."""
 
 
@@ -44,7 +43,6 @@ class ModelActivities:
         self,
         client: ModelClient,
         blobs: BlobStore,
-        settings: Settings | None = None,
         cache: ResultCache | None = None,
     ) -> None:
         self._client = client
@@ -151,7 +149,7 @@ async def ask(client: ModelClient, pool: str, request: ChatRequest, attempt: Att
     reply = await _paid_call(client, pool, request, attempt)
     if request.response_schema is None:
         return _text_answer(reply, attempt.usage)
-    for repairs_left in range(REPAIRS_MAX, -1, -1):
+    for repairs_left in range(ASK_REPAIRS_MAX, -1, -1):
         value, problems = _fitted(reply, request.response_schema)
         if not problems:
             return Answer(value, attempt.usage, _note_of(reply))

@@ -1,4 +1,4 @@
-"""A worker's side of the pools: its gates, the slots behind them, the server's rates."""
+"""A worker's side of the pools: its limiters, permits, and the server's rates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import socket
-import threading
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
@@ -28,22 +27,15 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import (
-    CustomSlotSupplier,
-    SlotMarkUsedContext,
-    SlotPermit,
-    SlotReleaseContext,
-    SlotReserveContext,
-)
 
-from planloom.activities.models.gate import Gate, Reporter
 from planloom.activities.models.heartbeats import Heartbeat
+from planloom.activities.models.pool_limiter import PoolLimiter, Reporter
 from planloom.planner.contract.capacity import (
     CapacityRequest,
     Directive,
-    News,
     PermitReply,
     PoolLoaded,
+    PoolNotice,
     QueueRate,
     Release,
     Report,
@@ -59,27 +51,27 @@ log = logging.getLogger("planloom.capacity")
 REASON = "planloom: "
 """Begins the reason of every limit set by us, so that a person sees who did it."""
 RPC_TIMEOUT = timedelta(seconds=5)
-ANSWER_SECONDS = 10.0
+PERMIT_ANSWER_SECONDS = 10.0
 """For one answer while a permit is waited for; then it asks again and keeps its place."""
-AGAIN_SECONDS = 0.2
+PERMIT_RETRY_SECONDS = 0.2
 
 
-class Gates:
-    """All gates of a worker process, one a pool, and their `CapacityWorkflow`s."""
+class PoolLimiters:
+    """The limiters of a worker process, one per pool, and their reports to `CapacityWorkflow`s."""
 
     def __init__(self, client: Client, settings: Settings) -> None:
         self._client, self._settings = client, settings
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self.worker_queue = f"{settings.task_queue}-worker-{uuid.uuid4().hex[:12]}"
-        """This process's own, for news that cannot wait until it reports again."""
+        """This process's own, for notices that cannot wait until it reports again."""
         classes = penalised(settings.retry_table)
         self._penalised = classes if classes != penalised() else None
-        self._gates: dict[str, Gate] = {}
+        self._limiters: dict[str, PoolLimiter] = {}
 
-    def gate(self, pool: str) -> Gate | None:
-        """The pool's gate; None for a pool this worker does not have."""
-        if pool not in self._gates and pool in self._settings.pools:
-            self._gates[pool] = Gate(
+    def limiter(self, pool: str) -> PoolLimiter | None:
+        """The pool's limiter; None for a pool this worker does not have."""
+        if pool not in self._limiters and pool in self._settings.pools:
+            self._limiters[pool] = PoolLimiter(
                 pool,
                 self._settings.pools[pool],
                 self._reporter(pool),
@@ -88,24 +80,24 @@ class Gates:
                 worker_queue=self.worker_queue,
                 penalised=self._penalised,
             )
-        return self._gates.get(pool)
+        return self._limiters.get(pool)
 
     async def start(self) -> None:
         """Join the pools that have limits, and those whose queue was left stopped."""
         for name, pool in self._settings.pools.items():
-            gate = self.gate(name)
-            if gate is not None and (pool.is_metered or await self._is_stopped(name)):
-                gate.join()
+            limiter = self.limiter(name)
+            if limiter is not None and (pool.is_metered or await self._is_stopped(name)):
+                limiter.start_reporting()
 
-    @activity.defn(name="hear")
-    async def hear(self, news: News) -> None:
-        """News of a pool, from its `CapacityWorkflow`, on this process's own queue."""
-        gate = self.gate(news.pool)
-        if gate is not None:
-            gate.hear(news.cool_seconds, asks=news.asks)
+    @activity.defn(name="notify_worker")
+    async def notify_worker(self, notice: PoolNotice) -> None:
+        """Notice of a pool's `CapacityWorkflow`; it arrives on this process's own task queue."""
+        limiter = self.limiter(notice.pool)
+        if limiter is not None:
+            limiter.notify(notice.cool_seconds, report_now=notice.report_now)
 
     async def close(self) -> None:
-        await asyncio.gather(*(gate.close() for gate in self._gates.values()))
+        await asyncio.gather(*(limiter.close() for limiter in self._limiters.values()))
 
     def _reporter(self, pool: str) -> Reporter:
         id = self._settings.capacity_id(pool)
@@ -119,7 +111,7 @@ class Gates:
                 )
                 return answer
             except (RPCError, WorkflowUpdateFailedError) as error:
-                # Gone, or about to begin anew.
+                # The workflow has ended, or is about to continue as new.
                 if isinstance(error, RPCError) and error.status is not RPCStatusCode.NOT_FOUND:
                     raise
                 if report.is_leaving:
@@ -141,14 +133,14 @@ class Gates:
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 static_summary=f"Capacity of the pool {pool}",
             )
-            told: Directive = await self._client.execute_update_with_start_workflow(
+            directive: Directive = await self._client.execute_update_with_start_workflow(
                 "report",
                 whole,
                 start_workflow_operation=start,
                 result_type=Directive,
                 rpc_timeout=RPC_TIMEOUT,
             )
-            return told
+            return directive
 
         return report
 
@@ -159,7 +151,7 @@ class Gates:
 async def has_our_limit(client: Client, task_queue: str) -> bool:
     """Whether the server limits this queue because Planloom asked it to."""
     try:
-        found = await client.workflow_service.describe_task_queue(
+        described = await client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(
                 namespace=client.namespace,
                 task_queue=TaskQueue(name=task_queue),
@@ -170,60 +162,8 @@ async def has_our_limit(client: Client, task_queue: str) -> bool:
         )
     except RPCError:
         return False
-    limit = found.config.queue_rate_limit
+    limit = described.config.queue_rate_limit
     return limit.metadata.reason.startswith(REASON) and limit.HasField("rate_limit")
-
-
-class GateSlots(CustomSlotSupplier):
-    """As many activities of the pool's queue as its gate has room for: the rest wait, in the order
-    of their priority, on the server.
-    """
-
-    def __init__(self, gate: Gate, maximum: int) -> None:
-        self._gate, self._maximum = gate, maximum
-        self._taken = 0
-        self._lock = threading.Lock()
-        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-        gate.on_change(self._wake)
-
-    async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:
-        event = asyncio.Event()
-        entry = (asyncio.get_running_loop(), event)
-        with self._lock:
-            self._waiting.append(entry)
-        try:
-            while (permit := self.try_reserve_slot(ctx)) is None:
-                await event.wait()
-                event.clear()
-            return permit
-        finally:
-            with self._lock:
-                self._waiting.remove(entry)
-
-    def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:
-        room = self._gate.slots
-        limit = self._maximum if room is None else min(room, self._maximum)
-        with self._lock:
-            if self._taken >= limit:
-                return None
-            self._taken += 1
-            return SlotPermit()
-
-    def mark_slot_used(self, ctx: SlotMarkUsedContext) -> None:
-        """A slot counts from its reservation on."""
-
-    def release_slot(self, ctx: SlotReleaseContext) -> None:
-        with self._lock:
-            self._taken -= 1
-        self._wake()
-
-    def _wake(self) -> None:
-        # Called from threads of the SDK's core as well.
-        with self._lock:
-            waiting = list(self._waiting)
-        for loop, event in waiting:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(event.set)
 
 
 class CapacityActivities:
@@ -274,7 +214,7 @@ class CapacityActivities:
             requests=job.requests,
             calls=job.calls,
             wait_seconds=3600,
-            answer_seconds=ANSWER_SECONDS,
+            answer_seconds=PERMIT_ANSWER_SECONDS,
             ttl_seconds=job.ttl_seconds,
             priority=job.priority,
             tenant=job.tenant,
@@ -285,7 +225,7 @@ class CapacityActivities:
                     if not reply.waiting:
                         text = f"pool {job.pool}: {'; '.join(reply.reasons)}"
                         raise ApplicationError(text, type=INVALID_REQUEST, non_retryable=True)
-                    await asyncio.sleep(AGAIN_SECONDS)
+                    await asyncio.sleep(PERMIT_RETRY_SECONDS)
             except asyncio.CancelledError:
                 handle = self._client.get_workflow_handle(job.capacity_id)
                 with contextlib.suppress(RPCError):
@@ -293,12 +233,12 @@ class CapacityActivities:
                 raise
 
     async def _reserve(self, job: PermitJob, wish: Reserve) -> PermitReply:
-        own = self._settings.pools.get(job.pool)
+        settings = self._settings.pools.get(job.pool)
         start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
             "CapacityWorkflow",
             CapacityRequest(
                 pool=job.pool,
-                settings=own.limits() if own is not None else None,
+                settings=settings.limits() if settings is not None else None,
                 task_queue=self._settings.llm_task_queue(job.pool),
             ),
             id=job.capacity_id,
@@ -312,7 +252,7 @@ class CapacityActivities:
                 wish,
                 start_workflow_operation=start,
                 result_type=PermitReply,
-                rpc_timeout=timedelta(seconds=ANSWER_SECONDS * 2),
+                rpc_timeout=timedelta(seconds=PERMIT_ANSWER_SECONDS * 2),
             )
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             # The SDK says so of both; a cancel of this activity is one too.
@@ -325,9 +265,9 @@ class CapacityActivities:
     @activity.defn(name="load_pool")
     async def load_pool(self, pool: str) -> PoolLoaded:
         """This worker's settings of a pool: without them a capacity workflow rules over nothing."""
-        known: Mapping[str, object] = self._settings.pools
-        if pool not in known:
-            names = ", ".join(known)
+        pools: Mapping[str, object] = self._settings.pools
+        if pool not in pools:
+            names = ", ".join(pools)
             return PoolLoaded(problem=f'no pool "{pool}". Pools of this worker: {names}')
         return PoolLoaded(
             settings=self._settings.pools[pool].limits(),

@@ -23,9 +23,9 @@ from temporalio import activity
 from planloom import planner
 from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.compile.team_check import team_problems
-from planloom.planner.contract.jobs import Loaded, LoadJob
+from planloom.planner.contract.jobs import LoadedDefinition, LoadJob
 from planloom.planner.language.definitions import AgentSpec, TeamSpec
-from planloom.planner.language.links import check_links
+from planloom.planner.language.team_links import check_links
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.documents import problems_from_validation
 
@@ -104,14 +104,14 @@ class Definitions:
 
     def all(self, kind: str) -> dict[str, Definition]:
         """By name, broken ones included."""
-        found: dict[str, Definition] = {}
+        by_name: dict[str, Definition] = {}
         for path in self._files(kind):
             seen = path.stat()
             key = (path, seen.st_mtime_ns, seen.st_size)
             if key not in self._read:
                 self._read[key] = read_definition(path, kind)
-            found.setdefault(self._read[key].name, self._read[key])
-        return found
+            by_name.setdefault(self._read[key].name, self._read[key])
+        return by_name
 
     def _files(self, kind: str) -> Iterator[Path]:
         for folder in self.folders(kind):
@@ -155,13 +155,13 @@ def read_definition(path: Path, kind: str) -> Definition:
 
 def _misspelt(head: Mapping[str, Any], kind: str, where: str, warnings: list[str]) -> list[Problem]:
     """Fields that are nearly one of those that are read; others that are unknown are warnings."""
-    own = AgentSpec.model_fields if kind == "agent" else TeamSpec.model_fields
-    known = [*own, "name", "systemPrompt", "maxTurns", *_FOREIGN]
+    fields = AgentSpec.model_fields if kind == "agent" else TeamSpec.model_fields
+    field_names = [*fields, "name", "systemPrompt", "maxTurns", *_FOREIGN]
     problems = []
     for key in map(str, head):
-        if key in known:
+        if key in field_names:
             continue
-        near = get_close_matches(key, known, n=1, cutoff=0.8)
+        near = get_close_matches(key, field_names, n=1, cutoff=0.8)
         if not near:
             warnings.append(f'field "{key}" is not used')
             continue
@@ -181,13 +181,13 @@ def _faults(
         hint = "Write who the agent is below the front matter, or as `system`."
         problems.append(Problem(path=where, code="empty", message=message, hint=hint))
     if isinstance(spec, TeamSpec):
-        found = team_problems(
+        team_faults = team_problems(
             spec,
             quorum=None,
             subtasks=None,
             check_links=lambda active: check_links(spec.links, [m.id for m in active]),
         )
-        problems += [p.model_copy(update={"path": f"{where}: {p.path}"}) for p in found]
+        problems += [p.model_copy(update={"path": f"{where}: {p.path}"}) for p in team_faults]
     if _is_off(head.get("enabled")):
         message, hint = f"the {kind} is disabled", "Take `enabled: disabled` out to use it."
         problems.append(
@@ -219,25 +219,25 @@ def split_front_matter(text: str, suffix: str) -> tuple[dict[str, Any], str]:
     try:
         return _object(yaml.safe_load(head)), body
     except yaml.YAMLError:
-        found = _by_lines(head)
-        if not found:
+        head_document = _by_lines(head)
+        if not head_document:
             raise
-        return dict(found), body
+        return dict(head_document), body
 
 
-def _object(found: Any) -> dict[str, Any]:
-    if found is None:
+def _object(value: Any) -> dict[str, Any]:
+    if value is None:
         return {}
-    if not isinstance(found, dict):
-        raise ValueError(f"needs fields (name: value), found a {type(found).__name__}")
-    return {str(k): v for k, v in found.items()}
+    if not isinstance(value, dict):
+        raise ValueError(f"needs fields (name: value), found a {type(value).__name__}")
+    return {str(k): v for k, v in value.items()}
 
 
 def _by_lines(head: str) -> dict[str, str]:
     """A head of plain `key: text` lines; people leave colons in a description unquoted."""
-    found = re.findall(r"^(\w[\w-]*):[ \t]*(\S.*)$", head, re.MULTILINE)
+    pairs = re.findall(r"^(\w[\w-]*):[ \t]*(\S.*)$", head, re.MULTILINE)
     lines = [line for line in head.splitlines() if line.strip()]
-    return dict(found) if len(found) == len(lines) else {}
+    return dict(pairs) if len(pairs) == len(lines) else {}
 
 
 def _agent(
@@ -277,14 +277,14 @@ def _tools(value: Any, warnings: list[str]) -> Any:
     if value is not None and not isinstance(value, str | list):
         return value  # the model says what is wrong with it
     names = re.sub(r"\([^)]*\)", "", value).split(",") if isinstance(value, str) else value or []
-    found: list[str] = []
+    tools: list[str] = []
     for name in (re.sub(r"\(.*\)$", "", str(n)).strip() for n in names):
         is_theirs = name[:1].isupper() or name.startswith("mcp__")
         if is_theirs and name not in TOOL_NAMES:
             warnings.append(f'tool "{name}" is not available here')
         elif name:
-            found.append(TOOL_NAMES.get(name, name))
-    return list(dict.fromkeys(found))
+            tools.append(TOOL_NAMES.get(name, name))
+    return list(dict.fromkeys(tools))
 
 
 def _team(head: Mapping[str, Any], body: str, warnings: list[str]) -> dict[str, Any]:
@@ -324,35 +324,37 @@ class DefinitionActivities:
         self._blobs = blobs
 
     @activity.defn(name="load_definition")
-    async def load_definition(self, job: LoadJob) -> Loaded:
+    async def load_definition(self, job: LoadJob) -> LoadedDefinition:
         """The definition as it stands now; the run keeps what it was given."""
-        known = self._definitions.all(job.kind)
-        found = known.get(job.name)
-        if found is None:
-            near = get_close_matches(job.name, list(known), n=1)
-            listed = f"{job.kind.capitalize()}s: " + (", ".join(known) or "none")
+        definitions = self._definitions.all(job.kind)
+        definition = definitions.get(job.name)
+        if definition is None:
+            near = get_close_matches(job.name, list(definitions), n=1)
+            listed = f"{job.kind.capitalize()}s: " + (", ".join(definitions) or "none")
             hint = f'Did you mean "{near[0]}"?' if near else listed
             code, message = f"unknown_{job.kind}", f'no {job.kind} "{job.name}"'
-            return Loaded(problems=[Problem(path=job.kind, code=code, message=message, hint=hint)])
-        if found.spec is None:
-            return Loaded(problems=found.problems, warnings=found.warnings)
-        document = found.spec.model_dump(mode="json", exclude_unset=True)
+            return LoadedDefinition(
+                problems=[Problem(path=job.kind, code=code, message=message, hint=hint)]
+            )
+        if definition.spec is None:
+            return LoadedDefinition(problems=definition.problems, warnings=definition.warnings)
+        document = definition.spec.model_dump(mode="json", exclude_unset=True)
         stored = await self._blobs.store_value(document)
-        if isinstance(found.spec, AgentSpec):
-            spec = found.spec
-            return Loaded(
+        if isinstance(definition.spec, AgentSpec):
+            spec = definition.spec
+            return LoadedDefinition(
                 spec=stored,
                 tools=spec.tools,
                 model=spec.model,
                 max_turns=spec.max_turns,
                 output_schema=spec.output_schema,
-                warnings=found.warnings,
+                warnings=definition.warnings,
             )
-        return Loaded(
+        return LoadedDefinition(
             spec=stored,
             members=document["members"],
             links=document.get("links"),
-            strategy=found.spec.strategy,
-            description=found.spec.description,
-            warnings=found.warnings,
+            strategy=definition.spec.strategy,
+            description=definition.spec.description,
+            warnings=definition.warnings,
         )

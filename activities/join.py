@@ -9,7 +9,7 @@ from typing import Any
 
 from temporalio import activity
 
-from planloom.activities.finished import finished_of
+from planloom.activities.finished_tasks import load_finished_tasks
 from planloom.activities.models.attempt import Attempt, Target, attempt_model, model_for
 from planloom.activities.models.chat import ChatRequest
 from planloom.activities.models.client import ModelClient, ModelError
@@ -21,14 +21,14 @@ from planloom.planner.prompts.joiner import Look, cut_outputs, joiner_messages
 from planloom.planner.prompts.text import as_text
 from planloom.planner.syntax.joiner import JOIN_SCHEMA, JoinDecision, check_look, parse_join
 
-REPAIRS_MAX = 2
+JOIN_REPAIRS_MAX = 2
 """How often an answer without a decision goes back to the model."""
 LOAD_MAX_BYTES = 1_000_000
 """A longer output is shown by its preview: it would be cut to a fraction of a percent anyway."""
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class ParsedDecision:
     """A decision, and what was wrong with the answers before it."""
 
     decision: JoinDecision
@@ -56,7 +56,7 @@ class JoinActivities:
     async def _join(self, job: JoinJob, attempt: Attempt) -> JoinReply:
         model = await model_for(self._client, job.model, "joiner", job.pool)
         attempt.model = model
-        finished = await finished_of(self._blobs, job)
+        finished = await load_finished_tasks(self._blobs, job)
         outputs = await load_outputs(self._blobs, finished, job.looked)
         look = Look(job.looks_left, job.looked, job.question, await self._summaries(job))
         messages = joiner_messages(
@@ -85,11 +85,11 @@ class JoinActivities:
         )
 
     async def _summaries(self, job: JoinJob) -> dict[str, str]:
-        found: dict[str, str] = {}
+        summaries: dict[str, str] = {}
         for task, summary in job.summaries.items():
             with contextlib.suppress(BlobError):  # then the output's ends must do
-                found[task] = as_text(await self._blobs.load(summary))
-        return found
+                summaries[task] = as_text(await self._blobs.load(summary))
+        return summaries
 
 
 async def load_outputs(
@@ -120,7 +120,7 @@ async def decide(
     messages: list[dict[str, Any]],
     attempt: Attempt,
     cut: Sequence[str] = (),
-) -> Decided:
+) -> ParsedDecision:
     """The model's decision; an answer without one is shown its problem, at most twice.
 
     So is one that asks to look at other outputs than those that were `cut`.
@@ -129,7 +129,7 @@ async def decide(
         ModelError: no decision, or an answer cut off at its limit.
     """
     problems: list[str] = []
-    for repairs_left in range(REPAIRS_MAX, -1, -1):
+    for repairs_left in range(JOIN_REPAIRS_MAX, -1, -1):
         request = ChatRequest(
             model=model,
             messages=messages,
@@ -139,17 +139,19 @@ async def decide(
         )
         reply = await client.chat(job.pool, request)
         attempt.paid(reply.usage)
-        found = parse_join(reply.text)
-        if isinstance(found, JoinDecision):
-            wrong = check_look(found, cut, job.looks_left)
+        parsed = parse_join(reply.text)
+        if isinstance(parsed, JoinDecision):
+            wrong = check_look(parsed, cut, job.looks_left)
             if not wrong:
-                return Decided(found, problems)
-            found = wrong
-        lines = [p.line() for p in found]
+                return ParsedDecision(parsed, problems)
+            parsed = wrong
+        lines = [p.line() for p in parsed]
         problems += lines
         if reply.is_cut_off:
             limit = reply.usage.output_tokens
             raise ModelError("context_length", f"the decision was cut off after {limit} tokens")
         if repairs_left:
             messages = [*messages, *repair_messages(reply.text, lines)]
-    raise ModelError("schema_violation", f"no decision after {REPAIRS_MAX} repairs: {problems[-1]}")
+    raise ModelError(
+        "schema_violation", f"no decision after {JOIN_REPAIRS_MAX} repairs: {problems[-1]}"
+    )

@@ -8,12 +8,17 @@ from typing import Protocol, get_args
 
 from temporalio import activity
 
-from planloom.activities.template_files import Named, TemplateFiles, named_in, template_folders
+from planloom.activities.template_files import (
+    TemplateFiles,
+    UsedNames,
+    names_used_in,
+    template_folders,
+)
 from planloom.activities.tools.registry import ToolRegistry
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.requests import Role
 from planloom.planner.contract.settings import Settings
-from planloom.planner.language.catalog import PoolSpec, Site, ToolSpec
+from planloom.planner.language.catalog import Catalog, PoolSpec, ToolSpec
 
 DESCRIPTION_MAX_CHARS = 200
 ASK = "ask"
@@ -62,18 +67,18 @@ class PrepareActivities:
         self._templates = templates or TemplateFiles(template_folders(Path(settings.workspace)))
 
     @activity.defn(name="prepare_run")
-    async def prepare_run(self, job: PrepareJob) -> Site:
-        """The site: recorded in history, so only what this run can use."""
-        return self.site(job)
+    async def prepare_run(self, job: PrepareJob) -> Catalog:
+        """The catalog of one run: recorded in history, so only what the run can use."""
+        return self.catalog(job)
 
-    def site(self, job: PrepareJob) -> Site:
+    def catalog(self, job: PrepareJob) -> Catalog:
         templates = self._templates.load_with_named(job.templates)
-        named = named_in(list(templates.values()))
+        named = names_used_in(list(templates.values()))
         tools = self._tools(job, named)
         roles = self._roles()
         seconds = self._tool_seconds()
         names = {t.name for t in tools}
-        return Site(
+        return Catalog(
             tools=tools,
             tool_names=self._registry.names,
             pools=self._pools(),
@@ -86,13 +91,12 @@ class PrepareActivities:
             templates=templates,
             template_names=self._templates.names(),
             search_attributes=list(self._search_attributes()),
-            shows_agents=True,
             dag_retry=self._dag_retry(),
             tenants=dict(self._settings.tenants),
             tool_seconds={n: s for n, s in seconds.items() if n in names},
         )
 
-    def _tools(self, job: PrepareJob, named: Named) -> list[ToolSpec]:
+    def _tools(self, job: PrepareJob, named: UsedNames) -> list[ToolSpec]:
         wanted = {*job.tools, *named.tools, ASK}
         return [
             _small(spec)
@@ -130,12 +134,12 @@ class PrepareActivities:
         }
 
     def _known_prices(self, models: Sequence[str]) -> dict[str, tuple[int, int]]:
-        found: dict[str, tuple[int, int]] = {}
+        prices: dict[str, tuple[int, int]] = {}
         for model in dict.fromkeys(m for m in models if m):
             pool = next((n for n, p in self._settings.pools.items() if p.serves(model)), "default")
             if (price := self._prices.per_token_nano(model, pool)) is not None:
-                found[model] = price
-        return found
+                prices[model] = price
+        return prices
 
 
 def _small(spec: ToolSpec) -> ToolSpec:

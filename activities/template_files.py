@@ -35,14 +35,14 @@ class TemplateFiles:
     _read: dict[Path, tuple[int, JsonValue]] = field(default_factory=dict)
 
     def paths(self) -> dict[str, Path]:
-        found: dict[str, Path] = {}
+        paths: dict[str, Path] = {}
         for folder in self.folders:
             if not folder.is_dir():
                 continue
             for path in sorted(folder.iterdir()):
                 if path.suffix in SUFFIXES and path.is_file():
-                    found.setdefault(path.stem, path)
-        return found
+                    paths.setdefault(path.stem, path)
+        return paths
 
     def names(self) -> list[str]:
         return sorted(self.paths())
@@ -56,21 +56,21 @@ class TemplateFiles:
         if path is None:
             return None
         changed = path.stat().st_mtime_ns
-        known = self._read.get(path)
-        if known is None or known[0] != changed:
-            known = (changed, _parsed(path))
-            self._read[path] = known
-        return known[1]
+        cached = self._read.get(path)
+        if cached is None or cached[0] != changed:
+            cached = (changed, _parsed(path))
+            self._read[path] = cached
+        return cached[1]
 
     def load_with_named(self, names: Sequence[str]) -> dict[str, JsonValue]:
         """These templates and all that their sub-plans name, those that exist."""
-        found: dict[str, JsonValue] = {}
+        documents: dict[str, JsonValue] = {}
         wanted = list(names)
         for name in wanted:  # grows while it is walked
-            if name not in found and (document := self.load(name)) is not None:
-                found[name] = document
-                wanted += named_in(document).templates
-        return found
+            if name not in documents and (document := self.load(name)) is not None:
+                documents[name] = document
+                wanted += names_used_in(document).templates
+        return documents
 
 
 def _parsed(path: Path) -> JsonValue:
@@ -84,7 +84,7 @@ def _parsed(path: Path) -> JsonValue:
 
 
 @dataclass
-class Named:
+class UsedNames:
     """What a plan document names, by kind."""
 
     tools: list[str] = field(default_factory=list)
@@ -94,12 +94,12 @@ class Named:
     models: list[str] = field(default_factory=list)
 
 
-def named_in(document: Any) -> Named:
+def names_used_in(document: Any) -> UsedNames:
     """Tools, templates, agents, teams and models that a document speaks of.
 
     Wherever they stand: naming too many costs a few bytes, naming too few a failed run.
     """
-    named = Named()
+    named = UsedNames()
     lists = {
         "tool": named.tools,
         "plan": named.templates,

@@ -18,7 +18,7 @@ from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from planloom.activities.finished import finished_of
+from planloom.activities.finished_tasks import load_finished_tasks
 from planloom.activities.models.attempt import Attempt, Target, attempt_model, model_for
 from planloom.activities.models.chat import ChatReply, ChatRequest, estimate_tokens
 from planloom.activities.models.client import ModelClient, ModelError
@@ -140,13 +140,13 @@ class PlanWriter:
         written: list[PlannedTask] = []
         first: float | None = None
         size = sum(len(t.text.encode()) for t in accepted)
-        known = {t.task.id for t in accepted}
+        accepted_ids = {t.task.id for t in accepted}
 
         def take(tasks: list[PlannedTask]) -> None:
             nonlocal first, size
             # A model that starts all over writes the accepted tasks again.
             fresh: list[PlannedTask] = []
-            for task in (t for t in tasks if t.task.id not in known):
+            for task in (t for t in tasks if t.task.id not in accepted_ids):
                 size += len(task.text.encode())
                 if size <= PLAN_TEXT_MAX_BYTES:
                     fresh.append(task)
@@ -180,14 +180,14 @@ class PlanWriter:
     def _parser(
         self, job: PlanJob, accepted: Sequence[PlannedTask]
     ) -> CallsParser | JsonPlanParser:
-        known = {str(t.task.id): call_text(t.task) for t in accepted}
-        known |= {t.id: t.call for t in job.finished}
+        earlier_calls = {str(t.task.id): call_text(t.task) for t in accepted}
+        earlier_calls |= {t.id: t.call for t in job.finished}
         kept = [t.task.id for t in job.kept]
         if job.syntax == "json":
-            return JsonPlanParser(self._tools, known=list(known), kept=kept)
+            return JsonPlanParser(self._tools, earlier=list(earlier_calls), kept=kept)
         return CallsParser(
             self._tools,
-            known=known,
+            earlier=earlier_calls,
             agents=job.agents or None,
             teams=job.teams or None,
             template_names=job.template_names or None,
@@ -214,7 +214,7 @@ class PlanWriter:
         attempt: Attempt,
         feed: Callable[[str], None],
     ) -> ChatReply:
-        given = estimate_tokens(request.messages)
+        prompt_tokens = estimate_tokens(request.messages)
         chars, due = 0, 0  # the prompt is paid with the first word
 
         async def on_text(text: str) -> None:
@@ -223,7 +223,7 @@ class PlanWriter:
             chars += len(text)
             if chars >= due:
                 due = chars + BEAT_CHARS
-                so_far = Usage(input_tokens=given, output_tokens=chars // 4, model_calls=1)
+                so_far = Usage(input_tokens=prompt_tokens, output_tokens=chars // 4, model_calls=1)
                 attempt.is_writing(self._client.prices.charge(request.model, job.pool, so_far))
 
         reply = await self._client.chat(job.pool, request, on_text)
@@ -276,7 +276,7 @@ class PlanActivities:
             accepted = (await _accepted_so_far(handle, job, number)).accepted
         emit = None if handle is None else _signals(handle, job.call, number)
         if self._blobs is not None:
-            finished = await finished_of(self._blobs, job)
+            finished = await load_finished_tasks(self._blobs, job)
             job = job.model_copy(update={"finished": finished, "finished_ref": None})
         writer = PlanWriter(self._client, allowed_tools(self._registry.specs, job.tools), emit)
         reply = await writer.write(job, model, accepted, attempt)

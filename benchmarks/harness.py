@@ -91,10 +91,10 @@ async def bench(environment: Mapping[str, str] | None = None) -> AsyncIterator[B
         async with contextlib.AsyncExitStack() as stack:
             for each in [*worker.build_workers(client, parts), bare]:
                 await stack.enter_async_context(each)
-            assert parts.gates is not None
-            await parts.gates.start()
-            stack.push_async_callback(parts.gates.close)  # before the workers that answer it
-            worker.spare_collector()
+            assert parts.limiters is not None
+            await parts.limiters.start()
+            stack.push_async_callback(parts.limiters.close)  # before the workers that answer it
+            worker.collect_garbage_rarely()
             yield Bench(client, queue, f"{queue}-bare")
         await parts.models.close()
 

@@ -23,7 +23,7 @@ app.add_typer(agent_app, name="agent")
 app.add_typer(team_app, name="team")
 
 ENDED = ("completed", "partial", "failed", "cancelled", "rejected")
-POLL_SECONDS = 0.4
+ROUNDS_POLL_SECONDS = 0.4
 Words = Annotated[
     list[str] | None,
     typer.Argument(
@@ -63,8 +63,8 @@ def _definitions(kind: str, words: list[str], as_json: bool) -> None:
         _print_rows(kind, rows)
     for row in rows:
         for problem in row["problems"]:
-            told = f"{problem['path']}: {problem['message']} {problem['hint']}".strip()
-            err.print(f"{row['file']}: {told}", markup=False, soft_wrap=True)
+            text = f"{problem['path']}: {problem['message']} {problem['hint']}".strip()
+            err.print(f"{row['file']}: {text}", markup=False, soft_wrap=True)
         for warning in row["warnings"]:
             err.print(f"warning: {row['name']}: {warning}", markup=False, soft_wrap=True)
     if any(r["problems"] for r in rows):
@@ -127,14 +127,14 @@ async def _follow(run: Run) -> None:
             last = line
         if shown["status"] in ENDED or await run.describe() != "RUNNING":
             return
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(ROUNDS_POLL_SECONDS)
 
 
 def _round_line(entry: dict[str, Any]) -> str:
     """A round in words: its kind, and who hears whom."""
     heard = entry.get("heard") or {}
-    told = "; ".join(f"{m} hears {', '.join(o) or 'nobody'}" for m, o in heard.items())
-    return f"round {entry['round']} ({entry['kind']}): {told or ', '.join(entry['members'])}"
+    pairs = "; ".join(f"{m} hears {', '.join(o) or 'nobody'}" for m, o in heard.items())
+    return f"round {entry['round']} ({entry['kind']}): {pairs or ', '.join(entry['members'])}"
 
 
 @agent_app.command("run")
@@ -154,7 +154,7 @@ def run_agent(
     request = _request({**fields, "max_turns": max_turns}, tokens)
 
     async def work(client: Client) -> AgentResult:
-        from planloom.console.running import require_worker
+        from planloom.console.runs import require_worker
 
         await require_worker(client)
         run = await client.start(request, id=id, workflow="AgentWorkflow")
@@ -208,7 +208,7 @@ def run_team(
     request = _request({**fields, **more}, tokens)
 
     async def work(client: Client) -> TeamResult:
-        from planloom.console.running import require_worker
+        from planloom.console.runs import require_worker
 
         await require_worker(client)
         run = await client.start(request, id=id, workflow="TeamWorkflow")

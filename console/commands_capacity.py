@@ -16,8 +16,8 @@ from planloom.planner.syntax.documents import read_request
 
 PoolName = Annotated[str, typer.Argument(metavar="POOL", help="A pool of planloom.toml.")]
 Why = Annotated[str, typer.Option("--reason", help="Recorded.")]
-Seen = tuple[CapacityState | None, dict[str, int], dict[str, float]]
-REASONS_SHOWN = NOTES_SHOWN = 3
+PoolRow = tuple[CapacityState | None, dict[str, int], dict[str, float]]
+TABLE_REASONS_MAX = TABLE_NOTES_MAX = 3
 
 
 @capacity_app.callback(invoke_without_command=True)
@@ -28,13 +28,13 @@ def show(context: typer.Context, as_json: Json = False) -> None:
     with errors():
         settings = settings_now()
 
-    async def work(client: Client) -> dict[str, Seen]:
-        async def one(name: str) -> Seen:
+    async def work(client: Client) -> dict[str, PoolRow]:
+        async def one(name: str) -> PoolRow:
             pool = client.pool(name, settings)
             return await pool.state(), await pool.waiting(), await pool.oldest_seconds()
 
-        found = await asyncio.gather(*(one(name) for name in settings.pools))
-        return dict(zip(settings.pools, found, strict=True))
+        rows = await asyncio.gather(*(one(name) for name in settings.pools))
+        return dict(zip(settings.pools, rows, strict=True))
 
     pools = call(work)
     if as_json:
@@ -58,16 +58,20 @@ def show(context: typer.Context, as_json: Json = False) -> None:
             out.print(line)
 
 
-def _table(pools: dict[str, Seen], settings: dict[str, PoolSettings]) -> Table:
+def _table(pools: dict[str, PoolRow], settings: dict[str, PoolSettings]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("pool", "status", "rate/min", "calls", "waiting", "penalty", "done", "permits"):
         table.add_column(column, no_wrap=column != "waiting")
     for name, (state, waiting, _) in pools.items():
         line = ", ".join(f"{n} {level}" for level, n in waiting.items()) or "–"
         if state is None:
-            own = settings[name]
-            rate = f"{own.requests_per_minute:g}" if own.requests_per_minute else "no limit"
-            room = f"0 of {own.parallel}" if own.parallel else "0"
+            pool_settings = settings[name]
+            rate = (
+                f"{pool_settings.requests_per_minute:g}"
+                if pool_settings.requests_per_minute
+                else "no limit"
+            )
+            room = f"0 of {pool_settings.parallel}" if pool_settings.parallel else "0"
             table.add_row(name, "not used yet", rate, room, line, "–", "0", "–")
             continue
         colour = {"open": "green", "cooling": "yellow"}.get(state.status, "red")
@@ -105,13 +109,13 @@ def _details(state: CapacityState) -> list[str]:
         longest = state.longest_wait_seconds
         lines.append(f"{state.pool}: permits waited for: {waiting}; the longest {longest:.0f} s")
     if state.penalty_reasons and state.penalty:
-        recent = reversed(state.penalty_reasons[-REASONS_SHOWN:])
-        said = ", ".join(f"{r.reason} {r.seconds_ago:.0f} s ago" for r in recent)
-        lines.append(f"{state.pool}: penalty for {said}")
+        recent = reversed(state.penalty_reasons[-TABLE_REASONS_MAX:])
+        reasons = ", ".join(f"{r.reason} {r.seconds_ago:.0f} s ago" for r in recent)
+        lines.append(f"{state.pool}: penalty for {reasons}")
     if state.overrides:
         changed = ", ".join(f"{k}={v}" for k, v in state.overrides.items())
         lines.append(f"{state.pool}: set by hand: {changed}")
-    lines += [f"{state.pool}: {note}" for note in state.notes[-NOTES_SHOWN:]]
+    lines += [f"{state.pool}: {note}" for note in state.notes[-TABLE_NOTES_MAX:]]
     return [line.replace("[", "\\[") for line in lines]
 
 
@@ -119,8 +123,8 @@ def _change(pool: str, name: str, payload: Any) -> None:
     with errors():
         settings = settings_now()
         if pool not in settings.pools:
-            known = ", ".join(settings.pools)
-            raise UsageError(f'no pool "{pool}"', hint=f"Pools of planloom.toml: {known}")
+            names = ", ".join(settings.pools)
+            raise UsageError(f'no pool "{pool}"', hint=f"Pools of planloom.toml: {names}")
 
     async def work(client: Client) -> Any:
         return await client.pool(pool, settings).change(name, payload)
@@ -148,8 +152,8 @@ def set_(
             else:
                 fields[field] = value
         if not fields:
-            known = ", ".join(SetCapacity.model_fields)
-            raise UsageError("nothing to set", hint=f"FIELD=VALUE, of {known}; or --reset")
+            names = ", ".join(SetCapacity.model_fields)
+            raise UsageError("nothing to set", hint=f"FIELD=VALUE, of {names}; or --reset")
         wanted, problems = read_request(fields, SetCapacity)
         if wanted is None:
             raise UsageError("this cannot be set", problems)

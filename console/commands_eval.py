@@ -26,7 +26,7 @@ def evaluate_goals(
 
     Example: planloom eval --model gpt-4o-mini
     """
-    from planloom.console.running import require_worker
+    from planloom.console.runs import require_worker
 
     shipped = Path(planner.__file__).parent / "library" / "eval" / "basics.yaml"
     source = file or str(shipped)

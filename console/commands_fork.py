@@ -27,16 +27,16 @@ def changes_from(options: list[str]) -> list[tuple[str, JsonValue]]:
     Raises:
         UsageError: one has no `=`.
     """
-    found: list[tuple[str, JsonValue]] = []
+    changes: list[tuple[str, JsonValue]] = []
     for option in options:
         path, has_value, text = option.partition("=")
         if not has_value:
             raise UsageError(f'--set "{option}": write --set TASK.FIELD=VALUE')
         try:
-            found.append((path, json.loads(text)))
+            changes.append((path, json.loads(text)))
         except json.JSONDecodeError:
-            found.append((path, text))
-    return found
+            changes.append((path, text))
+    return changes
 
 
 async def _finished(client: Client, run: str) -> tuple[Plan, dict[str, Reused], RunRequest | None]:

@@ -43,9 +43,9 @@ def result(
     async def work(client: Client) -> Any:
         return await client.run(run).result(timeout)
 
-    from planloom.console.running import print_result
+    from planloom.console.runs import print_result
 
-    raise typer.Exit(print_result(call(work), as_json=as_json, out=out, err=err))
+    raise typer.Exit(print_result(call(work), as_json=as_json, err=err))
 
 
 @app.command()
@@ -70,7 +70,7 @@ def ps(
     status: Annotated[str | None, typer.Option(help="running, waiting, completed, …")] = None,
 ) -> None:
     """List runs, newest first. Example: planloom ps --status waiting"""
-    from planloom.console.running import STATUSES, WIDTH_MAX, list_runs, runs_table
+    from planloom.console.runs import STATUSES, WIDTH_MAX, list_runs, runs_table
 
     if status is not None and status not in STATUSES:
         raise fail(f'no status "{status}"', f"One of: {', '.join(STATUSES)}.", EXIT_MISUSE)

@@ -9,7 +9,7 @@ import typer
 
 from planloom import Client
 from planloom.console.app import Json, RunId, call, err, errors, out, plan_app, say, say_json
-from planloom.console.documents import UsageError, local_site, plan_from
+from planloom.console.documents import UsageError, local_catalog, plan_from
 
 
 @plan_app.command()
@@ -19,13 +19,13 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check a plan without running it. Example: planloom plan check plan.yaml --explain"""
-    from planloom.planner.compile.compiler import compile_plan
     from planloom.planner.compile.explain import explain as explained
+    from planloom.planner.compile.pipeline import compile_plan
 
     with errors():
         plan = plan_from(file)
-        site = local_site(plan)
-        compiled = compile_plan(plan, site, model=site.models.get("worker") or None)
+        catalog = local_catalog(plan)
+        compiled = compile_plan(plan, catalog, model=catalog.models.get("worker") or None)
         if compiled.problems and not as_json:
             raise UsageError(f"{file}: {len(compiled.problems)} problems", compiled.problems)
     if as_json:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from planloom import Client
-from planloom.console.app import Json, app, call, err, errors, fail, out, say
+from planloom.console.app import Json, app, call, err, errors, fail, say
 from planloom.console.documents import (
     UsageError,
     plan_from,
@@ -37,18 +37,18 @@ def params_from(template: str, given: list[str]) -> dict[str, JsonValue]:
     """
     from difflib import get_close_matches
 
-    known = templates_now()
-    if template not in known:
-        near = get_close_matches(template, list(known), n=1)
+    templates = templates_now()
+    if template not in templates:
+        near = get_close_matches(template, list(templates), n=1)
         hint = f'Did you mean "{near[0]}"?' if near else "planloom templates lists them."
         raise UsageError(f'no template "{template}"', hint=hint)
-    path, plan, problems = known[template]
+    path, plan, problems = templates[template]
     if plan is None:
         raise UsageError(f"template {template} ({path}) is not valid", problems)
     values: dict[str, JsonValue] = {}
     for option in given:
-        name, found, text = option.partition("=")
-        if not found:
+        name, separator, text = option.partition("=")
+        if not separator:
             raise UsageError(f'-p "{option}": write -p name=value')
         param = plan.params.get(name)
         try:
@@ -140,11 +140,11 @@ def _check_plan(source: str) -> None:
     """Refuse a bad plan before anything starts, with all its problems."""
     if source == "-":
         return  # standard input can be read once; the workflow checks it
-    from planloom.console.documents import local_site
-    from planloom.planner.compile.compiler import compile_plan
+    from planloom.console.documents import local_catalog
+    from planloom.planner.compile.pipeline import compile_plan
 
-    found = plan_from(source)
-    compiled = compile_plan(found, local_site(found))
+    plan = plan_from(source)
+    compiled = compile_plan(plan, local_catalog(plan))
     if compiled.problems:
         raise UsageError(f"{source}: the plan cannot run", compiled.problems)
 
@@ -154,7 +154,7 @@ async def start_and_follow(
 ) -> int:
     """Start a run; unless detached, follow it and print its result. Gives the exit code."""
     from planloom.console.live import follow
-    from planloom.console.running import print_result, require_worker, ui_address
+    from planloom.console.runs import print_result, require_worker, ui_address
 
     await require_worker(client)
     started = await client.start(document, id=id)
@@ -164,7 +164,7 @@ async def start_and_follow(
         say(started.id)
         return 0
     await follow(started, err, is_quiet=as_json)
-    return print_result(await started.result(), as_json=as_json, out=out, err=err)
+    return print_result(await started.result(), as_json=as_json, err=err)
 
 
 @app.command()
@@ -178,7 +178,7 @@ def dev(
 ) -> None:
     """Start server, worker and Web UI from temporal-dev.yaml. Example: planloom dev"""
     from planloom.console.devserver import DevServer, DevServerError
-    from planloom.console.running import UI_PORT_ABOVE
+    from planloom.console.runs import UI_PORT_ABOVE
 
     data = os.environ.get("PLANLOOM_DATA_DIR") or ".planloom"
     try:
@@ -220,4 +220,4 @@ def demo(
     """A real server runs a real plan over real data; no key needed. Example: planloom demo"""
     from planloom.console.demo import run_demo
 
-    raise typer.Exit(asyncio.run(run_demo(keep=keep, out=out, err=err)))
+    raise typer.Exit(asyncio.run(run_demo(keep=keep, err=err)))

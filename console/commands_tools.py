@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planloom.console.app import Json, app, errors, fail, out, say_json
-from planloom.console.documents import catalog_now, settings_now, templates_now
+from planloom.console.documents import settings_now, templates_now, tool_specs_now
 from planloom.console.views import tools_table
 
 
@@ -19,7 +19,7 @@ from planloom.console.views import tools_table
 def tools(as_json: Json = False) -> None:
     """The tools a worker here would have, PLANLOOM_TOOLS included. Example: planloom tools"""
     with errors():
-        specs = [spec.model_dump(mode="json") for spec in catalog_now()]
+        specs = [spec.model_dump(mode="json") for spec in tool_specs_now()]
     if as_json:
         say_json(specs)
     else:
@@ -30,7 +30,7 @@ def tools(as_json: Json = False) -> None:
 def templates(as_json: Json = False) -> None:
     """The templates, with their parameters. Example: planloom templates"""
     with errors():
-        found = templates_now()
+        by_name = templates_now()
     if as_json:
         say_json(
             {
@@ -42,7 +42,7 @@ def templates(as_json: Json = False) -> None:
                     else {},
                     "problems": [p.model_dump() for p in problems],
                 }
-                for name, (path, plan, problems) in found.items()
+                for name, (path, plan, problems) in by_name.items()
             }
         )
         return
@@ -50,7 +50,7 @@ def templates(as_json: Json = False) -> None:
     table.add_column("template", no_wrap=True)
     table.add_column("what it does")
     table.add_column("parameters")
-    for name, (_, plan, problems) in found.items():
+    for name, (_, plan, problems) in by_name.items():
         if plan is None:
             table.add_row(name, Text(f"not valid: {problems[0].line()}", style="red"), "")
             continue
@@ -69,11 +69,11 @@ def blob(hash: Annotated[str, typer.Argument(help="A blob's SHA-256, or its begi
         raise fail(f'"{hash}" is no blob: 6 to 64 hexadecimal digits', code=2)
     with errors():
         folder = settings_now().blobs_dir()
-    found = sorted((folder / hash[:2]).glob(f"{hash}*"))
-    if not found:
+    paths = sorted((folder / hash[:2]).glob(f"{hash}*"))
+    if not paths:
         hint = "PLANLOOM_DATA_DIR names the folder that the worker writes to."
         raise fail(f"no blob {hash} under {folder}", hint)
-    if len(found) > 1:
-        raise fail(f"{hash} begins {len(found)} blobs: give more digits", code=2)
-    sys.stdout.buffer.write(found[0].read_bytes())
+    if len(paths) > 1:
+        raise fail(f"{hash} begins {len(paths)} blobs: give more digits", code=2)
+    sys.stdout.buffer.write(paths[0].read_bytes())
     sys.stdout.buffer.flush()

@@ -18,7 +18,7 @@ from planloom.console.devserver import DevServer, DevServerError
 from planloom.console.graph import draw
 from planloom.console.live import follow
 from planloom.console.processes import stop_process, worker_process
-from planloom.console.running import print_result, ui_address
+from planloom.console.runs import print_result, ui_address
 from planloom.planner.contract.results import RunResult
 
 TEMPLATE = "weather-report"
@@ -31,7 +31,7 @@ KEPT = ("PLANLOOM_MODEL", "PLANLOOM_CONFIG", "PLANLOOM_LOG", "PLANLOOM_LOG_LEVEL
 """Settings that reach the demo's worker; queues and folders are its own."""
 
 
-async def run_demo(*, keep: bool, out: Console, err: Console) -> int:
+async def run_demo(*, keep: bool, err: Console) -> int:
     """Run the demo; gives the exit code."""
     folder = Path(tempfile.mkdtemp(prefix="planloom-demo-"))
     data = Path(planner.__file__).parent / "library" / "data" / "seattle-weather.csv"
@@ -57,9 +57,9 @@ async def run_demo(*, keep: bool, out: Console, err: Console) -> int:
         err.print(f"A Temporal server at {server.address}, its Web UI at {server.ui_url}")
         client = await Client.connect(target_host=server.address)
         await _until_polling(worker, folder / "worker.log")
-        code = await _run_template(client, server, out, err)
+        code = await _run_template(client, server, err)
         if os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"):
-            await _run_goal(client, out, err)
+            await _run_goal(client, err)
         else:
             err.print("\nWith OPENAI_API_KEY or OPENAI_BASE_URL set, the demo also plans a goal.")
         if keep:
@@ -93,20 +93,20 @@ async def _until_polling(worker: subprocess.Popen[bytes], log: Path) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _run_template(client: Client, server: DevServer, out: Console, err: Console) -> int:
+async def _run_template(client: Client, server: DevServer, err: Console) -> int:
     err.print(f"\n[bold]The plan[/bold] (template {TEMPLATE}): SQL over 1,461 days of weather\n")
     run = await client.start({"template": TEMPLATE}, id="demo-weather")
     result = await _follow(run, err)
     err.print()
-    code = print_result(result, as_json=False, out=out, err=err)
+    code = print_result(result, as_json=False, err=err)
     await _graph(run, err)
     err.print(f"Web UI: {ui_address_of(server, client, run)}", markup=False, soft_wrap=True)
     recovered = [t for t, r in result.tasks.items() if r.outcome == "fallback"]
     if recovered:
         first = result.tasks[recovered[0]]
         cause = (first.error or "").split("\n")[0][:140]
-        told = f'Task "{recovered[0]}" really failed ({cause}) and took its fallback.'
-        err.print(told, markup=False, soft_wrap=True)
+        text = f'Task "{recovered[0]}" really failed ({cause}) and took its fallback.'
+        err.print(text, markup=False, soft_wrap=True)
     return code
 
 
@@ -115,11 +115,11 @@ def ui_address_of(server: DevServer, client: Client, run: Run) -> str:
     return f"{server.ui_url}/{path}" if server.ui_url else ui_address(client, run.id)
 
 
-async def _run_goal(client: Client, out: Console, err: Console) -> None:
+async def _run_goal(client: Client, err: Console) -> None:
     err.print(f"\n[bold]A goal, planned by the model[/bold]: {GOAL}\n")
     run = await client.start({"goal": GOAL, "budget": {"tokens": 60_000}}, id="demo-goal")
     result = await _follow(run, err)
-    print_result(result, as_json=False, out=out, err=err)
+    print_result(result, as_json=False, err=err)
     await _graph(run, err)
 
 

@@ -17,7 +17,7 @@ from planloom.planner.compile.templates import check_template
 from planloom.planner.contract.prepare import prepare_job
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.settings import Settings, SettingsError, settings_from
-from planloom.planner.language.catalog import Site, ToolSpec
+from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.plan import PLAN_MAX_BYTES, Plan
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.documents import read_plan
@@ -75,8 +75,8 @@ def read_object(source: str) -> dict[str, Any]:
     """
     document = read_document(source)
     if not isinstance(document, dict):
-        found = "nothing" if document is None else json.dumps(document, default=str)[:40]
-        raise UsageError(f"{source}: needs an object with fields, found {found}")
+        shown = "nothing" if document is None else json.dumps(document, default=str)[:40]
+        raise UsageError(f"{source}: needs an object with fields, found {shown}")
     return document
 
 
@@ -111,7 +111,7 @@ def settings_now() -> Settings:
     return settings_from(os.environ, document)
 
 
-def catalog_now() -> list[ToolSpec]:
+def tool_specs_now() -> list[ToolSpec]:
     """The tools that a worker started here would have, user modules included.
 
     Raises:
@@ -129,8 +129,8 @@ def definitions_now(files: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any
         UsageError: a tool module cannot be loaded.
     """
     named = [word for kind, file in files for word in ("--definition", kind, file)]
-    found: list[dict[str, Any]] = _ask_worker("--list-definitions", *named)
-    return found
+    definitions: list[dict[str, Any]] = _ask_worker("--list-definitions", *named)
+    return definitions
 
 
 def _ask_worker(flag: str, *more: str) -> Any:
@@ -142,40 +142,40 @@ def _ask_worker(flag: str, *more: str) -> Any:
         cwd=os.getcwd(),
     )
     if done.returncode:
-        told = done.stderr.strip().removeprefix("error: ")
-        raise UsageError(f"a worker cannot start here: {told[-600:]}")
+        message = done.stderr.strip().removeprefix("error: ")
+        raise UsageError(f"a worker cannot start here: {message[-600:]}")
     return json.loads(done.stdout)
 
 
-def local_site(plan: Plan) -> Site:
+def local_catalog(plan: Plan) -> Catalog:
     """What a run would know of a worker started here: tools and how long they take, prices.
 
     Names of agents and teams are trusted.
     """
     job = prepare_job(RunRequest(plan=plan))
-    site = Site.model_validate(_ask_worker("--site", job.model_dump_json()))
+    catalog = Catalog.model_validate(_ask_worker("--catalog", job.model_dump_json()))
     names = _names(plan)
-    return site.model_copy(
+    return catalog.model_copy(
         update={
             "agents": dict.fromkeys(names["agent"], ""),
             "teams": dict.fromkeys(names["team"], ""),
-            "template_names": [*site.template_names, *names["plan"]],
+            "template_names": [*catalog.template_names, *names["plan"]],
         }
     )
 
 
 def _names(plan: Plan) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {"agent": [], "team": [], "plan": []}
+    by_kind: dict[str, list[str]] = {"agent": [], "team": [], "plan": []}
     for task in plan.tasks:
         for body in [task, *([b] if (b := task.fallback_body) is not None else [])]:
-            for kind, names in found.items():
+            for kind, names in by_kind.items():
                 named = getattr(body, kind)
                 if isinstance(named, str):
                     names.append(named)
         if isinstance(task.plan, Plan):
             for kind, names in _names(task.plan).items():
-                found[kind] += names
-    return found
+                by_kind[kind] += names
+    return by_kind
 
 
 def templates_folder() -> list[Path]:
@@ -190,15 +190,15 @@ def templates_folder() -> list[Path]:
 
 def templates_now() -> dict[str, tuple[Path, Plan | None, list[Problem]]]:
     """All templates by name: file, plan, problems. The first folder that has a name wins."""
-    found: dict[str, tuple[Path, Plan | None, list[Problem]]] = {}
+    by_name: dict[str, tuple[Path, Plan | None, list[Problem]]] = {}
     for folder in templates_folder():
         for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml"), *folder.glob("*.json")]):
-            if path.stem in found:
+            if path.stem in by_name:
                 continue
             try:
                 plan, problems = read_plan(read_document(str(path)))
                 problems += check_template(plan) if plan is not None else []
             except UsageError as error:  # one broken file hides no other
                 plan, problems = None, [Problem(path=str(path), code="bad", message=str(error))]
-            found[path.stem] = (path, plan, problems)
-    return found
+            by_name[path.stem] = (path, plan, problems)
+    return by_name

@@ -14,8 +14,8 @@ from rich.table import Table
 from planloom import Client, RunFailed
 from planloom.console.documents import UsageError
 from planloom.console.views import as_text
-from planloom.planner.compile.compiler import graph_of
 from planloom.planner.compile.passes.rank import width_of
+from planloom.planner.compile.pipeline import graph_of
 from planloom.planner.contract.results import RunResult
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import JsonValue, Model
@@ -91,8 +91,8 @@ def is_right(answer: str, width: int, expect: Expect) -> bool:
         expect.min_width is None or width >= expect.min_width,
     ]
     if expect.number is not None:
-        found = re.findall(r"-?\d+(?:\.\d+)?", answer.replace(",", ""))
-        off = [abs(float(f) - expect.number) for f in found]
+        numbers = re.findall(r"-?\d+(?:\.\d+)?", answer.replace(",", ""))
+        off = [abs(float(f) - expect.number) for f in numbers]
         checks.append(bool(off) and min(off) <= expect.tolerance + 1e-9)
     return all(checks)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 
-from planloom.planner.compile.compiler import graph_of
 from planloom.planner.compile.explain import body_of
+from planloom.planner.compile.pipeline import graph_of
 from planloom.planner.language.plan import Plan
 
 STYLES = {
@@ -21,7 +21,7 @@ STYLES = {
     "cancelled": "magenta",
     "unknown": "red",
 }
-MARKS = {
+SYMBOLS = {
     "waiting": "·",
     "ready": "○",
     "running": "▶",
@@ -41,15 +41,15 @@ def layers(plan: Plan) -> list[list[str]]:
     depth: dict[str, int] = {}
     for name in TopologicalSorter(inputs).static_order():
         depth[name] = 1 + max((depth[i] for i in inputs[name]), default=-1)
-    found: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    rows: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
     for task in plan.tasks:
-        found[depth[task.id]].append(task.id)
-    return found
+        rows[depth[task.id]].append(task.id)
+    return rows
 
 
 def draw(plan: Plan, states: Mapping[str, str] | None = None, *, width: int = 100) -> str:
     """The graph as text with rich markup: a block a layer, each task with what it reads."""
-    known = states or {}
+    state_by_id = states or {}
     inputs = graph_of(plan)
     lines: list[str] = []
     for depth, members in enumerate(layers(plan)):
@@ -58,12 +58,12 @@ def draw(plan: Plan, states: Mapping[str, str] | None = None, *, width: int = 10
         for name in members:
             task = plan.task(name)
             assert task is not None
-            lines.append(_row(name, body_of(task), inputs[task.id], known.get(name), width))
+            lines.append(_row(name, body_of(task), inputs[task.id], state_by_id.get(name), width))
     return "\n".join(lines)
 
 
 def _row(name: str, does: str, reads: Sequence[str], state: str | None, width: int) -> str:
-    style, mark = STYLES.get(state or "", ""), MARKS.get(state or "", "•")
+    style, mark = STYLES.get(state or "", ""), SYMBOLS.get(state or "", "•")
     source = f" [dim]← {', '.join(reads)}[/dim]" if reads else ""
     words = does if len(does) + len(name) < width - 10 else does[: max(8, width - len(name) - 12)]
     head = f"{mark} {name}"

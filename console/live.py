@@ -13,8 +13,8 @@ from planloom import NoWorker, Refused, Run
 from planloom.console.views import progress_line, progress_view
 from planloom.planner.contract.results import Progress
 
-POLL_SECONDS = 0.25
-POLL_MAX_SECONDS = 2.0
+PROGRESS_POLL_SECONDS = 0.25
+PROGRESS_POLL_MAX_SECONDS = 2.0
 NO_WORKER_SECONDS = 20.0
 """Without a worker for so long, following gives up; the run itself waits."""
 
@@ -44,7 +44,7 @@ async def follow(run: Run, err: Console, *, is_quiet: bool = False) -> None:
 
 
 async def _poll(run: Run, show: object) -> None:
-    pause, silent_since = POLL_SECONDS, time.monotonic()
+    pause, silent_since = PROGRESS_POLL_SECONDS, time.monotonic()
     while True:
         try:
             shown = await run.progress()
@@ -62,4 +62,4 @@ async def _poll(run: Run, show: object) -> None:
         if await run.describe() != "RUNNING":
             return
         await asyncio.sleep(pause)
-        pause = min(POLL_MAX_SECONDS, pause * 1.05)
+        pause = min(PROGRESS_POLL_MAX_SECONDS, pause * 1.05)

@@ -11,7 +11,7 @@ from typing import Any
 def worker_process(environment: dict[str, str], log: Any = None) -> subprocess.Popen[bytes]:
     """A worker beside us, ended with us."""
     return subprocess.Popen(
-        # -P: a planloom.py of the folder we stand in is somebody else's.
+        # -P: a planloom.py in the current folder is somebody else's.
         [sys.executable, "-P", "-m", "planloom.worker"],
         env=environment | {"PYTHONUNBUFFERED": "1"},
         stdout=log,

@@ -10,16 +10,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planloom.console.graph import MARKS, STYLES
+from planloom.console.graph import STYLES, SYMBOLS
 from planloom.planner.contract.results import Progress, RunResult, TaskReport
-from planloom.planner.language.values import JsonValue, Problem
+from planloom.planner.language.values import JsonValue
 
-ROWS_MAX = 30
+PROGRESS_ROWS_MAX = 30
 _ORDER = ("running", "ready", "failed", "fallback", "waiting")
-
-
-def problem_lines(problems: Sequence[Problem]) -> str:
-    return "\n".join(f"  {p.line()}" for p in problems)
 
 
 def as_text(value: JsonValue) -> str:
@@ -29,7 +25,7 @@ def as_text(value: JsonValue) -> str:
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def progress_view(shown: Progress, seconds: dict[str, float] | None = None) -> RenderableType:
+def progress_view(shown: Progress) -> RenderableType:
     """A live table of tasks under one line of status."""
     counts = "  ".join(
         f"[{STYLES.get(state, '')}]{n} {state}[/]" if STYLES.get(state) else f"{n} {state}"
@@ -42,13 +38,13 @@ def progress_view(shown: Progress, seconds: dict[str, float] | None = None) -> R
     rows = sorted(
         shown.tasks.items(), key=lambda e: _ORDER.index(e[1]) if e[1] in _ORDER else len(_ORDER)
     )
-    for task, state in rows[:ROWS_MAX]:
+    for task, state in rows[:PROGRESS_ROWS_MAX]:
         style = STYLES.get(state, "")
         table.add_row(
-            Text(f"{MARKS.get(state, ' ')} {task}", style=style), Text(state, style="dim")
+            Text(f"{SYMBOLS.get(state, ' ')} {task}", style=style), Text(state, style="dim")
         )
-    if len(rows) > ROWS_MAX:
-        table.add_row(Text(f"… and {len(rows) - ROWS_MAX} more", style="dim"), "")
+    if len(rows) > PROGRESS_ROWS_MAX:
+        table.add_row(Text(f"… and {len(rows) - PROGRESS_ROWS_MAX} more", style="dim"), "")
     parts: list[RenderableType] = [head]
     if shown.detail:
         parts.append(Text(f"awaiting {shown.awaiting}: {shown.detail}", style="yellow"))
@@ -75,7 +71,9 @@ def result_table(result: RunResult, width: int = 100) -> Table:
     for task, row in list(result.tasks.items())[:200]:
         table.add_row(
             task,
-            Text(f"{MARKS.get(row.outcome, '')} {row.outcome}", style=STYLES.get(row.outcome, "")),
+            Text(
+                f"{SYMBOLS.get(row.outcome, '')} {row.outcome}", style=STYLES.get(row.outcome, "")
+            ),
             "" if row.times.started is None else f"{row.times.started:.2f}",
             _seconds(row),
             _shown(row),

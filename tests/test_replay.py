@@ -1,4 +1,4 @@
-"""Recorded histories replay: a change that breaks one would break runs that are out there."""
+"""Recorded histories replay: a change that breaks one would break runs that are in progress."""
 
 from __future__ import annotations
 

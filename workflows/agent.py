@@ -9,12 +9,12 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
+    from planloom.planner.contract.agents_runtime import agent_document
     from planloom.planner.contract.controls import Reply
     from planloom.planner.contract.jobs import LoadJob, PrepareJob
     from planloom.planner.contract.names import INVALID_REQUEST, UNKNOWN_TOOL
     from planloom.planner.contract.requests import AgentRequest
     from planloom.planner.contract.results import AgentResult, usage_report
-    from planloom.planner.contract.source_fields import agent_document
     from planloom.planner.language.definitions import AgentSpec
     from planloom.planner.language.values import Stored
     from planloom.planner.syntax.documents import read_request
@@ -74,7 +74,7 @@ class AgentWorkflow:
         info = workflow.info()
         key = f"{info.workflow_id}/{info.first_execution_run_id}"
         talk = Conversation(desk, persona, task, context, inputs, key)
-        pool = desk.site.pool_for(desk.model_for("worker", persona.model))
+        pool = desk.catalog.pool_for(desk.model_for("worker", persona.model))
         async with run_permit(pool, request, 1, desk.wait_for_room):
             self._ended = await talk.say()
         return self._result(self._ended)
@@ -194,8 +194,8 @@ class AgentWorkflow:
         self._live.controls["raise_budget"].validate(payload)
 
     @workflow.signal(name="deadline_moved", description="The parent run has more time, or less")
-    async def deadline_moved(self, deadline: float | None = None) -> None:
-        self._live.clock.deadline = deadline
+    async def deadline_moved(self, deadline: Any = None) -> None:
+        self._live.clock.deadline = (deadline or {}).get("at")
 
 
 def _name_of(request: AgentRequest | None) -> str:
@@ -228,11 +228,11 @@ async def load_persona(request: AgentRequest, desk: Desk) -> Persona:
     if request.tools is not None:
         tools = request.tools if tools is None else [t for t in tools if t in request.tools]
     models = [m for m in (model, desk.request.model_for("worker")) if m]
-    desk.site = await doors.prepare_run(
+    desk.catalog = await doors.prepare_run(
         PrepareJob(tools=own_tools(tools or []), models=models, is_goal=False)
     )
     asked = [*(request.tools or ()), *((inline.tools if inline else None) or ())]
-    if request.lineage.parent is None and (problems := unknown_tools(asked, desk.site)):
+    if request.lineage.parent is None and (problems := unknown_tools(asked, desk.catalog)):
         raise invalid(UNKNOWN_TOOL, problems)
     return Persona(
         name=name,

@@ -18,8 +18,8 @@ with workflow.unsafe.imports_passed_through():
         CapacityRequest,
         CapacityState,
         Directive,
-        News,
         PermitReply,
+        PoolNotice,
         QueueRate,
         Release,
         Renew,
@@ -46,9 +46,9 @@ RATE_STEP = 0.02
 RATE_AGAIN_SECONDS = 60.0
 TOLD_SECONDS = 5.0
 WORKERS_TOLD_MAX = 100
-"""Processes that hear of a cool-down at once; the others when they report next."""
+"""Workers notified of a cool-down at once; the others learn of it with their next report."""
 LONGER_SECONDS = 0.1
-"""A cool-down that has grown by less than this is no news."""
+"""A cool-down that has grown by less than this is not worth a notice."""
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
@@ -182,7 +182,7 @@ class CapacityWorkflow:
         """What people change: answered when workers hear of it and the server knows."""
         await self._do(change)
         assert self._pool is not None
-        self._spread(self._pool, asks=True)
+        self._notify_workers(self._pool, report_now=True)
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
                 lambda: self._pool is None or not self._is_behind(self._pool),
@@ -206,25 +206,25 @@ class CapacityWorkflow:
         if (pool.queue_rate(now), pool.state.task_queue) != before:
             self._is_changed = True
         if pool.cool_until(now) > max(cool, now) + LONGER_SECONDS:
-            self._spread(pool, but=report.worker)
+            self._notify_workers(pool, but=report.worker)
         return told
 
-    def _spread(self, pool: Pool, but: str | None = None, asks: bool = False) -> None:
+    def _notify_workers(self, pool: Pool, but: str | None = None, report_now: bool = False) -> None:
         """Tell every worker now: the server takes a tenth of a second to change a queue's rate, and
         calls of planner and joiner have no queue of the pool's.
         """
         now = _now()
         cool = max(0.0, pool.cool_until(now) - now)
-        news = News(pool=pool.state.pool, cool_seconds=cool, asks=asks)
+        notice = PoolNotice(pool=pool.state.pool, cool_seconds=cool, report_now=report_now)
         for worker in pool.alive(now)[:WORKERS_TOLD_MAX]:
             if worker.worker_queue and worker.name != but:
-                job = asyncio.create_task(self._tell(news, worker.worker_queue))
+                job = asyncio.create_task(self._notify(notice, worker.worker_queue))
                 self._jobs.append(job)
                 job.add_done_callback(self._jobs.remove)
 
-    async def _tell(self, news: News, queue: str) -> None:
-        with contextlib.suppress(ActivityError):  # it is gone, or hears when it reports next
-            await doors.hear(news, queue)
+    async def _notify(self, notice: PoolNotice, queue: str) -> None:
+        with contextlib.suppress(ActivityError):  # it is gone, or learns of it with its next report
+            await doors.notify_worker(notice, queue)
 
     # -- people -----------------------------------------------------------------------------
 

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from planloom.workflows.engine import Engine
 
 
-OVER_ALL = "no-call-after-the-time"  # 2026-11-27
-
-
 class Clock:
     """How long a run may still start something. `deadline` is in seconds since 1970."""
 
@@ -31,10 +28,6 @@ class Clock:
         self._started = started
         self.cap = cap
         self.deadline = deadline
-        if self.ends_at is not None:
-            # Asked before the run's first activity: a marker whose workflow task begins behind a
-            # local activity's result is not found again when the run is replayed.
-            workflow.patched(OVER_ALL)
 
     @property
     def ends_at(self) -> float | None:
@@ -68,15 +61,9 @@ class TimeCap:
         self.engine = engine
         self._watch: asyncio.Task[None] | None = None
 
-    @property
-    def is_watching(self) -> bool:
-        """False in runs from before: they look at the time only while tasks run."""
-        return self._watch is not None
-
     def open(self) -> None:
         """Watch, once there is a limit."""
-        is_due = self._watch is None and self.engine.clock.ends_at is not None
-        if is_due and workflow.patched(OVER_ALL):
+        if self._watch is None and self.engine.clock.ends_at is not None:
             self._watch = asyncio.create_task(self._run(), context=self.engine.context)
             self._watch.add_done_callback(self.engine.keep_bug)
 
@@ -84,14 +71,6 @@ class TimeCap:
         """The run has its result."""
         if self._watch is not None:
             self._watch.cancel()
-
-    def lack(self) -> str | None:
-        """Why no task and no model call may start now; None while there is time."""
-        return self.engine.clock.lack() if self.is_watching else None
-
-    def deadline(self) -> float | None:
-        """What child runs are told, in seconds since 1970."""
-        return self.engine.clock.ends_at if self.is_watching else None
 
     def ends_run(self) -> bool:
         """Whether the end of the time is the end of the run; else it is parked."""
@@ -104,7 +83,7 @@ class TimeCap:
         Raises:
             OutOfBudget: the run ends with its time.
         """
-        lack = self.lack()
+        lack = self.engine.clock.lack()
         if lack is None:
             return
         if self.ends_run():
@@ -112,7 +91,7 @@ class TimeCap:
         self.engine.parked[key] = lack
         self.engine.on_change()
         try:
-            await workflow.wait_condition(lambda: self.lack() is None)
+            await workflow.wait_condition(lambda: self.engine.clock.lack() is None)
         finally:
             self.engine.parked.pop(key, None)
 
@@ -120,37 +99,18 @@ class TimeCap:
         """There is another cap: go on if it leaves time, and let children know."""
         engine = self.engine
         self.open()
-        if engine.settling.is_time_up and self.is_watching and self.lack() is None:
-            self.go_on()
+        if engine.settling.is_time_up and engine.clock.lack() is None:
+            # Start again what waits, unless a person has paused the run.
+            engine.settling.is_time_up = False
+            engine.settling.hold_or_go()
+            engine.pump()
             engine.on_change()
-        if self.is_watching:
-            await engine.dispatcher.tell_deadline()
+        await engine.dispatcher.tell_deadline()
 
     async def move(self, deadline: float | None) -> None:
         """The parent run has another deadline."""
         self.engine.clock.deadline = deadline
         await self.raised()
-
-    def go_on(self) -> None:
-        """Start again what waits, unless a person has paused the run."""
-        self.engine.settling.is_time_up = False
-        self.engine.settling.hold_or_go()
-        self.engine.pump()
-
-    def look(self) -> float | None:
-        """In runs from before, which set a timer of their own while tasks run: its seconds."""
-        engine = self.engine
-        if self.is_watching or engine.clock.cap is None:
-            return None
-        left = engine.clock.cap - engine.now()
-        if left <= 0 and not engine.settling.is_time_up:
-            self._is_over()
-        return left if left > 0 else None
-
-    def has_more(self) -> bool:
-        """In runs from before: whether a run whose time was over has been given more."""
-        is_old = self.engine.settling.is_time_up and not self.is_watching
-        return is_old and not self.engine.clock.is_own_over()
 
     async def _run(self) -> None:
         """Look at the time whenever it is over or moved; until the run has its result."""
@@ -174,5 +134,4 @@ class TimeCap:
         else:
             engine.settling.is_time_up = True
             engine.settling.hold_or_go()
-        if self.is_watching:
-            engine.on_change()
+        engine.on_change()

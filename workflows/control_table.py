@@ -12,6 +12,7 @@ from planloom.planner.contract.controls import (
     CancelTask,
     CompleteTask,
     EditPlan,
+    Nothing,
     RaiseBudget,
     RejectPlan,
     Reply,
@@ -20,7 +21,7 @@ from planloom.planner.contract.controls import (
 from planloom.planner.contract.jobs import PatchJob
 from planloom.planner.contract.names import BUDGET_EXCEEDED, INVALID_PLAN, PLAN_REJECTED
 from planloom.planner.language.plan import Plan
-from planloom.planner.language.values import JsonValue, Model, Problem, TaskId
+from planloom.planner.language.values import JsonValue, Problem, TaskId
 from planloom.planner.syntax.documents import read_plan
 from planloom.workflows.controls import Control, Refusal
 from planloom.workflows.machines.shared.approval import Verdict
@@ -28,12 +29,6 @@ from planloom.workflows.shell import activities as doors
 
 if TYPE_CHECKING:
     from planloom.workflows.run import Run
-
-
-class Nothing(Model):
-    """A control without arguments; who asked may be told."""
-
-    by: str | None = None
 
 
 def control_table(run: Run) -> dict[str, Control[Any]]:

@@ -22,6 +22,7 @@ from planloom.planner.contract.jobs import (
     TurnJob,
     TurnReply,
 )
+from planloom.planner.contract.names import ASK_HUMAN, READ_OUTPUT
 from planloom.planner.contract.requests import Role
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.plan import Retry
@@ -36,7 +37,6 @@ from planloom.planner.language.values import (
 from planloom.workflows.desk import Desk
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.estimates import ANSWER_TOKENS_MIN, model_amount
-from planloom.workflows.machines.shared.requests import ASK_HUMAN, READ_OUTPUT
 from planloom.workflows.machines.shared.sizes import text_bytes
 from planloom.workflows.machines.shared.summing import (
     SUMMED_MAX_BYTES,
@@ -49,12 +49,12 @@ from planloom.workflows.shell.pools import on_pools
 
 REPEATS_MAX = 3
 """The same call with the same arguments, before the conversation is ended."""
-REPAIRS_MAX = 1
+TURN_REPAIRS_MAX = 1
 CALLS_PER_TURN_MAX = 16
 DEFAULT_MAX_TURNS = 20
 FORM_TOKENS = 200
 """What an agent is told beside its own words: the form of its answer, its tools."""
-SHOWN_MAX_BYTES = 12_000
+AGENT_SHOWN_MAX_BYTES = 12_000
 """Of one value in a prompt; a larger one is cut, summed up, and opened with `read_output`."""
 
 
@@ -209,7 +209,7 @@ class Conversation:
             return False
         ended.error_class = "schema_violation"
         ended.reason = "schema_violation: " + "; ".join(reply.problems[:5])
-        if step.repairs == REPAIRS_MAX:
+        if step.repairs == TURN_REPAIRS_MAX:
             return True
         step.repairs += 1
         step.problems = reply.problems
@@ -252,7 +252,7 @@ class Conversation:
             context=self._context if is_first else None,
             inputs=self._inputs if is_first else {},
             summaries=self._summaries if is_first else {},
-            heard=step.heard,
+            others_answers=step.heard,
             transcript=self._transcript,
             results=step.results,
             problems=step.problems,
@@ -269,7 +269,7 @@ class Conversation:
         try:
             place = desk.place(name, f"{name}: a turn")
             reply = await on_pools(
-                desk.site, job, place, lambda j, p: doors.agent_turn(j, p, persona.timeout)
+                desk.catalog, job, place, lambda j, p: doors.agent_turn(j, p, persona.timeout)
             )
         except BodyFailed as failed:
             desk.settle(name, failed.usage)
@@ -290,16 +290,16 @@ class Conversation:
         # The prompt is at least what it was the last time: history only grows.
         prompt = max(size // 2 + FORM_TOKENS * 2, self._last_prompt * 2)
         least = self._last_prompt or size // 4 + FORM_TOKENS
-        site = self.desk.site
+        catalog = self.desk.catalog
         return (
-            model_amount(site, model, prompt, 1_000, tasks=0),
-            model_amount(site, model, least, ANSWER_TOKENS_MIN, tasks=0),
+            model_amount(catalog, model, prompt, 1_000, tasks=0),
+            model_amount(catalog, model, least, ANSWER_TOKENS_MIN, tasks=0),
         )
 
     def _repeated(self, calls: Sequence[AgentCall]) -> str | None:
         for call in calls:
-            self._marks[call.mark] = self._marks.get(call.mark, 0) + 1
-            if self._marks[call.mark] >= REPEATS_MAX:
+            self._marks[call.fingerprint] = self._marks.get(call.fingerprint, 0) + 1
+            if self._marks[call.fingerprint] >= REPEATS_MAX:
                 return call.name
         return None
 
@@ -323,7 +323,7 @@ class Conversation:
             return CallResult(id=call.id, output=Stored(value=answer))
         if call.name == READ_OUTPUT and self._shelf:
             return await self._read(call)
-        spec = self.desk.site.tool(call.name)
+        spec = self.desk.catalog.tool(call.name)
         if call.name not in self.persona.tools or spec is None:
             allowed = ", ".join(self.persona.tools) or "none"
             error = f'there is no tool "{call.name}" for you. Your tools: {allowed}'
@@ -346,7 +346,7 @@ class Conversation:
             tenant=desk.request.tenant,
             max_attempts=retry.max_attempts,
         )
-        place = doors.Place(desk.site.tools_queue, key, f"{key}: {call.name}", desk.priority)
+        place = doors.Place(desk.catalog.tools_queue, key, f"{key}: {call.name}", desk.priority)
         try:
             output = await doors.run_tool(job, place, retry, spec.timeout_seconds)
         except FailureError as error:
@@ -355,7 +355,7 @@ class Conversation:
             return CallResult(id=call.id, error=_told(failed)[:2_000])
         desk.settle(key, output.usage)
         result = CallResult(id=call.id, output=output.output)
-        if not output.output.is_inline and output.output.size_bytes > SHOWN_MAX_BYTES:
+        if not output.output.is_inline and output.output.size_bytes > AGENT_SHOWN_MAX_BYTES:
             result = result.model_copy(update={"name": f"{call.name}.{self._turn}.{call.id[:40]}"})
             self._shelf[result.name] = output.output
         return result
@@ -381,15 +381,17 @@ def _told(failed: BodyFailed | BodyCancelled) -> str:
     Raises:
         BodyCancelled: nobody is told any more.
     """
-    if isinstance(failed, BodyFailed):
-        return failed.message
-    if workflow.patched("who-is-cancelled-says-no-more"):  # 2026-11-27
+    if isinstance(failed, BodyCancelled):
         raise failed
-    return "cancelled"
+    return failed.message
 
 
 def _shown_bytes(stored: Stored) -> int:
-    return text_bytes(stored.value) if stored.is_inline else min(stored.size_bytes, SHOWN_MAX_BYTES)
+    return (
+        text_bytes(stored.value)
+        if stored.is_inline
+        else min(stored.size_bytes, AGENT_SHOWN_MAX_BYTES)
+    )
 
 
 def activity_names(ids: Sequence[str]) -> list[str]:
@@ -418,11 +420,11 @@ async def summary_of(desk: Desk, name: str, stored: Stored) -> Stored | None:
 
     None for what is small enough, or when no summary can be had: then its beginning must do.
     """
-    if stored.is_inline or stored.size_bytes <= SHOWN_MAX_BYTES:
+    if stored.is_inline or stored.size_bytes <= AGENT_SHOWN_MAX_BYTES:
         return None
     model = desk.model_for("worker")
     key = f"{name}.summary"
-    want, least = summary_amounts(desk.site, model, stored)
+    want, least = summary_amounts(desk.catalog, model, stored)
     if stored.size_bytes > SUMMED_MAX_BYTES or not desk.may_reserve_now(key, want, least):
         desk.note(f"{name}: {stored.size_bytes:,} bytes, shown cut and without a summary")
         return None
@@ -430,7 +432,7 @@ async def summary_of(desk: Desk, name: str, stored: Stored) -> Stored | None:
     job = summary_job(key, stored, model=model, request=desk.request, scope=scope)
     try:
         output = await on_pools(
-            desk.site, job, desk.place(key, key), lambda j, p: doors.ask_model(j, p, None)
+            desk.catalog, job, desk.place(key, key), lambda j, p: doors.ask_model(j, p, None)
         )
     except BodyFailed as failed:
         desk.settle(key, failed.usage)

@@ -1,4 +1,4 @@
-"""What all conversations of one workflow share: site, budget, pause, questions to people."""
+"""What all conversations of one workflow share: catalog, budget, pause, questions to people."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from planloom.planner.contract.controls import (
     ChildAsks,
     CompleteTask,
     GrantWanted,
+    Nothing,
     RaiseBudget,
     Reply,
 )
 from planloom.planner.contract.names import BUDGET_EXCEEDED
 from planloom.planner.contract.requests import PARALLEL_DEFAULT, Common, Role
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.values import JsonValue, Usage
 from planloom.workflows.clock import Clock
-from planloom.workflows.control_table import Nothing
 from planloom.workflows.controls import Control, Refusal
 from planloom.workflows.machines.shared.budget import Amount, Ledger, caps_from
 from planloom.workflows.shell import activities as doors
 from planloom.workflows.shell.failures import raise_if_cancelled
 from planloom.workflows.shell.pools import priority_of
 
-NOTES_MAX = 100
+CONVERSATION_NOTES_MAX = 100
 
 
 class Desk:
@@ -39,7 +39,7 @@ class Desk:
         self.request = request
         self.started = started
         self.is_team = is_team
-        self.site = Site()
+        self.catalog = Catalog()
         self.is_paused = False
         self.room_wait: str | None = None
         """The room in a pool that all of it waits for."""
@@ -71,12 +71,12 @@ class Desk:
         return (workflow.now() - self.started).total_seconds()
 
     def note(self, text: str) -> None:
-        if len(self.notes) < NOTES_MAX:
+        if len(self.notes) < CONVERSATION_NOTES_MAX:
             self.notes.append(text)
 
     def model_for(self, role: Role, named: str | None = None) -> str | None:
         asked = named or self.request.model_for(role)
-        return asked or self.site.models.get(role) or self.site.models.get("worker") or None
+        return asked or self.catalog.models.get(role) or self.catalog.models.get("worker") or None
 
     def place(self, name: str, summary: str) -> doors.Place:
         """Where a call of this workflow is shown; its pool gives the queue."""
@@ -84,7 +84,7 @@ class Desk:
 
     @property
     def priority(self) -> Priority:
-        return priority_of(self.request.priority, self.request.tenant, self.site)
+        return priority_of(self.request.priority, self.request.tenant, self.catalog)
 
     @property
     def awaiting(self) -> str | None:
@@ -111,9 +111,8 @@ class Desk:
     def show(self, word: str) -> None:
         """Search attributes, where the server knows them."""
         now = (word, self.awaiting)
-        known = self.site.search_attributes
-        # The recorded site says whether its worker knew of them, so that older runs replay.
-        if now == self._published or not known or not self.site.shows_agents:
+        known = self.catalog.search_attributes
+        if now == self._published or not known:
             return
         updates: list[SearchAttributeUpdate[Any]] = []
         if "PlanloomStatus" in known:

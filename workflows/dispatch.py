@@ -28,7 +28,7 @@ from planloom.planner.contract.requests import (
 )
 from planloom.planner.contract.results import AgentResult, RunResult, TeamResult, UsageReport
 from planloom.planner.contract.retries import RETRY_TABLE
-from planloom.planner.language.catalog import Site, ToolSpec
+from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.plan import Ask, Body, Retry, Task
 from planloom.planner.language.references import resolve, roots_of
@@ -80,7 +80,7 @@ class Dispatcher:
     """The shell's hands. `value_of` gives a finished task's output, or None when it has none."""
 
     request: RunRequest
-    site: Site
+    catalog: Catalog
     value_of: Callable[[str], Stored | None]
     root: str
     run_key: str
@@ -103,16 +103,16 @@ class Dispatcher:
     # -- choosing ---------------------------------------------------------------------------
 
     def model_for(self, role: str, named: str | None = None) -> str | None:
-        """The model of a call: the task's own, else the request's for the role, else the site's."""
+        """The model of a call: the task's own, the request's for the role, or the catalog's."""
         asked = named or self.request.model_for(role)  # type: ignore[arg-type]
-        return asked or self.site.models.get(role) or self.site.models.get("worker") or None
+        return asked or self.catalog.models.get(role) or self.catalog.models.get("worker") or None
 
     def pool_for(self, model: str | None) -> str:
-        return self.site.pool_for(model).name
+        return self.catalog.pool_for(model).name
 
     def priority(self, task: Task | None = None) -> Priority:
         name = (task.priority if task else None) or self.request.priority
-        return priority_of(name, self.request.tenant, self.site)
+        return priority_of(name, self.request.tenant, self.catalog)
 
     def _place(self, piece: Piece, queue: str, summary: str) -> doors.Place:
         words = piece.task.description or summary
@@ -243,13 +243,13 @@ class Dispatcher:
         if body.tool == "ask":
             # The built-in tool `ask` is the body `ask`, written as a call.
             return await self._ask(piece, ask_from_args(body.args))
-        spec = self.site.tool(body.tool or "")
+        spec = self.catalog.tool(body.tool or "")
         retry = self.retry_for(task, spec)
         job = await self._tool_job(piece, retry)
         timeout = task.timeout or (spec.timeout_seconds if spec else None)
         if spec is not None and spec.local:
             return await doors.run_local_tool(job, retry, timeout)
-        queue = self.site.tools_queue
+        queue = self.catalog.tools_queue
         if spec is not None and spec.pool:
             queue = self._pool_queue(spec.pool)
         place = self._place(piece, queue, f"{body.tool}({_brief(body.args)})")
@@ -302,11 +302,11 @@ class Dispatcher:
         )
         place = self._place(piece, "", f"ask {model or ''}: {ask.prompt}")
         return await on_pools(
-            self.site, job, place, lambda j, p: doors.ask_model(j, p, task.timeout)
+            self.catalog, job, place, lambda j, p: doors.ask_model(j, p, task.timeout)
         )
 
     def _pool_queue(self, name: str) -> str:
-        return next((p.task_queue for p in self.site.pools if p.name == name), "")
+        return next((p.task_queue for p in self.catalog.pools if p.name == name), "")
 
     def _lineage(self, piece: Piece, **more: Any) -> Lineage:
         if (deadline := self.deadline()) is not None:
@@ -503,10 +503,10 @@ def usage_from_report(report: UsageReport) -> Usage:
     )
 
 
-def is_worth_a_round(failed: BodyFailed, site: Site) -> bool:
+def is_worth_a_round(failed: BodyFailed, catalog: Catalog) -> bool:
     """Whether another DAG-level round may mend it."""
-    if site.dag_retry is not None:
-        return failed.error_class in site.dag_retry
+    if catalog.dag_retry is not None:
+        return failed.error_class in catalog.dag_retry
     rule = RETRY_TABLE.get(failed.error_class)  # type: ignore[call-overload]
     return bool(rule and rule.dag_retry)
 

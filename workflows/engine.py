@@ -14,15 +14,14 @@ from datetime import datetime
 
 from temporalio import workflow
 
-from planloom.planner.compile.compiler import inputs_of
 from planloom.planner.compile.expand import parallel_of
+from planloom.planner.compile.pipeline import inputs_of
 from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.contract.requests import Grant, RunRequest
 from planloom.planner.contract.results import Awaiting
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.plan import Body, Plan, Task
 from planloom.planner.language.values import PRIORITY_KEYS, Outcome, Stored, TaskId, Usage
-from planloom.workflows.changes import Changes
 from planloom.workflows.clock import Clock, TimeCap
 from planloom.workflows.conditions import Conditions
 from planloom.workflows.dispatch import Dispatcher, Piece, is_worth_a_round, rounds_name
@@ -41,7 +40,7 @@ from planloom.workflows.shell.failures import BodyCancelled, BodyFailed, OutOfBu
 from planloom.workflows.speculation import Speculation
 from planloom.workflows.stopping import Stopping
 
-NOTES_MAX = 200
+RUN_NOTES_MAX = 200
 NAMES_MAX = 10
 NOTE_MAX_CHARS = 500
 """Notes are part of the result: what a person sent may be long."""
@@ -49,13 +48,12 @@ ONE_TASK = Amount(tasks=1)
 
 
 class Engine:
-    """One run in motion. Created before its first signal; `open` gives it the site."""
+    """One run in motion. Created before its first signal; `open` gives it the catalog."""
 
-    def __init__(self, request: RunRequest, started: datetime, changes: Changes) -> None:
+    def __init__(self, request: RunRequest, started: datetime) -> None:
         self.request = request
         self.started = started
-        self.changes = changes
-        self.site = Site()
+        self.catalog = Catalog()
         self.frontier = Frontier(parallel_of(request))
         self.ledger = Ledger(caps_from(request.budget, request.lineage.grant))
         self.desk = ApprovalState()
@@ -89,11 +87,11 @@ class Engine:
         self.root = request.lineage.root or info.workflow_id
         self.dispatcher = Dispatcher(
             request,
-            self.site,
+            self.catalog,
             self.value_of,
             self.root,
             f"{info.workflow_id}/{info.first_execution_run_id}",
-            deadline=self.time.deadline,
+            deadline=lambda: self.clock.ends_at,
         )
 
     # -- small facts ------------------------------------------------------------------------
@@ -103,12 +101,12 @@ class Engine:
         return (workflow.now() - self.started).total_seconds()
 
     def note(self, text: str) -> None:
-        if len(self.notes) < NOTES_MAX:
+        if len(self.notes) < RUN_NOTES_MAX:
             long = len(text) > NOTE_MAX_CHARS
             self.notes.append(text[: NOTE_MAX_CHARS - 1] + "…" if long else text)
 
-    def open(self, site: Site) -> None:
-        self.site = self.dispatcher.site = site
+    def open(self, catalog: Catalog) -> None:
+        self.catalog = self.dispatcher.catalog = catalog
         lineage = self.request.lineage
         self.values["params"] = lineage.params or Stored(value=dict(self.request.params))
         self.values |= lineage.inputs
@@ -209,7 +207,7 @@ class Engine:
 
     def pump(self) -> None:
         """Start all that may start now, best first, as far as time, budget and slots reach."""
-        if self.time.lack() is not None:
+        if self.clock.lack() is not None:
             return
         self.lack = None
         if self.grants.wanted:
@@ -301,7 +299,7 @@ class Engine:
         if task.map is not None and unit.index is None:
             want = least = Amount()
         else:
-            want, least = amounts_for(task, body, self.site, self._model(body), self.value_of)
+            want, least = amounts_for(task, body, self.catalog, self._model(body), self.value_of)
         granted = self.ledger.reserve(self.key_of(unit), want, least)
         if granted is None and set(self.ledger.reserved) <= set(self.grants.wanted):
             self.grants.park(f'Task "{self.key_of(unit)}" {self.ledger.shortfall(least)}', least)
@@ -365,7 +363,7 @@ class Engine:
     def piece_of(self, unit: Unit, task: Task, granted: Amount) -> Piece:
         body, record = self.body_of(unit, task), self.records[task.id]
         name = self.key_of(unit) + (".fallback" if unit.mode == "fallback" else "")
-        if record.version > 1 and self.changes.has("a-task-written-anew-has-its-own-activity"):
+        if record.version > 1:
             # The activity of the one before may still be ending: the server takes an id once.
             name += f".v{record.version}"
         caps, room, reserved = self.ledger.caps, None, None
@@ -405,7 +403,7 @@ class Engine:
     async def _failed(self, unit: Unit, task: Task, failed: BodyFailed) -> None:
         """Fallback value, then alternative path, then the failure itself."""
         record = self.records[task.id]
-        record.fail(failed.message, failed.error_class, is_worth_a_round(failed, self.site))
+        record.fail(failed.message, failed.error_class, is_worth_a_round(failed, self.catalog))
         record.attempts += failed.attempts
         if unit.mode == "fallback" or not task.has_fallback:
             outcome = Outcome.SKIPPED if task.on_error == "skip" else Outcome.FAILED
@@ -418,16 +416,11 @@ class Engine:
         self.settle_budget(unit, failed.usage, tasks=failed.tasks)
         second = replace(unit, mode="fallback")
         body = self.body_of(second, task)
-        want, least = amounts_for(task, body, self.site, self._model(body), self.value_of)
+        want, least = amounts_for(task, body, self.catalog, self._model(body), self.value_of)
         # It is the same task still: only what runs inside it counts.
         want, least = want - ONE_TASK, least - ONE_TASK
         try:
-            late = self.time.lack()
-            granted = None if late else self.ledger.reserve(self.key_of(unit), want, least)
-            if granted is None and self.changes.has("a-fallback-waits-for-budget"):
-                granted = await self.reserve(self.key_of(unit), want, least)
-            if granted is None:
-                raise OutOfBudget("no budget for the fallback")
+            granted = await self.reserve(self.key_of(unit), want, least)
             await self._carry_out_as(unit, second, task, granted)
         except OutOfBudget as lack:
             record.error = f"{record.error}; no budget for the fallback: {lack}"

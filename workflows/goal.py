@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from planloom.planner.compile.compiler import Compiled, check_task, inputs_of
-from planloom.planner.compile.passes.deduplicate import rename_inputs, rename_references, twin_key
+from planloom.planner.compile.passes.deduplicate import (
+    rename_inputs,
+    rename_references,
+    same_call_key,
+)
 from planloom.planner.compile.passes.rank import rank_upward
+from planloom.planner.compile.pipeline import Compiled, check_task, inputs_of
 from planloom.planner.compile.revision import (
     fingerprint,
     major_changes,
@@ -33,7 +37,7 @@ from planloom.planner.language.values import JsonValue, Outcome, Problem, TaskId
 from planloom.planner.syntax.calls.parser import call_text
 from planloom.workflows.engine import Engine
 from planloom.workflows.joining import ask_joiner, finished_tasks, told_in_short
-from planloom.workflows.machines.run.plan_book import REPAIRS_MAX, PlanBook
+from planloom.workflows.machines.run.plan_book import PLAN_REPAIRS_MAX, PlanBook
 from planloom.workflows.machines.run.replan_cost import cost_of_replan
 from planloom.workflows.machines.shared.approval import needs_approval
 from planloom.workflows.machines.shared.budget import Amount
@@ -198,12 +202,12 @@ class GoalLoop:
 
     def _planner_amounts(self, job: PlanJob) -> tuple[Amount, Amount, int]:
         """What a planner call may use, the least it can do with, and its prompt alone."""
-        site = self.engine.site
-        prompt = planner_prompt_tokens(job, site)
-        want = model_amount(site, job.model, prompt, PLANNER_ANSWER_TOKENS, tasks=0)
+        catalog = self.engine.catalog
+        prompt = planner_prompt_tokens(job, catalog)
+        want = model_amount(catalog, job.model, prompt, PLANNER_ANSWER_TOKENS, tasks=0)
         return (
             want,
-            model_amount(site, job.model, prompt, PLANNER_ANSWER_TOKENS_MIN, tasks=0),
+            model_amount(catalog, job.model, prompt, PLANNER_ANSWER_TOKENS_MIN, tasks=0),
             prompt,
         )
 
@@ -235,7 +239,7 @@ class GoalLoop:
                 break
             if not problems:
                 problems = [Problem(path="plan", code="no_tasks", message="no tasks in the answer")]
-            if repairs == REPAIRS_MAX:
+            if repairs == PLAN_REPAIRS_MAX:
                 break
             repairs += 1
             self.repairs += 1
@@ -269,9 +273,9 @@ class GoalLoop:
             kept=self._kept() if run.revisions else [],
             accepted=list(self.book.accepted),
             problems=problems[:50],
-            agents=engine.site.agents,
-            teams=engine.site.teams,
-            template_names=engine.site.template_names,
+            agents=engine.catalog.agents,
+            teams=engine.catalog.teams,
+            template_names=engine.catalog.template_names,
             cache_scope=engine.root,
             tenant=request.tenant,
         )
@@ -312,7 +316,7 @@ class GoalLoop:
         engine, book = self.engine, self.book
         engine.stopping.has_called_off, book.is_called_off = False, True
         text = sum(text_bytes(t.text) for t in book.accepted)
-        usage = usage_so_far(engine.site, model, prompt, text)
+        usage = usage_so_far(engine.catalog, model, prompt, text)
         engine.ledger.settle(key, usage)
         why = engine.stopping.reason or "the run ends"
         engine.note(f"planner called off ({why}): about {usage.tokens:,} tokens are charged for it")
@@ -333,7 +337,7 @@ class GoalLoop:
         earlier = dict.fromkeys([*engine.tasks, *(p.task.id for p in book.accepted), *self.aliases])
         for one in planned:
             task = rename_inputs(one.task, self.aliases)
-            problems = check_task(task, earlier, engine.site, self.request.tools)
+            problems = check_task(task, earlier, engine.catalog, self.request.tools)
             earlier[task.id] = None
             if len(book.accepted) >= TASKS_MAX:
                 message = f"more than {TASKS_MAX:,} tasks"
@@ -341,7 +345,7 @@ class GoalLoop:
             if problems:
                 book.refuse(problems)
                 continue
-            key = twin_key(task, engine.site)
+            key = same_call_key(task, engine.catalog)
             twin = self.twins.get(key) if key else None
             if twin is not None and twin != task.id and self._is_usable(twin):
                 self.aliases[task.id] = twin
@@ -360,8 +364,7 @@ class GoalLoop:
         state = self.engine.frontier.state_of(task)
         if isinstance(state, Outcome):
             return state.is_good
-        is_known = state is not None or any(p.task.id == task for p in self.book.accepted)
-        return is_known or not self.engine.changes.has("only-twins-that-are-there")
+        return state is not None or any(p.task.id == task for p in self.book.accepted)
 
     def _start(self, added: list[Task]) -> None:
         engine = self.engine
@@ -413,11 +416,9 @@ class GoalLoop:
         whole = before.model_copy(update={"tasks": [*before.tasks, *gone]})
         may_stay = [*engine.frontier.unfinished(), *(t.id for t in gone)]
         read = still_read(whole, tasks, more, may_stay)
-        if read and self.engine.changes.has("replan-keeps-what-it-reads"):
-            before = whole.model_copy(
-                update={"tasks": [*before.tasks, *(t for t in gone if t.id in read)]}
-            )
-            kept += [t for t in read if t not in kept]
+        stays = [*before.tasks, *(t for t in gone if t.id in read)]
+        before = whole.model_copy(update={"tasks": stays})
+        kept += [t for t in read if t not in kept]
         merged, problems = merge_replan(before, finished=kept, new_tasks=tasks, more=more)
         self.book.refuse(problems)
         return merged
@@ -444,7 +445,7 @@ class GoalLoop:
         if stopped or (plan.has_answer and not wants_help):
             return await run.finish()
         reply = await ask_joiner(self, left)
-        if self._has_more() and self.engine.changes.has("more-came-while-joining"):
+        if self._has_more():
             return None
         if reply.action == "finish":
             return run.end(status, reply.answer, reason)
@@ -503,7 +504,7 @@ class GoalLoop:
         mark = fingerprint(draft.compiled.plan, outcomes)
         model = engine.dispatcher.model_for("worker")
         tasks = draft.compiled.plan.tasks
-        cost = cost_of_replan(tasks, outcomes, engine.ledger.free, engine.site, model)
+        cost = cost_of_replan(tasks, outcomes, engine.ledger.free, engine.catalog, model)
         refused = cost.problem
         if mark in self.fingerprints:
             refused = f"the new plan repeats revision {self.fingerprints[mark]}"
@@ -517,7 +518,7 @@ class GoalLoop:
         self.reasons.append(f"revision {run.revision + 1}: {why}: {feedback}"[:400])
         self.reasons.append(f"worth it: {cost.words}")
         limits = self.request.approval.major
-        major = major_changes(before, draft.compiled.plan, engine.site, limits, outcomes)
+        major = major_changes(before, draft.compiled.plan, engine.catalog, limits, outcomes)
         run.adopt(draft.compiled, why=f"{why}: {feedback}"[:400], by=by)
         return major
 
@@ -572,7 +573,7 @@ def _likely_seconds(engine: Engine, task: TaskId) -> float:
     known = engine.tasks.get(task)
     if known is not None and known.estimate and known.estimate.seconds is not None:
         return known.estimate.seconds
-    return engine.site.tool_seconds.get(known.tool or "", 1.0) if known is not None else 1.0
+    return engine.catalog.tool_seconds.get(known.tool or "", 1.0) if known is not None else 1.0
 
 
 def _lines(problems: Sequence[Problem]) -> str:

@@ -65,11 +65,7 @@ class Grants:
 
     def take(self, wanted: GrantWanted) -> None:
         """A child run has used its grant up."""
-        keys = list(self.engine.ledger.reserved)
-        key = key_of_child(wanted.name, keys)
-        first = next((k for k in keys if wanted.name.startswith(k)), None)
-        if key != first and not self.engine.changes.has("the-childs-own-reservation"):
-            key = first
+        key = key_of_child(wanted.name, self.engine.ledger.reserved)
         if key is not None:
             self.wanted[key] = wanted
             self.engine.pump()

@@ -11,7 +11,7 @@ from temporalio.exceptions import ActivityError
 
 from planloom.planner.contract.jobs import FinishedTask, JoinJob, JoinReply
 from planloom.planner.language.values import JsonValue, Stored
-from planloom.planner.prompts.joiner import look_share
+from planloom.planner.prompts.joiner import JOINER_CALL_MAX_CHARS, look_share
 from planloom.planner.syntax.calls.parser import call_text
 from planloom.planner.syntax.joiner import LOOKS_MAX
 from planloom.workflows.machines.shared.estimates import (
@@ -36,10 +36,9 @@ from planloom.workflows.shell.pools import on_pools
 if TYPE_CHECKING:
     from planloom.workflows.goal import GoalLoop
 
-CALL_MAX_CHARS = 400
 TOLD_INLINE_BYTES = 12_000
 """Two thousand tasks with their outputs would be more than a payload may hold."""
-SHOWN_MAX_BYTES = 12_000
+JOINER_SHOWN_MAX_BYTES = 12_000
 """Of one output the joiner is shown 4,000 characters, of up to three bytes each."""
 
 PROMPT = (
@@ -57,7 +56,7 @@ def finished_tasks(loop: GoalLoop) -> list[FinishedTask]:
     return [
         FinishedTask(
             id=task,
-            call=call_text(engine.tasks[task])[:CALL_MAX_CHARS],
+            call=call_text(engine.tasks[task])[:JOINER_CALL_MAX_CHARS],
             outcome=record.outcome,
             output=record.output,
             error=record.error or record.reason,
@@ -112,10 +111,10 @@ async def _ask(loop: GoalLoop, left: int, told: list[FinishedTask], look: _Look)
     dispatcher = engine.dispatcher
     model = dispatcher.model_for("joiner")
     shown = sum(_shown_bytes(t, look) for t in told)
-    given = min(2 * SHOWN_MAX_BYTES, text_bytes(loop.request.context)) + text_bytes(run.goal)
+    given = min(2 * JOINER_SHOWN_MAX_BYTES, text_bytes(loop.request.context)) + text_bytes(run.goal)
     prompt = (shown + given) // BYTES_PER_TOKEN + OVERHEAD_TOKENS + 600
-    want = model_amount(engine.site, model, prompt, JOINER_ANSWER_TOKENS, tasks=0)
-    least = model_amount(engine.site, model, prompt, ANSWER_TOKENS_MIN, tasks=0)
+    want = model_amount(engine.catalog, model, prompt, JOINER_ANSWER_TOKENS, tasks=0)
+    least = model_amount(engine.catalog, model, prompt, ANSWER_TOKENS_MIN, tasks=0)
     key = f"joiner.{loop.rounds + 1}.{len(engine.records)}{look.suffix}"
     granted = await engine.reserve(key, want, least)
     has_cap = engine.ledger.caps.tokens is not None or engine.ledger.caps.usd_nano is not None
@@ -164,7 +163,7 @@ class _Look:
 
 
 def _shown_bytes(task: FinishedTask, look: _Look) -> int:
-    most = SHOWN_MAX_BYTES
+    most = JOINER_SHOWN_MAX_BYTES
     if task.id in look.ids:
         most = 3 * look_share(len(look.ids))
     summary = 600 + stored_bytes(look.summaries[task.id]) if task.id in look.summaries else 0
@@ -196,7 +195,7 @@ async def _summary(loop: GoalLoop, task: str, stored: Stored, look: _Look) -> St
     dispatcher = engine.dispatcher
     model = dispatcher.model_for("worker")
     key = f"joiner.{loop.rounds + 1}.{len(engine.records)}{look.suffix}.{task}"
-    granted = await engine.reserve(key, *summary_amounts(engine.site, model, stored))
+    granted = await engine.reserve(key, *summary_amounts(engine.catalog, model, stored))
     words = {"goal": Stored(value=loop.run.goal), "question": Stored(value=look.question)}
     job = summary_job(
         key,
@@ -212,7 +211,9 @@ async def _summary(loop: GoalLoop, task: str, stored: Stored, look: _Look) -> St
     name = f"join.{loop.rounds + 1}{look.suffix}.{task}"
     place = doors.Place("", name, f"{name}: a summary for the joiner", dispatcher.priority())
     try:
-        output = await on_pools(engine.site, job, place, lambda j, p: doors.ask_model(j, p, None))
+        output = await on_pools(
+            engine.catalog, job, place, lambda j, p: doors.ask_model(j, p, None)
+        )
     except BodyFailed as failed:
         engine.ledger.settle(key, failed.usage)
         engine.note(f"{task}: its summary for the joiner failed: {failed.message[:200]}")

@@ -20,8 +20,6 @@ from planloom.workflows.shell.failures import BodyFailed
 if TYPE_CHECKING:
     from planloom.workflows.engine import Engine
 
-GONE_ASKS_NOTHING = "who-is-gone-asks-nothing"
-
 
 class People:
     """`questions` wait for an answer; `held` tasks wait for approval; each with what it is."""
@@ -43,9 +41,8 @@ class People:
         policy = self.engine.request.approval
         if policy.timeout is None or policy.on_timeout == "park":
             return
-        if self.engine.changes.has("task-approvals-expire"):
-            job = asyncio.create_task(self._expire(task.id, policy))
-            job.add_done_callback(self.engine.keep_bug)
+        job = asyncio.create_task(self._expire(task.id, policy))
+        job.add_done_callback(self.engine.keep_bug)
 
     async def _expire(self, task: TaskId, policy: Approval) -> None:
         try:
@@ -64,8 +61,7 @@ class People:
         question = await self.engine.dispatcher.resolve(piece, human.question)
         self.questions[key] = str(question.value or question.preview)
         self._schemas[key] = human.schema_
-        if self.engine.changes.has("show-questions"):
-            self.engine.on_change()
+        self.engine.on_change()
         try:
             await workflow.wait_condition(
                 lambda: key in self.answers,
@@ -86,7 +82,7 @@ class People:
         """An agent of a child run asks, or has its answer; our own parent is told as well."""
         if asks.question is None:
             self.asked.pop(asks.key, None)
-        elif self._is_at_work(asks.child) or not self.engine.changes.has(GONE_ASKS_NOTHING):
+        elif self._is_at_work(asks.child):
             self.asked[asks.key] = asks
         else:
             return  # its question was slower than its end
@@ -98,12 +94,10 @@ class People:
 
     def forget(self, key: str) -> None:
         """A unit has ended: what agents of its child run asked, nobody waits for any more."""
-        gone = [a for a in self.asked if a == key or a.startswith(f"{key}.")]
-        if gone and self.engine.changes.has(GONE_ASKS_NOTHING):
-            for name in gone:
-                asks = self.asked.pop(name).model_copy(update={"question": None})
-                job = asyncio.create_task(self._tell_parent(asks))
-                job.add_done_callback(self.engine.keep_bug)
+        for name in [a for a in self.asked if a == key or a.startswith(f"{key}.")]:
+            asks = self.asked.pop(name).model_copy(update={"question": None})
+            job = asyncio.create_task(self._tell_parent(asks))
+            job.add_done_callback(self.engine.keep_bug)
 
     async def _tell_parent(self, asks: ChildAsks) -> None:
         parent = self.engine.request.lineage.parent

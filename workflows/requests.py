@@ -7,9 +7,9 @@ from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
+from planloom.planner.contract.agents_runtime import run_document
 from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST
 from planloom.planner.contract.requests import RunRequest
-from planloom.planner.contract.source_fields import run_document
 from planloom.planner.language.values import Problem, Unreadable
 from planloom.planner.syntax.documents import read_request
 

@@ -10,8 +10,8 @@ from typing import Any
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
-from planloom.planner.compile.compiler import Compiled, compile_plan
 from planloom.planner.compile.expand import expand_request
+from planloom.planner.compile.pipeline import Compiled, compile_plan
 from planloom.planner.compile.revision import diff_plans, major_changes
 from planloom.planner.compile.templates import check_params, read_template
 from planloom.planner.contract.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
@@ -27,7 +27,6 @@ from planloom.planner.contract.results import (
 )
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import JsonValue, Outcome, Problem, Stored, TaskId, Usage
-from planloom.workflows.changes import Changes
 from planloom.workflows.control_table import control_table
 from planloom.workflows.dispatch import Piece
 from planloom.workflows.engine import Engine
@@ -48,7 +47,7 @@ from planloom.workflows.shell.failures import (
     raise_if_cancelled,
 )
 
-ANSWER_INLINE_BYTES = 12_000
+RUN_ANSWER_INLINE_BYTES = 12_000
 """A longer answer is shown as a preview and a blob, so that no history event is large."""
 
 EARLY_ENDS = ("stop_when", "early join")
@@ -74,9 +73,9 @@ class Revision:
 class Run:
     """One run. `main` is its whole course; queries read it at any moment."""
 
-    def __init__(self, request: RunRequest, started: datetime, changes: Changes) -> None:
+    def __init__(self, request: RunRequest, started: datetime) -> None:
         self.request = request
-        self.engine = Engine(request, started, changes)
+        self.engine = Engine(request, started)
         self.revisions: list[Revision] = []
         self.compiled: Compiled | None = None
         self.pruned: dict[TaskId, str] = {}
@@ -117,7 +116,7 @@ class Run:
             engine.open(await doors.prepare_run(prepare_job(self.request)))
             raise_if_cancelled()
             self.show()
-            pool = engine.site.pool_for(engine.dispatcher.model_for("worker"))
+            pool = engine.catalog.pool_for(engine.dispatcher.model_for("worker"))
             calls = len(self.request.agents or self.request.teams or [1])
             async with run_permit(pool, self.request, calls, self._wait_for_room):
                 return await self.course()
@@ -137,13 +136,13 @@ class Run:
         self.show()
 
     async def course(self) -> RunResult:
-        """From the plan to the result, once the site is known.
+        """From the plan to the result, once the catalog is known.
 
         Raises:
             PlanRefused: a person said no.
         """
         if self.goal_loop is not None:
-            if problems := unknown_tools(self.request.tools, self.engine.site):
+            if problems := unknown_tools(self.request.tools, self.engine.catalog):
                 raise invalid(UNKNOWN_TOOL, problems)
             return await self.goal_loop.main()
         await self.take_given_plan()
@@ -185,7 +184,7 @@ class Run:
             problems += found
             self.engine.values["params"] = Stored(value=values)
         compiled = self.compile(plan)
-        problems += [*compiled.problems, *request_problems(request, self.engine.site, plan)]
+        problems += [*compiled.problems, *request_problems(request, self.engine.catalog, plan)]
         if problems:
             raise invalid(kind_of(problems), problems)
         self.adopt(compiled, why="given")
@@ -194,20 +193,20 @@ class Run:
         self.enter(self.compiled)
 
     def _given_plan(self) -> tuple[Plan | None, list[Problem]]:
-        request, site = self.request, self.engine.site
+        request, catalog = self.request, self.engine.catalog
         if request.plan is not None:
             return request.plan, []
         if request.template is not None:
-            return read_template(request.template, site.templates, site.template_names)
+            return read_template(request.template, catalog.templates, catalog.template_names)
         return expand_request(request)
 
     def compile(self, plan: Plan) -> Compiled:
         lineage = self.request.lineage
         return compile_plan(
             plan,
-            self.engine.site,
+            self.engine.catalog,
             allow=self.request.tools,
-            known=list(lineage.inputs),
+            other_ids=list(lineage.inputs),
             depth=lineage.depth,
             parallel=self.engine.frontier.parallel,
             model=self.engine.dispatcher.model_for("worker"),
@@ -218,10 +217,10 @@ class Run:
         engine = self.engine
         job = prepare_job(self.request.model_copy(update={"plan": plan, "template": None}))
         allowed = [t for t in job.tools if job.allow is None or t in job.allow]
-        is_known = engine.site.knows(allowed, job.templates, job.agents, job.teams)
-        if not is_known and self.engine.changes.has("edits-bring-their-tools"):
+        is_known = engine.catalog.describes_all(allowed, job.templates, job.agents, job.teams)
+        if not is_known:
             more = await doors.prepare_run(job)
-            engine.site = engine.dispatcher.site = engine.site.joined_with(more)
+            engine.catalog = engine.dispatcher.catalog = engine.catalog.joined_with(more)
 
     def adopt(self, compiled: Compiled, *, why: str, by: str = "") -> None:
         """A compiled plan becomes the newest revision. Nothing of it has started yet."""
@@ -311,14 +310,13 @@ class Run:
         is_waiting = desk.is_open
         assert before is not None
         good = [t for t, o in self.engine.frontier.outcomes().items() if o.is_good]
-        major = major_changes(before, compiled.plan, self.engine.site, policy.major, good)
+        major = major_changes(before, compiled.plan, self.engine.catalog, policy.major, good)
         self.adopt(compiled, why="edited", by=by)
         if is_waiting:
             desk.open(self.revision, major)
             self.show()
             return
-        asks = needs_approval(policy.mode, is_first=False, major=major)
-        if asks and self.engine.changes.has("edits-ask-like-replans"):
+        if needs_approval(policy.mode, is_first=False, major=major):
             self.edited = major
             return
         await self.enter_revision(compiled)
@@ -327,7 +325,7 @@ class Run:
         """Bring the frontier in line with a revision: new tasks in, dropped ones out."""
         engine = self.engine
         changed = [t for t in compiled.plan.tasks if self._runs_otherwise(t)]
-        if changed and self.engine.changes.has("a-changed-task-starts-anew"):
+        if changed:
             await self._stop_for_change(changed)
         wanted = {t.id for t in compiled.plan.tasks}
         for task in list(engine.tasks):
@@ -409,7 +407,7 @@ class Run:
         if not plan.has_answer:
             answer = self._leaves()
         piece = Piece(plan.tasks[0], plan.tasks[0], "answer")
-        return await self.engine.dispatcher.resolve(piece, answer, limit=ANSWER_INLINE_BYTES)
+        return await self.engine.dispatcher.resolve(piece, answer, limit=RUN_ANSWER_INLINE_BYTES)
 
     def _leaves(self) -> dict[str, JsonValue]:
         """The tasks that nobody reads, duplicates by the names they were written with."""
@@ -422,7 +420,7 @@ class Run:
 
     async def refused(self, why: PlanRefused) -> RunResult:
         """A plan was refused: what still runs of the one before is stopped, and told."""
-        if self.engine.jobs and self.engine.changes.has("a-refused-replan-stops-what-runs"):
+        if self.engine.jobs:
             await self.engine.drain()
         return self.end("rejected", None, str(why))
 

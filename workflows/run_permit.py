@@ -18,7 +18,7 @@ from planloom.planner.contract.requests import Common
 from planloom.planner.language.catalog import PoolSpec
 from planloom.workflows.shell import activities as doors
 
-TTL_SECONDS = 300.0
+RUN_PERMIT_TTL_SECONDS = 300.0
 """A run whose workflow is gone without a word gives its room back after this."""
 
 
@@ -39,7 +39,7 @@ async def run_permit(
         calls=min(calls, pool.max_calls or calls),
         priority=request.priority,
         tenant=request.tenant,
-        ttl_seconds=TTL_SECONDS,
+        ttl_seconds=RUN_PERMIT_TTL_SECONDS,
     )
     await doors.take_permit(job)
     on_wait(None)
@@ -54,7 +54,7 @@ async def run_permit(
 
 async def _renew(pool: PoolSpec, holder: str) -> None:
     while True:
-        await workflow.sleep(TTL_SECONDS / 3, summary="renew the permit")
+        await workflow.sleep(RUN_PERMIT_TTL_SECONDS / 3, summary="renew the permit")
         # A pool that is gone limits nothing.
-        renewed = Renew(holder=holder, ttl_seconds=TTL_SECONDS)
+        renewed = Renew(holder=holder, ttl_seconds=RUN_PERMIT_TTL_SECONDS)
         await doors.tell(pool.capacity_id, "renew", renewed)

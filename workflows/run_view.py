@@ -136,7 +136,7 @@ class RunView:
 
     def _upsert(self, word: str, awaiting: str | None) -> None:
         # An attribute the server does not know would hang the run, so only known ones are set.
-        known = self.run.engine.site.search_attributes
+        known = self.run.engine.catalog.search_attributes
         updates: list[SearchAttributeUpdate[Any]] = []
         if "PlanloomStatus" in known:
             updates.append(SearchAttributeKey.for_keyword("PlanloomStatus").value_set(word))

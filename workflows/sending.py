@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 from temporalio import workflow
 
 from planloom.planner.language.plan import Body
-from planloom.workflows.shell.outgoing import Outgoing, is_history_full
+from planloom.workflows.shell.outgoing import (
+    UNIT_BYTES,
+    Outgoing,
+    bound_bytes,
+    is_history_full,
+    literal_bytes,
+)
 
 if TYPE_CHECKING:
     from planloom.workflows.engine import Engine
@@ -37,7 +43,9 @@ class Sending:
         return False
 
     def started(self, body: Body) -> None:
-        self._outgoing.add(body, self.engine.value_of)
+        self._outgoing.add(
+            UNIT_BYTES + literal_bytes(body) + bound_bytes(body, self.engine.value_of)
+        )
 
     async def _go_on(self) -> None:
         await workflow.sleep(0.001, summary="the rest goes in another workflow task")

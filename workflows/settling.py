@@ -31,7 +31,11 @@ class Settling:
         while True:
             engine.pump()
             engine.on_change()
-            await self._until_settled(until)
+            await workflow.wait_condition(
+                lambda: engine.bug is not None or engine.is_settled or until()
+            )
+            if engine.bug is not None:
+                raise engine.bug
             if until():
                 return
             if engine.frontier.is_stopped:
@@ -56,27 +60,3 @@ class Settling:
 
     def hold_or_go(self) -> None:
         self.engine.frontier.is_paused = self._is_paused or self.is_time_up
-
-    async def _until_settled(self, until: Callable[[], bool]) -> None:
-        engine = self.engine
-        while True:
-            timeout = engine.time.look()
-            try:
-                await workflow.wait_condition(
-                    lambda: (
-                        engine.bug is not None
-                        or engine.is_settled
-                        or engine.time.has_more()
-                        or until()
-                    ),
-                    timeout=timeout,
-                    timeout_summary="budget.seconds",
-                )
-            except TimeoutError:
-                continue
-            if engine.bug is not None:
-                raise engine.bug
-            if engine.time.has_more():
-                engine.time.go_on()
-                continue
-            return

@@ -36,7 +36,7 @@ class Speculation:
         """`speculate` counts for tools without side effects, with a `when`, and without a map."""
         if not task.speculate or task.when is None or task.map is not None:
             return False
-        spec = self.engine.site.tool(task.tool) if task.tool else None
+        spec = self.engine.catalog.tool(task.tool) if task.tool else None
         return spec is not None and not spec.side_effects and task.fallback_body is None
 
     def waits_of(self, task: Task) -> list[TaskId]:
@@ -56,8 +56,7 @@ class Speculation:
 
     def must_wait(self, unit: Unit, task: Task) -> bool:
         """It would guess, and there is no room to."""
-        is_guess = unit.index is None and self.is_ahead(task)
-        return is_guess and self.room <= 0 and self.engine.changes.has("who-waits-holds-no-slot")
+        return unit.index is None and self.is_ahead(task) and self.room <= 0
 
     def hold(self, unit: Unit) -> None:
         """No room to guess: it waits, without a slot, for room or for its condition."""
@@ -84,7 +83,7 @@ class Speculation:
         )
         try:
             await workflow.wait_condition(lambda: body.done() or not self.waits_of(task))
-            if self.waits_of(task) and self.engine.changes.has("who-waits-holds-no-slot"):
+            if self.waits_of(task):
                 # Whoever decides the condition may need the slot.
                 self.engine.frontier.idle(task.id)
                 self.engine.pump()

@@ -66,8 +66,8 @@ class Stopping:
         self._cancel_waiting()
         for unit in list(self.engine.jobs):
             self.engine.jobs[unit].cancel()
-        if self.planner is not None and self.engine.changes.has("an-end-calls-the-planner-off"):
-            self.has_called_off = self.planner.cancel()  # 2026-11-27
+        if self.planner is not None:
+            self.has_called_off = self.planner.cancel()
 
     def _cancel_waiting(self) -> None:
         """What has not started is cancelled."""
@@ -102,12 +102,7 @@ class Stopping:
     async def check_at_once(self) -> None:
         """The same when a revision is entered: enough may have been known before it was written."""
         outcomes = self.engine.frontier.outcomes()
-        is_due = self._may_join_early() or (self.condition is not None and bool(outcomes))
-        if (
-            is_due
-            and self.reason is None
-            and self.engine.changes.has("ends-once-the-plan-is-known")
-        ):
+        if self._may_join_early() or (self.condition is not None and outcomes):
             await self.check()
 
     @property
@@ -124,9 +119,7 @@ class Stopping:
         if condition is None:
             return False
         known = {*self.engine.tasks, *self.engine.values}
-        return all(r in known for r in roots_of_condition(condition)) and self.engine.changes.has(
-            "stop-when-while-planning"
-        )
+        return all(r in known for r in roots_of_condition(condition))
 
     def _lacks(self, task: TaskId | None) -> bool:
         if task is None:
@@ -148,5 +141,5 @@ class Stopping:
             return False
         left = self.engine.frontier.unfinished()
         return bool(left) and not any(
-            is_kept_for_itself(self.engine.tasks[t], self.engine.site) for t in left
+            is_kept_for_itself(self.engine.tasks[t], self.engine.catalog) for t in left
         )

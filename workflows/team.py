@@ -9,12 +9,12 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
+    from planloom.planner.contract.agents_runtime import team_document
     from planloom.planner.contract.controls import ChildAsks, GrantWanted, Reply
     from planloom.planner.contract.jobs import PlannedBatch, PlannerAttempt, PlannerPrefix
     from planloom.planner.contract.names import INVALID_REQUEST, STALE
     from planloom.planner.contract.requests import TeamRequest
     from planloom.planner.contract.results import TeamResult, usage_report
-    from planloom.planner.contract.source_fields import team_document
     from planloom.planner.syntax.documents import read_request
     from planloom.workflows.requests import invalid, only_input
     from planloom.workflows.run import Run
@@ -212,8 +212,8 @@ class TeamWorkflow:
         self._validate("cancel_task", payload)
 
     @workflow.signal(name="deadline_moved", description="The parent run has more time, or less")
-    async def deadline_moved(self, deadline: float | None = None) -> None:
-        self._live.desk.clock.deadline = deadline
+    async def deadline_moved(self, deadline: Any = None) -> None:
+        self._live.desk.clock.deadline = (deadline or {}).get("at")
         if self._live.plan is not None:
             await self._live.plan.run.engine.time.raised()
 

@@ -22,18 +22,16 @@ from planloom.planner.contract.results import (
     usage_report,
 )
 from planloom.planner.language.definitions import MemberSpec, TeamSpec
-from planloom.planner.language.links import check_links
+from planloom.planner.language.team_links import check_links
 from planloom.planner.language.values import JsonValue, Outcome, Stored, TaskId
-from planloom.workflows.changes import Changes
 from planloom.workflows.controls import Control
-from planloom.workflows.conversation import SHOWN_MAX_BYTES, Conversation, Persona, summary_of
+from planloom.workflows.conversation import AGENT_SHOWN_MAX_BYTES, Conversation, Persona, summary_of
 from planloom.workflows.desk import Desk
 from planloom.workflows.machines.run.frontier import Frontier, Node, units_of
 from planloom.workflows.machines.run.status import markdown_page
 from planloom.workflows.machines.shared.requests import own_tools, unknown_tools
 from planloom.workflows.machines.team.judge import Judgement, judge
 from planloom.workflows.machines.team.rounds import (
-    Said,
     context_for,
     disagreements,
     is_consensus,
@@ -68,7 +66,6 @@ class TeamCourse:
         self.answer: Stored | None = None
         self.plan: TeamPlan | None = None
         """Of a team on a graph whose subtasks are planned, approved or planned again."""
-        self._changes = Changes() if self.is_planned else None
         self._strategy = request.strategy
         self._summaries: dict[str, asyncio.Task[Stored | None]] = {}
 
@@ -82,12 +79,12 @@ class TeamCourse:
         """
         team = await self._gather_team()
         self.show()
-        pool = self.desk.site.pool_for(self.desk.model_for("worker"))
+        pool = self.desk.catalog.pool_for(self.desk.model_for("worker"))
         calls = 1 if self._strategy == "sequential" else min(self.desk.parallel, len(self.members))
         async with run_permit(pool, self.request, calls, self.desk.wait_for_room):
             self.phase = "initial"
-            if self._changes is not None:
-                return await self._by_plan(team, self._changes)
+            if self.is_planned:
+                return await self._by_plan(team)
             await self._initial()
             await self._communicate()
             await self._ask_failed_again()
@@ -143,9 +140,9 @@ class TeamCourse:
         job = PrepareJob(tools=own_tools(tools), models=list(dict.fromkeys(models)))
         if self.is_planned:
             job = PrepareJob(is_goal=True, allow=request.tools, models=job.models)
-        self.desk.site = await doors.prepare_run(job)
+        self.desk.catalog = await doors.prepare_run(job)
         inline = wanted if isinstance(request.team, TeamSpec) else []
-        problems = unknown_tools([*(allowed or ()), *inline], self.desk.site)
+        problems = unknown_tools([*(allowed or ()), *inline], self.desk.catalog)
         if problems and request.lineage.parent is None:
             raise invalid(UNKNOWN_TOOL, problems)
         for member in active:
@@ -218,11 +215,11 @@ class TeamCourse:
             if reply is None or reply.text is None:
                 continue
             title, text = f"# Result of {name}", reply.text
-            if not text.is_inline and text.size_bytes > SHOWN_MAX_BYTES:
+            if not text.is_inline and text.size_bytes > AGENT_SHOWN_MAX_BYTES:
                 member.talk.shelve(name, text)
                 summary = await self._summary(name, text)
                 title += f' (summed up; read_output("{name}", start, end) opens it)' * bool(summary)
-                text = summary or await doors.read_output(text, 0, SHOWN_MAX_BYTES)
+                text = summary or await doors.read_output(text, 0, AGENT_SHOWN_MAX_BYTES)
             inputs[f"r{len(inputs)}"] = text
             lines.append(f"{title}\n${{r{len(inputs) - 1}}}")
         job = ResolveJob.model_validate(
@@ -255,19 +252,11 @@ class TeamCourse:
                 break
             said = [m.said() for m in self.members.values()]
             sure = [m.ended.reply.confidence for m in good if m.ended and m.ended.reply]
-            if request.consensus and number > 1 and self._is_agreed(said, sure):
+            if request.consensus and number > 1 and is_consensus(said, sure):
                 self.desk.note(f"consensus after round {number - 1}")
                 break
             self.phase = f"round {number}"
             await self._round(number, good, "communication")
-
-    @staticmethod
-    def _is_agreed(said: Sequence[Said], sure: Sequence[float | None]) -> bool:
-        agreed = is_consensus(said, sure)
-        before = is_consensus(said, sure, by_words=True)
-        if agreed != before and not workflow.patched("claims-differ-by-a-number-or-a-not"):
-            return before  # 2026-11-27
-        return agreed
 
     async def _round(
         self, number: int, members: Sequence[Member], kind: Literal["communication", "retry"]
@@ -368,13 +357,12 @@ class TeamCourse:
         member.take(ended)
         self.show()
         # A member ends like that only when the whole team does: it must not go on to the judge.
-        is_cancelled = member.outcome is Outcome.CANCELLED
-        if is_cancelled and workflow.patched("who-is-cancelled-says-no-more"):  # 2026-11-27
+        if member.outcome is Outcome.CANCELLED:
             raise BodyCancelled("the team was cancelled")
 
-    async def _by_plan(self, team: TeamSpec, changes: Changes) -> TeamResult:
+    async def _by_plan(self, team: TeamSpec) -> TeamResult:
         """Subtasks as a plan: approved, planned again after a round, within the budget."""
-        self.plan = TeamPlan(self.request, self.desk, team, self.members, changes)
+        self.plan = TeamPlan(self.request, self.desk, team, self.members)
         ended = await self.plan.main()
         self.rounds += self.plan.rounds()
         if ended.status in ("rejected", "cancelled"):

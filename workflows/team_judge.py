@@ -15,7 +15,7 @@ from planloom.workflows.shell import activities as doors
 from planloom.workflows.shell.failures import BodyCancelled, BodyFailed
 from planloom.workflows.shell.pools import on_pools
 
-ANSWER_INLINE_BYTES = 12_000
+TEAM_ANSWER_INLINE_BYTES = 12_000
 DISAGREEMENTS_MAX = 20
 JUDGE_SCHEMA: dict[str, JsonValue] = {
     "type": "object",
@@ -76,7 +76,7 @@ async def ask_judge(
     )
     try:
         place = desk.place("judge", "judge")
-        output = await on_pools(desk.site, job, place, lambda j, p: doors.ask_model(j, p, None))
+        output = await on_pools(desk.catalog, job, place, lambda j, p: doors.ask_model(j, p, None))
     except BodyFailed as failed:
         desk.settle("judge", failed.usage)
         desk.note(f"judge: the formula stands; the model's answer cannot be used: {failed}")
@@ -91,8 +91,8 @@ async def ask_judge(
 def _amounts(desk: Desk, model: str | None, answers: Mapping[str, Stored]) -> tuple[Amount, Amount]:
     size = sum(s.size_bytes if not s.is_inline else len(str(s.value)) for s in answers.values())
     return (
-        model_amount(desk.site, model, size // 2 + 1_000, 1_000, tasks=0),
-        model_amount(desk.site, model, size // 4 + 200, ANSWER_TOKENS_MIN, tasks=0),
+        model_amount(desk.catalog, model, size // 2 + 1_000, 1_000, tasks=0),
+        model_amount(desk.catalog, model, size // 4 + 200, ANSWER_TOKENS_MIN, tasks=0),
     )
 
 
@@ -124,7 +124,7 @@ async def _part(output: Stored, reference: str) -> Stored:
     job = ResolveJob(
         value=reference,
         bindings=Bindings(inputs={"it": output}),
-        inline_max_bytes=ANSWER_INLINE_BYTES,
+        inline_max_bytes=TEAM_ANSWER_INLINE_BYTES,
     )
     return (await doors.resolve_value(job)).stored
 
@@ -137,6 +137,6 @@ async def compose(answers: Mapping[str, Stored]) -> Stored | None:
     job = ResolveJob(
         value=value,
         bindings=Bindings(inputs={f"m{n}": s for n, s in enumerate(answers.values())}),
-        inline_max_bytes=ANSWER_INLINE_BYTES,
+        inline_max_bytes=TEAM_ANSWER_INLINE_BYTES,
     )
     return (await doors.resolve_value(job)).stored

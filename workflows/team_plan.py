@@ -18,7 +18,6 @@ from planloom.planner.language.definitions import AgentSpec, MemberSpec, Subtask
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.references import as_text
 from planloom.planner.language.values import Outcome, Stored
-from planloom.workflows.changes import Changes
 from planloom.workflows.conversation import Conversation, Ended
 from planloom.workflows.desk import Desk
 from planloom.workflows.dispatch import stored_of, usage_from_report
@@ -38,13 +37,12 @@ class TeamPlan:
         desk: Desk,
         team: TeamSpec,
         members: Mapping[str, Member],
-        changes: Changes,
     ) -> None:
         self._desk = desk
         self._members = members
         cast = {m: agent_of(team, members[m].spec, request) for m in members}
         whole = run_request(request, [m.spec for m in members.values()])
-        self.run = Run(whole, desk.started, changes)
+        self.run = Run(whole, desk.started)
         engine = self.run.engine
         # One ledger, whoever spends: subtasks and planner, then the members' rounds and the judge.
         engine.ledger = desk.ledger
@@ -56,9 +54,9 @@ class TeamPlan:
 
     async def main(self) -> RunResult:
         """Plan where that is asked for, approve, run, plan again within the bounds."""
-        run, site = self.run, self._desk.site
+        run, catalog = self.run, self._desk.catalog
         known = {m: f"{x.spec.role}: {x.spec.description}" for m, x in self._members.items()}
-        run.engine.open(site.model_copy(update={"agents": known, "teams": {}}))
+        run.engine.open(catalog.model_copy(update={"agents": known, "teams": {}}))
         run.show()
         try:
             result = await run.course()

@@ -14,9 +14,9 @@ from planloom.activities.models.client import ModelClient
 from planloom.activities.models.errors import (
     ModelError,
     as_application_error,
-    asked_to_wait,
     classify,
     is_free_wait,
+    requested_wait_seconds,
 )
 from planloom.activities.models.heartbeats import (
     Attempts,
@@ -72,7 +72,7 @@ class Attempt:
     @property
     def number(self) -> int:
         """From 1, without the waits that an endpoint asked for."""
-        return self.before.own_attempt
+        return self.before.counted_attempt
 
     @property
     def total(self) -> Usage:
@@ -140,7 +140,7 @@ def _failure(
     after = replace(before, usage=spent)
     table = client.settings.retry_table
     if classify(exc) == "schema_violation":  # no call of ours fails so: its answer did
-        client.misfit(target.pool)
+        client.report_schema_violation(target.pool)
     if is_free_wait(classify(exc), before.waits, table):
         beat.set(replace(after, waits=before.waits + 1).details())
     else:
@@ -149,10 +149,10 @@ def _failure(
         exc,
         endpoint=client.endpoint(target.pool),
         model=attempt.model,
-        own_attempt=before.own_attempt,
+        counted_attempt=before.counted_attempt,
         max_attempts=target.max_attempts,
         waits=before.waits,
-        retry_after=asked_to_wait(exc, time.time()),
+        retry_after=requested_wait_seconds(exc, time.time()),
         retry=target.retry,
         usage=spent,
         table=table,
@@ -165,6 +165,6 @@ async def model_for(client: ModelClient, named: str | None, role: Role, pool: st
     Raises:
         ModelError: nobody names one and the endpoint lists none.
     """
-    known = client.settings
-    found = named or known.models.get(role) or known.models.get("worker") or known.model
-    return found or await client.default_model(pool)
+    settings = client.settings
+    model = named or settings.models.get(role) or settings.models.get("worker") or settings.model
+    return model or await client.default_model(pool)

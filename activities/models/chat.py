@@ -206,17 +206,17 @@ class ReplyBuilder:
 
     def _add_call(self, call: Mapping[str, Any], position: int) -> None:
         index = call.get("index")
-        known = self._calls.setdefault(
+        entry = self._calls.setdefault(
             index if isinstance(index, int) else position, {"id": "", "name": "", "arguments": ""}
         )
         function = call.get("function") or {}
-        known["id"] = str(call.get("id") or known["id"])
-        known["name"] = str(function.get("name") or known["name"])
+        entry["id"] = str(call.get("id") or entry["id"])
+        entry["name"] = str(function.get("name") or entry["name"])
         arguments = function.get("arguments")
         if arguments is not None:
             # Some servers send arguments as an object.
             text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-            known["arguments"] += text
+            entry["arguments"] += text
             self.received_chars += len(text)
 
     def end_text(self) -> str:
@@ -322,6 +322,6 @@ def _endpoint_error(body: Mapping[str, Any]) -> ModelError:
     inner = body["error"]
     code = inner.get("code") if isinstance(inner, Mapping) else None
     is_status = str(code).isdigit() and 400 <= int(str(code)) < 600
-    found = classify_status(int(str(code)), text) if is_status else classify_text(text)
-    said = inner.get("message") if isinstance(inner, Mapping) else inner
-    return ModelError(found, f"error in the answer: {str(said or text)[:300]}")
+    error_class = classify_status(int(str(code)), text) if is_status else classify_text(text)
+    message = inner.get("message") if isinstance(inner, Mapping) else inner
+    return ModelError(error_class, f"error in the answer: {str(message or text)[:300]}")

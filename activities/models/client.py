@@ -26,8 +26,14 @@ from planloom.activities.models.chat import (
     estimate_tokens,
 )
 from planloom.activities.models.context_window import within
-from planloom.activities.models.errors import ModelError, asked_to_wait, cause_of, classify, host_of
-from planloom.activities.models.gate import PATIENCE_SECONDS, Gate
+from planloom.activities.models.errors import (
+    ModelError,
+    cause_of,
+    classify,
+    host_of,
+    requested_wait_seconds,
+)
+from planloom.activities.models.pool_limiter import ADMIT_WAIT_MAX_SECONDS, PoolLimiter
 from planloom.activities.models.prices import Prices
 from planloom.planner.contract.jobs import ErrorClass
 from planloom.planner.contract.settings import PoolSettings, Settings
@@ -65,8 +71,8 @@ class ModelCall:
 
 
 Observer = Callable[[ModelCall], AbstractContextManager[None]]
-Gates = Callable[[str], Gate | None]
-ANSWER_TOKENS = 256
+FindLimiter = Callable[[str], PoolLimiter | None]
+LIKELY_ANSWER_TOKENS = 256
 """Taken for an answer whose length nobody limits, until the real one is known."""
 
 
@@ -108,8 +114,8 @@ class ModelClient:
         self._environment = environment
         self._prices = prices or Prices(settings)
         self._observers = list(observers)
-        self.gates: Gates = lambda pool: None
-        """The pool's gate, set where a worker has one."""
+        self.find_limiter: FindLimiter = lambda pool: None
+        """The pool's limiter, where the worker has one."""
         self._clients: dict[str, openai.AsyncOpenAI] = {}
         self._quirks: dict[tuple[str, str], Quirks] = {}
         self._default_models: dict[str, str] = {}
@@ -123,8 +129,8 @@ class ModelClient:
 
     def endpoint(self, pool: str) -> str:
         """The pool's base URL, for messages; OpenAI's own for a pool that is not known."""
-        own = self.settings.pools.get(pool, PoolSettings())
-        return own.base_url or self._environment.get("OPENAI_BASE_URL") or OPENAI_URL
+        settings = self.settings.pools.get(pool, PoolSettings())
+        return settings.base_url or self._environment.get("OPENAI_BASE_URL") or OPENAI_URL
 
     def timeout_seconds(self, pool: str) -> float:
         """The longest that one call on this pool may take."""
@@ -139,18 +145,18 @@ class ModelClient:
             ModelError: with its class, the usage already paid, and the wait the server asked for.
         """
         request = within(request, self.settings.context_window(request.model))
-        gate = self.gates(pool)
-        if gate is None:
+        limiter = self.find_limiter(pool)
+        if limiter is None:
             return await self._observed(ModelCall(pool, self.endpoint(pool), request), on_text)
         queue = activity.info().task_queue if activity.in_activity() else ""
-        estimate = estimate_tokens(request.messages) + (request.max_tokens or ANSWER_TOKENS)
+        estimate = estimate_tokens(request.messages) + (request.max_tokens or LIKELY_ANSWER_TOKENS)
         began = time.monotonic()
-        ticket = await gate.admit(
+        admitted = await limiter.admit(
             request.model,
             estimate,
-            is_queued=queue == gate.task_queue,
+            is_queued=queue == limiter.task_queue,
             # The rest of the time belongs to the call itself.
-            patience=min(PATIENCE_SECONDS, request.timeout_seconds / 2),
+            wait_max_seconds=min(ADMIT_WAIT_MAX_SECONDS, request.timeout_seconds / 2),
         )
         waited = time.monotonic() - began
         request = replace(request, timeout_seconds=request.timeout_seconds - waited)
@@ -158,8 +164,8 @@ class ModelClient:
         try:
             return await self._observed(call, on_text)
         finally:
-            gate.end(
-                ticket,
+            limiter.end(
+                admitted,
                 error_class=None if call.reply is not None else call.error_class or "unknown",
                 cause=call.error,
                 retry_after=call.retry_after,
@@ -189,11 +195,11 @@ class ModelClient:
             call.reply = replace(reply, usage=self._priced(pool, request, reply))
             return call.reply
 
-    def misfit(self, pool: str) -> None:
+    def report_schema_violation(self, pool: str) -> None:
         """An answer of this pool's does not fit its schema, after its repair."""
-        gate = self.gates(pool)
-        if gate is not None:
-            gate.misfit()
+        limiter = self.find_limiter(pool)
+        if limiter is not None:
+            limiter.report_schema_violation()
 
     async def default_model(self, pool: str) -> str:
         """The model of a pool when nobody names one: its first listed name, else what it serves.
@@ -226,24 +232,25 @@ class ModelClient:
     # Inside.
 
     def _pool(self, pool: str) -> PoolSettings:
-        own = self.settings.pools.get(pool)
-        if own is None and pool == "default" and not self.settings.pools:
+        settings = self.settings.pools.get(pool)
+        if settings is None and pool == "default" and not self.settings.pools:
             return PoolSettings()
-        if own is None:
-            known = ", ".join(self.settings.pools)
-            raise ModelError("refused", f'no pool "{pool}". Pools of this worker: {known}')
-        return own
+        if settings is None:
+            names = ", ".join(self.settings.pools)
+            raise ModelError("refused", f'no pool "{pool}". Pools of this worker: {names}')
+        return settings
 
     def _client(self, pool: str) -> openai.AsyncOpenAI:
         if pool not in self._clients:
-            own = self._pool(pool)
-            key = self._environment.get(own.api_key_env)
+            settings = self._pool(pool)
+            key = self._environment.get(settings.api_key_env)
             url = self.endpoint(pool)
-            if not key and (_is_openai(url) or "api_key_env" in own.model_fields_set):
-                other = "" if own.base_url else " or OPENAI_BASE_URL"
+            if not key and (_is_openai(url) or "api_key_env" in settings.model_fields_set):
+                other = "" if settings.base_url else " or OPENAI_BASE_URL"
                 raise ModelError(
                     "auth",
-                    f'pool "{pool}" has no key: set {own.api_key_env}{other} where the worker runs',
+                    f'pool "{pool}" has no key: '
+                    f"set {settings.api_key_env}{other} where the worker runs",
                 )
             self._clients[pool] = openai.AsyncOpenAI(
                 api_key=key or NO_KEY, base_url=url, max_retries=0
@@ -322,7 +329,7 @@ class ModelClient:
         key = self._environment.get(self._pool(pool).api_key_env)
         message = message.replace(key, "[key]") if key else message
         return ModelError(
-            error_class, message, usage=usage, retry_after=asked_to_wait(exc, time.time())
+            error_class, message, usage=usage, retry_after=requested_wait_seconds(exc, time.time())
         )
 
 

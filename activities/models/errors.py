@@ -13,7 +13,7 @@
 | `tool` | a tool's own `ToolError` | as the tool says | yes |
 | `unknown` | connection lost or refused, 500, 502, nonsense for an answer, a bug | yes | yes |
 
-Numbers are in `planner/retries.py`. The class is the `type` of the `ApplicationError`.
+Numbers are in `planner/contract/retries.py`. The class is the `type` of the `ApplicationError`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from planloom.planner.contract.retries import RETRY_TABLE, RetryRule, RetryTable
 from planloom.planner.language.plan import Retry
 from planloom.planner.language.values import Usage
 
-WAIT_MAX_SECONDS = 300.0
+RETRY_WAIT_MAX_SECONDS = 300.0
 """A server that asks for more is asked again after this."""
-WAIT_MIN_SECONDS = 0.05
-MESSAGE_MAX_CHARS = 500
+RETRY_WAIT_MIN_SECONDS = 0.05
+MODEL_ERROR_MAX_CHARS = 500
 
 
 class ModelError(Exception):
@@ -113,25 +113,27 @@ def classify_text(text: str) -> ErrorClass:
 
 def classify_status(status: int, text: str = "") -> ErrorClass:
     """The class of an HTTP answer with its error text (`code type message` of the body)."""
-    said = classify_text(text)
+    by_text = classify_text(text)
     if status == 429:
-        return "auth" if said == "auth" else "rate_limit"
+        return "auth" if by_text == "auth" else "rate_limit"
     if status in (400, 404, 413, 422):
         # These are final, unless the body speaks of what may pass.
         return (
             "refused"
-            if said in ("unknown", "timeout", "auth") and status != 400
-            else ("refused" if said == "unknown" else said)
+            if by_text in ("unknown", "timeout", "auth") and status != 400
+            else ("refused" if by_text == "unknown" else by_text)
         )
     if status in (401, 402, 403):
-        return "refused" if said == "refused" else "auth"
-    if found := _STATUSES.get(status):
-        return found
+        return "refused" if by_text == "refused" else "auth"
+    if by_status := _STATUSES.get(status):
+        return by_status
     if status >= 500:
         return (
-            said if said in ("rate_limit", "capacity", "timeout", "context_length") else "unknown"
+            by_text
+            if by_text in ("rate_limit", "capacity", "timeout", "context_length")
+            else "unknown"
         )
-    return "refused" if 400 <= status < 500 else said
+    return "refused" if 400 <= status < 500 else by_text
 
 
 def error_text(body: object) -> str:
@@ -214,7 +216,7 @@ def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:
             and (seconds := _seconds(lower.get(f"x-ratelimit-reset-{bucket}"), now))
         ]
         asked = max(resets, default=None)
-    return None if asked is None else min(asked, WAIT_MAX_SECONDS)
+    return None if asked is None else min(asked, RETRY_WAIT_MAX_SECONDS)
 
 
 def _is_positive(text: str | None) -> bool:
@@ -248,7 +250,7 @@ def _span_seconds(text: str, now: float) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
 
 
-def asked_to_wait(exc: BaseException, now: float) -> float | None:
+def requested_wait_seconds(exc: BaseException, now: float) -> float | None:
     """Seconds that the answer behind `exc` asks to wait, or None."""
     if isinstance(exc, ModelError):
         return exc.retry_after
@@ -274,8 +276,8 @@ _SECRET = re.compile(r"\b((?:sk|pk|gsk|key)-|Bearer )[A-Za-z0-9_\-*.]{6,}")
 def cause_of(exc: BaseException) -> str:
     """One short line about the cause, without anything that looks like a key."""
     if isinstance(exc, openai.APIStatusError):
-        said = _message_of(exc.body) or exc.message
-        text = f"HTTP {exc.status_code}: {said}"
+        message = _message_of(exc.body) or exc.message
+        text = f"HTTP {exc.status_code}: {message}"
     elif isinstance(exc, openai.APITimeoutError | TimeoutError):
         text = "no answer in time"
     elif isinstance(exc, openai.APIConnectionError):
@@ -290,7 +292,7 @@ def cause_of(exc: BaseException) -> str:
     else:
         text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
     text = " ".join(_SECRET.sub(r"\1…", text).split())
-    return text if len(text) <= MESSAGE_MAX_CHARS else text[: MESSAGE_MAX_CHARS - 1] + "…"
+    return text if len(text) <= MODEL_ERROR_MAX_CHARS else text[: MODEL_ERROR_MAX_CHARS - 1] + "…"
 
 
 def _message_of(body: object) -> str:
@@ -314,7 +316,7 @@ def as_application_error(
     *,
     endpoint: str | None,
     model: str | None,
-    own_attempt: int,
+    counted_attempt: int,
     max_attempts: int,
     waits: int = 0,
     retry_after: float | None = None,
@@ -324,8 +326,8 @@ def as_application_error(
 ) -> ApplicationError:
     """The failure as Temporal sees it: type = error class, the message names endpoint and cause.
 
-    `own_attempt` counts real failures, this one included (from 1), `waits` those of the pauses an
-    endpoint asked for before. The delay to the next attempt is always ours, since the server's
+    `counted_attempt` counts real failures, this one included (from 1), `waits` the pauses that an
+    endpoint has asked for. The delay to the next attempt is always ours, since the server's
     would grow with waits too. Details: one object of class, endpoint, model, counts and `usage`
     (what the failed attempt paid; without it, what `exc` itself knows).
     """
@@ -333,11 +335,11 @@ def as_application_error(
     rule = table[error_class]
     is_wait = is_free_wait(error_class, waits, table)
     is_last = not rule.retryable or (
-        not is_wait and own_attempt >= min(max_attempts, rule.attempts_max)
+        not is_wait and counted_attempt >= min(max_attempts, rule.attempts_max)
     )
     message = f"model {model or '(none)'} at {host_of(endpoint)}: {cause_of(exc)}"
-    if is_last and rule.retryable and own_attempt > 1:
-        message += f" ({own_attempt} attempts)"
+    if is_last and rule.retryable and counted_attempt > 1:
+        message += f" ({counted_attempt} attempts)"
     paid = usage or getattr(exc, "usage", None)
     return ApplicationError(
         message,
@@ -345,7 +347,7 @@ def as_application_error(
             "error_class": error_class,
             "endpoint": host_of(endpoint),
             "model": model,
-            "attempts": own_attempt,
+            "attempts": counted_attempt,
             "waits": waits,
             "usage": paid.model_dump() if isinstance(paid, Usage) else None,
         },
@@ -354,7 +356,7 @@ def as_application_error(
         category=ApplicationErrorCategory.BENIGN,
         non_retryable=is_last,
         next_retry_delay=timedelta(
-            seconds=_next_delay(rule, own_attempt, waits, is_wait, retry_after, retry)
+            seconds=_next_delay(rule, counted_attempt, waits, is_wait, retry_after, retry)
         ),
     )
 
@@ -366,17 +368,17 @@ def is_free_wait(error_class: ErrorClass, waits: int, table: RetryTable = RETRY_
 
 def _next_delay(
     rule: RetryRule,
-    own_attempt: int,
+    counted_attempt: int,
     waits: int,
     is_wait: bool,
     asked: float | None,
     retry: Retry | None,
 ) -> float:
     if asked is not None:
-        return max(asked, WAIT_MIN_SECONDS)
+        return max(asked, RETRY_WAIT_MIN_SECONDS)
     if is_wait:
         return rule.delay_seconds(waits + 1)
     if retry is not None:
-        grown = retry.initial_seconds * retry.backoff ** min(own_attempt - 1, 60)
+        grown = retry.initial_seconds * retry.backoff ** min(counted_attempt - 1, 60)
         return min(grown, max(retry.max_seconds, retry.initial_seconds))
-    return rule.delay_seconds(own_attempt)
+    return rule.delay_seconds(counted_attempt)

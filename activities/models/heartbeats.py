@@ -38,7 +38,7 @@ class Attempts:
     usage: Usage = field(default_factory=Usage)
 
     @property
-    def own_attempt(self) -> int:
+    def counted_attempt(self) -> int:
         """The number of the attempt now running, counted from 1 without the waits."""
         return self.failures + 1
 

@@ -42,8 +42,8 @@ class Prices:
 
     def _cost(self, model: str, pool: str, usage: Usage) -> Fraction | None:
         if (price := self._override(model, pool)) is not None:
-            given, made = _per_token(price)
-            return usage.input_tokens * given + usage.output_tokens * made
+            input_nano, output_nano = _per_token(price)
+            return usage.input_tokens * input_nano + usage.output_tokens * output_nano
         total = _listed(
             model,
             self._base_url(pool),
@@ -62,39 +62,39 @@ class Prices:
         return listed[0] * NANO / _PROBE_TOKENS, listed[1] * NANO / _PROBE_TOKENS
 
     def _override(self, model: str, pool: str) -> Price | None:
-        own = self._settings.pools.get(pool)
-        for table in (own.prices if own else {}, self._settings.prices):
+        settings = self._settings.pools.get(pool)
+        for table in (settings.prices if settings else {}, self._settings.prices):
             if (price := table.get(model) or table.get("*")) is not None:
                 return price
         return None
 
     def _base_url(self, pool: str) -> str | None:
-        own = self._settings.pools.get(pool)
-        return own.base_url if own else None
+        settings = self._settings.pools.get(pool)
+        return settings.base_url if settings else None
 
 
 def _per_token(price: Price) -> tuple[Fraction, Fraction]:
     # Through text: 0.15 as a float is a little more than 0.15, and would round up to 151.
-    given = Fraction(str(price.input_usd_per_million)) * NANO / 1_000_000
-    made = Fraction(str(price.output_usd_per_million)) * NANO / 1_000_000
-    return given, made
+    input_nano = Fraction(str(price.input_usd_per_million)) * NANO / 1_000_000
+    output_nano = Fraction(str(price.output_usd_per_million)) * NANO / 1_000_000
+    return input_nano, output_nano
 
 
 @lru_cache(maxsize=4096)
 def _listed(
-    model: str, base_url: str | None, given: int, made: int, cached: int
+    model: str, base_url: str | None, input_tokens: int, output_tokens: int, cached: int
 ) -> tuple[Fraction, Fraction] | None:
     """Dollars for input and output by the price list; None for a model it does not know."""
     usage = genai_prices.Usage(
-        input_tokens=given, output_tokens=made, cache_read_tokens=cached or None
+        input_tokens=input_tokens, output_tokens=output_tokens, cache_read_tokens=cached or None
     )
     # A gateway or test server in front has an address the list does not know: then the name alone.
     for url in (base_url, None) if base_url else (None,):
         try:
-            found = genai_prices.calc_price(usage, model, provider_api_url=url)
+            price = genai_prices.calc_price(usage, model, provider_api_url=url)
         except (LookupError, ValueError):
             continue
-        return _fraction(found.input_price), _fraction(found.output_price)
+        return _fraction(price.input_price), _fraction(price.output_price)
     return None
 
 

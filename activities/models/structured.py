@@ -14,7 +14,7 @@ from referencing.exceptions import Unresolvable
 from planloom.planner.language.values import JsonValue
 
 _FENCE = re.compile(r"```[\w-]*\n(.*?)```", re.DOTALL)
-PROBLEMS_MAX = 50
+ANSWER_PROBLEMS_MAX = 50
 
 
 class SchemaUnusableError(Exception):
@@ -35,9 +35,9 @@ def json_from_text(text: str) -> JsonValue:
             continue
     # A sentence before it and one after it are common; a number or word inside prose is no answer.
     decoder = json.JSONDecoder(parse_constant=_no_constant)
-    for found in re.finditer(r"[\[{]", stripped):
+    for opening in re.finditer(r"[\[{]", stripped):
         try:
-            value, _ = decoder.raw_decode(stripped, found.start())
+            value, _ = decoder.raw_decode(stripped, opening.start())
         except ValueError:
             continue
         return cast(JsonValue, value)
@@ -65,7 +65,7 @@ def schema_problems(value: JsonValue, schema: Mapping[str, JsonValue]) -> list[s
         raise SchemaUnusableError(f"output_schema refers outside itself: {error}") from None
     return [
         f"{'.'.join(str(p) for p in e.absolute_path) or 'answer'}: {_short(e.message)}"
-        for e in errors[:PROBLEMS_MAX]
+        for e in errors[:ANSWER_PROBLEMS_MAX]
     ]
 
 

@@ -24,9 +24,9 @@ from planloom.activities.storage.json_values import json_text
 from planloom.planner.contract.requests import CacheMode
 from planloom.planner.language.values import JsonValue, Model, Stored, Usage
 
-WAIT_SECONDS = 300.0
+LOCK_WAIT_SECONDS = 300.0
 """How long a call waits for an equal one in flight before it is made all the same."""
-POLL_SECONDS = (0.01, 0.25)
+LOCK_POLL_SECONDS = (0.01, 0.25)
 """First and longest pause between looks at another process's lock."""
 PRUNE_EVERY = 1_000
 MAX_BYTES = 256 * 1024 * 1024
@@ -70,7 +70,7 @@ class ResultCache:
         folder: Path,
         blobs: BlobStore,
         *,
-        wait_seconds: float = WAIT_SECONDS,
+        wait_seconds: float = LOCK_WAIT_SECONDS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._folder = folder
@@ -162,7 +162,7 @@ class ResultCache:
         path = self._folder / "locks" / f"{key}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, thread_local=False)
-        pause, longest = POLL_SECONDS
+        pause, longest = LOCK_POLL_SECONDS
         while True:
             try:
                 lock.acquire(blocking=False)

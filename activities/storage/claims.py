@@ -84,17 +84,6 @@ class ClaimStore:
         self._path(claim, "note").unlink(missing_ok=True)
         self._path(claim, "claim").unlink(missing_ok=True)
 
-    def prune(self, max_age_days: float = 90) -> int:
-        """Delete finished claims older than that; open ones stay. How many went."""
-        oldest = time.time() - max_age_days * 86400
-        gone = 0
-        for path in self._folder.glob("??/*.result"):
-            if path.stat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
-                self.release(path.stem)
-                gone += 1
-        return gone
-
     def _result(self, claim: str) -> TaskOutput | None:
         try:
             content = self._path(claim, "result").read_bytes()

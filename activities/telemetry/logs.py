@@ -52,8 +52,8 @@ class Fields(logging.Filter):
             info, job = activity.info(), _job.get()
             run, task = info.workflow_id or "", task_of(info, job)
             revision = getattr(job, "revision", 0)
-        elif isinstance(found := getattr(record, "temporal_workflow", None), Mapping):
-            run = str(found.get("workflow_id", ""))
+        elif isinstance(fields := getattr(record, "temporal_workflow", None), Mapping):
+            run = str(fields.get("workflow_id", ""))
         record.run, record.task, record.revision = run, task, revision
         return True
 
@@ -93,12 +93,12 @@ def setup_logging(environment: Mapping[str, str]) -> None:
     handler.addFilter(Fields())
     handler.setFormatter(JsonLines() if environment.get("PLANLOOM_LOG") == "json" else TextLines())
     level = environment.get("PLANLOOM_LOG_LEVEL", "WARNING").upper()
-    known = level in logging.getLevelNamesMapping()
-    logging.basicConfig(level=level if known else "WARNING", handlers=[handler], force=True)
+    is_level = level in logging.getLevelNamesMapping()
+    logging.basicConfig(level=level if is_level else "WARNING", handlers=[handler], force=True)
     # Both say in each message what the fields say already.
     activity.logger.activity_info_on_message = False
     workflow.logger.workflow_info_on_message = False
-    if not known:
+    if not is_level:
         logging.getLogger("planloom.worker").warning(
             'PLANLOOM_LOG_LEVEL: no level "%s"; DEBUG, INFO, WARNING, ERROR. Using WARNING.', level
         )

@@ -177,9 +177,9 @@ def _make(
         )
         schema = signature.schema()
     except PydanticUserError as error:
-        said = str(error).partition("\n")[0].partition(" Set `")[0]
+        reason = str(error).partition("\n")[0].partition(" Set `")[0]
         raise ToolDefinitionError(
-            f'tool "{name}": a parameter has no JSON Schema ({said}). '
+            f'tool "{name}": a parameter has no JSON Schema ({reason}). '
             "Use plain types, Literal, lists, dicts or pydantic models."
         ) from error
     idempotent = not options.side_effects if options.idempotent is None else options.idempotent
@@ -196,10 +196,10 @@ def _make(
         examples=list(options.examples),
         version=options.version or _version_of(function, schema),
     )
-    made = Tool(function, signature, spec)
-    made.check = options.check
-    made.fingerprint = options.fingerprint
-    return made
+    new_tool = Tool(function, signature, spec)
+    new_tool.check = options.check
+    new_tool.fingerprint = options.fingerprint
+    return new_tool
 
 
 @overload

@@ -33,11 +33,11 @@ def parse_docstring(docstring: str | None) -> Docstring:
     section, current = "", ""
     for line in inspect.cleandoc(docstring).splitlines():
         bare = line.strip()
-        if found := _SECTION.match(line):
-            section, current = found[1], ""
-        elif found := _SPHINX.match(bare):
-            section, current = "Args", found[1]
-            parameters[current] = found[2]
+        if match := _SECTION.match(line):
+            section, current = match[1], ""
+        elif match := _SPHINX.match(bare):
+            section, current = "Args", match[1]
+            parameters[current] = match[2]
         elif _SPHINX_OTHER.match(bare):
             section, current = "other", ""
         elif not section:

@@ -108,8 +108,8 @@ class ToolRegistry:
                     hint="Run `python -c 'import " + name + "'` with the worker's Python.",
                 )
             ]
-        found = [t for t in _tools_in(module) if not only or t is getattr(module, only, None)]
-        if not found:
+        tools = [t for t in _tools_in(module) if not only or t is getattr(module, only, None)]
+        if not tools:
             return [
                 Problem(
                     path=where,
@@ -119,7 +119,7 @@ class ToolRegistry:
                 )
             ]
         problems = []
-        for each in found:
+        for each in tools:
             if clash := self._clash(each):
                 problems.append(clash)
             else:
@@ -141,8 +141,8 @@ class ToolRegistry:
 
 
 def _tools_in(module: ModuleType) -> list[Tool[..., Any]]:
-    found = [value for value in vars(module).values() if isinstance(value, Tool)]
-    return list(dict.fromkeys(found))
+    tools = [value for value in vars(module).values() if isinstance(value, Tool)]
+    return list(dict.fromkeys(tools))
 
 
 def _unusable_name(name: str, where: str) -> Problem | None:

@@ -25,7 +25,7 @@ from planloom.activities.tools.times import ToolTimes
 from planloom.planner.contract.jobs import ErrorClass, TaskOutput, ToolJob
 from planloom.planner.language.values import NANO, JsonValue, Outcome, Stored, Usage
 
-MESSAGE_MAX_CHARS = 500
+TOOL_ERROR_MAX_CHARS = 500
 
 
 class ToolCallError(Exception):
@@ -69,8 +69,8 @@ class _Call:
         return Usage(tool_calls=1, usd_nano=-int(-cost * NANO // 1))
 
     def failure(self, message: str, **more: Any) -> ToolCallError:
-        said = message.removeprefix(f"{self.name}: ")
-        return ToolCallError(f'tool "{self.name}": {said}', usage=self.usage, **more)
+        text = message.removeprefix(f"{self.name}: ")
+        return ToolCallError(f'tool "{self.name}": {text}', usage=self.usage, **more)
 
 
 class ToolRunner:
@@ -161,9 +161,9 @@ class ToolRunner:
 
     async def _cached(self, call: _Call, cache: ResultCache) -> TaskOutput:
         async def make() -> CacheEntry:
-            made = await self._run(call)
+            outcome = await self._run(call)
             return CacheEntry(
-                output=made.output, usage=made.usage, seconds=made.seconds, name=call.name
+                output=outcome.output, usage=outcome.usage, seconds=outcome.seconds, name=call.name
             )
 
         job = call.job
@@ -249,7 +249,7 @@ class ToolRunner:
         if check is None:
             return _unknown(doubt + "Look for yourself, then complete the task or run it again.")
         try:
-            found = await self._outcome_of(call, lambda: check(call.context, dict(call.kwargs)))
+            checked = await self._outcome_of(call, lambda: check(call.context, dict(call.kwargs)))
         except ToolCallError as failure:
             if call.context.attempt >= call.job.max_attempts:
                 return _unknown(f"{doubt}Its check failed: {failure.message}")
@@ -258,10 +258,10 @@ class ToolRunner:
                 retry=True,
                 retry_after=failure.retry_after,
             ) from failure
-        if found is None:
+        if checked is None:
             return None
         return TaskOutput(
-            output=await self._stored(call, found),
+            output=await self._stored(call, checked),
             note="done by an earlier attempt, as its check found",
         )
 
@@ -311,7 +311,7 @@ def _unknown(note: str) -> TaskOutput:
     return TaskOutput(output=Stored(), outcome=Outcome.UNKNOWN, note=_cut(note, 1000))
 
 
-def _cut(text: str, max_chars: int = MESSAGE_MAX_CHARS) -> str:
+def _cut(text: str, max_chars: int = TOOL_ERROR_MAX_CHARS) -> str:
     return text if len(text) <= max_chars else text[:max_chars] + "… (cut)"
 
 

@@ -21,8 +21,8 @@ class ToolTimes:
         self._saved_at = time.monotonic()
 
     def record(self, tool: str, seconds: float) -> None:
-        known = self._seconds.get(tool)
-        average = seconds if known is None else known + WEIGHT * (seconds - known)
+        earlier = self._seconds.get(tool)
+        average = seconds if earlier is None else earlier + WEIGHT * (seconds - earlier)
         self._seconds[tool] = round(average, 6)
         if time.monotonic() - self._saved_at >= SAVE_EVERY_SECONDS:
             self.save()
@@ -43,7 +43,7 @@ class ToolTimes:
 
 def _read(path: Path | None) -> dict[str, float]:
     try:
-        known = json.loads(path.read_bytes()) if path else {}
-        return {str(k): float(v) for k, v in known.items()}
+        document = json.loads(path.read_bytes()) if path else {}
+        return {str(k): float(v) for k, v in document.items()}
     except (FileNotFoundError, ValueError, AttributeError, TypeError):
         return {}

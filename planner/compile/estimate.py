@@ -9,7 +9,7 @@ from graphlib import CycleError
 from planloom.planner.compile.passes.rank import rank_upward
 from planloom.planner.compile.passes.resolve import graph_of
 from planloom.planner.contract.results import EstimateReport
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.plan import Body, Plan, Task
 from planloom.planner.language.values import NANO, JsonValue, TaskId
@@ -58,15 +58,15 @@ def items_of(task: Task) -> int:
     return len(task.map) if isinstance(task.map, list) else MAP_ITEMS_LIKELY
 
 
-def estimate_task(task: Task, site: Site, model: str | None = None) -> TaskEstimate:
+def estimate_task(task: Task, catalog: Catalog, model: str | None = None) -> TaskEstimate:
     """One run of a task's body, from its own `estimate`, the tool's history, or defaults."""
-    inner = _sub_plan(task.plan, site, model) if isinstance(task.plan, Plan) else None
+    inner = _sub_plan(task.plan, catalog, model) if isinstance(task.plan, Plan) else None
     tokens, seconds, basis = (
-        (inner.tokens, inner.seconds, inner.basis) if inner else _defaults(task, site)
+        (inner.tokens, inner.seconds, inner.basis) if inner else _defaults(task, catalog)
     )
     usd: Span | None = inner.usd_nano if inner else (0.0, 0.0, 0.0)
     if any(tokens) and inner is None:
-        price = site.prices.get(_model_of(task, model) or "")
+        price = catalog.prices.get(_model_of(task, model) or "")
         usd = None
         if price is not None:
             usd = (
@@ -74,7 +74,7 @@ def estimate_task(task: Task, site: Site, model: str | None = None) -> TaskEstim
                 tokens[1] * (price[0] * 2 + price[1]) / 3,
                 tokens[2] * max(price),
             )
-    spec = site.tool(task.tool) if task.tool else None
+    spec = catalog.tool(task.tool) if task.tool else None
     if spec is not None and spec.cost_usd and usd is not None:
         usd = (
             usd[0] + spec.cost_usd * NANO,
@@ -97,12 +97,12 @@ def _model_of(body: Body, model: str | None) -> str | None:
     return model
 
 
-def _defaults(task: Task, site: Site) -> tuple[Span, Span, str]:
+def _defaults(task: Task, catalog: Catalog) -> tuple[Span, Span, str]:
     match task.kind:
         case "tool" if task.tool != "ask":
-            known = site.tool_seconds.get(task.tool or "")
-            if known is not None:
-                return (0.0, 0.0, 0.0), _around(known), "history"
+            measured = catalog.tool_seconds.get(task.tool or "")
+            if measured is not None:
+                return (0.0, 0.0, 0.0), _around(measured), "history"
             return (0.0, 0.0, 0.0), TOOL_SECONDS, "default"
         case "ask" | "tool":
             ask = task.ask_body() if task.ask is not None else None
@@ -121,9 +121,9 @@ def _defaults(task: Task, site: Site) -> tuple[Span, Span, str]:
             return (0.0, 0.0, 0.0), HUMAN_SECONDS, "default"
 
 
-def _sub_plan(plan: Plan, site: Site, model: str | None) -> TaskEstimate:
+def _sub_plan(plan: Plan, catalog: Catalog, model: str | None) -> TaskEstimate:
     """An inline sub-plan: its work added up, its time along its longest path."""
-    each = {t.id: estimate_task(t, site, model) for t in plan.tasks}
+    each = {t.id: estimate_task(t, catalog, model) for t in plan.tasks}
     whole = [each[t.id].times(items_of(t)) for t in plan.tasks]
     usd = [e.usd_nano for e in whole if e.usd_nano is not None]
     graph = graph_of(plan)
@@ -200,5 +200,5 @@ def _basis(each: Sequence[TaskEstimate], priced: bool) -> str:
     kinds: dict[str, int] = {}
     for e in each:
         kinds[e.basis] = kinds.get(e.basis, 0) + 1
-    said = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
-    return said if priced else f"{said}; a price is unknown, so money is not estimated"
+    text = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+    return text if priced else f"{text}; a price is unknown, so money is not estimated"

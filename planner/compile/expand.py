@@ -11,7 +11,7 @@ from planloom.planner.language.definitions import AgentSpec, AgentTask, Limits, 
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import JsonValue, Problem
 
-Named = str | AgentTask | AgentSpec | TeamTask | TeamSpec
+AgentOrTeam = str | AgentTask | AgentSpec | TeamTask | TeamSpec
 
 
 def expand_request(request: RunRequest) -> tuple[Plan | None, list[Problem]]:
@@ -40,7 +40,7 @@ def expand_request(request: RunRequest) -> tuple[Plan | None, list[Problem]]:
     return Plan.model_validate({"goal": request.goal, "tasks": tasks, "answer": answer}), []
 
 
-def _parts(kind: str, member: Named) -> tuple[str, Any, str | None, dict[str, JsonValue]]:
+def _parts(kind: str, member: AgentOrTeam) -> tuple[str, Any, str | None, dict[str, JsonValue]]:
     """Name, body, own task and more arguments of one entry."""
     task, more, body, name = None, dict[str, JsonValue](), member, None
     if isinstance(member, AgentTask | TeamTask):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from planloom.planner.compile.compiler import Compiled, inputs_of
+from planloom.planner.compile.pipeline import Compiled, inputs_of
 from planloom.planner.contract.results import EstimateReport
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import Plan, Task
@@ -98,8 +98,8 @@ def _likely(estimate: JsonValue) -> str:
     cells = []
     for name, form in (("seconds", ".2f"), ("tokens", ",.0f"), ("usd", ".4f")):
         span = spans.get(name)
-        known = span[1] if isinstance(span, list) else None
-        cells.append(format(known, form) if isinstance(known, int | float) else "?")
+        likely = span[1] if isinstance(span, list) else None
+        cells.append(format(likely, form) if isinstance(likely, int | float) else "?")
     return " ".join(f"{cell:>8}" for cell in cells)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from planloom.planner.compile.compiler import graph_of
+from planloom.planner.compile.pipeline import graph_of
 from planloom.planner.compile.templates import first_name
 from planloom.planner.contract.requests import Reused, RunRequest
 from planloom.planner.language.conditions import roots_of_condition
@@ -21,14 +21,14 @@ def downstream_of(plan: Plan, starts: Collection[str]) -> set[TaskId]:
     for task, inputs in graph_of(plan).items():
         for needed in inputs:
             readers.setdefault(needed, []).append(task)
-    found: set[TaskId] = set()
+    downstream: set[TaskId] = set()
     stack = [TaskId(s) for s in starts]
     while stack:
         task = stack.pop()
-        if task not in found:
-            found.add(task)
+        if task not in downstream:
+            downstream.add(task)
             stack.extend(readers.get(task, ()))
-    return found
+    return downstream
 
 
 CARRIED = (
@@ -91,10 +91,10 @@ def fork_request(
     lineage = {"forked_from": run}
     if request is not None:
         made |= _approval(request, is_changed=bool(changes))
-        known = request.lineage.model_dump(
+        carried_lineage = request.lineage.model_dump(
             mode="json", exclude_unset=True, include={"params", "inputs"}
         )
-        lineage |= {k: v for k, v in known.items() if v}
+        lineage |= {k: v for k, v in carried_lineage.items() if v}
     return {**made, "plan": document, "reuse": reuse, "lineage": lineage}, []
 
 
@@ -142,9 +142,9 @@ def _change(document: dict[str, Any], path: str, value: JsonValue) -> Problem | 
         return None
     node: Any = next((t for t in document["tasks"] if t["id"] == steps[0]), None)
     if node is None or len(steps) < 2:
-        known = ", ".join(t["id"] for t in document["tasks"][:20])
+        ids = ", ".join(t["id"] for t in document["tasks"][:20])
         message = f'"{path}" names no field of a task'
-        hint = f"Write TASK.FIELD, for example {known.split(',')[0]}.args.query; tasks: {known}"
+        hint = f"Write TASK.FIELD, for example {ids.split(',')[0]}.args.query; tasks: {ids}"
         return Problem(path=path, code="bad_path", message=message, hint=hint)
     for step in steps[1:-1]:
         node = node.setdefault(step, {}) if isinstance(node, dict) else None

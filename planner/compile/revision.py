@@ -15,7 +15,7 @@ from planloom.planner.compile.passes.deduplicate import (
 )
 from planloom.planner.compile.passes.resolve import inputs_of
 from planloom.planner.contract.requests import MajorThresholds
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.references import roots_of
@@ -95,7 +95,7 @@ def fingerprint(plan: Plan, finished: Collection[str]) -> str:
     their names, as they stand for values. SHA-256 in hex.
     """
     names: dict[TaskId, TaskId] = {}
-    marks: list[str] = []
+    digests: list[str] = []
     for task in _inputs_first(plan):
         if task.id in finished:
             continue
@@ -107,15 +107,15 @@ def fingerprint(plan: Plan, finished: Collection[str]) -> str:
         if task.depends_on:
             renamed["depends_on"] = sorted(renamed["depends_on"])
         text = json.dumps(renamed, sort_keys=True, separators=(",", ":"))
-        mark = "h" + hashlib.sha256(text.encode()).hexdigest()[:24]
-        names[task.id] = TaskId(mark)
-        marks.append(mark)
+        digest = "h" + hashlib.sha256(text.encode()).hexdigest()[:24]
+        names[task.id] = TaskId(digest)
+        digests.append(digest)
     ending = {
         "answer": rename_references(plan.answer, names),
         "join": plan.join and sorted(names.get(j, j) for j in plan.join),
         "stop_when": plan.stop_when and rename_condition(plan.stop_when, names),
     }
-    text = "\n".join([*sorted(marks), json.dumps(ending, sort_keys=True)])
+    text = "\n".join([*sorted(digests), json.dumps(ending, sort_keys=True)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -146,7 +146,7 @@ def stability(old: Plan, new: Plan) -> float:
 
 
 def major_changes(
-    old: Plan, new: Plan, site: Site, limits: MajorThresholds, finished: Collection[str] = ()
+    old: Plan, new: Plan, catalog: Catalog, limits: MajorThresholds, finished: Collection[str] = ()
 ) -> list[str]:
     """Why a replan is material, a reason each; empty when it is not."""
     before = {t.id: t for t in old.tasks}
@@ -159,10 +159,10 @@ def major_changes(
     if len(dropped) > limits.tasks_dropped:
         reasons.append(f"{len(dropped)} tasks dropped (limit {limits.tasks_dropped})")
     if limits.side_effects:
-        acting = [t for t in added if _acts(after[t], site)]
+        acting = [t for t in added if _acts(after[t], catalog)]
         if acting:
             reasons.append("side effects: " + ", ".join(acting[:10]))
-    left, right = _costs(old, new, site)
+    left, right = _costs(old, new, catalog)
     if left > 0 and right > left * limits.usd_factor:
         reasons.append(f"likely cost {right / left:.1f} times the plan before")
     wide = max((items_of(after[t]) for t in added if after[t].map is not None), default=0)
@@ -171,15 +171,15 @@ def major_changes(
     return reasons
 
 
-def _acts(task: Task, site: Site) -> bool:
+def _acts(task: Task, catalog: Catalog) -> bool:
     bodies = [task, *([b] if (b := task.fallback_body) is not None else [])]
-    specs = [site.tool(b.tool) for b in bodies if b.tool]
+    specs = [catalog.tool(b.tool) for b in bodies if b.tool]
     return any(s is not None and s.side_effects for s in specs)
 
 
-def _costs(old: Plan, new: Plan, site: Site) -> tuple[float, float]:
+def _costs(old: Plan, new: Plan, catalog: Catalog) -> tuple[float, float]:
     """What both plans likely cost: in money, or in tokens where either has no price."""
-    each = [[estimate_task(t, site).times(items_of(t)) for t in p.tasks] for p in (old, new)]
+    each = [[estimate_task(t, catalog).times(items_of(t)) for t in p.tasks] for p in (old, new)]
     if all(e.usd_nano is not None for plan in each for e in plan):
         left, right = (sum(e.usd_nano[1] for e in p if e.usd_nano is not None) for p in each)
     else:
@@ -204,12 +204,12 @@ def still_read(
     join, stop_when = more.get("join"), more.get("stop_when")
     wanted += [TaskId(str(j)) for j in join] if isinstance(join, list) else []
     wanted += map(TaskId, roots_of_condition(stop_when)) if isinstance(stop_when, str) else []
-    found: dict[TaskId, None] = {}
+    kept: dict[TaskId, None] = {}
     for name in wanted:  # grows while it is walked
-        if name in before and name not in found:
-            found[name] = None
+        if name in before and name not in kept:
+            kept[name] = None
             wanted += inputs_of(before[name])
-    return [t for t in before if t in found]
+    return [t for t in before if t in kept]
 
 
 def merge_replan(

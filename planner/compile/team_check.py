@@ -55,11 +55,11 @@ def _graph_problems(
         for other in needed:
             if other not in waits:
                 message = f'"{name}" depends on "{other}"'
-                found = _unknown(f"{where}.{name}.depends_on", other, list(waits), title)
-                problems.append(found.model_copy(update={"message": f"{message}, which is none"}))
-    known = {name: [o for o in needed if o in waits] for name, needed in waits.items()}
+                problem = _unknown(f"{where}.{name}.depends_on", other, list(waits), title)
+                problems.append(problem.model_copy(update={"message": f"{message}, which is none"}))
+    graph = {name: [o for o in needed if o in waits] for name, needed in waits.items()}
     try:
-        TopologicalSorter(known).prepare()
+        TopologicalSorter(graph).prepare()
     except CycleError as error:
         path = " → ".join(reversed(error.args[1]))
         message = f"the {what} wait for each other: {path}"
@@ -77,7 +77,7 @@ def _twice(where: str, what: str, name: str) -> Problem:
     )
 
 
-def _unknown(where: str, name: str, known: Sequence[str], title: str) -> Problem:
-    near = get_close_matches(name, known, n=1)
-    hint = f'Did you mean "{near[0]}"?' if near else f"{title}: " + ", ".join(known)
+def _unknown(where: str, name: str, names: Sequence[str], title: str) -> Problem:
+    near = get_close_matches(name, names, n=1)
+    hint = f'Did you mean "{near[0]}"?' if near else f"{title}: " + ", ".join(names)
     return Problem(path=where, code="unknown_member", message=f'no member "{name}"', hint=hint)

@@ -21,9 +21,9 @@ def read_template(
 ) -> tuple[Plan | None, list[Problem]]:
     """The template of that name, or why there is none."""
     if name not in documents:
-        known = list(dict.fromkeys([*documents, *names]))
-        near = get_close_matches(name, known, n=1)
-        hint = f'Did you mean "{near[0]}"?' if near else "Templates: " + ", ".join(known)
+        template_names = list(dict.fromkeys([*documents, *names]))
+        near = get_close_matches(name, template_names, n=1)
+        hint = f'Did you mean "{near[0]}"?' if near else "Templates: " + ", ".join(template_names)
         message = f'no template "{name}"'
         return None, [Problem(path="template", code="unknown_template", message=message, hint=hint)]
     plan, problems = read_plan(documents[name], f"template {name}")
@@ -65,8 +65,8 @@ def check_declared(plan: Plan) -> list[Problem]:
 
 def first_name(path: str) -> str:
     """The first field that a reference's path reads; `""` when it reads none by name."""
-    found = _FIRST.match(path)
-    return (found[1] or found[2]) if found else ""
+    match = _FIRST.match(path)
+    return (match[1] or match[2]) if match else ""
 
 
 def is_needed(param: Param) -> bool:
@@ -142,5 +142,5 @@ def param_from_text(param: Param, text: str) -> JsonValue:
         case "array" if not text.lstrip().startswith("["):
             return [part.strip() for part in text.split(",") if part.strip()]
         case _:
-            found: JsonValue = json.loads(text)
-            return found
+            value: JsonValue = json.loads(text)
+            return value

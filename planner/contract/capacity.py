@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from planloom.planner.contract.jobs import ErrorClass
 from planloom.planner.contract.settings import PoolSettings
 from planloom.planner.language.values import JsonValue, Model, PriorityName, parse_seconds
 
@@ -17,6 +18,12 @@ PenaltyMode = Literal["off", "legacy", "enhanced"]
 Rate = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 Wait = Annotated[float, BeforeValidator(parse_seconds), Field(ge=0, le=3600)]
 Life = Annotated[float, BeforeValidator(parse_seconds)]
+PRESSURE_CLASSES: tuple[ErrorClass, ...] = ("rate_limit", "capacity")
+"""Error classes by which an endpoint says that it has too much to do."""
+UNPROVEN_STARTS = 3
+"""Calls that may be running, or have failed permanently, before the first call has succeeded: of
+all processes together, as long as the workflow answers."""
+
 OF_ANY_VERSION = ConfigDict(extra="ignore", frozen=True)
 """Of what workers and workflow tell each other: while workers are replaced, both ends differ."""
 Holder = Annotated[str, Field(min_length=1, max_length=200)]
@@ -132,7 +139,7 @@ class Report(Model):
     """Paid by the calls that ended."""
     failed: dict[str, int] = Field(default_factory=dict)
     """Ended calls by error class, without the successes."""
-    misfits: int = 0
+    schema_violations: int = 0
     """Answers that did not fit their schema after their repair; their calls have succeeded."""
     penalised: list[str] | None = None
     """The error classes that count as penalty, where this worker's settings change that."""
@@ -150,7 +157,7 @@ class Report(Model):
     """It reports again within this; a worker that does not is taken for dead."""
     is_leaving: bool = False
     worker_queue: str | None = None
-    """This process's own task queue, for news that cannot wait until it reports again."""
+    """This process's own task queue, for notices that cannot wait until it reports again."""
 
 
 class OpenBreaker(Model):
@@ -176,22 +183,22 @@ class Directive(Model):
     """No call starts within this."""
     is_drained: bool = False
     breakers: list[OpenBreaker] = Field(default_factory=list)
-    unproven_starts: int = 3
+    unproven_starts: int = UNPROVEN_STARTS
     """Calls this process may have tried before the first succeeds; 0 while others try."""
     penalty: float = 0.0
     report_seconds: float = 1.0
     """While it is busy: shorter when the room is about to change."""
 
 
-class News(Model):
-    """What a process hears at once, on its own queue: a cool-down, or that it should ask anew."""
+class PoolNotice(Model):
+    """What a worker process is told at once, on its own queue: a cool-down, or to report now."""
 
     model_config = OF_ANY_VERSION
 
     pool: str
     cool_seconds: float = 0.0
-    asks: bool = False
-    """What people changed is in the answer to its next report: it reports now."""
+    report_now: bool = False
+    """People changed something: the answer to the next report says what."""
 
 
 class PenaltyReason(Model):

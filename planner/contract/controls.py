@@ -96,6 +96,12 @@ class ApproveTask(Model):
     note: str | None = None
 
 
+class Nothing(Model):
+    """A control without arguments: `pause`, `resume`."""
+
+    by: str | None = None
+
+
 class GrantWanted(Model):
     """A child run has used its grant up: signalled to its parent. Not typed by people."""
 
@@ -114,7 +120,7 @@ class ChildAsks(Model):
     """The workflow that waits for `complete_task {id: name}`."""
     name: str
     key: str
-    """The id by which the run that hears it is answered: the task's, and the member's."""
+    """The id by which the run that gets it is answered: the task's, and the member's."""
     question: str | None = None
     """None: it is answered, or asks no more."""
 

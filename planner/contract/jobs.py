@@ -1,4 +1,4 @@
-"""Inputs and outputs of activities: the types on both sides of each door.
+"""Inputs and outputs of activities: the types that workflows and activities share.
 
 Workflows may not import activities, so what both sides use stands here. None of these carries a
 prompt built from large values, a transcript or a key: large values are `Stored` references.
@@ -36,7 +36,7 @@ ErrorClass = Literal[
     "tool",
     "unknown",
 ]
-"""Decided in one place, `activities/errors.py`: the type of every activity's failure."""
+"""Decided in one place, `activities/models/errors.py`: the type of every activity's failure."""
 
 
 class PrepareJob(Model):
@@ -153,7 +153,7 @@ class PatchedPlan(Model):
 
 
 class FinishedTask(Model):
-    """What planner and joiner are told of a task that has ended."""
+    """What planner and joiner read of a task that has ended."""
 
     id: str
     call: str = ""
@@ -171,7 +171,7 @@ class LoadJob(Model):
     name: str
 
 
-class Loaded(Model):
+class LoadedDefinition(Model):
     """The definition (an `AgentSpec` or `TeamSpec` document), or why there is none."""
 
     spec: Stored | None = None
@@ -195,7 +195,7 @@ class AgentCall(Model):
     name: str
     args: dict[str, JsonValue] = Field(default_factory=dict)
     inputs: dict[str, Stored] = Field(default_factory=dict)
-    mark: str = ""
+    fingerprint: str = ""
     """Equal for equal calls."""
     problem: str | None = None
 
@@ -222,7 +222,7 @@ class TurnJob(Model):
     """More values that `read_output` opens, by name."""
     summaries: dict[str, Stored] = Field(default_factory=dict)
     """Of inputs that are too large to be shown whole."""
-    heard: Stored | None = None
+    others_answers: Stored | None = None
     """What other members say, in a later round."""
     transcript: Stored | None = None
     results: list[CallResult] = Field(default_factory=list)
@@ -259,8 +259,6 @@ class TurnReply(Model):
     contradictions: int = 0
     conflicts: int = 0
     problems: list[str] = Field(default_factory=list)
-    is_degraded: bool = False
-    """The form was not kept, and the text was wrapped into it."""
     violations: list[str] = Field(default_factory=list)
     """Fields of the form that are missing, too short or too long."""
     usage: Usage = Field(default_factory=Usage)

@@ -1,4 +1,4 @@
-"""Names of the public contract: the types of a caller's errors, and the search attributes."""
+"""Names of the public contract: a caller's errors, an agent's own tools, the search attributes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ BUDGET_EXCEEDED = "BudgetExceeded"
 PLAN_REJECTED = "PlanRejected"
 STALE = "Stale"
 """An update that came too late: a revision that was replaced, a task that has ended."""
+
+ASK_HUMAN = "ask_human"
+READ_OUTPUT = "read_output"
+"""Tools that only agents and team members have; no tool module registers them."""
 
 SEARCH_ATTRIBUTES = {
     "PlanloomStatus": "Keyword",

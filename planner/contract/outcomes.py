@@ -15,8 +15,6 @@ from planloom.planner.contract.results import Aggregate, OutcomeCode
 Pressure = Literal["rate_limit", "timeout", "capacity", "other"]
 FailureClass = Literal["rate_limit", "capacity", "timeout", "quality", "transient", "permanent"]
 
-RETRIED: tuple[FailureClass, ...] = ("timeout", "quality", "transient")
-RETRY_ROUNDS_MAX = 2
 _CLASSES: tuple[tuple[FailureClass, str], ...] = (
     ("rate_limit", r"status.?429|rate.?limit|too many requests"),
     ("capacity", r"capacity.?exceeded|overloaded|resource.?unavailable"),
@@ -48,11 +46,6 @@ def failure_class(text: str) -> FailureClass:
     """What kind of failure a text speaks of (§7b); the first that fits."""
     low = text.lower()
     return next((name for name, pattern in _CLASSES if re.search(pattern, low)), "permanent")
-
-
-def is_asked_again(text: str, round_number: int) -> bool:
-    """Whether a failed member is asked again, by the words of its failure (§7b, §7c)."""
-    return failure_class(text) in RETRIED and round_number < RETRY_ROUNDS_MAX
 
 
 def outcome_of(text: str) -> tuple[OutcomeCode, bool]:

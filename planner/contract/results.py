@@ -217,7 +217,7 @@ class JudgeReport(Model):
 
 
 class RoundReport(Model):
-    """One round: who heard whom. `replan` is one that a new revision of the subtasks began."""
+    """One round: who read whose answers. `replan`: it began with a new revision of the subtasks."""
 
     round: int
     kind: Literal["initial", "communication", "retry", "replan"] = "communication"

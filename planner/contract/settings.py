@@ -1,7 +1,7 @@
 """Settings as pure values: flag > environment > `planloom.toml` > default (DESIGN §4).
 
-Nothing here reads the environment or a file: `worker.py` and `cli.py` hand both in. Temporal's own
-settings are not here: `temporalio.envconfig` reads them.
+Nothing here reads the environment or a file: `worker.py` and the command line pass both in.
+Temporal's own settings are not here: `temporalio.envconfig` reads them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the compiler knows about tools: facts a workflow can hold, no code."""
+"""What a run may use, as its worker describes it: tools, pools, models, prices. Values only."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class PoolSpec(Model):
         return next((m for m in self.models if not set(m) & set("*?[")), model)
 
 
-class Site(Model):
-    """What the worker knows and a run must: read once at its start, recorded in its history.
+class Catalog(Model):
+    """What a run may use, as its worker described it once at the start; recorded in its history.
 
     `models` maps each role (planner, joiner, judge, worker) to a model name, `""` when none is set.
     `prices` maps a model name to (input, output) nano-dollars per token, absent when unknown.
@@ -74,8 +74,6 @@ class Site(Model):
     template_names: list[str] = Field(default_factory=list)
     search_attributes: list[str] = Field(default_factory=list)
     """Those registered on the server: an unregistered one would hang the run."""
-    shows_agents: bool = False
-    """Agents and teams set search attributes too; absent in sites that older workers recorded."""
     tool_seconds: dict[str, float] = Field(default_factory=dict)
     """Likely duration of each tool from its history, for ranking and estimates."""
 
@@ -93,25 +91,25 @@ class Site(Model):
 
     def pools_for(self, model: str | None) -> list[PoolSpec]:
         """The pool that serves a model, then its fallback, and so on, each once."""
-        found = [self.pool_for(model)]
-        while (name := found[-1].fallback) is not None:
+        pools = [self.pool_for(model)]
+        while (name := pools[-1].fallback) is not None:
             following = next((p for p in self.pools if p.name == name), None)
-            if following is None or following in found:
+            if following is None or following in pools:
                 break
-            found.append(following)
-        return found
+            pools.append(following)
+        return pools
 
     def tool(self, name: str) -> ToolSpec | None:
         return next((t for t in self.tools if t.name == name), None)
 
-    def knows(
+    def describes_all(
         self,
         tools: Collection[str],
         templates: Collection[str],
         agents: Collection[str],
         teams: Collection[str],
     ) -> bool:
-        """Whether all of these that the worker has are described here."""
+        """Whether all of these names that the worker has are described here."""
         return (
             all(self.tool(t) is not None or t not in self.tool_names for t in tools)
             and all(t in self.templates or t not in self.template_names for t in templates)
@@ -119,7 +117,7 @@ class Site(Model):
             and (bool(self.teams) or not teams)
         )
 
-    def joined_with(self, more: Site) -> Site:
+    def joined_with(self, more: Catalog) -> Catalog:
         """The same with what another plan's names brought."""
         tools = {t.name: t for t in (*self.tools, *more.tools)}
         return self.model_copy(

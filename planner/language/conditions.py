@@ -31,7 +31,7 @@ from planloom.planner.language.references import (
     rename,
     shortened,
 )
-from planloom.planner.language.values import JsonValue, Problem
+from planloom.planner.language.values import VALUE_NAMES, JsonValue, Problem
 
 CONDITION_MAX_CHARS = 4_000
 
@@ -44,7 +44,6 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _ID = re.compile(r"\d[\w-]*|[A-Za-z_][\w-]*")
 _WORDS = ("true", "false", "null")
-_GIVEN = ("params", "item", "index")
 
 
 class ConditionError(ValueError):
@@ -56,41 +55,41 @@ def _tokens(condition: str) -> Iterator[str]:
     while at < len(condition):
         end = end_of_reference(condition, at + 2) + 1 if condition.startswith("${", at) else 0
         if end <= 0:
-            found = _TOKEN.match(condition, at)
-            assert found is not None  # its last branch takes any character
-            end = found.end()
+            match = _TOKEN.match(condition, at)
+            assert match is not None  # its last branch takes any character
+            end = match.end()
         yield condition[at:end]
         at = end
 
 
 def _path_of(reference: Reference) -> str:
-    name = json.dumps(reference.root) + ("" if reference.root in _GIVEN else ".output")
+    name = json.dumps(reference.root) + ("" if reference.root in VALUE_NAMES else ".output")
     return f"({name}{reference.path})"
 
 
 @lru_cache(maxsize=1024)
 def _translated(condition: str) -> str:
     """The condition as pure JMESPath."""
-    pieces: list[str] = []
+    parts: list[str] = []
     before = ""  # the last two characters that are no space
     tokens = [*_tokens(condition), ""]
     for token, following in pairwise(tokens):
-        found = references_in(token) if token.startswith("${") else ()
+        references = references_in(token) if token.startswith("${") else ()
         is_member = before[-1:] in (".", ":", "@") or (before[-1:] == "&" and before != "&&")
-        if found:
-            pieces.append(_path_of(found[0]))
+        if references:
+            parts.append(_path_of(references[0]))
         elif _NUMBER.fullmatch(token) and following != ".":
             # After an operator it is a value; elsewhere an index, or a mistake.
             is_value = before[-1:] in ("", "(", "<", ">", "=", "&", "|", ",")
-            pieces.append(f"`{token}`" if is_value else token)
+            parts.append(f"`{token}`" if is_value else token)
         elif token in _WORDS and not is_member:
-            pieces.append(f"`{token}`")
+            parts.append(f"`{token}`")
         elif _ID.fullmatch(token) and not _NAME.fullmatch(token) and not is_member:
-            pieces.append(f'"{token}"')  # ids such as my-task or 1; JMESPath has no minus
+            parts.append(f'"{token}"')  # ids such as my-task or 1; JMESPath has no minus
         else:
-            pieces.append(token)
+            parts.append(token)
         before = (before + token.strip())[-2:]
-    return "".join(pieces)
+    return "".join(parts)
 
 
 @lru_cache(maxsize=1024)
@@ -139,39 +138,39 @@ def evaluate(
         scope[name] = {**fields, "outcome": outcomes[name], "output": value}
     compiled = _compiled(condition)
     try:
-        found = compiled.search(scope)
+        result = compiled.search(scope)
     except FAULTS as error:
         raise ConditionError(f'"{shortened(condition)}": {fault_of(error)}') from None
-    return bool(found)
+    return bool(result)
 
 
-def _identifiers(node: Any, found: list[str]) -> None:
+def _identifiers(node: Any, names: list[str]) -> None:
     """First names that an expression reads from its root."""
     kind, children = node["type"], node.get("children", [])
     if kind == "field":
-        found.append(node["value"])
+        names.append(node["value"])
     elif kind in ("subexpression", "index_expression", "pipe") or kind.endswith("projection"):
-        _identifiers(children[0], found)  # what follows is read from its result
+        _identifiers(children[0], names)  # what follows is read from its result
     elif kind != "expref":  # `&score` is read from each item
         for child in children:
             if isinstance(child, dict):
-                _identifiers(child, found)
+                _identifiers(child, names)
 
 
-def roots_of_condition(condition: str, known: Collection[str] = ()) -> tuple[str, ...]:
+def roots_of_condition(condition: str, among: Collection[str] = ()) -> tuple[str, ...]:
     """The tasks and values that a condition reads, in order; unknown names are left out."""
     try:
         parsed: Any = _compiled(condition).parsed
     except ConditionError:
         return ()
-    found: list[str] = []
-    _identifiers(parsed, found)
-    names = dict.fromkeys(found)
-    return tuple(n for n in names if not known or n in known)
+    roots: list[str] = []
+    _identifiers(parsed, roots)
+    names = dict.fromkeys(roots)
+    return tuple(n for n in names if not among or n in among)
 
 
-def check_condition(condition: str, known: Collection[str], where: str) -> list[Problem]:
-    """Whether a condition parses and reads only what is known."""
+def check_condition(condition: str, ids: Collection[str], where: str) -> list[Problem]:
+    """Whether a condition parses and reads only these ids."""
     try:
         _compiled(condition)
     except ConditionError as error:
@@ -187,9 +186,9 @@ def check_condition(condition: str, known: Collection[str], where: str) -> list[
                 Problem(path=where, code="quoted_reference", message=message, hint=hint)
             )
     for name in roots_of_condition(condition):
-        if name not in known and name != "params":
+        if name not in ids and name != "params":
             message = f'no task "{shortened(name)}" in "{shortened(condition)}".'
-            hint = _nearest(name, condition, list(known))
+            hint = _nearest(name, condition, list(ids))
             problems.append(
                 Problem(path=where, code="missing_reference", message=message, hint=hint)
             )
@@ -204,13 +203,13 @@ def _mend(condition: str) -> str:
     return "Write for example \"check.outcome == 'succeeded' && ${check.score} > 3\"."
 
 
-def _nearest(name: str, condition: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1)
+def _nearest(name: str, condition: str, names: list[str]) -> str:
+    near = get_close_matches(name, names, n=1)
     if near:
         return f'Did you mean "{near[0]}"?'
     if f'"{name}"' in condition:
         return f"If it is text, write it in single quotes: '{shortened(name)}'."
-    return "Tasks: " + (", ".join(known[:12]) or "none") + "."
+    return "Tasks: " + (", ".join(names[:12]) or "none") + "."
 
 
 def rename_in_condition(condition: str, names: Mapping[str, str]) -> str:
@@ -219,7 +218,7 @@ def rename_in_condition(condition: str, names: Mapping[str, str]) -> str:
     Names read from something else stay: members, function names, what stands in a filter `[?…]`
     or behind a pipe.
     """
-    pieces: list[str] = []
+    parts: list[str] = []
     before, is_inner = "", [False]
     tokens = list(_tokens(condition))
     for n, token in enumerate(tokens):
@@ -233,9 +232,9 @@ def rename_in_condition(condition: str, names: Mapping[str, str]) -> str:
                 is_inner[-1] = True
             case _:
                 token = _renamed(token, names, is_inner[-1], before, rest)
-        pieces.append(token)
+        parts.append(token)
         before = (before + token.strip())[-2:]
-    return "".join(pieces)
+    return "".join(parts)
 
 
 def _renamed(token: str, names: Mapping[str, str], inner: bool, before: str, rest: str) -> str:

@@ -36,7 +36,7 @@ class MemberSpec(Model):
 
 
 class TeamSpec(Model):
-    """A team: its members and who hears whom."""
+    """A team: its members, and who reads whose answers."""
 
     id: Annotated[str, Field(pattern=ID_PATTERN)] | None = None
     name: str = ""

@@ -24,7 +24,7 @@ PLAN_MAX_BYTES = 2_000_000
 TASKS_MAX = 2_000
 MAP_ITEMS_MAX = 10_000
 SECONDS_MAX = 1e9
-DEPTH_MAX = 5
+PLAN_DEPTH_MAX = 5
 """How deep sub-plans may nest."""
 
 

@@ -59,8 +59,8 @@ class UnresolvedError(ValueError):
 class MissingReferenceError(UnresolvedError):
     """No value of that name."""
 
-    def __init__(self, reference: Reference, known: Iterable[str]) -> None:
-        names = list(known)
+    def __init__(self, reference: Reference, ids: Iterable[str]) -> None:
+        names = list(ids)
         near = get_close_matches(reference.root, names, n=1)
         hint = f' Did you mean "{near[0]}"?' if near else ""
         listed = f" Known: {', '.join(names[:12])}." if names and not near else ""
@@ -73,7 +73,7 @@ class BadPathError(UnresolvedError):
 
 
 def _parts(text: str) -> tuple[str | Reference, ...]:
-    """A string as literal pieces and references, in order."""
+    """A string as literal parts and references, in order."""
     return _short_parts(text) if len(text) <= SHORT_MAX_CHARS else _long_parts(text)
 
 
@@ -97,8 +97,8 @@ def _split(text: str) -> tuple[str | Reference, ...]:
             continue
         end = end_of_reference(text, begin + 2)
         unclosed += end == _NEVER
-        found = _ROOT.match(text[begin + 2 : end]) if end >= 0 else None
-        if found is None:
+        match = _ROOT.match(text[begin + 2 : end]) if end >= 0 else None
+        if match is None:
             literal += text[at : begin + 2]
             at = begin + 2
             continue
@@ -106,7 +106,7 @@ def _split(text: str) -> tuple[str | Reference, ...]:
         if literal:
             parts.append(literal)
         literal, at = "", end + 1
-        parts.append(Reference(found[1] or found[2], found[3], text[begin:at]))
+        parts.append(Reference(match[1] or match[2], match[3], text[begin:at]))
     literal += text[at:]
     if literal:
         parts.append(literal)
@@ -211,11 +211,11 @@ def as_text(value: JsonValue) -> str:
 def _look_up(reference: Reference, scope: Mapping[str, JsonValue]) -> JsonValue:
     if reference.root not in scope:
         raise MissingReferenceError(reference, scope)
-    found = scope[reference.root]
+    value = scope[reference.root]
     if not reference.path:
-        return found
+        return value
     try:
-        result: Any = compiled_path(reference.path).search(found)
+        result: Any = compiled_path(reference.path).search(value)
     except BadPathError as error:
         raise BadPathError(f'"{shortened(reference.text)}": {error}') from None
     except FAULTS as error:
@@ -257,9 +257,9 @@ def compiled_expression(expression: str) -> ParsedResult:
 
 
 def _check_function(name: str) -> None:
-    known = Functions.FUNCTION_TABLE
-    if name not in known:
-        near = get_close_matches(name, list(known), n=1)
+    functions = Functions.FUNCTION_TABLE
+    if name not in functions:
+        near = get_close_matches(name, list(functions), n=1)
         raise BadPathError(
             f'no function "{shortened(name)}".' + (f' Did you mean "{near[0]}"?' if near else "")
         )
@@ -305,15 +305,15 @@ def rename(value: JsonValue, names: Mapping[str, str]) -> JsonValue:
     """The value with the first names of its references replaced."""
     match value:
         case str() if "${" in value:
-            pieces = []
+            parts = []
             for part in _parts(value):
                 if isinstance(part, str):
-                    pieces.append(part.replace("${", "$${"))
+                    parts.append(part.replace("${", "$${"))
                 elif part.root in names:
-                    pieces.append(_written(names[part.root], part.path))
+                    parts.append(_written(names[part.root], part.path))
                 else:
-                    pieces.append(part.text)
-            return "".join(pieces)
+                    parts.append(part.text)
+            return "".join(parts)
         case list():
             return [rename(v, names) for v in value]
         case dict():

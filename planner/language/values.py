@@ -14,7 +14,9 @@ TaskId = NewType("TaskId", str)
 ID_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
 """What an id may look like. Numeric ids come from LLMCompiler's own text format."""
 
-RESERVED_IDS = ("params", "item", "index", "join")
+VALUE_NAMES = ("params", "item", "index")
+"""What references may read beside tasks."""
+RESERVED_IDS = (*VALUE_NAMES, "join")
 
 PriorityName = Literal["critical", "high", "normal", "low", "background"]
 PRIORITY_KEYS: dict[PriorityName, int] = {
@@ -118,10 +120,10 @@ def parse_seconds(value: object) -> object:
     """
     if not isinstance(value, str):
         return value
-    found = _DURATION.match(value)
-    if not found:
+    match = _DURATION.match(value)
+    if not match:
         raise ValueError(f'"{value}" is no duration: write seconds (30) or "30s", "5m", "2h"')
-    return float(found[1]) * _UNIT_SECONDS[found[2]]
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 Seconds = Annotated[
@@ -187,6 +189,7 @@ __all__ = [
     "RESERVED_IDS",
     "TOKENS_MAX",
     "USD_MAX",
+    "VALUE_NAMES",
     "Bindings",
     "JsonValue",
     "Model",

@@ -9,10 +9,10 @@ from typing import Any
 from planloom.planner.language.values import JsonValue
 from planloom.planner.prompts.text import as_text, clip_text, fenced, load_prompt
 
-CONTEXT_MAX_CHARS = 200_000
+ASK_CONTEXT_MAX_CHARS = 200_000
 """About 50,000 tokens: what most models still take beside a prompt and an answer."""
 SHOWN_BACK_MAX_CHARS = 20_000
-PROBLEMS_SHOWN_MAX = 20
+ASK_PROBLEMS_MAX = 20
 
 ASK = load_prompt("ask.v1")
 
@@ -23,7 +23,7 @@ def ask_messages(
     context: JsonValue = None,
     system: str | None = None,
     schema: Mapping[str, JsonValue] | None = None,
-    context_max_chars: int = CONTEXT_MAX_CHARS,
+    context_max_chars: int = ASK_CONTEXT_MAX_CHARS,
 ) -> list[dict[str, Any]]:
     """The conversation of one ask: the context in a section of its own, cut visibly when long."""
     has_context = context is not None and context not in ("", [], {})
@@ -48,9 +48,9 @@ def _format_rule(schema: Mapping[str, JsonValue] | None) -> str:
 
 def repair_messages(answer: str, problems: Sequence[str]) -> list[dict[str, Any]]:
     """The turn that shows a model its answer and everything that was wrong with it."""
-    shown = [f"- {p}" for p in problems[:PROBLEMS_SHOWN_MAX]]
-    if len(problems) > PROBLEMS_SHOWN_MAX:
-        shown.append(f"- and {len(problems) - PROBLEMS_SHOWN_MAX} more")
+    shown = [f"- {p}" for p in problems[:ASK_PROBLEMS_MAX]]
+    if len(problems) > ASK_PROBLEMS_MAX:
+        shown.append(f"- and {len(problems) - ASK_PROBLEMS_MAX} more")
     text = "That answer cannot be used:\n" + "\n".join(shown)
     return [
         {"role": "assistant", "content": clip_text(answer, SHOWN_BACK_MAX_CHARS) or "(nothing)"},

@@ -10,20 +10,20 @@ from planloom.planner.contract.jobs import FinishedTask
 from planloom.planner.language.values import JsonValue, Outcome
 from planloom.planner.prompts.text import as_text, clip_text, fenced, load_prompt
 
-TASK_MAX_CHARS = 4_000
+JOINER_TASK_MAX_CHARS = 4_000
 OVERALL_MAX_CHARS = 60_000
 """About 15,000 tokens of outcomes, shared out: no task is left out because another is long."""
-TASK_MIN_CHARS = 200
-CALL_MAX_CHARS = 400
+JOINER_TASK_MIN_CHARS = 200
+JOINER_CALL_MAX_CHARS = 400
 LOOK_MAX_CHARS = 40_000
 """Of the overall limit, for the outputs that the joiner asked to see more of."""
 TASKS_SHOWN_MAX = 300
-CONTEXT_MAX_CHARS = 8_000
+JOINER_CONTEXT_MAX_CHARS = 8_000
 
 JOINER = load_prompt("joiner.v2")
-CASE = load_prompt("joiner_case.v1")
+JOINER_CASE = load_prompt("joiner_case.v1")
 
-LOOK = (
+LOOK_OPTION = (
     '- {"thought": "one short sentence", "action": "look", "ids": ["…"], "question": "…"} when the '
     "part that was left out of an output may hold what the answer needs. You are then shown more "
     "of these outputs, or a summary of them made for your question. Looks left: LEFT."
@@ -51,7 +51,7 @@ NO_LOOK = Look()
 
 def look_share(count: int) -> int:
     """How many characters of each of `count` outputs are shown that were asked for."""
-    return max(TASK_MAX_CHARS, LOOK_MAX_CHARS // max(1, count))
+    return max(JOINER_TASK_MAX_CHARS, LOOK_MAX_CHARS // max(1, count))
 
 
 def cut_outputs(
@@ -96,7 +96,7 @@ def joiner_messages(
         if rounds_left <= 0
         else f"- Plans that may still be made: {rounds_left}. Replan only if it is worth its cost."
     )
-    case = CASE.fill(
+    case = JOINER_CASE.fill(
         goal=fenced("goal", goal),
         context=_context(context),
         feedback=_feedback(feedback, look),
@@ -120,7 +120,7 @@ def _feedback(feedback: str | None, look: Look) -> str:
 
 def _may_look(look: Look, may: bool) -> str:
     if may:
-        return LOOK.replace("LEFT", str(look.left))
+        return LOOK_OPTION.replace("LEFT", str(look.left))
     return NO_MORE_LOOKS if look.ids else ""
 
 
@@ -128,7 +128,7 @@ def _context(context: JsonValue) -> str:
     if context is None or context in ("", [], {}):
         return ""
     return "Given with the goal:\n" + fenced(
-        "context", clip_text(as_text(context), CONTEXT_MAX_CHARS)
+        "context", clip_text(as_text(context), JOINER_CONTEXT_MAX_CHARS)
     )
 
 
@@ -138,14 +138,14 @@ def task_section(
     """One task: its call, how it ended, and what it gave or why it failed."""
     lines = [f"## {task.id}: {task.outcome.value}"]
     if task.description:
-        lines.append(clip_text(task.description, CALL_MAX_CHARS))
+        lines.append(clip_text(task.description, JOINER_CALL_MAX_CHARS))
     if task.call:
-        lines.append("call: " + clip_text(task.call, CALL_MAX_CHARS))
+        lines.append("call: " + clip_text(task.call, JOINER_CALL_MAX_CHARS))
     if task.error:
-        lines.append(fenced("error", clip_text(task.error, CALL_MAX_CHARS * 3)))
+        lines.append(fenced("error", clip_text(task.error, JOINER_CALL_MAX_CHARS * 3)))
     if summary is not None:
         lines.append("A summary of the whole output, made for what you asked:")
-        lines.append(fenced("summary", clip_text(summary, TASK_MAX_CHARS)))
+        lines.append(fenced("summary", clip_text(summary, JOINER_TASK_MAX_CHARS)))
     if text is not None:
         lines.append(fenced("output", clip_text(text, max_chars)))
     elif task.outcome.is_good:
@@ -167,15 +167,15 @@ _WHY = {
 def share_out(sizes: Mapping[str, int], total: int, looked: Sequence[str] = ()) -> dict[str, int]:
     """How many characters of each text are shown: short ones whole, the rest in equal shares.
 
-    No text gets more than `TASK_MAX_CHARS`, none less than `TASK_MIN_CHARS` (or its own size);
-    those of `looked` come first, with a larger share.
+    No text gets more than `JOINER_TASK_MAX_CHARS`, and none less than `JOINER_TASK_MIN_CHARS` (or
+    its size); those of `looked` come first, with a larger share.
     """
     first = [name for name in looked if name in sizes]
     limits = {name: min(sizes[name], look_share(len(first))) for name in first}
     others = {name: size for name, size in sizes.items() if name not in limits}
     left, waiting = max(0, total - sum(limits.values())), len(others)
     for name, size in sorted(others.items(), key=lambda item: item[1]):
-        share = max(TASK_MIN_CHARS, min(TASK_MAX_CHARS, left // waiting))
+        share = max(JOINER_TASK_MIN_CHARS, min(JOINER_TASK_MAX_CHARS, left // waiting))
         limits[name] = min(size, share)
         left, waiting = max(0, left - limits[name]), waiting - 1
     return limits

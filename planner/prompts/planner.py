@@ -12,16 +12,16 @@ from planloom.planner.language.values import JsonValue
 from planloom.planner.prompts.text import as_text, clip_text, fenced, load_prompt
 from planloom.planner.syntax.calls.parser import call_text
 
-CONTEXT_MAX_CHARS = 20_000
-PREVIEW_MAX_CHARS = 300
+PLANNER_CONTEXT_MAX_CHARS = 20_000
+FINISHED_PREVIEW_MAX_CHARS = 300
 FINISHED_SHOWN_MAX = 300
-LINE_MAX_CHARS = 200
+PROMPT_LINE_MAX_CHARS = 200
 EXAMPLES_PER_TOOL = 2
-PROBLEMS_SHOWN_MAX = 50
+PLANNER_PROBLEMS_MAX = 50
 
 CALLS = load_prompt("planner.v1")
 JSON = load_prompt("planner_json.v1")
-CASE = load_prompt("planner_case.v1")
+PLANNER_CASE = load_prompt("planner_case.v1")
 
 CALLS_EXAMPLE = """\
 Goal: How many times more people than Spain has France, and what explains it? (The tools of this \
@@ -94,7 +94,7 @@ def planner_messages(
         tools="\n".join(tool_lines(t) for t in tools) or "(none)",
         helpers=_helpers(job, is_calls),
     )
-    case = CASE.fill(
+    case = PLANNER_CASE.fill(
         goal=fenced("goal", job.goal),
         context=_context(job.context),
         done=_done(job.finished),
@@ -145,14 +145,14 @@ def _go_on(job: PlanJob, is_calls: bool) -> str:
 def _problems(job: PlanJob) -> str:
     if not job.problems:
         return ""
-    lines = [f"- {clip_text(p.line(), 400)}" for p in job.problems[:PROBLEMS_SHOWN_MAX]]
+    lines = [f"- {clip_text(p.line(), 400)}" for p in job.problems[:PLANNER_PROBLEMS_MAX]]
     return "# What was wrong with your last answer, all of it\n" + "\n".join(lines)
 
 
 def _context(context: JsonValue) -> str:
     if context is None or context in ("", [], {}):
         return ""
-    return fenced("context", clip_text(as_text(context), CONTEXT_MAX_CHARS))
+    return fenced("context", clip_text(as_text(context), PLANNER_CONTEXT_MAX_CHARS))
 
 
 def _done(finished: Sequence[FinishedTask]) -> str:
@@ -173,15 +173,19 @@ def finished_line(task: FinishedTask) -> str:
     call = task.call or task.id
     if not call.startswith(f"{task.id} ="):
         call = f"{task.id}: {call}"
-    told = ""
+    ending = ""
     if task.outcome.is_good and task.output is not None:
         text = task.output.preview if task.output.preview is not None else None
-        told = as_text(task.output.value) if text is None else text
+        ending = as_text(task.output.value) if text is None else text
     elif task.error:
-        told = task.error
-    told = " ".join(told.split())
-    told = told if len(told) <= PREVIEW_MAX_CHARS else told[: PREVIEW_MAX_CHARS - 1] + "…"
-    return f"{clip_text(call, 400)} -> {task.outcome.value}" + (f": {told}" if told else "")
+        ending = task.error
+    ending = " ".join(ending.split())
+    ending = (
+        ending
+        if len(ending) <= FINISHED_PREVIEW_MAX_CHARS
+        else ending[: FINISHED_PREVIEW_MAX_CHARS - 1] + "…"
+    )
+    return f"{clip_text(call, 400)} -> {task.outcome.value}" + (f": {ending}" if ending else "")
 
 
 def _kept(kept: Sequence[PlannedTask]) -> str:
@@ -220,10 +224,10 @@ def tool_lines(tool: ToolSpec) -> str:
 
 
 def _properties(schema: Mapping[str, JsonValue]) -> dict[str, dict[str, JsonValue]]:
-    found = schema.get("properties")
-    if not isinstance(found, dict):
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
         return {}
-    return {name: s if isinstance(s, dict) else {} for name, s in found.items()}
+    return {name: s if isinstance(s, dict) else {} for name, s in properties.items()}
 
 
 def _parameter(name: str, schema: Mapping[str, JsonValue], is_needed: bool) -> str:
@@ -251,7 +255,7 @@ def _type_of(schema: Mapping[str, JsonValue]) -> str:
 
 def _first_line(text: str) -> str:
     line = next((x.strip() for x in text.splitlines() if x.strip()), "")
-    return line if len(line) <= LINE_MAX_CHARS else line[: LINE_MAX_CHARS - 1] + "…"
+    return line if len(line) <= PROMPT_LINE_MAX_CHARS else line[: PROMPT_LINE_MAX_CHARS - 1] + "…"
 
 
 def _helpers(job: PlanJob, is_calls: bool) -> str:

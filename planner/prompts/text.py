@@ -17,11 +17,11 @@ class Prompt:
     """A prompt file: its version, and its text with `{{slots}}`."""
 
     def __init__(self, name: str, text: str) -> None:
-        found = _VERSION.match(text)
-        if not found or found[1] != name:
+        match = _VERSION.match(text)
+        if not match or match[1] != name:
             raise ValueError(f"prompt {name}: the first line must be <!-- version: {name} -->")
         self.version = name
-        self.text = text[found.end() :].strip()
+        self.text = text[match.end() :].strip()
         self.slots = frozenset(_SLOT.findall(self.text))
 
     def fill(self, **values: str) -> str:

@@ -17,14 +17,14 @@ from planloom.planner.language.values import JsonValue, Problem, Unreadable
 
 M = TypeVar("M", bound=BaseModel)
 
-PROBLEMS_MAX = 100
+DOCUMENT_PROBLEMS_MAX = 100
 TEXT_MAX_CHARS = 500
 NESTING_MAX = 100
 """Levels of objects and lists in a document: deeper ones run Python out of stack."""
-WORDS = ("goal", "task", "context")
-WORDS_MAX_BYTES = 1_000_000
+TEXT_FIELDS = ("goal", "task", "context")
+TEXT_FIELD_MAX_BYTES = 1_000_000
 """These go along with model calls, in payloads of at most 2 MiB."""
-SEEN_MAX_CHARS = 24
+VALUE_SHOWN_MAX_CHARS = 24
 """A longer text is not shown in a message: it may be a prompt, or a key."""
 
 _CONTAINERS = (typing.Union, types.UnionType, list, dict, typing.Annotated)
@@ -32,12 +32,12 @@ _FORMS = ("string_type", "literal_error", "model_type", "model_attributes_type")
 
 
 def bounded_problems(problems: Sequence[Problem]) -> list[Problem]:
-    """At most `PROBLEMS_MAX`, none longer than `TEXT_MAX_CHARS`: they go into history."""
-    kept = [_bounded(p) for p in problems[:PROBLEMS_MAX]]
-    if len(problems) > PROBLEMS_MAX and problems[PROBLEMS_MAX].code != "more":
-        message = f"there are more problems than these {PROBLEMS_MAX}"
+    """At most `DOCUMENT_PROBLEMS_MAX`, none longer than `TEXT_MAX_CHARS`: they go into history."""
+    kept = [_bounded(p) for p in problems[:DOCUMENT_PROBLEMS_MAX]]
+    if len(problems) > DOCUMENT_PROBLEMS_MAX and problems[DOCUMENT_PROBLEMS_MAX].code != "more":
+        message = f"there are more problems than these {DOCUMENT_PROBLEMS_MAX}"
         return [*kept, Problem(path="input", code="more", message=message)]
-    return [*kept, *problems[PROBLEMS_MAX : PROBLEMS_MAX + 1]]
+    return [*kept, *problems[DOCUMENT_PROBLEMS_MAX : DOCUMENT_PROBLEMS_MAX + 1]]
 
 
 def _bounded(problem: Problem) -> Problem:
@@ -52,10 +52,12 @@ def problems_from_validation(
     """Pydantic's errors as problems: task ids for indexes, near misses for unknown fields."""
     problems: dict[tuple[str, str], Problem] = {}
     entries = error.errors(include_url=False, include_context=True)
-    placed = [(_without_branches(e["loc"], document), e) for e in entries[: 2 * PROBLEMS_MAX]]
+    placed = [
+        (_without_branches(e["loc"], document), e) for e in entries[: 2 * DOCUMENT_PROBLEMS_MAX]
+    ]
     for loc, entry in _told_once(placed):
         path = _path(loc, document, prefix)
-        problem = _problem(entry, loc, path, document, model)
+        problem = _problem(entry, loc, path, model)
         problems.setdefault((problem.path, problem.message), problem)
     return bounded_problems(list(problems.values()))
 
@@ -134,26 +136,24 @@ def _step(node: Any, step: int | str) -> Any:
         return None
 
 
-def _problem(
-    entry: Any, loc: tuple[int | str, ...], path: str, document: Any, model: type[BaseModel]
-) -> Problem:
+def _problem(entry: Any, loc: tuple[int | str, ...], path: str, model: type[BaseModel]) -> Problem:
     kind, message, hint = entry["type"], str(entry["msg"]), ""
     match kind:
         case "extra_forbidden":
             message = f'no field "{loc[-1] if loc else path}"'
-            known = _fields_at(model, loc[:-1], document)
-            near = get_close_matches(str(loc[-1])[:100] if loc else "", known, n=1, cutoff=0.5)
-            listed = "Fields: " + ", ".join(known) if known else ""
+            fields = _fields_at(model, loc[:-1])
+            near = get_close_matches(str(loc[-1])[:100] if loc else "", fields, n=1, cutoff=0.5)
+            listed = "Fields: " + ", ".join(fields) if fields else ""
             hint = f'Did you mean "{near[0]}"?' if near else listed
         case "missing":
             message = "is missing"
         case "model_type" | "model_attributes_type":
             message = f"needs an object, found {_kind_of(entry['input'])}"
-            known = _fields_at(model, loc, document)
-            hint = "Fields: " + ", ".join(known) if known else ""
+            fields = _fields_at(model, loc)
+            hint = "Fields: " + ", ".join(fields) if fields else ""
         case "value_error":
             message = message.removeprefix("Value error, ")
-            if isinstance(entry["input"], str) and len(entry["input"]) > SEEN_MAX_CHARS:
+            if isinstance(entry["input"], str) and len(entry["input"]) > VALUE_SHOWN_MAX_CHARS:
                 message = message.replace(entry["input"], "…")
         case "literal_error":
             expected = entry.get("ctx", {}).get("expected", "")
@@ -197,7 +197,7 @@ def _kind_of(value: Any) -> str:
 def _shown(value: Any) -> str:
     """A value as a message shows it: short ones whole, of others what they are."""
     if isinstance(value, str):
-        if len(value) > SEEN_MAX_CHARS:
+        if len(value) > VALUE_SHOWN_MAX_CHARS:
             return f"a text of {len(value):,} characters"
         return json.dumps(value, ensure_ascii=False)
     if value is None or isinstance(value, bool):
@@ -207,16 +207,16 @@ def _shown(value: Any) -> str:
     return _kind_of(value)
 
 
-def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...], document: Any) -> list[str]:
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Field names legal at a place, by walking the model's annotations."""
     here: list[type[BaseModel]] = [model]
     for step in loc:
         if isinstance(step, int):
             continue
-        found = [m for each in here for m in _models_of(each, step)]
-        if not found:
+        models = [m for each in here for m in _models_of(each, step)]
+        if not models:
             return []
-        here = found
+        here = models
     names = (f.alias or n for m in here for n, f in m.model_fields.items())
     return list(dict.fromkeys(names))
 
@@ -359,7 +359,7 @@ def read_request(document: Any, model: type[M]) -> tuple[M | None, list[Problem]
         # The rest of the request is checked as if the plan were right: all problems at once.
         checked["plan"] = plan if plan is not None else {"tasks": [{"id": "x", "tool": "x"}]}
     for name, value in document.items():
-        limit = WORDS_MAX_BYTES if name in WORDS else None
+        limit = TEXT_FIELD_MAX_BYTES if name in TEXT_FIELDS else None
         if name != "plan" and (faults := _faults_of(value, str(name), limit)):
             problems += faults
             checked.pop(name)

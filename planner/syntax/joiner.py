@@ -54,7 +54,7 @@ _HINT = 'Answer with {"action": "finish", "answer": …} or {"action": "replan",
 _ACTIONS = ("finish", "replan", "look")
 _ACTIONS_MAX = 50
 """How many places of a text are looked at."""
-_NESTING_MAX = 3
+_WRAPPERS_MAX = 3
 """How deep inside other objects a decision is looked for."""
 
 
@@ -75,24 +75,24 @@ def parse_join(text: str) -> JoinDecision | list[Problem]:
         return _from_text(text, action)
     if documents:
         return _from_json(documents[-1])
-    said = text.strip()[:80]
-    message = f'no action found in "{said}"' if said else "the answer is empty"
+    beginning = text.strip()[:80]
+    message = f'no action found in "{beginning}"' if beginning else "the answer is empty"
     return [Problem(path="join", code="no_action", message=message, hint=_HINT)]
 
 
 def _decisions_in(text: str) -> list[dict[str, Any]]:
     """The JSON objects with an action, fenced, wrapped or with prose around, in order."""
-    found = [d for d in map(_decision, objects_in(text)) if d is not None]
+    decisions = [d for d in map(_decision, objects_in(text)) if d is not None]
     begins = [m.start() for m in re.finditer(r"\{", text)][:_ACTIONS_MAX]
-    while begins and not found:  # a stray brace or quote in prose hides what follows
+    while begins and not decisions:  # a stray brace or quote in prose hides what follows
         inner = objects_in(text[begins.pop(0) + 1 :])
-        found = [d for d in map(_decision, inner[:_ACTIONS_MAX]) if d is not None]
-    return found
+        decisions = [d for d in map(_decision, inner[:_ACTIONS_MAX]) if d is not None]
+    return decisions
 
 
 def _decision(text: str) -> dict[str, Any] | None:
     try:
-        return _unwrapped(parse_json(text), _NESTING_MAX)
+        return _unwrapped(parse_json(text), _WRAPPERS_MAX)
     except ValueError:
         return None
 
@@ -145,8 +145,8 @@ def check_look(decision: JoinDecision, cut: Sequence[str], looks_left: int) -> l
     unknown = [i for i in decision.ids if i not in cut]
     if unknown:
         names = ", ".join(f'"{i[:40]}"' for i in unknown[:10])
-        known = ", ".join(cut[:40])
-        hint = f"Outputs that were cut: {known}."
+        ids = ", ".join(cut[:40])
+        hint = f"Outputs that were cut: {ids}."
         return [Problem(path="join", code="unknown_id", message=f"not cut: {names}", hint=hint)]
     if len(decision.ids) > LOOK_IDS_MAX:
         message = f"{len(decision.ids)} ids; at most {LOOK_IDS_MAX} at once"
@@ -158,12 +158,12 @@ def _last_action(text: str, pattern: re.Pattern[str]) -> re.Match[str] | None:
     """The last action that does not stand inside the brackets of one before it."""
     last, at = None, 0
     for _ in range(_ACTIONS_MAX):
-        found = pattern.search(text, at)
-        if found is None:
+        match = pattern.search(text, at)
+        if match is None:
             break
-        last = found
-        end = _closing(text, found.end())
-        at = found.end() if end is None else end + 1
+        last = match
+        end = _closing(text, match.end())
+        at = match.end() if end is None else end + 1
     return last
 
 

@@ -18,13 +18,12 @@ from planloom.planner.contract.jobs import PlannedTask
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.plan import TASKS_MAX, Plan, Task
 from planloom.planner.language.references import roots_of
-from planloom.planner.language.values import RESERVED_IDS, Problem
+from planloom.planner.language.values import RESERVED_IDS, VALUE_NAMES, Problem
 from planloom.planner.syntax.calls.parser import ParsedEnd, read_places
-from planloom.planner.syntax.calls.text import call_text, is_same_call, known_calls
+from planloom.planner.syntax.calls.text import call_text, earlier_calls, is_same_call
 from planloom.planner.syntax.documents import problems_from_validation
 from planloom.planner.syntax.json_text import parse_json
 
-VALUES = ("item", "index", "params")
 REMARKS = ("thought", "thoughts", "reasoning", "explanation", "comment", "notes")
 """What models write beside a plan: left out, with a warning."""
 _ID = re.compile(r'\{\s*"id"\s*:\s*"([^"\\]{1,100})"')
@@ -126,11 +125,11 @@ class JsonPlanParser:
     def __init__(
         self,
         tools: Sequence[ToolSpec] = (),
-        known: Sequence[str] | Mapping[str, str] = (),
+        earlier: Sequence[str] | Mapping[str, str] = (),
         kept: Collection[str] = (),
     ) -> None:
         self._tools = [t.name for t in tools]
-        self._given = known_calls(known)
+        self._given = earlier_calls(earlier)
         self._readable = {*self._given, *kept}
         self._scanner = PlanScanner()
         self._ids: dict[str, int] = {}
@@ -176,12 +175,12 @@ class JsonPlanParser:
 
     def _report_open(self, verb: str) -> None:
         partial = self._scanner.open_task
-        found = _ID.match(partial) if partial is not None else None
+        match = _ID.match(partial) if partial is not None else None
         if partial is None:
             self._report("plan", "cut_off", f"{verb} inside the document")
-        elif found:
-            message = f'{verb} inside task "{found[1]}"'
-            self._report(f"tasks.{found[1]}", "cut_off", message)
+        elif match:
+            message = f'{verb} inside task "{match[1]}"'
+            self._report(f"tasks.{match[1]}", "cut_off", message)
         else:
             self._report("plan", "cut_off", f"{verb} inside task {self._seen + 1}")
 
@@ -218,7 +217,7 @@ class JsonPlanParser:
             self._failed.add(name)
             return []
         inputs = {root: place for place, root in reversed(list(read_places(document)))}
-        inputs = {r: p for r, p in inputs.items() if r not in (*VALUES, *self._readable)}
+        inputs = {r: p for r, p in inputs.items() if r not in (*VALUE_NAMES, *self._readable)}
         self._waiting[name] = _Waiting(task, text, inputs)
         return self._release(name)
 
@@ -230,18 +229,22 @@ class JsonPlanParser:
             return None
 
     def _checked(self, document: dict[str, Any], name: str) -> Task | None:
-        task, where, found = self._validated(document, f"tasks.{name}"), f"tasks.{name}", False
+        task, where, has_problem = (
+            self._validated(document, f"tasks.{name}"),
+            f"tasks.{name}",
+            False,
+        )
         if name in RESERVED_IDS:
             message = f'"{name}" is a reserved id ({", ".join(RESERVED_IDS)})'
             self._report(where, "reserved_id", message)
-            found = True
+            has_problem = True
         tool = document.get("tool")
         if self._tools and isinstance(tool, str) and tool not in self._tools:
             near = get_close_matches(tool, self._tools, n=1)
             hint = f'Did you mean "{near[0]}"?' if near else "Tools: " + ", ".join(self._tools)
             self._report(f"{where}.tool", "unknown_tool", f'no tool "{tool}"', hint)
-            found = True
-        return None if found else task
+            has_problem = True
+        return None if has_problem else task
 
     def _check_again(self, document: dict[str, Any], name: str) -> None:
         """A known id is written again: left out when it is the same call, else a problem."""

@@ -26,7 +26,7 @@ def parse_json(text: str) -> Any:
     try:
         return _read(text)
     except json.JSONDecodeError as error:
-        mended = _TRAILING.sub(lambda found: found[1] or "", text)
+        mended = _TRAILING.sub(lambda match: match[1] or "", text)
         if mended == text:
             raise ValueError(f"{error.msg} at line {error.lineno}") from None
     try:
@@ -37,20 +37,20 @@ def parse_json(text: str) -> Any:
 
 def _read(text: str) -> Any:
     try:
-        found = _DECODER.decode(text)
+        document = _DECODER.decode(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if _HALF.search(text):
         try:
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(document, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise ValueError("half of a character: a surrogate stands alone") from None
-    return found
+    return document
 
 
 def objects_in(text: str) -> list[str]:
     """The top-level `{…}` of a text, in order, with anything around them; strings are followed."""
-    found: list[str] = []
+    objects: list[str] = []
     depth = start = 0
     is_string = is_escaped = False
     for at, char in enumerate(text):
@@ -66,5 +66,5 @@ def objects_in(text: str) -> list[str]:
         elif char in "{}":
             depth += 1 if char == "{" else -1
             if depth == 0:
-                found.append(text[start : at + 1])
-    return found
+                objects.append(text[start : at + 1])
+    return objects

@@ -36,14 +36,14 @@ _LABEL = re.compile(
 
 def parse_labelled(text: str) -> dict[str, str]:
     """The fields of an answer by label in capitals; the first of each wins."""
-    found = _from_json(text)
-    if found:
-        return found
+    from_json = _from_json(text)
+    if from_json:
+        return from_json
     fields: dict[str, str] = {}
-    marks = [m for m in _LABEL.finditer(text) if m[1].upper() in LABELS]
-    ends = [m.start() for m in marks[1:]] + [len(text)]
-    for mark, end in zip(marks, ends, strict=False):
-        fields.setdefault(mark[1].upper(), text[mark.end() : end].strip())
+    labels = [m for m in _LABEL.finditer(text) if m[1].upper() in LABELS]
+    ends = [m.start() for m in labels[1:]] + [len(text)]
+    for label, end in zip(labels, ends, strict=False):
+        fields.setdefault(label[1].upper(), text[label.end() : end].strip())
     return fields
 
 
@@ -52,12 +52,12 @@ def _from_json(text: str) -> dict[str, str]:
     if at < 0:
         return {}
     try:
-        found, _ = decoder.raw_decode(text, at)
+        document, _ = decoder.raw_decode(text, at)
     except json.JSONDecodeError:
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         return {}
-    upper = {str(k).upper(): v for k, v in found.items()}
+    upper = {str(k).upper(): v for k, v in document.items()}
     return {k: _as_text(upper[k]) for k in LABELS if k in upper} if "RESULT" in upper else {}
 
 
@@ -85,14 +85,14 @@ def problem_with(text: str, required: Sequence[str], chars_min: int) -> str | No
     return None
 
 
-Limits = Mapping[str, tuple[int, int, bool]]
+FieldLimits = Mapping[str, tuple[int, int, bool]]
 """Of each field: fewest and most characters, and whether it is needed."""
-AGENT_LIMITS: Limits = {
+AGENT_LIMITS: FieldLimits = {
     "SUMMARY": (10, 500, True),
     "RESULT": (20, 10_000, True),
     "NEXT_STEP": (0, 500, False),
 }
-MEMBER_LIMITS: Limits = {
+MEMBER_LIMITS: FieldLimits = {
     "SUMMARY": (10, 300, True),
     "CLAIM": (10, 500, True),
     "EVIDENCE": (5, 2_000, True),
@@ -102,27 +102,27 @@ MEMBER_LIMITS: Limits = {
 }
 
 
-def field_violations(fields: Mapping[str, str], limits: Limits) -> list[str]:
+def field_violations(fields: Mapping[str, str], limits: FieldLimits) -> list[str]:
     """What does not fit the form, as `FIELD:missing`, `FIELD:too_short` or `FIELD:too_long`."""
-    found = []
+    violations = []
     for name, (least, most, is_needed) in limits.items():
         text = fields.get(name)
         if text is None:
-            found += [f"{name}:missing"] if is_needed else []
+            violations += [f"{name}:missing"] if is_needed else []
         elif len(text) < least:
-            found.append(f"{name}:too_short")
+            violations.append(f"{name}:too_short")
         elif len(text) > most:
-            found.append(f"{name}:too_long")
-    return found
+            violations.append(f"{name}:too_long")
+    return violations
 
 
 def parse_confidence(text: str | None) -> float | None:
     """`80%` and `85` are parts of a hundred, `0.8` and `1` are as they are; None is no number."""
-    found = re.search(r"-?\d+(?:\.\d+)?", text or "")
-    if found is None:
+    match = re.search(r"-?\d+(?:\.\d+)?", text or "")
+    if match is None:
         return None
-    value = float(found[0])
-    is_percent = (text or "")[found.end() :].lstrip().startswith("%")
+    value = float(match[0])
+    is_percent = (text or "")[match.end() :].lstrip().startswith("%")
     if value > 1 or is_percent:
         value /= 100
     return min(1.0, max(0.0, value))

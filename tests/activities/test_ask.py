@@ -82,7 +82,7 @@ async def bench(server: ModelServer, tmp_path: Path) -> AsyncIterator[Bench]:
     client = ModelClient(settings, {})
     blobs = BlobStore(tmp_path / "blobs")
     cache = ResultCache(tmp_path / "cache", blobs)
-    yield Bench(server, ModelActivities(client, blobs, settings, cache), blobs)
+    yield Bench(server, ModelActivities(client, blobs, cache), blobs)
     await client.close()
 
 
@@ -287,7 +287,7 @@ async def test_the_model_is_the_jobs_else_the_roles_else_what_is_served(
         client = ModelClient(settings, {})
         blobs = BlobStore(tmp_path)
         job = AskJob(task="a", prompt="x", role="judge")
-        await ActivityEnvironment().run(ModelActivities(client, blobs, settings).ask_model, job)
+        await ActivityEnvironment().run(ModelActivities(client, blobs).ask_model, job)
         assert server.requests[-1].model == expected
         await client.close()
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 from pathlib import Path
 
 from planloom.activities.storage.claims import ClaimStore, claim_id
@@ -62,16 +60,3 @@ def test_another_task_tool_or_argument_is_another_act() -> None:
         claim_id("run/task/1", "send", {"to": "b"}),
     }
     assert len(ids) == 4
-
-
-def test_old_finished_claims_are_pruned_and_open_ones_stay(tmp_path: Path) -> None:
-    claims = ClaimStore(tmp_path)
-    other = claim_id("k", "send", {})
-    for each in (ID, other):
-        claims.claim(each, tool="send", attempt=1)
-    claims.finish(ID, DONE)
-    old = time.time() - 100 * 86400
-    os.utime(tmp_path / ID[:2] / f"{ID}.result", (old, old))
-    assert claims.prune() == 1
-    assert claims.claim(ID, tool="send", attempt=1).state == "new"
-    assert claims.claim(other, tool="send", attempt=2).state == "open"

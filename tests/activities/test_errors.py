@@ -148,7 +148,7 @@ def test_the_wait_is_read_in_every_form_that_endpoints_use(
 
 def told(exc: BaseException, **fields: object) -> ApplicationError:
     known = {"endpoint": "http://u:pw@host:81/v1?key=sk-1", "model": "m"}
-    known |= {"own_attempt": 1, "max_attempts": 3, "retry_after": None}
+    known |= {"counted_attempt": 1, "max_attempts": 3, "retry_after": None}
     return as_application_error(exc, **(known | fields))  # type: ignore[arg-type]
 
 
@@ -166,7 +166,7 @@ def test_the_message_names_class_model_and_host_and_no_key() -> None:
 
 
 def test_a_rate_limit_waits_as_long_as_the_server_asked_and_costs_no_attempt() -> None:
-    error = told(ModelError("rate_limit", "429"), own_attempt=3, waits=50, retry_after=7.0)
+    error = told(ModelError("rate_limit", "429"), counted_attempt=3, waits=50, retry_after=7.0)
     assert not error.non_retryable
     assert delay(error) == 7
 
@@ -178,23 +178,23 @@ def test_waits_without_a_wish_grow_and_are_bounded() -> None:
 
 def test_an_overloaded_endpoint_waits_ten_times_and_then_costs_attempts() -> None:
     exc = ModelError("capacity", "503")
-    assert not told(exc, waits=9, own_attempt=3).non_retryable
-    assert told(exc, waits=10, own_attempt=3).non_retryable
+    assert not told(exc, waits=9, counted_attempt=3).non_retryable
+    assert told(exc, waits=10, counted_attempt=3).non_retryable
 
 
 def test_the_last_own_attempt_is_final_and_says_how_many_there_were() -> None:
     exc = ModelError("timeout", "no answer in time")
-    assert not told(exc, own_attempt=2).non_retryable
-    last = told(exc, own_attempt=3)
+    assert not told(exc, counted_attempt=2).non_retryable
+    last = told(exc, counted_attempt=3)
     assert last.non_retryable
     assert "(3 attempts)" in str(last)
 
 
 def test_the_pause_after_a_failure_is_the_tasks_own_when_it_names_one() -> None:
     exc = ModelError("timeout", "late")
-    assert delay(told(exc, own_attempt=2)) == 2
+    assert delay(told(exc, counted_attempt=2)) == 2
     own = Retry(initial_seconds=0.1, backoff=3)
-    assert delay(told(exc, own_attempt=2, retry=own)) == pytest.approx(0.3)
+    assert delay(told(exc, counted_attempt=2, retry=own)) == pytest.approx(0.3)
 
 
 def test_what_a_failure_paid_reaches_the_workflow() -> None:
@@ -233,5 +233,5 @@ def test_settings_change_the_table_by_class() -> None:
     assert not table["timeout"].dag_retry
     assert table["timeout"].initial_seconds == RETRY_TABLE["timeout"].initial_seconds
     assert table["unknown"] == RETRY_TABLE["unknown"]
-    assert told(TimeoutError(), own_attempt=1, max_attempts=3, table=table).non_retryable
-    assert not told(TimeoutError(), own_attempt=1, max_attempts=3).non_retryable
+    assert told(TimeoutError(), counted_attempt=1, max_attempts=3, table=table).non_retryable
+    assert not told(TimeoutError(), counted_attempt=1, max_attempts=3).non_retryable

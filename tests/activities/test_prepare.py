@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from planloom.activities.models.prices import Prices
 from planloom.activities.prepare import PrepareActivities
-from planloom.activities.template_files import TemplateFiles, named_in
+from planloom.activities.template_files import TemplateFiles, names_used_in
 from planloom.activities.tools.builtin import builtin_registry
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.settings import PoolSettings, Price, Settings
@@ -61,30 +61,30 @@ def prepare(tmp_path: Path) -> PrepareActivities:
 
 
 def test_a_plan_gets_only_the_tools_it_names_and_all_names(prepare: PrepareActivities) -> None:
-    site = prepare.site(PrepareJob(tools=["http_get", "serch"]))
-    assert [t.name for t in site.tools] == ["ask", "http_get"]
-    assert "calculate" in site.tool_names
-    assert site.tool_seconds == {"http_get": 0.5}
-    assert all(not t.examples and "\n" not in t.description for t in site.tools)
-    assert len(site.model_dump_json()) < 5_000
+    catalog = prepare.catalog(PrepareJob(tools=["http_get", "serch"]))
+    assert [t.name for t in catalog.tools] == ["ask", "http_get"]
+    assert "calculate" in catalog.tool_names
+    assert catalog.tool_seconds == {"http_get": 0.5}
+    assert all(not t.examples and "\n" not in t.description for t in catalog.tools)
+    assert len(catalog.model_dump_json()) < 5_000
 
 
 def test_a_goal_gets_all_that_the_allow_list_leaves(prepare: PrepareActivities) -> None:
-    everything = prepare.site(PrepareJob(is_goal=True))
+    everything = prepare.catalog(PrepareJob(is_goal=True))
     assert [t.name for t in everything.tools] == everything.tool_names
-    allowed = prepare.site(PrepareJob(is_goal=True, allow=["calculate"]))
+    allowed = prepare.catalog(PrepareJob(is_goal=True, allow=["calculate"]))
     assert [t.name for t in allowed.tools] == ["ask", "calculate"]
-    plan = prepare.site(PrepareJob(tools=["http_get"], allow=["calculate"]))
+    plan = prepare.catalog(PrepareJob(tools=["http_get"], allow=["calculate"]))
     assert [t.name for t in plan.tools] == ["ask"]
 
 
 def test_templates_come_with_those_they_name_and_their_tools(prepare: PrepareActivities) -> None:
-    site = prepare.site(PrepareJob(templates=["outer", "absent"]))
-    assert sorted(site.templates) == ["inner", "outer"]
-    assert {t.name for t in site.tools} == {"ask", "http_get", "read_file", "list_files"}
-    assert "gpt-4o-mini" in site.prices
-    assert site.template_names == ["broken", "inner", "outer"]
-    broken: Any = prepare.site(PrepareJob(templates=["broken"])).templates["broken"]
+    catalog = prepare.catalog(PrepareJob(templates=["outer", "absent"]))
+    assert sorted(catalog.templates) == ["inner", "outer"]
+    assert {t.name for t in catalog.tools} == {"ask", "http_get", "read_file", "list_files"}
+    assert "gpt-4o-mini" in catalog.prices
+    assert catalog.template_names == ["broken", "inner", "outer"]
+    broken: Any = prepare.catalog(PrepareJob(templates=["broken"])).templates["broken"]
     assert "cannot be read" in broken
 
 
@@ -99,26 +99,26 @@ def test_a_template_is_read_again_when_its_file_changes(tmp_path: Path) -> None:
 
 
 def test_models_pools_and_prices(prepare: PrepareActivities) -> None:
-    site = prepare.site(PrepareJob(models=["gpt-4o-mini", "unheard-of"]))
-    assert site.models == {
+    catalog = prepare.catalog(PrepareJob(models=["gpt-4o-mini", "unheard-of"]))
+    assert catalog.models == {
         "planner": "big",
         "joiner": "small",
         "judge": "small",
         "worker": "small",
     }
-    assert site.prices == {"big": (1_000, 2_000), "gpt-4o-mini": (150, 600)}
-    pools = {p.name: p for p in site.pools}
+    assert catalog.prices == {"big": (1_000, 2_000), "gpt-4o-mini": (150, 600)}
+    pools = {p.name: p for p in catalog.pools}
     assert pools["local"].task_queue == "planloom-llm-local"
     assert pools["local"].fallback == "default"
     assert (pools["local"].is_metered, pools["default"].is_metered) == (True, False)
-    assert site.search_attributes == ["PlanloomStatus"]
-    assert site.agents == {}  # this plan names none
-    assert prepare.site(PrepareJob(agents=["scout"])).agents == {"scout": "finds things"}
-    assert prepare.site(PrepareJob(is_goal=True)).agents == {"scout": "finds things"}
+    assert catalog.search_attributes == ["PlanloomStatus"]
+    assert catalog.agents == {}  # this plan names none
+    assert prepare.catalog(PrepareJob(agents=["scout"])).agents == {"scout": "finds things"}
+    assert prepare.catalog(PrepareJob(is_goal=True)).agents == {"scout": "finds things"}
 
 
 def test_what_a_document_names_is_found_wherever_it_stands() -> None:
-    named = named_in(
+    named = names_used_in(
         {"tasks": [{"plan": {"tasks": [{"fallback": {"tool": "x"}}, {"team": "t"}]}}], "tool": "y"}
     )
     assert sorted(named.tools) == ["x", "y"]

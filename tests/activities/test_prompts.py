@@ -19,8 +19,8 @@ from planloom.planner.prompts import (
     repair_messages,
 )
 from planloom.planner.prompts.joiner import (
+    JOINER_TASK_MAX_CHARS,
     OVERALL_MAX_CHARS,
-    TASK_MAX_CHARS,
     Look,
     cut_outputs,
     share_out,
@@ -251,10 +251,10 @@ def test_long_outputs_are_cut_so_that_all_tasks_are_seen() -> None:
 
 def test_shares_are_fair_and_bounded() -> None:
     assert share_out({"a": 10, "b": 10_000}, 2_000) == {"a": 10, "b": 1_990}
-    assert share_out({"a": 100_000}, 60_000) == {"a": TASK_MAX_CHARS}
+    assert share_out({"a": 100_000}, 60_000) == {"a": JOINER_TASK_MAX_CHARS}
     assert share_out({}, 10) == {}
     looked = share_out({"a": 100_000, "b": 30_000, "c": 9_000}, 60_000, ["a", "b"])
-    assert looked == {"a": 20_000, "b": 20_000, "c": TASK_MAX_CHARS}
+    assert looked == {"a": 20_000, "b": 20_000, "c": JOINER_TASK_MAX_CHARS}
 
 
 def test_outputs_that_were_cut_may_be_looked_at() -> None:

@@ -50,7 +50,7 @@ join(c)
 """
 
 
-class Catalog:
+class StandInRegistry:
     """Stands where the tool registry does."""
 
     specs = TOOLS
@@ -296,7 +296,7 @@ async def temporal() -> AsyncIterator[Client]:
 
 
 async def probe(temporal: Client, client: ModelClient, asked: PlanJob) -> dict[str, Any]:
-    activities = PlanActivities(client, temporal, Catalog())
+    activities = PlanActivities(client, temporal, StandInRegistry())
     queue = f"q-{uuid4()}"
     async with Worker(
         temporal,
@@ -343,7 +343,7 @@ async def test_without_a_run_to_tell_the_activity_still_answers(
     server: ModelServer, client: ModelClient
 ) -> None:
     server.script("find it", PLAN)
-    activities = PlanActivities(client, None, Catalog())
+    activities = PlanActivities(client, None, StandInRegistry())
     reply = await ActivityEnvironment().run(activities.write_plan, job(tools=["search"]))
     assert len(reply.tasks) == 3
     assert "send(" not in server.requests[0].messages[0]["content"]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from planloom.planner.compile.compiler import inputs_of
+from planloom.planner.compile.pipeline import inputs_of
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.plan import AtLeast, Task
 from planloom.planner.language.references import resolve
@@ -32,9 +32,9 @@ TOOLS = [
 
 
 def parse(
-    chunks: Iterable[str], known: Any = (), cut: bool = False
+    chunks: Iterable[str], earlier: Any = (), cut: bool = False
 ) -> tuple[list[Task], ParsedEnd]:
-    parser = CallsParser(TOOLS, known=known)
+    parser = CallsParser(TOOLS, earlier=earlier)
     tasks = [p.task for chunk in chunks for p in parser.feed(chunk)]
     return tasks, parser.close(is_cut_off=cut)
 
@@ -49,7 +49,7 @@ class Case:
     codes: list[str] = field(default_factory=list)
     warns: str = ""
     joins: bool = True
-    known: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
     cut: bool = False
 
 
@@ -120,7 +120,7 @@ CASES = {
         '4. ask("shorter: $2")\n5. join()',
         {"4": ["2"]},
         {"4": {"prompt": "shorter: ${2}"}},
-        known=("1", "2", "3"),
+        earlier=("1", "2", "3"),
     ),
     16: Case(
         'Thought: maybe 2. search("no") later\n\n- 1. search(Blade Runner)\n- 2. join()',
@@ -154,7 +154,7 @@ def arguments(task: Task) -> dict[str, Any]:
 @pytest.mark.parametrize("number", CASES)
 def test_format_case(number: int) -> None:
     case = CASES[number]
-    tasks, end = parse([case.text], case.known, case.cut)
+    tasks, end = parse([case.text], case.earlier, case.cut)
     assert {t.id: list(inputs_of(t)) for t in tasks} == case.deps
     for task in tasks:
         if task.id in case.values:
@@ -170,12 +170,12 @@ def test_every_chunking_gives_the_same_and_each_task_with_the_bracket_that_compl
     number: int,
 ) -> None:
     case = CASES[number]
-    whole = parse([case.text], case.known, case.cut)
-    assert parse(case.text, case.known, case.cut) == whole  # one character a chunk
+    whole = parse([case.text], case.earlier, case.cut)
+    assert parse(case.text, case.earlier, case.cut) == whole  # one character a chunk
     for at in range(1, len(case.text)):
         parts = [case.text[:at], case.text[at:]]
-        assert parse(parts, case.known, case.cut) == whole, parts
-    parser = CallsParser(TOOLS, known=case.known)
+        assert parse(parts, case.earlier, case.cut) == whole, parts
+    parser = CallsParser(TOOLS, earlier=case.earlier)
     for n, char in enumerate(case.text):
         for planned in parser.feed(char):
             assert case.text[: n + 1].endswith(planned.text.strip()), planned
@@ -186,9 +186,9 @@ def test_line_ends_tabs_and_fences_change_nothing(number: int) -> None:
     case = CASES[number]
     if case.cut or number == 17:
         return
-    tasks, end = parse([case.text], case.known)
+    tasks, end = parse([case.text], case.earlier)
     dressed = "```python\n" + case.text.replace("\n", "\r\n\t") + "\r\n```\r\n\r\n"
-    same, other = parse([dressed], case.known)
+    same, other = parse([dressed], case.earlier)
     assert [t.model_dump() for t in same] == [t.model_dump() for t in tasks]
     assert [p.code for p in other.problems] == [p.code for p in end.problems]
 
@@ -276,22 +276,22 @@ def test_a_reader_of_a_refused_task_is_told_so() -> None:
 
 
 def test_a_model_that_writes_accepted_lines_again_is_not_punished() -> None:
-    tasks, end = parse(['a = search(query="x")\nb = search(query=a)\njoin(b)'], known=("a",))
+    tasks, end = parse(['a = search(query="x")\nb = search(query=a)\njoin(b)'], earlier=("a",))
     assert [t.id for t in tasks] == ["b"]
     assert not end.problems
 
 
 def test_a_known_id_with_another_call_is_a_problem_and_never_silently_the_old_one() -> None:
     before = {"1": '1. search(query="old")'}
-    tasks, end = parse(['1. search("new")\n2. math("$1")\n3. join()'], known=before)
+    tasks, end = parse(['1. search("new")\n2. math("$1")\n3. join()'], earlier=before)
     assert [t.id for t in tasks] == ["2"]
     assert [(p.path, p.code) for p in end.problems] == [("tasks.1", "duplicate_id")]
-    tasks, end = parse(['1. search("old")\n2. math("$1")\n3. join()'], known=before)
+    tasks, end = parse(['1. search("old")\n2. math("$1")\n3. join()'], earlier=before)
     assert ([t.id for t in tasks], end.problems, end.warnings) == (["2"], [], [])
 
 
 def test_a_known_id_whose_call_is_not_told_is_left_out_with_a_warning() -> None:
-    tasks, end = parse(['a = search("new")\nb = math(a)\njoin(b)'], known=("a",))
+    tasks, end = parse(['a = search("new")\nb = math(a)\njoin(b)'], earlier=("a",))
     assert ([t.id for t in tasks], end.problems) == (["b"], [])
     assert '"a" stands already' in end.warnings[0]
 
@@ -484,7 +484,9 @@ def test_a_cut_before_the_bracket_names_the_task() -> None:
 
 
 def test_a_line_that_is_not_assigned_gets_a_name() -> None:
-    tasks, end = parse(['search("x")\nsearch("y")\njoin(search_1, search_2)'], known=("search_1",))
+    tasks, end = parse(
+        ['search("x")\nsearch("y")\njoin(search_1, search_2)'], earlier=("search_1",)
+    )
     assert [t.id for t in tasks] == ["search_2", "search_3"]
     assert len(end.warnings) == 2
 

@@ -26,7 +26,7 @@ TEXTS = st.lists(PIECES, max_size=24).map("".join)
 
 
 def parse(chunks: list[str], cut: bool) -> tuple[list[dict[str, object]], ParsedEnd]:
-    parser = CallsParser(TOOLS, known=["1", "a0"])
+    parser = CallsParser(TOOLS, earlier=["1", "a0"])
     tasks = [p.model_dump() for chunk in chunks for p in parser.feed(chunk)]
     return tasks, parser.close(is_cut_off=cut)
 

@@ -18,7 +18,7 @@ KNOWN = ["a", "b-c", "7"]
 
 
 def read(text: str) -> list[Task]:
-    parser = CallsParser(TOOLS, known=KNOWN)
+    parser = CallsParser(TOOLS, earlier=KNOWN)
     tasks = [p.task for p in parser.feed(text + "\njoin()")]
     end = parser.close()
     assert (end.problems, end.warnings) == ([], [])

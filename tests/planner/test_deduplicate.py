@@ -9,14 +9,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planloom.planner.compile.compiler import compile_plan
-from planloom.planner.compile.passes.deduplicate import deduplicate_calls, rename_inputs, twin_key
+from planloom.planner.compile.passes.deduplicate import (
+    deduplicate_calls,
+    rename_inputs,
+    same_call_key,
+)
 from planloom.planner.compile.passes.resolve import graph_of
-from planloom.planner.language.catalog import Site, ToolSpec
+from planloom.planner.compile.pipeline import compile_plan
+from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import TaskId
 
-SITE = Site(
+CATALOG = Catalog(
     tools=[
         ToolSpec(name="search"),
         ToolSpec(name="send", side_effects=True, idempotent=False),
@@ -59,7 +63,7 @@ def calls_by_definition(plan: Plan) -> dict[str, str]:
 
 @given(plans())
 def test_two_tasks_are_one_exactly_when_their_calls_written_out_are_equal(plan: Plan) -> None:
-    slim, aliases = deduplicate_calls(plan, graph_of(plan), SITE)
+    slim, aliases = deduplicate_calls(plan, graph_of(plan), CATALOG)
     written = calls_by_definition(plan)
     first: dict[str, str] = {}
     for task in plan.tasks:
@@ -68,13 +72,13 @@ def test_two_tasks_are_one_exactly_when_their_calls_written_out_are_equal(plan: 
         t.id: first[written[t.id]] for t in plan.tasks
     }
     assert [t.id for t in slim.tasks] == [t.id for t in plan.tasks if t.id not in aliases]
-    assert compile_plan(slim, SITE).problems == []
+    assert compile_plan(slim, CATALOG).problems == []
 
 
 def test_two_equal_chains_of_a_thousand_become_one_within_a_workflow_task() -> None:
     tasks = [search(f"t{n}", f"${{t{n - 2}}}" if n > 1 else "x") for n in range(2_000)]
     began = time.process_time()
-    compiled = compile_plan(plan_of(*tasks), SITE)
+    compiled = compile_plan(plan_of(*tasks), CATALOG)
     assert time.process_time() - began < 1.5  # it took 12 s when each pair cost a round
     assert len(compiled.aliases) == 1_000
 
@@ -87,7 +91,7 @@ def test_a_sub_plan_keeps_its_own_names() -> None:
         {"id": "sub", "plan": inner, "args": {"v": "${b}"}},
         answer="${sub}",
     )
-    compiled = compile_plan(plan, SITE)
+    compiled = compile_plan(plan, CATALOG)
     sub = compiled.plan.task("sub")
     assert compiled.aliases == {"b": "a"}
     assert sub is not None
@@ -108,7 +112,7 @@ def test_every_place_that_reads_a_duplicate_reads_the_one_that_is_kept() -> None
         join=["a", "b"],
         stop_when="b.done",
     )
-    made = compile_plan(plan, SITE).plan.model_dump(mode="json", exclude_unset=True)
+    made = compile_plan(plan, CATALOG).plan.model_dump(mode="json", exclude_unset=True)
     rest = {t["id"]: t for t in made["tasks"]}
     assert rest["all"]["args"] == {"query": ["${a.n}", "b"]}
     assert rest["all"]["when"] == "a.n > 1 && 'b' != ${a}"
@@ -124,7 +128,9 @@ def test_every_place_that_reads_a_duplicate_reads_the_one_that_is_kept() -> None
 
 def test_what_differs_in_words_only_is_the_same_call_and_a_null_fallback_is_not() -> None:
     def key(**more: Any) -> str | None:
-        return twin_key(Task.model_validate(search("a", depends_on=["x", "y"]) | more), SITE)
+        return same_call_key(
+            Task.model_validate(search("a", depends_on=["x", "y"]) | more), CATALOG
+        )
 
     assert key(requires="all", description="d", depends_on=["y", "x"]) == key()
     assert key(fallback=None) != key()

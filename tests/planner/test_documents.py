@@ -11,7 +11,7 @@ from planloom.planner.contract.controls import EditPlan
 from planloom.planner.contract.requests import RunRequest, TeamRequest
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.documents import (
-    PROBLEMS_MAX,
+    DOCUMENT_PROBLEMS_MAX,
     bounded_problems,
     read_plan,
     read_request,
@@ -152,7 +152,7 @@ def test_every_request_of_the_contract_is_read_the_same_way() -> None:
 
 def test_hundreds_of_mistakes_are_told_in_short_and_said_to_be_more() -> None:
     _, problems = read_plan({"tasks": [{"id": f"t{n}"} for n in range(1_500)]})
-    assert len(problems) == PROBLEMS_MAX + 1
+    assert len(problems) == DOCUMENT_PROBLEMS_MAX + 1
     assert problems[-1].code == "more"
     assert bounded_problems(problems) == problems
     (long,) = bounded_problems([Problem(path="p", code="c", message="m" * 9_000)])

@@ -20,9 +20,9 @@ TOOLS = [ToolSpec(name=name, parameters={"properties": {"query": {}}}) for name 
 
 
 def parse(
-    chunks: str | list[str], known: Any = (), cut: bool = False
+    chunks: str | list[str], earlier: Any = (), cut: bool = False
 ) -> tuple[list[str], ParsedEnd]:
-    parser = JsonPlanParser(TOOLS, known=known)
+    parser = JsonPlanParser(TOOLS, earlier=earlier)
     ids = [p.task.id for chunk in chunks for p in parser.feed(chunk)]
     return [str(i) for i in ids], parser.close(is_cut_off=cut)
 
@@ -175,11 +175,11 @@ def test_what_ends_too_early_keeps_the_tasks_before_it(text: str, path: str, cut
 
 def test_known_tasks_may_be_read_and_written_again_but_not_changed() -> None:
     before = call_text(Task.model_validate(find("a")))
-    ids, end = parse(plan(find("a"), find("b", "${a}")), known={"a": before})
+    ids, end = parse(plan(find("a"), find("b", "${a}")), earlier={"a": before})
     assert (ids, end.problems, end.warnings) == (["b"], [], [])
-    ids, end = parse(plan(find("a", "else"), find("b", "${a}")), known={"a": before})
+    ids, end = parse(plan(find("a", "else"), find("b", "${a}")), earlier={"a": before})
     assert (ids, [p.code for p in end.problems]) == (["b"], ["duplicate_id"])
-    ids, end = parse(plan(find("a", "else"), find("b", "${a}")), known=["a"])
+    ids, end = parse(plan(find("a", "else"), find("b", "${a}")), earlier=["a"])
     assert (ids, end.problems) == (["b"], [])
     assert "stands already" in end.warnings[0]
 

@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from planloom.planner.compile.compiler import compile_plan
+from planloom.planner.compile.pipeline import compile_plan
 from planloom.planner.compile.schema_check import check_arguments, check_schema, check_value
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.plan import Plan
 
 COLOURS = {"enum": ["red", "blue"], "type": "string"}
@@ -101,7 +101,7 @@ def test_a_schema_that_cannot_be_read_is_told_before_a_person_answers(
     assert check_value("x", schema)  # and never raises
     if isinstance(schema, dict):
         task = {"id": "h", "human": {"question": "?", "schema": schema}}
-        problems = compile_plan(Plan.model_validate({"tasks": [task]}), Site()).problems
+        problems = compile_plan(Plan.model_validate({"tasks": [task]}), Catalog()).problems
         assert [p.path for p in problems] == [path.replace("s", "tasks.h.human.schema", 1)]
 
 

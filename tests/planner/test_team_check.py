@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planloom.planner.compile.team_check import team_problems
 from planloom.planner.language.definitions import Subtask, TeamSpec
-from planloom.planner.language.links import check_links
+from planloom.planner.language.team_links import check_links
 
 
 def problems(team: dict[str, object], quorum: int | None = None, *subtasks: Subtask) -> list[str]:

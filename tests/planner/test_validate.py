@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planloom.planner.compile.compiler import compile_plan
+from planloom.planner.compile.pipeline import compile_plan
 from planloom.planner.compile.templates import check_declared
-from planloom.planner.language.catalog import Site, ToolSpec
+from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import JsonValue, Problem
-from planloom.planner.syntax.documents import PROBLEMS_MAX, TEXT_MAX_CHARS, read_plan
+from planloom.planner.syntax.documents import DOCUMENT_PROBLEMS_MAX, TEXT_MAX_CHARS, read_plan
 
 INNER = {
     "params": {"city": {}, "days": {"type": "integer", "default": 3}},
     "tasks": [{"id": "x", "tool": "free", "args": {"q": "${params.city}"}}],
 }
-SITE = Site(
+CATALOG = Catalog(
     tools=[
         ToolSpec(name="free"),
         ToolSpec(name="send", side_effects=True),
@@ -47,7 +47,7 @@ def free(id: str, q: Any = "x", **more: Any) -> dict[str, Any]:
 
 
 def problems_of(*tasks: dict[str, Any], **more: Any) -> list[Problem]:
-    return compile_plan(plan_of(*tasks, **more), SITE).problems
+    return compile_plan(plan_of(*tasks, **more), CATALOG).problems
 
 
 def found(*tasks: dict[str, Any], **more: Any) -> list[tuple[str, str]]:
@@ -152,7 +152,7 @@ def test_what_an_author_hardly_meant_is_a_warning() -> None:
             free("b", "q", fallback="${a}"),
             {"id": "s", "tool": "send", "speculate": True, "when": "a.ok"},
         ),
-        SITE,
+        CATALOG,
     )
     assert compiled.problems == []
     assert len(compiled.warnings) == 2
@@ -197,9 +197,9 @@ def test_an_inline_team_is_checked_before_it_meets(task: dict[str, Any], code: s
 def test_the_worst_plan_is_refused_in_time_and_in_short(tasks: list[dict[str, Any]]) -> None:
     plan = plan_of(*tasks)
     began = time.process_time()
-    problems = compile_plan(plan, SITE).problems
+    problems = compile_plan(plan, CATALOG).problems
     assert time.process_time() - began < 1.5  # a workflow task has 2 s
-    assert 0 < len(problems) <= PROBLEMS_MAX + 1
+    assert 0 < len(problems) <= DOCUMENT_PROBLEMS_MAX + 1
     assert all(len(p.path) + len(p.message) + len(p.hint) <= 3 * TEXT_MAX_CHARS for p in problems)
 
 
@@ -258,7 +258,7 @@ def test_nearly_right_plans_compile_or_say_why(document: JsonValue) -> None:
     if plan is None:
         assert problems
         return
-    compiled = compile_plan(plan, SITE)
+    compiled = compile_plan(plan, CATALOG)
     if compiled.problems:
         assert all(p.path and p.message and p.code for p in compiled.problems)
         return
@@ -267,4 +267,4 @@ def test_nearly_right_plans_compile_or_say_why(document: JsonValue) -> None:
     assert set(compiled.inputs) == set(compiled.ranks) == kept
     for task, inputs in compiled.inputs.items():
         assert all(compiled.ranks[i] >= compiled.ranks[task] for i in inputs)
-    assert compile_plan(compiled.plan, SITE).problems == []
+    assert compile_plan(compiled.plan, CATALOG).problems == []

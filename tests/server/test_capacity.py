@@ -136,7 +136,7 @@ async def test_one_429_slows_everyone_a_little_and_never_wipes_out_a_fan_out(
     assert 1 <= len(server.refused) < 0.05 * 200
     first = server.refused[0]
     assert heard - first < 1.0
-    # A call that was let go before the news came is on its way to the endpoint.
+    # A call that was let go before the notice came is on its way to the endpoint.
     cooled = [t - first for t in server.served if heard + 0.3 < t < first + 2.0]
     assert not cooled, "nobody asks while the pool cools down"
     best = max(_rate(server.served, first + n / 4, 1.0) for n in range(8, 41))
@@ -158,7 +158,8 @@ async def _heard_of_cooling(planloom: Planloom) -> float:
     return next(
         e.event_time.ToNanoseconds() / 1e9
         for e in history.events
-        if names.get(e.activity_task_completed_event_attributes.scheduled_event_id) == "hear"
+        if names.get(e.activity_task_completed_event_attributes.scheduled_event_id)
+        == "notify_worker"
     )
 
 

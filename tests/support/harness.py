@@ -96,9 +96,9 @@ class Planloom:
             stack.push_async_callback(parts.models.close)
             for each in worker.build_workers(self.client, parts):
                 await stack.enter_async_context(each)
-            assert parts.gates is not None
-            await parts.gates.start()
-            stack.push_async_callback(parts.gates.close)
+            assert parts.limiters is not None
+            await parts.limiters.start()
+            stack.push_async_callback(parts.limiters.close)
             yield parts
 
     @contextlib.asynccontextmanager

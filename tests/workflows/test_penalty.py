@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from planloom.workflows.machines.pool.penalty import (
-    HISTORY_MAX,
+    PENALTY_HISTORY_MAX,
     Decay,
     Penalty,
     PenaltyRule,
@@ -44,7 +44,7 @@ def test_example_of_the_source_enhanced_reasons_add_by_weight() -> None:
         limits.append(apply_limit(penalty, rule(), 12))
     assert seen == [2, 3.5, 4.5, 5, 5]
     assert limits == [4, 2, 2, 2, 2]
-    assert penalty.last_reason == "rate_limit"
+    assert penalty.reasons[-1].reason == "rate_limit"
 
 
 def test_example_of_the_source_linear_decay_by_whole_steps() -> None:
@@ -114,7 +114,7 @@ def test_a_clock_that_is_set_back_means_no_time_has_passed() -> None:
 
 def test_the_history_of_reasons_is_bounded_and_unknown_reasons_do_nothing() -> None:
     penalty = Penalty()
-    for n in range(HISTORY_MAX + 20):
+    for n in range(PENALTY_HISTORY_MAX + 20):
         penalty = raised(penalty, rule(), "timeout", float(n))
-    assert len(penalty.reasons) == HISTORY_MAX
+    assert len(penalty.reasons) == PENALTY_HISTORY_MAX
     assert raised(Penalty(), rule(), "tool", 0.0) == Penalty()

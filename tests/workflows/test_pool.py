@@ -148,14 +148,18 @@ def test_legacy_counts_by_one_and_off_does_nothing() -> None:
 
 def test_answers_that_do_not_fit_weigh_half_though_their_calls_have_succeeded() -> None:
     one = pool(parallel=8)
-    one.report(report(succeeded=3, misfits=2), T)
+    one.report(report(succeeded=3, schema_violations=2), T)
     assert view_of(one, T).penalty == 0.5
     assert one.state.calls == {"succeeded": 3}
 
 
 def test_settings_say_which_errors_count() -> None:
     one = pool(parallel=8)
-    said = {"failed": {"timeout": 1, "unknown": 1}, "misfits": 1, "penalised": ["unknown"]}
+    said = {
+        "failed": {"timeout": 1, "unknown": 1},
+        "schema_violations": 1,
+        "penalised": ["unknown"],
+    }
     one.report(report(**said), T)
     view = view_of(one, T)
     assert [(r.reason, r.penalty) for r in view.penalty_reasons] == [("unknown", 1.0)]

@@ -16,12 +16,12 @@ from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, FailureError, TimeoutError, TimeoutType
 from temporalio.workflow import ActivityCancellationType
 
-from planloom.planner.contract.capacity import News, PoolLoaded, QueueRate
+from planloom.planner.contract.capacity import PoolLoaded, PoolNotice, QueueRate
 from planloom.planner.contract.jobs import (
     AskJob,
     JoinJob,
     JoinReply,
-    Loaded,
+    LoadedDefinition,
     LoadJob,
     PatchedPlan,
     PatchJob,
@@ -36,7 +36,7 @@ from planloom.planner.contract.jobs import (
     TurnJob,
     TurnReply,
 )
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.plan import Retry
 from planloom.planner.language.values import PRIORITY_KEYS, Bindings, Stored
 
@@ -58,7 +58,8 @@ ACTIVITIES = (
     "set_queue_rate",
     "load_pool",
     "take_permit",
-    "hear",
+    "look_at_child",
+    "notify_worker",
 )
 
 HEARTBEAT = timedelta(seconds=10)
@@ -90,16 +91,16 @@ def _clip(summary: str) -> str:
     return summary if len(summary) <= 96 else summary[:95] + "…"
 
 
-async def prepare_run(job: PrepareJob) -> Site:
+async def prepare_run(job: PrepareJob) -> Catalog:
     """What this run must know of its worker; recorded once, in the run's first workflow task."""
-    site: Site = await workflow.execute_local_activity(
+    catalog: Catalog = await workflow.execute_local_activity(
         "prepare_run",
         job,
-        result_type=Site,
+        result_type=Catalog,
         start_to_close_timeout=timedelta(seconds=20),
         retry_policy=RetryPolicy(maximum_attempts=3),
     )
-    return site
+    return catalog
 
 
 async def run_tool(job: ToolJob, place: Place, retry: Retry, timeout: float | None) -> TaskOutput:
@@ -206,12 +207,12 @@ async def patch_plan(job: PatchJob) -> PatchedPlan:
     return patched
 
 
-async def load_definition(job: LoadJob) -> Loaded:
+async def load_definition(job: LoadJob) -> LoadedDefinition:
     """An agent or team by name, as the worker knows it."""
-    loaded: Loaded = await workflow.execute_local_activity(
+    loaded: LoadedDefinition = await workflow.execute_local_activity(
         "load_definition",
         job,
-        result_type=Loaded,
+        result_type=LoadedDefinition,
         start_to_close_timeout=timedelta(seconds=20),
         retry_policy=RetryPolicy(maximum_attempts=3),
     )
@@ -289,20 +290,20 @@ async def set_queue_rate(rate: QueueRate) -> str:
     return problem
 
 
-async def hear(news: News, queue: str) -> None:
-    """Tell one worker process. One that is gone hears nothing, and nobody waits for it long.
+async def notify_worker(notice: PoolNotice, queue: str) -> None:
+    """Notify one worker process. One that is gone does not answer, and is not waited for long.
 
     Raises:
         ActivityError: it did not answer.
     """
     await workflow.execute_activity(
-        "hear",
-        news,
+        "notify_worker",
+        notice,
         task_queue=queue,
         schedule_to_close_timeout=timedelta(seconds=3),
         retry_policy=RetryPolicy(maximum_attempts=1),
         priority=Priority(priority_key=1),
-        summary=f"news of pool {news.pool}",
+        summary=f"notice of pool {notice.pool}",
     )
 
 
@@ -322,6 +323,19 @@ async def take_permit(job: PermitJob) -> None:
         priority=Priority(priority_key=PRIORITY_KEYS[job.priority]),
         summary=f"room in pool {job.pool}",
     )
+
+
+async def look_at_child(id: str) -> str:
+    """The server's word for the status of a workflow: RUNNING, COMPLETED, TERMINATED, …"""
+    status: str = await workflow.execute_activity(
+        "look_at_child",
+        id,
+        result_type=str,
+        start_to_close_timeout=timedelta(seconds=10),
+        retry_policy=RetryPolicy(maximum_attempts=3),
+        summary=f"does {id} still run?",
+    )
+    return status
 
 
 async def tell(run: str, signal: str, payload: Any = None) -> None:

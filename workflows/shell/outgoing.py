@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from planloom.planner.compile.compiler import values_of
+from planloom.planner.compile.pipeline import values_of
 from planloom.planner.language.plan import Body, Plan
 from planloom.planner.language.references import roots_of
-from planloom.planner.language.values import Stored
+from planloom.planner.language.values import Bindings, Stored
+from planloom.workflows.machines.shared.commands import AskModel, Command, RunTool, StartChild
 from planloom.workflows.machines.shared.sizes import text_bytes
 
 COMMANDS_MAX_BYTES = 2_000_000
@@ -36,8 +37,36 @@ class Outgoing:
             self._at_event, self._bytes = event, 0
         return self._bytes < COMMANDS_MAX_BYTES
 
-    def add(self, body: Body, value_of: Callable[[str], Stored | None]) -> None:
-        self._bytes += UNIT_BYTES + literal_bytes(body) + bound_bytes(body, value_of)
+    def add(self, size: int) -> None:
+        self._bytes += size
+
+
+def size_of(command: Command) -> int:
+    """Rough size of what carrying a command out sends, in bytes of JSON."""
+    size = UNIT_BYTES
+    match command:
+        case RunTool() | AskModel():
+            bound = command.job.bindings
+            size += bindings_bytes(bound)
+            if isinstance(command, RunTool):
+                size += text_bytes(dict(command.job.args))
+            else:
+                size += text_bytes([command.job.prompt, command.job.context, command.job.system])
+        case StartChild():
+            size += bindings_bytes(command.bindings) + text_bytes(command.values)
+            for part in command.fields.values():
+                if isinstance(part, Plan):
+                    size += sum(literal_bytes(t) + 200 for t in part.tasks)
+        case _:
+            pass
+    return size
+
+
+def bindings_bytes(bound: Bindings) -> int:
+    """Rough size of bindings as they travel."""
+    values = [*bound.inputs.values(), *([bound.item] if bound.item is not None else [])]
+    size = sum(REFERENCE_BYTES + (text_bytes(s.value) if s.is_inline else 0) for s in values)
+    return min(size, BINDINGS_MAX_BYTES)
 
 
 def literal_bytes(body: Body) -> int:

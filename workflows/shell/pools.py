@@ -10,7 +10,7 @@ from temporalio.common import Priority
 from temporalio.exceptions import FailureError
 
 from planloom.planner.contract.jobs import AskJob, TaskOutput, TurnJob, TurnReply
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.values import PRIORITY_KEYS, PriorityName, Usage
 from planloom.workflows.shell.activities import Place
 from planloom.workflows.shell.failures import BodyCancelled, failure_of
@@ -22,20 +22,22 @@ J = TypeVar("J", AskJob, TurnJob)
 R = TypeVar("R", TaskOutput, TurnReply)
 
 
-def priority_of(name: PriorityName, tenant: str | None, site: Site) -> Priority:
+def priority_of(name: PriorityName, tenant: str | None, catalog: Catalog) -> Priority:
     """A level as Temporal knows it; tenants are fairness keys with their weights."""
-    weight = site.tenants.get(tenant or "")
+    weight = catalog.tenants.get(tenant or "")
     return Priority(priority_key=PRIORITY_KEYS[name], fairness_key=tenant, fairness_weight=weight)
 
 
-async def on_pools(site: Site, job: J, place: Place, ask: Callable[[J, Place], Awaitable[R]]) -> R:
+async def on_pools(
+    catalog: Catalog, job: J, place: Place, ask: Callable[[J, Place], Awaitable[R]]
+) -> R:
     """One model call on the pool of its model; where that cannot serve it, on the next one.
 
     Raises:
         BodyFailed, BodyCancelled: as the last pool failed, with what all of them were paid.
     """
     paid = Usage()
-    pools = site.pools_for(job.model)
+    pools = catalog.pools_for(job.model)
     for pool in pools:
         is_first, is_last = pool is pools[0], pool is pools[-1]
         model = job.model if is_first else pool.model_for(job.model)
@@ -55,4 +57,4 @@ async def on_pools(site: Site, job: J, place: Place, ask: Callable[[J, Place], A
                 raise failed from error
         else:
             return found if is_first else found.model_copy(update={"usage": paid + found.usage})
-    raise AssertionError("a site has at least one pool")
+    raise AssertionError("a catalog has at least one pool")

@@ -8,7 +8,7 @@ from typing import Any
 
 from planloom.planner.compile.passes.rank import depths_of
 from planloom.planner.compile.passes.resolve import inputs_of
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import rename_in_condition
 from planloom.planner.language.plan import Plan, Task, is_body
 from planloom.planner.language.references import rename
@@ -19,11 +19,11 @@ _READING = ("args", "ask", "human", "map")
 """Fields whose references are resolved. An inline `plan` has names of its own."""
 
 
-def twin_key(task: Task, site: Site) -> str | None:
+def same_call_key(task: Task, catalog: Catalog) -> str | None:
     """Equal keys: the same call, which need be made only once. None: it must always be made."""
     if task.tool is None or task.map is not None or task.approval:
         return None
-    spec = site.tool(task.tool)
+    spec = catalog.tool(task.tool)
     if spec is None or spec.side_effects or not spec.idempotent or task.tool == "ask":
         return None
     document = task.model_dump(mode="json", exclude_defaults=True, exclude=_LABELS)
@@ -70,7 +70,7 @@ def rename_inputs(task: Task, aliases: Mapping[TaskId, TaskId]) -> Task:
 
 
 def deduplicate_calls(
-    plan: Plan, inputs: Mapping[TaskId, Sequence[TaskId]], site: Site
+    plan: Plan, inputs: Mapping[TaskId, Sequence[TaskId]], catalog: Catalog
 ) -> tuple[Plan, dict[TaskId, TaskId]]:
     """The plan without identical calls, and each duplicate with the task that is kept for it.
 
@@ -84,7 +84,7 @@ def deduplicate_calls(
     kept: dict[int, Task] = {}
     for n in places:
         task = rename_inputs(plan.tasks[n], aliases)
-        key = twin_key(task, site)
+        key = same_call_key(task, catalog)
         first = seen.setdefault(key, task.id) if key is not None else task.id
         if first == task.id:
             kept[n] = task

@@ -14,13 +14,13 @@ from pydantic import ValidationError
 from planloom.planner.compile.passes.resolve import graph_of, inputs_of, values_of
 from planloom.planner.compile.schema_check import check_arguments, check_schema
 from planloom.planner.compile.templates import first_name, is_needed, schema_of
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import check_condition, roots_of_condition
 from planloom.planner.language.definitions import TeamSpec
 from planloom.planner.language.plan import (
     BODY_FIELDS,
-    DEPTH_MAX,
     MAP_ITEMS_MAX,
+    PLAN_DEPTH_MAX,
     AtLeast,
     Body,
     Param,
@@ -36,7 +36,7 @@ from planloom.planner.language.references import (
     whole_reference,
 )
 from planloom.planner.language.values import RESERVED_IDS, JsonValue, Problem
-from planloom.planner.syntax.documents import PROBLEMS_MAX, bounded_problems
+from planloom.planner.syntax.documents import DOCUMENT_PROBLEMS_MAX, bounded_problems
 
 CYCLES_MAX = 10
 
@@ -44,7 +44,7 @@ CYCLES_MAX = 10
 def check_task(
     task: Task,
     earlier: Collection[str],
-    site: Site,
+    catalog: Catalog,
     allow: Sequence[str] | None = None,
     params: Collection[str] = (),
     *,
@@ -55,10 +55,10 @@ def check_task(
     `params` are those the plan declares; a plan that declares none takes what it is given.
     `depth` is how deep in sub-plans the task stands.
     """
-    problems = _TaskChecker(task, earlier, site, allow, params).check()
+    problems = _TaskChecker(task, earlier, catalog, allow, params).check()
     for where, body in (("", task), ("fallback.", task.fallback_body)):
         if body is not None and isinstance(body.plan, Plan):
-            inner = check_plan(body.plan, site, allow=allow, depth=depth + 1)
+            inner = check_plan(body.plan, catalog, allow=allow, depth=depth + 1)
             at = f"tasks.{task.id}.{where}plan."
             problems += [p.model_copy(update={"path": at + p.path}) for p in inner]
     return bounded_problems(problems)
@@ -68,15 +68,15 @@ class _TaskChecker:
     def __init__(
         self,
         task: Task,
-        known: Collection[str],
-        site: Site,
+        readable: Collection[str],
+        catalog: Catalog,
         allow: Sequence[str] | None,
         params: Collection[str],
     ) -> None:
         self.task = task
-        self.known = known
+        self.readable = readable
         self.params = params
-        self.site = site
+        self.catalog = catalog
         self.allow = allow
         self.where = f"tasks.{task.id}"
 
@@ -86,13 +86,13 @@ class _TaskChecker:
             reserved = ", ".join(RESERVED_IDS)
             message = f'"{task.id}" is a reserved id ({reserved})'
             problems.append(Problem(path=f"{self.where}.id", code="reserved_id", message=message))
-        for name in task.depends_on[:PROBLEMS_MAX]:
-            if name not in self.known or name == task.id:
+        for name in task.depends_on[:DOCUMENT_PROBLEMS_MAX]:
+            if name not in self.readable or name == task.id:
                 problems.append(self._missing(f"{self.where}.depends_on", name, name))
         if task.when is not None and task.id in roots_of_condition(task.when):
             problems.append(self._missing(f"{self.where}.when", task.id, task.when))
         elif task.when is not None:
-            problems += check_condition(task.when, self.known, f"{self.where}.when")
+            problems += check_condition(task.when, self.readable, f"{self.where}.when")
         problems += self._references("map", task.map, in_map=False)
         problems += self._body(task, "")
         if (alternative := task.fallback_body) is not None:
@@ -117,7 +117,7 @@ class _TaskChecker:
             message = "needs a list, or a reference to one such as ${files}"
             problems.append(Problem(path=f"{self.where}.map", code="wrong_type", message=message))
         if isinstance(task.requires, AtLeast):
-            count = len([i for i in inputs_of(task) if i in self.known])
+            count = len([i for i in inputs_of(task) if i in self.readable])
             if task.requires.at_least > count:
                 problems.append(
                     Problem(
@@ -132,7 +132,7 @@ class _TaskChecker:
         if name == self.task.id:
             message = f'"{shortened(text)}" refers to itself'
             return Problem(path=where, code="self_reference", message=message)
-        names = [k for k in self.known if k != self.task.id]
+        names = [k for k in self.readable if k != self.task.id]
         near = get_close_matches(name, names, n=1)
         listed = "Tasks: " + ", ".join(f'"{n}"' for n in names[:12]) + "."
         hint = (listed if names else "There are no other tasks.") + (
@@ -149,7 +149,7 @@ class _TaskChecker:
         where = f"{self.where}.{field_name}"
         problems: list[Problem] = []
         for place, reference in _placed(where, value):
-            if len(problems) > PROBLEMS_MAX:
+            if len(problems) > DOCUMENT_PROBLEMS_MAX:
                 break
             problems += check_path(reference, place)
             if reference.root == "params":
@@ -158,7 +158,7 @@ class _TaskChecker:
                 if not in_map:
                     message = f'"{reference.text}" stands for an item, and the task has no map'
                     problems.append(Problem(path=place, code="no_map", message=message))
-            elif reference.root == self.task.id or reference.root not in self.known:
+            elif reference.root == self.task.id or reference.root not in self.readable:
                 problems.append(self._missing(place, reference.root, reference.text))
         return problems
 
@@ -171,16 +171,16 @@ class _TaskChecker:
             case "tool":
                 problems += self._tool(body, where)
             case "agent" if isinstance(body.agent, str):
-                problems += self._named(body.agent, self.site.agents, "agent", where)
+                problems += self._named(body.agent, self.catalog.agents, "agent", where)
             case "team" if isinstance(body.team, str):
-                problems += self._named(body.team, self.site.teams, "team", where)
+                problems += self._named(body.team, self.catalog.teams, "team", where)
             case "team" if isinstance(body.team, TeamSpec):
                 problems += _check_members(body.team, where)
             case "plan":
                 if isinstance(body.plan, str):
-                    names = dict.fromkeys([*self.site.templates, *self.site.template_names])
+                    names = dict.fromkeys([*self.catalog.templates, *self.catalog.template_names])
                     problems += self._named(body.plan, names, "template", where, kind="plan")
-                if params := _params_of(body, self.site):
+                if params := _params_of(body, self.catalog):
                     problems += check_arguments(body.args, _schema_of(params), f"{where}args")
             case "ask" if (schema := body.ask_body().output_schema) is not None:
                 problems += check_schema(schema, f"{where}ask.output_schema")
@@ -209,12 +209,12 @@ class _TaskChecker:
         return problems
 
     def _named(
-        self, name: str, known: Mapping[str, Any], what: str, where: str, kind: str = ""
+        self, name: str, names: Mapping[str, Any], what: str, where: str, kind: str = ""
     ) -> list[Problem]:
-        if name in known:
+        if name in names:
             return []
-        near = get_close_matches(name[:200], list(known), n=1)
-        listed = f"{what.capitalize()}s: " + (", ".join(list(known)[:12]) or "none")
+        near = get_close_matches(name[:200], list(names), n=1)
+        listed = f"{what.capitalize()}s: " + (", ".join(list(names)[:12]) or "none")
         hint = f'Did you mean "{near[0]}"?' if near else listed
         return [
             Problem(
@@ -227,8 +227,8 @@ class _TaskChecker:
 
     def _tool(self, body: Body, where: str) -> list[Problem]:
         name, place = body.tool or "", f"{where}tool"
-        spec = self.site.tool(name)
-        names = self.site.tool_names or [t.name for t in self.site.tools]
+        spec = self.catalog.tool(name)
+        names = self.catalog.tool_names or [t.name for t in self.catalog.tools]
         if self.allow is not None and name not in self.allow and (spec or name in names):
             message = f'tool "{shortened(name)}" is not allowed in this run'
             hint = "Allowed: " + (", ".join(self.allow[:20]) or "none")
@@ -269,11 +269,11 @@ def _check_param(reference: Reference, params: Collection[str], where: str) -> l
     ]
 
 
-def _params_of(body: Body, site: Site) -> dict[str, Param]:
+def _params_of(body: Body, catalog: Catalog) -> dict[str, Param]:
     """The parameters a sub-plan declares; a template's as far as it is known and readable."""
     if isinstance(body.plan, Plan):
         return body.plan.params
-    document = site.templates.get(body.plan or "")
+    document = catalog.templates.get(body.plan or "")
     declared = document.get("params") if isinstance(document, dict) else None
     try:
         return {n: Param.model_validate(p) for n, p in declared.items()} if declared else {}  # type: ignore[union-attr]
@@ -308,49 +308,49 @@ def _placed(where: str, value: JsonValue) -> Iterator[tuple[str, Reference]]:
 def _check_members(team: TeamSpec, where: str) -> list[Problem]:
     ids = [m.id for m in team.members]
     listed = "Members: " + ", ".join(dict.fromkeys(ids))
-    found: list[tuple[str, str, str]] = [
+    faults: list[tuple[str, str, str]] = [
         ("duplicate_id", f'member "{i}" is there twice', "Give each member an id of its own.")
         for i in dict.fromkeys(i for i in ids if ids.count(i) > 1)
     ]
     for member in team.members:
-        for name in member.depends_on[:PROBLEMS_MAX]:
+        for name in member.depends_on[:DOCUMENT_PROBLEMS_MAX]:
             if name not in ids:
                 text = (
                     f'member "{member.id}" depends on "{shortened(name)}", who is not in the team'
                 )
-                found.append(("missing_reference", text, listed))
+                faults.append(("missing_reference", text, listed))
     if isinstance(team.links, dict):
         named = dict.fromkeys(n for k, v in team.links.items() for n in [k, *v])
-        for name in islice((n for n in named if n not in ids), PROBLEMS_MAX):
+        for name in islice((n for n in named if n not in ids), DOCUMENT_PROBLEMS_MAX):
             text = f'a link names "{shortened(name)}", who is not in the team'
-            found.append(("missing_reference", text, listed))
+            faults.append(("missing_reference", text, listed))
     try:
         TopologicalSorter({m.id: m.depends_on for m in team.members}).prepare()
     except CycleError as error:
         path = " -> ".join(shortened(i) for i in reversed(error.args[1]))
         text = f"members wait for each other: {path}"
-        found.append(("cycle", text, "One of them has to begin."))
-    return [Problem(path=f"{where}team", code=c, message=m, hint=h) for c, m, h in found]
+        faults.append(("cycle", text, "One of them has to begin."))
+    return [Problem(path=f"{where}team", code=c, message=m, hint=h) for c, m, h in faults]
 
 
 def check_plan(
     plan: Plan,
-    site: Site,
+    catalog: Catalog,
     *,
     allow: Sequence[str] | None = None,
-    known: Collection[str] = (),
+    other_ids: Collection[str] = (),
     depth: int = 0,
 ) -> list[Problem]:
     """Everything that is wrong with a plan, sub-plans included."""
-    if depth > DEPTH_MAX:
-        message = f"sub-plans are nested deeper than {DEPTH_MAX}"
+    if depth > PLAN_DEPTH_MAX:
+        message = f"sub-plans are nested deeper than {PLAN_DEPTH_MAX}"
         return [Problem(path="tasks", code="too_deep", message=message)]
     problems = _check_ids(plan)
-    names = dict.fromkeys([*(t.id for t in plan.tasks), *known])
+    names = dict.fromkeys([*(t.id for t in plan.tasks), *other_ids])
     for task in plan.tasks:
-        if len(problems) > PROBLEMS_MAX:
+        if len(problems) > DOCUMENT_PROBLEMS_MAX:
             break  # each may look through all names for the nearest
-        problems += check_task(task, names, site, allow, plan.params, depth=depth)
+        problems += check_task(task, names, catalog, allow, plan.params, depth=depth)
     problems += _check_answer(plan, names)
     twice = {t for t, n in Counter(t.id for t in plan.tasks).items() if n > 1}
     once = [t for t in plan.tasks if t.id not in twice]  # of the others, who is meant is not known
@@ -375,7 +375,7 @@ def _check_ids(plan: Plan) -> list[Problem]:
 def _check_answer(plan: Plan, names: Collection[str]) -> list[Problem]:
     problems: list[Problem] = []
     for place, reference in _placed("answer", plan.answer):
-        if len(problems) > PROBLEMS_MAX:
+        if len(problems) > DOCUMENT_PROBLEMS_MAX:
             break
         problems += check_path(reference, place)
         if reference.root == "params":
@@ -386,7 +386,7 @@ def _check_answer(plan: Plan, names: Collection[str]) -> list[Problem]:
             problems.append(
                 Problem(path=place, code="missing_reference", message=message, hint=hint)
             )
-    for name in islice((j for j in plan.join or () if j not in names), PROBLEMS_MAX):
+    for name in islice((j for j in plan.join or () if j not in names), DOCUMENT_PROBLEMS_MAX):
         message = f'no task "{shortened(name)}"'
         hint = _nearest_task(name, names)
         problems.append(Problem(path="join", code="missing_reference", message=message, hint=hint))
@@ -436,16 +436,16 @@ def _path(cycle: Sequence[str]) -> str:
     return " -> ".join([*cycle[:6], f"… {len(cycle) - 11} more …", *cycle[-5:]])
 
 
-def find_warnings(plan: Plan, site: Site) -> list[str]:
+def find_warnings(plan: Plan, catalog: Catalog) -> list[str]:
     """What a plan may do and its author hardly meant."""
     warnings = []
     for task in plan.tasks:
-        if task.fallback_body is None and (found := find_references(task.fallback)):
+        if task.fallback_body is None and (inner := find_references(task.fallback)):
             warnings.append(
-                f'{task.id}: "{shortened(found[0].text)}" in a fallback value stays as written; '
+                f'{task.id}: "{shortened(inner[0].text)}" in a fallback value stays as written; '
                 "a fallback that reads tasks is a task itself"
             )
-        spec = site.tool(task.tool) if task.tool else None
+        spec = catalog.tool(task.tool) if task.tool else None
         if task.speculate and spec is not None and spec.side_effects:
             warnings.append(f'{task.id}: speculate is ignored, "{spec.name}" has side effects')
     return warnings

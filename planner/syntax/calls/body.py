@@ -70,7 +70,7 @@ class BodyReader:
             return None
         is_special = tool in POSITIONAL and (spec is None or tool == "ask")
         names = POSITIONAL[tool] if is_special else _parameters(spec)
-        found = len(problems)
+        problems_before = len(problems)
         for key, value in [*zip(names, positional, strict=False), *keywords.items()]:
             if holds_call(value):
                 message = f"{tool}: a call inside a call; give it a line and a name of its own"
@@ -85,7 +85,7 @@ class BodyReader:
             message = f"{tool} takes {len(names)} arguments ({', '.join(names)}); "
             message += f"{len(positional)} were given"
             problems.append(_problem(f"{where}.args", "too_many_arguments", message))
-        if len(problems) > found:
+        if len(problems) > problems_before:
             return None
         args: dict[str, Any] = dict(zip(names, positional, strict=False)) | keywords
         if not is_special:
@@ -151,5 +151,5 @@ def holds_call(value: object) -> bool:
 
 
 def _bare_name(text: str) -> str:
-    found = references_in(text)
-    return found[0].root if found else text
+    references = references_in(text)
+    return references[0].root if references else text

@@ -19,17 +19,17 @@ def with_references(text: str, is_known: Callable[[str], bool], warn: Callable[[
     string that is wholly `$n`, is a reference in any case. `$$1` is a literal `$1`.
     """
 
-    def written(found: re.Match[str]) -> str:
-        inner = found[1]
+    def written(match: re.Match[str]) -> str:
+        inner = match[1]
         if inner == "$":
             return "$"
         if inner == "${":
-            return found[0]
+            return match[0]
         name = inner.strip("{}")
-        is_whole, is_braced = found[0] == text.strip(), inner.startswith("{")
+        is_whole, is_braced = match[0] == text.strip(), inner.startswith("{")
         if is_whole or is_braced or is_known(name):
             return f"${{{name}}}"
-        warn(f'"{found[0]}" names no task; kept as text')
-        return found[0]
+        warn(f'"{match[0]}" names no task; kept as text')
+        return match[0]
 
     return _DOLLARS.sub(written, text) if "$" in text else text

@@ -19,21 +19,20 @@ from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import TASKS_MAX, Task, is_body
 from planloom.planner.language.references import roots_of, whole_reference
-from planloom.planner.language.values import RESERVED_IDS, JsonValue, Problem
+from planloom.planner.language.values import RESERVED_IDS, VALUE_NAMES, JsonValue, Problem
 from planloom.planner.syntax.calls.body import POSITIONAL, BodyReader, holds_call
 from planloom.planner.syntax.calls.numbered import JOINS, with_references
-from planloom.planner.syntax.calls.scan import CallScanner, CallText, Piece, Prose
+from planloom.planner.syntax.calls.scan import CallScanner, CallText, Prose, ScannedText
 from planloom.planner.syntax.calls.text import (
     ID_OPTION,
     OPTIONS,
     call_text,
+    earlier_calls,
     is_same_call,
-    known_calls,
 )
 from planloom.planner.syntax.calls.values import ArgumentError, parse_arguments
 from planloom.planner.syntax.documents import problems_from_validation
 
-_VALUES = ("item", "index", "params")
 """First names that stand for no task."""
 _LABEL = re.compile(r"(?:[-*•][ \t]+)?(?:(\d+)[.):]|\$?(\w+)[ \t]*=)")
 _NOISE = re.compile(r"[\s`.,;:*)\]}]*\Z")
@@ -59,7 +58,7 @@ class ParsedEnd:
 class CallsParser:
     """Text in, tasks out, as they complete; `close` tells the rest.
 
-    `known` are ids that may be referred to beside this text's own: finished tasks of an earlier
+    `earlier` are ids that may be referred to beside this text's own: finished tasks of an earlier
     revision, or those accepted from an earlier attempt. As a mapping it gives their calls too (by
     `call_text`, perhaps cut short): then a line that uses such an id for another call is a problem,
     while the same line again, as after a cut, is left out.
@@ -70,7 +69,7 @@ class CallsParser:
     def __init__(
         self,
         tools: Sequence[ToolSpec],
-        known: Sequence[str] | Mapping[str, str] = (),
+        earlier: Sequence[str] | Mapping[str, str] = (),
         first_line: int = 1,
         *,
         agents: Collection[str] | None = None,
@@ -80,7 +79,7 @@ class CallsParser:
     ) -> None:
         self._tools = {t.name: t for t in tools}
         self._bodies = BodyReader(self._tools, agents, teams, template_names)
-        self._given = known_calls(known)
+        self._given = earlier_calls(earlier)
         self._readable = {*self._given, *kept}
         self._scanner = CallScanner(first_line)
         self._lines: dict[str, int] = {}
@@ -98,7 +97,7 @@ class CallsParser:
     # -- text in ----------------------------------------------------------------------------
 
     def feed(self, text: str) -> list[PlannedTask]:
-        """The tasks that this piece of text completes."""
+        """The tasks that this part of text completes."""
         return self._take(self._scanner.feed(text))
 
     def close(self, is_cut_off: bool = False) -> ParsedEnd:
@@ -116,8 +115,8 @@ class CallsParser:
         end.problems = [p for _, p in sorted(self._problems, key=lambda entry: entry[0])]
         nothing = not end.tasks and not end.is_complete and not self._lines
         if nothing and not end.problems:
-            said = self._prose[0].text[:80] if self._prose else ""
-            message = "no tasks in the answer" + (f': it begins "{said}"' if said else "")
+            beginning = self._prose[0].text[:80] if self._prose else ""
+            message = "no tasks in the answer" + (f': it begins "{beginning}"' if beginning else "")
             hint = 'Write lines such as a = search(query="…"), then join(a).'
             end.problems.append(_problem("plan", "no_tasks", message, hint))
         elif len(self._prose) == 1:
@@ -128,15 +127,15 @@ class CallsParser:
             end.warnings.append(f"calls after join were left out: {self._ignored}")
         return end
 
-    def _take(self, pieces: list[Piece]) -> list[PlannedTask]:
+    def _take(self, scanned: list[ScannedText]) -> list[PlannedTask]:
         tasks: list[PlannedTask] = []
-        for piece in pieces:
-            if isinstance(piece, Prose):
-                self._read_prose(piece)
+        for part in scanned:
+            if isinstance(part, Prose):
+                self._read_prose(part)
             elif self._is_over:
                 self._ignored += 1
             else:
-                tasks += self._read_call(piece)
+                tasks += self._read_call(part)
         return tasks
 
     def _read_prose(self, prose: Prose) -> None:
@@ -171,7 +170,7 @@ class CallsParser:
         self._report(call.line, f"tasks.{name}", "cut_off", message)
         self._failed.add(name)
 
-    def _report_cut(self, tail: list[Piece]) -> None:
+    def _report_cut(self, tail: list[ScannedText]) -> None:
         """Cut off outside any bracket: perhaps in what was to become a call."""
         last = tail[-1] if tail else None
         label = _LABEL.match(last.text) if isinstance(last, Prose) else None
@@ -288,8 +287,8 @@ class CallsParser:
         try:
             return Task.model_validate(document)
         except ValidationError as error:
-            found = problems_from_validation(error, document, Task, f"tasks.{name}")
-            self._problems += [(line, p) for p in found]
+            problems = problems_from_validation(error, document, Task, f"tasks.{name}")
+            self._problems += [(line, p) for p in problems]
             return None
 
     def _parts(self, call: CallText, where: str, problems: list[Problem]) -> Parts | None:
@@ -301,8 +300,8 @@ class CallsParser:
         except ArgumentError as error:
             code, message = "bad_argument", str(error)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            said = getattr(error, "msg", None) or type(error).__name__
-            code, message = "syntax", f"{said} in {call.text[:80]}"
+            reason = getattr(error, "msg", None) or type(error).__name__
+            code, message = "syntax", f"{reason} in {call.text[:80]}"
         if call.is_numbered:
             # LLMCompiler takes the raw text as one argument.
             self._end.warnings.append(f"line {call.line}: unquoted argument taken as text")
@@ -344,7 +343,7 @@ class CallsParser:
         seen: set[str] = set()
         is_good = True
         for place, root in read_places(document):
-            if root in _VALUES or root in seen:
+            if root in VALUE_NAMES or root in seen:
                 continue
             seen.add(root)
             where = f"tasks.{name}.{place}"
@@ -355,12 +354,12 @@ class CallsParser:
                 hint = f"Mend {root} first."
                 self._report(line, where, "input_not_accepted", message, hint)
             elif root not in self._lines and root not in self._readable:
-                known = [n for n in (*sorted(self._readable), *self._lines) if n != name]
-                near = get_close_matches(root, sorted(known), n=1)
-                hint = f'Did you mean "{near[0]}"?' if near else _listed(known)
+                names = [n for n in (*sorted(self._readable), *self._lines) if n != name]
+                near = get_close_matches(root, sorted(names), n=1)
+                hint = f'Did you mean "{near[0]}"?' if near else _listed(names)
                 message = f'line {line}: no task "{root}"'
-                found = _problem(where, "missing_reference", message, hint)
-                self._ahead.append((line, name, root, found))
+                problem = _problem(where, "missing_reference", message, hint)
+                self._ahead.append((line, name, root, problem))
             else:
                 continue
             is_good = False
@@ -390,11 +389,11 @@ class CallsParser:
         names: list[str] = []
         texts: list[object] = []
         for value in parts[0]:
-            found = _pure_names(value)
-            if found is None:
+            joined = _pure_names(value)
+            if joined is None:
                 texts.append(value)
             else:
-                names += found
+                names += joined
         for key, value in parts[1].items():
             if key == "answer":
                 self._set_answer(call, value)
@@ -414,8 +413,8 @@ class CallsParser:
             return parse_arguments(call.arguments, lambda text: self._with_references(text, call))
         except (ArgumentError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
             if "answer" in call.arguments and not call.is_numbered:
-                said = getattr(error, "msg", None) or str(error)
-                message = f"line {call.line}: join: {said}"
+                reason = getattr(error, "msg", None) or str(error)
+                message = f"line {call.line}: join: {reason}"
                 hint = "Write literals, and names of tasks, in the answer."
                 self._report(call.line, "join", "syntax", message, hint)
             else:

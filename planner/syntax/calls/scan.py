@@ -1,6 +1,6 @@
 """Finds calls in a planner's text while it streams: brackets and quotes decide where one ends.
 
-The same text gives the same pieces however it is cut into chunks; each call is given out by the
+The same text gives the same parts however it is cut into chunks; each call is given out by the
 chunk that holds its closing bracket. Knows nothing of tools or arguments.
 """
 
@@ -10,20 +10,22 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from planloom.planner.syntax.calls.values import BEFORE_COMMENT
+
 HEAD_MAX_CHARS = 250
 """A call's name and tool stand within this much of its line: no long line is looked at twice."""
 
-_MARK = r"(?:[-*•>][ \t]+|`{1,2})?"
+_BULLET = r"(?:[-*•>][ \t]+|`{1,2})?"
 _TOOL = r"[^\W\d][\w.-]*[ \t]*\("
 _HEAD = re.compile(
-    rf"{_MARK}(?:(?:\d+[.):][ \t]*)?(?P<name>[^\W\d]\w*)[ \t]*=[ \t]*|"
+    rf"{_BULLET}(?:(?:\d+[.):][ \t]*)?(?P<name>[^\W\d]\w*)[ \t]*=[ \t]*|"
     r"(?P<number>\d+)[.):][ \t]*|\$\{?(?P<dollar>\w+)\}?[ \t]*=[ \t]*)?"
     rf"(?P<tool>{_TOOL})"
 )
 # Inside an open call only what is no argument for sure begins another: `x = f(` with a blank
 # before `=`, `1. f(`, `$1 = f(`, `join(`; options such as `_fallback = f(` do not.
 _NEXT_HEAD = re.compile(
-    rf"{_MARK}(?:\d+\.[ \t]*|\$\w+[ \t]*=[ \t]*|(?!_)[^\W\d]\w*[ \t]+=[ \t]*|(?=join[ \t]*\())"
+    rf"{_BULLET}(?:\d+\.[ \t]*|\$\w+[ \t]*=[ \t]*|(?!_)[^\W\d]\w*[ \t]+=[ \t]*|(?=join[ \t]*\())"
     rf"{_TOOL}"
 )
 _NEXT_PARTIAL = re.compile(
@@ -34,10 +36,9 @@ _NEXT_PARTIAL = re.compile(
 _THOUGHT_HEAD = re.compile(r"Thoughts?[ \t]*\(")
 _STRING_PREFIX = re.compile(r"(?<!\w)(?:[rbuf]|rb|br|fr|rf)$", re.IGNORECASE)
 _SUFFIX = re.compile(r"\.[^\W\d]|\[")
-_NESTING_MAX = 250
+_BRACKETS_MAX = 250
 """Python's grammar ends at 200 brackets."""
 _OPEN, _CLOSE = "([{", ")]}"
-_BEFORE_COMMENT = ",([{\"')]}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,11 @@ class Prose:
     line: int
 
 
-Piece = CallText | Prose
+ScannedText = CallText | Prose
 
 
 class CallScanner:
-    """Text in, pieces out, in order."""
+    """Text in; calls and prose out, in order."""
 
     def __init__(self, first_line: int = 1) -> None:
         self._buffer = ""
@@ -92,24 +93,24 @@ class CallScanner:
         """The call that is not closed yet."""
         return self._as_call(len(self._buffer), is_closed=False) if self._call else None
 
-    def feed(self, text: str) -> list[Piece]:
+    def feed(self, text: str) -> list[ScannedText]:
         self._buffer += text.replace("\r\n", "\n").replace("\r", "")
-        return self._pieces(is_last=False)
+        return self._scan(is_last=False)
 
-    def close(self) -> list[Piece]:
+    def close(self) -> list[ScannedText]:
         """What is left when no more text comes; an open call stays in `open_call`."""
-        return self._pieces(is_last=True)
+        return self._scan(is_last=True)
 
-    def _pieces(self, *, is_last: bool) -> list[Piece]:
-        pieces: list[Piece] = []
+    def _scan(self, *, is_last: bool) -> list[ScannedText]:
+        scanned: list[ScannedText] = []
         while True:
             if self._call is None and not self._open_next():
-                piece: Piece | None = self._next_line(is_last)
+                part: ScannedText | None = self._next_line(is_last)
             else:
-                piece = self._next_call(is_last)
-            if piece is None:
-                return pieces
-            pieces.append(piece)
+                part = self._next_call(is_last)
+            if part is None:
+                return scanned
+            scanned.append(part)
 
     # -- outside a call ---------------------------------------------------------------------
 
@@ -187,7 +188,7 @@ class CallScanner:
 
     def _close_bracket(self, opened: str) -> None:
         """Close down to the bracket that matches; one that matches none inside it is left alone."""
-        for at in range(len(self._stack) - 1, max(-1, len(self._stack) - _NESTING_MAX), -1):
+        for at in range(len(self._stack) - 1, max(-1, len(self._stack) - _BRACKETS_MAX), -1):
             if self._stack[at] == opened:
                 del self._stack[at:]
                 return
@@ -228,7 +229,7 @@ class CallScanner:
         assert head is not None
         if head["number"] is None and head["dollar"] is None:
             return True
-        return self._buffer[max(0, self._at - 64) : self._at].rstrip(" \t")[-1:] in _BEFORE_COMMENT
+        return self._buffer[max(0, self._at - 64) : self._at].rstrip(" \t")[-1:] in BEFORE_COMMENT
 
     def _next_is_head(self, is_last: bool) -> bool | None:
         """Whether the line after this newline begins another call; None: not known yet."""

@@ -96,15 +96,15 @@ def _text_of(value: JsonValue) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def known_calls(known: Sequence[str] | Mapping[str, str]) -> dict[str, str | None]:
-    """Known ids with their calls, None where only the id is known."""
-    if isinstance(known, Mapping):
-        return {name: call or None for name, call in known.items()}
-    return dict.fromkeys(known)
+def earlier_calls(earlier: Sequence[str] | Mapping[str, str]) -> dict[str, str | None]:
+    """Earlier ids with their calls, None where only the id is given."""
+    if isinstance(earlier, Mapping):
+        return {name: call or None for name, call in earlier.items()}
+    return dict.fromkeys(earlier)
 
 
-def is_same_call(again: str, before: str) -> bool:
-    """Whether `again` is the call that was told as `before`, which may be cut short."""
-    return bool(again) and (
-        again == before or (len(before) > _CUT_FROM_CHARS and again.startswith(before))
+def is_same_call(call: str, before: str) -> bool:
+    """Whether `call` is the same call as `before`, which may be cut short."""
+    return bool(call) and (
+        call == before or (len(before) > _CUT_FROM_CHARS and call.startswith(before))
     )

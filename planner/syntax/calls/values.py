@@ -30,7 +30,8 @@ _KEYWORD = "_kw_"
 _CONSTANTS: dict[str, JsonValue] = {"true": True, "false": False, "null": None, "none": None}
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _NO_ARITHMETIC = "+ joins text and names only: leave arithmetic to a tool"
-_BEFORE_COMMENT = ",([{\"')]}\n"
+BEFORE_COMMENT = ",([{\"')]}\n"
+"""After one of these, `#` begins a comment; elsewhere it may be text."""
 
 
 class ArgumentError(ValueError):
@@ -87,7 +88,7 @@ def _python(text: str, is_numbered: bool) -> str:
     `$1` becomes a name, `${…}` a string; real newlines and stray backslashes in plain quotes are
     escaped; parameters named like Python's keywords (`from=`) are marked.
     """
-    pieces: list[str] = []
+    parts: list[str] = []
     before = "("
     for token in _TOKEN.finditer(text):
         seen = token[0]
@@ -99,14 +100,14 @@ def _python(text: str, is_numbered: bool) -> str:
             seen = _DOLLAR + inner if is_name else json.dumps(seen, ensure_ascii=False)
         elif token["dollar"]:
             seen = _DOLLAR + token["dollar"]
-        elif token["comment"] and is_numbered and before not in _BEFORE_COMMENT:
+        elif token["comment"] and is_numbered and before not in BEFORE_COMMENT:
             seen = "$"  # no Python: the raw text is taken
         elif token["equals"] and keyword.iskeyword(token["word"]):
             seen = _KEYWORD + seen
-        pieces.append(seen)
+        parts.append(seen)
         if not token[0].isspace() or "\n" in token[0]:
             before = token[0][-1]
-    return "".join(pieces)
+    return "".join(parts)
 
 
 def _string(prefix: str, literal: str) -> str:
@@ -119,11 +120,11 @@ def _string(prefix: str, literal: str) -> str:
     return prefix + literal
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escaped(match: re.Match[str]) -> str:
     """An escape that Python knows as it is, `\\/` of JSON, any other backslash as itself."""
-    if found["known"]:
-        return found[0]
-    return "/" if found["slash"] else "\\\\"
+    if match["known"]:
+        return match[0]
+    return "/" if match["slash"] else "\\\\"
 
 
 class _Values:

@@ -18,8 +18,8 @@ from planloom.planner.language.values import Model
 
 Decay = Literal["linear", "exponential", "hybrid"]
 WEIGHTS = {"rate_limit": 2.0, "capacity": 1.5, "timeout": 1.0, "schema_violation": 0.5}
-HISTORY_MAX = 100
-NOTHING = 0.05
+PENALTY_HISTORY_MAX = 100
+PENALTY_NEGLIGIBLE = 0.05
 """An exponential decay never ends by itself: below this it has."""
 HYBRID_FROM, HYBRID_BASE = 5.0, 0.7
 
@@ -49,10 +49,6 @@ class Penalty(Model):
     updated: float = 0.0
     reasons: list[Reason] = Field(default_factory=list)
 
-    @property
-    def last_reason(self) -> str | None:
-        return self.reasons[-1].reason if self.reasons else None
-
 
 def decayed(penalty: Penalty, rule: PenaltyRule, now: float) -> Penalty:
     """The penalty now, by whole steps of `decay_seconds`."""
@@ -72,7 +68,7 @@ def _faded(value: float, rule: PenaltyRule, steps: int) -> float:
     kind = "linear" if rule.mode == "legacy" else rule.decay
     if kind == "exponential":
         value *= rule.base ** min(steps, 1000)
-        return value if value >= NOTHING else 0.0
+        return value if value >= PENALTY_NEGLIGIBLE else 0.0
     for _ in range(min(steps, 1000)):
         if kind == "hybrid" and value > HYBRID_FROM:
             value *= HYBRID_BASE
@@ -93,7 +89,7 @@ def raised(
     before = decayed(penalty, rule, now)
     more = 1.0 if rule.mode == "legacy" else weight
     value = min(rule.maximum, before.value + more)
-    reasons = [*before.reasons, Reason(at=now, reason=reason, value=value)][-HISTORY_MAX:]
+    reasons = [*before.reasons, Reason(at=now, reason=reason, value=value)][-PENALTY_HISTORY_MAX:]
     # The first step of decay is counted from the newest reason only when there was no penalty.
     updated = before.updated if before.value > 0 else now
     return Penalty(value=value, updated=updated, reasons=reasons)

@@ -16,8 +16,7 @@ from pydantic import Field
 
 from planloom.planner.language.values import PRIORITY_KEYS, Model, PriorityName
 
-TTL_SECONDS, TTL_MIN_SECONDS, TTL_MAX_SECONDS = 60.0, 2.0, 600.0
-WAIT_MAX_SECONDS = 3600.0
+PERMIT_TTL_SECONDS, PERMIT_TTL_MIN_SECONDS, PERMIT_TTL_MAX_SECONDS = 60.0, 2.0, 600.0
 QUEUE_MAX = 1000
 IN_A_ROW_MAX = 2
 """Permits one tenant may get in a row while another waits."""
@@ -46,7 +45,7 @@ class Ask(Model):
     priority: PriorityName = "normal"
     tenant: str | None = None
     queue_class: QueueClass = "standard"
-    ttl_seconds: float = TTL_SECONDS
+    ttl_seconds: float = PERMIT_TTL_SECONDS
     deadline: float | None = None
     """It waits until then; None is not at all."""
 
@@ -91,8 +90,8 @@ class Decision(Model):
 
 def clamped_ttl(seconds: float) -> float:
     if not isfinite(seconds) or seconds <= 0:
-        return TTL_SECONDS
-    return min(TTL_MAX_SECONDS, max(TTL_MIN_SECONDS, seconds))
+        return PERMIT_TTL_SECONDS
+    return min(PERMIT_TTL_MAX_SECONDS, max(PERMIT_TTL_MIN_SECONDS, seconds))
 
 
 def exceeded(state: Permits, limits: Limits, ask: Ask) -> list[str]:

@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import Field
 
 from planloom.planner.contract.capacity import (
+    PRESSURE_CLASSES,
+    UNPROVEN_STARTS,
     Because,
     Directive,
     OpenBreaker,
@@ -39,13 +41,10 @@ RATE_SHARE = 0.95
 and a request is on the wire a little later than it was let go."""
 QUIET_SECONDS = 60.0
 """After a 429, until the room is widened again bit by bit."""
-PRESSURE = ("rate_limit", "capacity")
-UNPROVEN_STARTS = 3
-"""Calls with a key that has never worked, of all workers together."""
 REPORT_SECONDS, SOON_SECONDS = 1.0, 0.25
 TOKENS_WEIGHT = 0.1
 """Of one call in the mean of tokens per call."""
-NOTES_MAX = 20
+POOL_NOTES_MAX = 20
 
 
 class Seen(Model):
@@ -119,7 +118,7 @@ class Pool:
         self.state = self.state.model_copy(update=fields)
 
     def _note(self, text: str) -> None:
-        self._update(notes=[*self.state.notes, text][-NOTES_MAX:])
+        self._update(notes=[*self.state.notes, text][-POOL_NOTES_MAX:])
 
     def load(self, settings: PoolSettings, task_queue: str | None = None) -> None:
         """A worker that joined says what its file holds; what `set` changed stays."""
@@ -187,7 +186,7 @@ class Pool:
     def _feel(self, said: Report, now: float) -> None:
         """Pressure: a cool-down, a narrower room, a penalty."""
         state, rule = self.state, self.penalty_rule
-        refused = sum(said.failed.get(name, 0) for name in PRESSURE)
+        refused = sum(said.failed.get(name, 0) for name in PRESSURE_CLASSES)
         felt = penalty.decayed(state.penalty, rule, now)
         concurrency = state.concurrency
         if refused:
@@ -197,7 +196,7 @@ class Pool:
         if said.failed.get("timeout"):
             concurrency = rate_control.timed_out(concurrency, self._control_rule)
         for reason in self._penalised(said):
-            if reason not in PRESSURE:  # that has counted, once for all of a moment
+            if reason not in PRESSURE_CLASSES:  # that has counted, once for all of a moment
                 felt = penalty.raised(felt, rule, reason, now, default=1.0)
         self._update(concurrency=concurrency, penalty=felt)
 
@@ -205,8 +204,8 @@ class Pool:
         """The classes of what it reports that count as penalty."""
         counted = list(penalty.WEIGHTS) if said.penalised is None else said.penalised
         failed = {name for name, count in said.failed.items() if count}
-        misfit = {"schema_violation"} if said.misfits else set()
-        return [name for name in counted if name in failed | misfit]
+        violated = {"schema_violation"} if said.schema_violations else set()
+        return [name for name in counted if name in failed | violated]
 
     def _refused(
         self, said: Report, refused: int, felt: Penalty, now: float

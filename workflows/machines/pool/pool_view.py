@@ -8,7 +8,7 @@ from planloom.planner.contract.capacity import CapacityState, PenaltyReason, Per
 from planloom.workflows.machines.pool import penalty, permits, rate_control
 from planloom.workflows.machines.pool.pool import Pool
 
-REASONS_SHOWN = 10
+STATE_REASONS_MAX = 10
 
 
 def view_of(pool: Pool, now: float) -> CapacityState:
@@ -43,7 +43,7 @@ def view_of(pool: Pool, now: float) -> CapacityState:
             PenaltyReason(
                 seconds_ago=round(max(0.0, now - r.at), 1), reason=r.reason, penalty=r.value
             )
-            for r in felt.reasons[-REASONS_SHOWN:]
+            for r in felt.reasons[-STATE_REASONS_MAX:]
         ],
         chance_of_429=round(rate_control.probability_429(state.concurrency, now), 3),
         breakers=opened,

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from planloom.planner.language.values import Model
 
-HISTORY_MAX = 50
+RATE_HISTORY_MAX = 50
 RAMP = 1.5
 LIKELY = 0.3
 """A chance of a 429 above this is worth a smaller limit."""
@@ -67,7 +67,7 @@ def rejected(
             "last_429": now,
             "row": row,
             "total_429": state.total_429 + 1,
-            "history": [*state.history, now][-HISTORY_MAX:],
+            "history": [*state.history, now][-RATE_HISTORY_MAX:],
         }
     )
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from planloom.planner.contract.controls import ApprovePlan, RejectPlan
 from planloom.workflows.machines.run.people import drop_timer, set_timer
-from planloom.workflows.machines.run.state import Approving, RunState, Stage, Then
-from planloom.workflows.machines.shared.approval import Verdict, needs_approval
+from planloom.workflows.machines.run.state import Approving, EarlyDecision, RunState, Stage, Then
+from planloom.workflows.machines.shared.approval import Decision, Verdict, needs_approval
 from planloom.workflows.machines.shared.machine import Step
 
 TIMER = "approval"
@@ -36,19 +36,22 @@ def open_approval(run: RunState, step: Step, major: Sequence[str]) -> None:
     run.early_plans = {n: d for n, d in run.early_plans.items() if n > run.revision}
     if early is None:
         return
-    verb = "approved" if isinstance(early, ApprovePlan) else "rejected"
+    verb = "approved" if early.approve else "rejected"
     run.note(f"revision {run.revision} was {verb} early")
     decide(run, step, early)
 
 
-def decide(run: RunState, step: Step, decision: ApprovePlan | RejectPlan) -> None:
+def decision_of(payload: ApprovePlan | RejectPlan) -> EarlyDecision:
+    """What a person decided, apart from which revision it is about."""
+    if isinstance(payload, ApprovePlan):
+        return EarlyDecision(True, payload.by or "", payload.note or "")
+    return EarlyDecision(False, payload.by or "", payload.reason or "")
+
+
+def decide(run: RunState, step: Step, decision: EarlyDecision) -> None:
     """A person has decided about the open revision."""
-    if isinstance(decision, ApprovePlan):
-        note = decision.note or ""
-        verdict = Verdict(decision.revision, "approved", decision.by or "", note)
-    else:
-        verdict = Verdict(decision.revision, "rejected", decision.by or "", decision.reason or "")
-    close_approval(run, step, verdict)
+    verb: Decision = "approved" if decision.approve else "rejected"
+    close_approval(run, step, Verdict(run.approval.revision, verb, decision.by, decision.note))
 
 
 def nobody_decided(run: RunState, step: Step) -> None:

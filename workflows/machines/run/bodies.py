@@ -9,7 +9,7 @@ from typing import Any
 from planloom.planner.contract.jobs import AskJob, ToolJob
 from planloom.planner.contract.requests import Grant
 from planloom.planner.contract.retries import RETRY_TABLE
-from planloom.planner.language.catalog import Site, ToolSpec
+from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.plan import Ask, Body, Retry, Task
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import (
@@ -63,7 +63,7 @@ def urgency_of(run: RunState, task: Task | None = None) -> Urgency:
     """How urgent a call of the run, or of one task, is."""
     name: PriorityName = (task.priority if task else None) or run.request.priority
     tenant = run.request.tenant
-    return Urgency(PRIORITY_KEYS[name], tenant, run.site.tenants.get(tenant or ""))
+    return Urgency(PRIORITY_KEYS[name], tenant, run.catalog.tenants.get(tenant or ""))
 
 
 def amounts_of(
@@ -77,7 +77,7 @@ def amounts_of(
         return Amount(), Amount()
     body = body_of(unit, task)
     named = body.ask_body().model if body.ask is not None else None
-    want, least = amounts_for(task, body, run.site, run.model_for("worker", named), run.value_of)
+    want, least = amounts_for(task, body, run.catalog, run.model_for("worker", named), run.value_of)
     if is_second:
         return want - ONE_TASK, least - ONE_TASK
     return want, least
@@ -143,11 +143,11 @@ def _grant(run: RunState, granted: Amount) -> Grant:
 def _tool(run: RunState, key: str, work: Work) -> RunTool:
     task = run.tasks[work.unit.task]
     body = body_of(work.unit, task)
-    spec = run.site.tool(body.tool or "")
+    spec = run.catalog.tool(body.tool or "")
     retry = retry_of(task, spec)
-    queue = run.site.tools_queue
+    queue = run.catalog.tools_queue
     if spec is not None and spec.pool:
-        queue = next((p.task_queue for p in run.site.pools if p.name == spec.pool), "")
+        queue = next((p.task_queue for p in run.catalog.pools if p.name == spec.pool), "")
     name = activity_id(run, work.unit)
     words = task.description or f"{body.tool}({_brief(body.args)})"
     return RunTool(
@@ -219,7 +219,7 @@ def _ask(run: RunState, key: str, work: Work, ask: Ask) -> AskModel:
         name,
         f"{name}: {words}",
         urgency_of(run, task),
-        tuple(run.site.pools_for(model)),
+        tuple(run.catalog.pools_for(model)),
         timeout=task.timeout,
     )
 
@@ -240,7 +240,7 @@ def may_have_acted(run: RunState, unit: Unit, failed: Failure) -> bool:
     A tool that says why it failed did nothing, or says so; one that ran out of time may have acted.
     """
     body = body_of(unit, run.tasks[unit.task])
-    spec = run.site.tool(body.tool) if body.tool else None
+    spec = run.catalog.tool(body.tool) if body.tool else None
     if spec is None or not spec.side_effects or spec.idempotent:
         return False
     return failed.may_have_acted or failed.error_class == "timeout"
@@ -249,15 +249,15 @@ def may_have_acted(run: RunState, unit: Unit, failed: Failure) -> bool:
 def is_worth_a_round(run: RunState, unit: Unit, failed: Failure) -> bool:
     """Whether another DAG-level round may do better. A side effect never gets one."""
     body = body_of(unit, run.tasks[unit.task])
-    spec = run.site.tool(body.tool) if body.tool else None
+    spec = run.catalog.tool(body.tool) if body.tool else None
     if spec is not None and spec.side_effects and not spec.idempotent:
         return False
-    return is_class_worth_a_round(failed.error_class, run.site)
+    return is_class_worth_a_round(failed.error_class, run.catalog)
 
 
-def is_class_worth_a_round(error_class: str, site: Site) -> bool:
-    if site.dag_retry is not None:
-        return error_class in site.dag_retry
+def is_class_worth_a_round(error_class: str, catalog: Catalog) -> bool:
+    if catalog.dag_retry is not None:
+        return error_class in catalog.dag_retry
     rule = RETRY_TABLE.get(error_class)  # type: ignore[call-overload]
     return bool(rule and rule.dag_retry)
 

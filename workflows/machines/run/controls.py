@@ -128,10 +128,10 @@ def _is_early_plan(run: RunState, revision: int) -> bool:
 def _take_decision(run: RunState, step: Step, payload: ApprovePlan | RejectPlan) -> Reply:
     number = payload.revision
     if run.approval.is_open and number == run.approval.revision:
-        approving.decide(run, step, payload)
+        approving.decide(run, step, approving.decision_of(payload))
         verb = "approved" if isinstance(payload, ApprovePlan) else "rejected"
         return Reply(accepted=True, message=f"revision {number} {verb}", revision=number)
-    run.early_plans[number] = payload
+    run.early_plans[number] = approving.decision_of(payload)
     run.note(f"revision {number}: an early decision is kept until it is written")
     message = f"kept: revision {number} is not written yet; the decision counts when it is"
     return Reply(accepted=True, message=message, revision=run.revision)
@@ -182,7 +182,7 @@ def time_moved(run: RunState, step: Step) -> None:
     deadline = account.ends_at(run.account)
     for id, child in run.children.items():
         child.deadline = deadline
-        step.do(Tell(id, "deadline_moved", deadline))
+        step.do(Tell(id, "deadline_moved", {"at": deadline}))
 
 
 def hold_or_go(run: RunState) -> None:

@@ -14,7 +14,7 @@ from planloom.planner.contract.jobs import JoinReply, ResolveJob
 from planloom.planner.contract.names import INVALID_PLAN, UNKNOWN_TOOL
 from planloom.planner.contract.prepare import prepare_job
 from planloom.planner.contract.results import RunStatus
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import Outcome, Problem, Stored
 from planloom.workflows.machines.run import joining, planning
@@ -23,12 +23,7 @@ from planloom.workflows.machines.run.finishing import begin_answer, end_run, jud
 from planloom.workflows.machines.run.people import set_timer
 from planloom.workflows.machines.run.planning import Draft, NoPlan, goal_of, lines_of
 from planloom.workflows.machines.run.replan_cost import cost_of_replan
-from planloom.workflows.machines.run.revising import (
-    adopt,
-    compile_for,
-    enter_revision,
-    enter_tasks,
-)
+from planloom.workflows.machines.run.revising import adopt, compile_for, enter_revision, enter_tasks
 from planloom.workflows.machines.run.state import (
     Ending,
     Joining,
@@ -67,20 +62,20 @@ def fail_run(run: RunState, kind: str, problems: list[Problem]) -> None:
 def begin(run: RunState, step: Step) -> None:
     """The workflow starts."""
     if run.has_site:
-        take_site(run, step, run.site)
+        take_site(run, step, run.catalog)
         return
     run.pending[Rule.PREPARED.value] = Pending(Rule.PREPARED)
     step.do(Prepare(Rule.PREPARED.value, prepare_job(run.request)))
 
 
-def take_site(run: RunState, step: Step, site: Site) -> None:
+def take_site(run: RunState, step: Step, catalog: Catalog) -> None:
     """What the worker knows is there: the run's time is watched, and its room is taken."""
-    run.site = site
+    run.catalog = catalog
     params = run.lineage.params or Stored(value=dict(run.request.params))
     run.values["params"] = params
     run.values |= run.lineage.inputs
     step.do(*keep_timer(run.account, step.now))
-    pool = site.pool_for(run.model_for("worker"))
+    pool = catalog.pool_for(run.model_for("worker"))
     if run.has_site or not permit.is_needed(pool, run.request):
         begin_course(run, step)
         return
@@ -105,11 +100,11 @@ def take_permit(run: RunState, step: Step, failed: Failure | None) -> None:
 
 
 def begin_course(run: RunState, step: Step) -> None:
-    """From the plan to the result, now that the site is known."""
+    """From the plan to the result, now that the catalog is known."""
     if run.goal is None or run.request.goal is None:
         _take_given_plan(run, step)
         return
-    if problems := unknown_tools(run.request.tools, run.site):
+    if problems := unknown_tools(run.request.tools, run.catalog):
         fail_run(run, UNKNOWN_TOOL, problems)
         return
     asks = needs_approval(run.request.approval.mode, is_first=True)
@@ -128,7 +123,7 @@ def _take_given_plan(run: RunState, step: Step) -> None:
         problems += found
         run.values["params"] = Stored(value=values)
     compiled = compile_for(run, plan)
-    problems += [*compiled.problems, *request_problems(run.request, run.site, plan)]
+    problems += [*compiled.problems, *request_problems(run.request, run.catalog, plan)]
     if problems:
         fail_run(run, kind_of(problems), problems)
         return
@@ -139,11 +134,11 @@ def _take_given_plan(run: RunState, step: Step) -> None:
 
 
 def _given_plan(run: RunState) -> tuple[Plan | None, list[Problem]]:
-    request, site = run.request, run.site
+    request, catalog = run.request, run.catalog
     if request.plan is not None:
         return request.plan, []
     if request.template is not None:
-        return read_template(request.template, site.templates, site.template_names)
+        return read_template(request.template, catalog.templates, catalog.template_names)
     return expand_request(request)
 
 
@@ -192,7 +187,7 @@ def _next_plan(run: RunState, step: Step, wanted: Planning, draft: Draft) -> Non
     outcomes = {t: o.value for t, o in run.frontier.outcomes().items() if o.is_good}
     mark = fingerprint(plan, outcomes)
     model = run.model_for("worker")
-    cost = cost_of_replan(plan.tasks, outcomes, run.account.ledger.free, run.site, model)
+    cost = cost_of_replan(plan.tasks, outcomes, run.account.ledger.free, run.catalog, model)
     refused = cost.problem
     if mark in goal.fingerprints:
         refused = f"the new plan repeats revision {goal.fingerprints[mark]}"
@@ -207,7 +202,7 @@ def _next_plan(run: RunState, step: Step, wanted: Planning, draft: Draft) -> Non
     why = f"{wanted.why}: {wanted.feedback}"
     goal.reasons.append(f"revision {run.revision + 1}: {why}"[:400])
     goal.reasons.append(f"worth it: {cost.words}")
-    major = major_changes(before, plan, run.site, run.request.approval.major, outcomes)
+    major = major_changes(before, plan, run.catalog, run.request.approval.major, outcomes)
     adopt(run, draft.compiled, why=why[:400], by=wanted.by)
     ask_approval(run, step, is_first=_waits_first(run), major=major, then=Then.ENTER_REVISION)
 

@@ -6,7 +6,7 @@ from planloom.planner.contract.controls import EditPlan, Reply
 from planloom.planner.contract.jobs import PatchedPlan, PatchJob
 from planloom.planner.contract.names import INVALID_PLAN, STALE
 from planloom.planner.contract.prepare import prepare_job
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import JsonValue, Problem
 from planloom.planner.syntax.documents import read_plan
@@ -76,20 +76,20 @@ def _take_plan(run: RunState, step: Step, key: str, plan: Plan) -> None:
     edit.plan = plan
     job = prepare_job(run.request.model_copy(update={"plan": plan, "template": None}))
     allowed = [t for t in job.tools if job.allow is None or t in job.allow]
-    if run.site.knows(allowed, job.templates, job.agents, job.teams):
+    if run.catalog.describes_all(allowed, job.templates, job.agents, job.teams):
         _compile(run, step, key)
         return
     run.pending[key] = Pending(Rule.LEARNED, key)
     step.do(Prepare(key, job))
 
 
-def take_learned(run: RunState, step: Step, key: str, found: Site | Failure) -> None:
+def take_learned(run: RunState, step: Step, key: str, found: Catalog | Failure) -> None:
     """The worker has said what it knows of the edited plan's names."""
     if isinstance(found, Failure):
         where = Problem(path="plan", code="no_answer", message=found.message)
         _refuse(run, step, key, _invalid([where]))
         return
-    run.site = run.site.joined_with(found)
+    run.catalog = run.catalog.joined_with(found)
     _compile(run, step, key)
 
 

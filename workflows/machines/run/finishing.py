@@ -23,14 +23,7 @@ from planloom.planner.language.values import (
     Usage,
 )
 from planloom.workflows.machines.run.record import critical_path, task_reports, total_usage
-from planloom.workflows.machines.run.state import (
-    Ending,
-    Pending,
-    Rule,
-    RunState,
-    Stage,
-    StopKind,
-)
+from planloom.workflows.machines.run.state import Ending, Pending, Rule, RunState, Stage, StopKind
 from planloom.workflows.machines.run.status import aggregate_of, run_status
 from planloom.workflows.machines.run.values import resolve_now
 from planloom.workflows.machines.shared import permit

@@ -10,14 +10,7 @@ from planloom.planner.prompts.joiner import look_share
 from planloom.planner.syntax.joiner import LOOKS_MAX
 from planloom.workflows.machines.run.bodies import urgency_of
 from planloom.workflows.machines.run.planning import finished_tasks, goal_of, settle_outside
-from planloom.workflows.machines.run.state import (
-    Joining,
-    Pending,
-    Rule,
-    RunState,
-    Stage,
-    Wait,
-)
+from planloom.workflows.machines.run.state import Joining, Pending, Rule, RunState, Stage, Wait
 from planloom.workflows.machines.shared import account
 from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.budget import Amount
@@ -82,8 +75,8 @@ def _ask(run: RunState, step: Step) -> Over | None:
     round_number = goal_of(run).rounds + 1
     joining.key = f"joiner.{round_number}.{joining.records}{_suffix(joining)}"
     model, prompt = run.model_for("joiner"), _prompt_tokens(run)
-    want = model_amount(run.site, model, prompt, JOINER_ANSWER_TOKENS, tasks=0)
-    least = model_amount(run.site, model, prompt, ANSWER_TOKENS_MIN, tasks=0)
+    want = model_amount(run.catalog, model, prompt, JOINER_ANSWER_TOKENS, tasks=0)
+    least = model_amount(run.catalog, model, prompt, ANSWER_TOKENS_MIN, tasks=0)
     granted = account.reserve(run.account, joining.key, want, least, step.now)
     if isinstance(granted, Amount):
         send_joiner(run, step, granted)
@@ -127,7 +120,7 @@ def send_joiner(run: RunState, step: Step, granted: Amount) -> None:
         looks_left=joining.looks_left,
         context=run.request.context,
         model=model,
-        pool=run.site.pool_for(model).name,
+        pool=run.catalog.pool_for(model).name,
         max_tokens=answer_room(granted, _prompt_tokens(run), None) if has_cap else None,
         tokens_max=granted.tokens if caps.tokens is not None else None,
         tenant=run.request.tenant,
@@ -189,7 +182,7 @@ def _sum_or_ask(run: RunState, step: Step) -> Over | None:
         return _ask(run, step)
     joining.key = _summary_key(run)
     stored = _output(run, joining.to_sum[0])
-    want, least = summary_amounts(run.site, run.model_for("worker"), stored)
+    want, least = summary_amounts(run.catalog, run.model_for("worker"), stored)
     granted = account.reserve(run.account, joining.key, want, least, step.now)
     if isinstance(granted, Amount):
         send_summary(run, step, granted)
@@ -219,7 +212,7 @@ def send_summary(run: RunState, step: Step, granted: Amount) -> None:
     name = f"join.{goal_of(run).rounds + 1}{_suffix(joining)}.{task}"
     run.pending[joining.key] = Pending(Rule.SUMMARY, task)
     summary = f"{name}: a summary for the joiner"
-    pools = tuple(run.site.pools_for(model))
+    pools = tuple(run.catalog.pools_for(model))
     step.do(AskModel(joining.key, job, name, summary, urgency_of(run), pools))
 
 

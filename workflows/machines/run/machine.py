@@ -103,6 +103,11 @@ def may_continue(run: RunState) -> bool:
     return not run.edits and all(key in children for key in run.pending)
 
 
+def children(run: RunState) -> dict[str, str]:
+    """Child runs at work: their workflow ids by the keys of the commands that started them."""
+    return {child.key: id for id, child in run.children.items()}
+
+
 def step(run: RunState, event: Event, now: float) -> list[Command]:
     """Apply one event, and then all that follows from it."""
     step = Step(now)
@@ -440,5 +445,16 @@ def _look_at_children(run: RunState, step: Step) -> None:
         people.set_timer(run, step, "children", at, "look at adopted children")
 
 
-progress = view.progress_of
-published = view.published
+class RunMachine:
+    """The functions of this module as the shell's `Machine`."""
+
+    step = staticmethod(step)
+    ended = staticmethod(ended)
+    check = staticmethod(check)
+    may_continue = staticmethod(may_continue)
+    children = staticmethod(children)
+    published = staticmethod(view.published)
+    view = staticmethod(view.view)
+
+
+MACHINE = RunMachine()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from planloom.planner.compile.compiler import values_of
+from planloom.planner.compile.pipeline import values_of
 from planloom.planner.language.plan import Task
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import TaskId

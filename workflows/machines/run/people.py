@@ -77,13 +77,22 @@ def keep_early_answer(run: RunState, answer: CompleteTask) -> None:
 
 def is_known(run: RunState, key: str) -> bool:
     """Whether a task of this id (or an item of it) may still ask a person."""
-    task = TaskId(key.partition("[")[0].partition(".")[0])
-    for name in (TaskId(key), task):
-        state = run.frontier.state_of(name)
-        if isinstance(state, State):
-            return True
-    plan = run.plan
-    return state is None and plan is not None and plan.task(task) is not None and not run.entered
+    name, bracket, _ = key.partition("[")
+    plan = run.plan if not run.entered else None
+    # An agent of a child run asks under its task's id, or under its own below that.
+    for known in (TaskId(name), TaskId(name.partition(".")[0])):
+        task = run.tasks.get(known) or (plan.task(known) if plan is not None else None)
+        if task is None:
+            continue
+        state = run.frontier.state_of(known)
+        is_open = state is None or isinstance(state, State)
+        return is_open and _may_ask(task) and bool(bracket) == (task.map is not None)
+    return False
+
+
+def _may_ask(task: Task) -> bool:
+    bodies = [task, *([b] if (b := task.fallback_body) is not None else [])]
+    return any(b.kind in ("human", "agent", "team", "plan") for b in bodies)
 
 
 def drop_early(run: RunState, task: TaskId) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from planloom.planner.contract.jobs import PlannedBatch, PlannedTask, PlannerAttempt, PlannerPrefix
 from planloom.planner.language.values import Problem, TaskId
 
-REPAIRS_MAX = 2
+PLAN_REPAIRS_MAX = 2
 """How often a plan that does not compile goes back to the model."""
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from planloom.planner.compile.compiler import Compiled, check_task, inputs_of
 from planloom.planner.compile.passes.deduplicate import (
     rename_inputs,
     rename_references,
-    twin_key,
+    same_call_key,
 )
 from planloom.planner.compile.passes.rank import rank_upward
+from planloom.planner.compile.pipeline import Compiled, check_task, inputs_of
 from planloom.planner.compile.revision import merge_replan, still_read
 from planloom.planner.contract.jobs import (
     FinishedTask,
@@ -24,7 +24,7 @@ from planloom.planner.language.plan import TASKS_MAX, Plan, Task
 from planloom.planner.language.values import JsonValue, Outcome, Problem, TaskId, Usage
 from planloom.planner.syntax.calls.parser import call_text
 from planloom.workflows.machines.run.bodies import urgency_of
-from planloom.workflows.machines.run.plan_book import REPAIRS_MAX
+from planloom.workflows.machines.run.plan_book import PLAN_REPAIRS_MAX
 from planloom.workflows.machines.run.revising import compile_for, reopen
 from planloom.workflows.machines.run.state import (
     Goal,
@@ -104,9 +104,9 @@ def _call_planner(run: RunState, step: Step) -> NoPlan | None:
     planning = planning_of(run)
     planning.key = f"planner.{goal_of(run).book.open_call()}"
     job = _job(run)
-    prompt = planner_prompt_tokens(job, run.site)
-    want = model_amount(run.site, job.model, prompt, PLANNER_ANSWER_TOKENS, tasks=0)
-    least = model_amount(run.site, job.model, prompt, PLANNER_ANSWER_TOKENS_MIN, tasks=0)
+    prompt = planner_prompt_tokens(job, run.catalog)
+    want = model_amount(run.catalog, job.model, prompt, PLANNER_ANSWER_TOKENS, tasks=0)
+    least = model_amount(run.catalog, job.model, prompt, PLANNER_ANSWER_TOKENS_MIN, tasks=0)
     granted = account.reserve(run.account, planning.key, want, least, step.now)
     if isinstance(granted, Amount):
         send_planner(run, step, granted)
@@ -121,7 +121,7 @@ def send_planner(run: RunState, step: Step, granted: Amount) -> None:
     """The planner's call has its budget and goes out."""
     planning, caps = planning_of(run), run.account.ledger.caps
     job = _job(run)
-    planning.prompt_tokens = planner_prompt_tokens(job, run.site)
+    planning.prompt_tokens = planner_prompt_tokens(job, run.catalog)
     if caps.tokens is not None or caps.usd_nano is not None:
         room = answer_room(granted, planning.prompt_tokens, None)
         limit = granted.tokens if caps.tokens is not None else None
@@ -141,7 +141,7 @@ def _job(run: RunState) -> PlanJob:
         context=request.context,
         tools=request.tools,
         model=model,
-        pool=run.site.pool_for(model).name,
+        pool=run.catalog.pool_for(model).name,
         syntax=request.syntax,
         stream=request.stream,
         feedback=planning.feedback,
@@ -149,9 +149,9 @@ def _job(run: RunState) -> PlanJob:
         kept=[] if is_first else _kept(run),
         accepted=list(book.accepted),
         problems=planning.problems[:50],
-        agents=run.site.agents,
-        teams=run.site.teams,
-        template_names=run.site.template_names,
+        agents=run.catalog.agents,
+        teams=run.catalog.teams,
+        template_names=run.catalog.template_names,
         cache_scope=run.root,
         tenant=request.tenant,
     )
@@ -202,7 +202,7 @@ def accept(run: RunState, planned: Sequence[PlannedTask], now: float) -> None:
         if _reads_refused(goal, task):
             goal.deferred.append(one)
             continue
-        problems = check_task(task, earlier, run.site, run.request.tools)
+        problems = check_task(task, earlier, run.catalog, run.request.tools)
         if len(goal.book.accepted) >= TASKS_MAX:
             message = f"more than {TASKS_MAX:,} tasks"
             problems = [Problem(path=f"tasks.{task.id}", code="too_many", message=message)]
@@ -230,7 +230,7 @@ def _reads_refused(goal: Goal, task: Task) -> bool:
 
 def _is_twin(run: RunState, goal: Goal, task: Task) -> bool:
     """Whether the task is the same call as another, whose output then stands for it."""
-    key = twin_key(task, run.site)
+    key = same_call_key(task, run.catalog)
     twin = goal.twins.get(key) if key else None
     if twin is not None and twin != task.id and _is_usable(run, twin):
         goal.aliases[task.id] = twin
@@ -263,7 +263,7 @@ def _take_in(run: RunState, added: list[Task], now: float) -> None:
 def _likely_seconds(run: RunState, task: Task) -> float:
     if task.estimate and task.estimate.seconds is not None:
         return task.estimate.seconds
-    return run.site.tool_seconds.get(task.tool or "", 1.0)
+    return run.catalog.tool_seconds.get(task.tool or "", 1.0)
 
 
 # -- the planner's answer -------------------------------------------------------------------
@@ -288,7 +288,7 @@ def take_reply(run: RunState, step: Step, reply: PlanReply) -> Draft | NoPlan | 
         problems = [Problem(path="plan", code="cut_off", message="the answer was cut off")]
     if not problems and draft is None:
         problems = [Problem(path="plan", code="no_tasks", message="no tasks in the answer")]
-    if problems and planning.repairs < REPAIRS_MAX:
+    if problems and planning.repairs < PLAN_REPAIRS_MAX:
         planning.repairs += 1
         goal.repairs += 1
         planning.problems = problems
@@ -327,7 +327,7 @@ def take_failure(run: RunState, step: Step, failed: Failure) -> NoPlan:
     goal = goal_of(run)
     goal.book.is_called_off = True
     text = sum(text_bytes(t.text) for t in goal.book.accepted)
-    usage = usage_so_far(run.site, run.model_for("planner"), planning.prompt_tokens, text)
+    usage = usage_so_far(run.catalog, run.model_for("planner"), planning.prompt_tokens, text)
     settle_outside(run, planning.key, usage)
     why = run.stop.reason if run.stop is not None else "it was cancelled"
     run.note(f"planner called off ({why}): about {usage.tokens:,} tokens are charged for it")

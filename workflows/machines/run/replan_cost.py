@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from planloom.planner.compile.estimate import estimate_task, items_of
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import NANO
 from planloom.workflows.machines.shared.budget import Caps
@@ -21,13 +21,17 @@ class ReplanCost:
 
 
 def cost_of_replan(
-    tasks: Sequence[Task], finished: Collection[str], free: Caps, site: Site, model: str | None
+    tasks: Sequence[Task],
+    finished: Collection[str],
+    free: Caps,
+    catalog: Catalog,
+    model: str | None,
 ) -> ReplanCost:
     """The likely cost of the tasks that have not finished, against what is free under each cap."""
     new = [t for t in tasks if t.id not in finished]
     if not new:
         return ReplanCost("", "the new plan has nothing left to do")
-    each = [estimate_task(t, site, model).times(items_of(t)) for t in new]
+    each = [estimate_task(t, catalog, model).times(items_of(t)) for t in new]
     tokens = sum(int(e.tokens[1]) for e in each)
     priced = all(e.usd_nano is not None for e in each)
     usd = sum(int(e.usd_nano[1]) for e in each if e.usd_nano is not None)

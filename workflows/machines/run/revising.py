@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from planloom.planner.compile.compiler import Compiled, compile_plan
+from planloom.planner.compile.pipeline import Compiled, compile_plan
 from planloom.planner.compile.revision import diff_plans, major_changes
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import Outcome, Problem
@@ -19,9 +19,9 @@ def compile_for(run: RunState, plan: Plan) -> Compiled:
     """A plan compiled for this run: its tools, its limits, its place in a tree of runs."""
     return compile_plan(
         plan,
-        run.site,
+        run.catalog,
         allow=run.request.tools,
-        known=list(run.lineage.inputs),
+        other_ids=list(run.lineage.inputs),
         depth=run.lineage.depth,
         parallel=run.frontier.parallel,
         model=run.model_for("worker"),
@@ -45,7 +45,7 @@ def adopt(run: RunState, compiled: Compiled, *, why: str, by: str = "") -> None:
 def major_of(run: RunState, before: Plan, after: Plan) -> list[str]:
     """Why a change of the plan is material, a reason each."""
     good = [t for t, o in run.frontier.outcomes().items() if o.is_good]
-    return major_changes(before, after, run.site, run.request.approval.major, good)
+    return major_changes(before, after, run.catalog, run.request.approval.major, good)
 
 
 def problems_with_edit(run: RunState, plan: Plan) -> list[Problem]:
@@ -114,7 +114,7 @@ def _bring_in_line(run: RunState, step: Step, plan: Plan) -> None:
         if state is State.RUNNING:
             call_off(run, step, task, "no longer in the plan")
         else:
-            spare(run, task)
+            spare(run, task, step.now)
             drop_task(run, task)
     enter_tasks(run, [t for t in plan.tasks if _is_new(run, t)], step.now)
 

@@ -6,19 +6,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from planloom.planner.compile.compiler import Compiled
+from planloom.planner.compile.pipeline import Compiled
 from planloom.planner.contract.controls import (
-    ApprovePlan,
     ApproveTask,
     ChildAsks,
     CompleteTask,
     EditPlan,
-    RejectPlan,
 )
 from planloom.planner.contract.jobs import FinishedTask, PlannedTask, TaskOutput
 from planloom.planner.contract.requests import Lineage, RunRequest
 from planloom.planner.contract.results import AgentResult, RunResult, RunStatus
-from planloom.planner.language.catalog import PoolSpec, Site
+from planloom.planner.language.catalog import Catalog, PoolSpec
 from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import (
@@ -225,6 +223,15 @@ class Then(StrEnum):
     ENTER_REVISION = "enter_revision"
 
 
+@dataclass(frozen=True, slots=True)
+class EarlyDecision:
+    """A decision about a revision that is still being written."""
+
+    approve: bool
+    by: str
+    note: str
+
+
 @dataclass(slots=True)
 class Approving:
     is_first: bool
@@ -321,10 +328,10 @@ class RunState:
     identity: Identity
     account: Account
     frontier: Frontier
-    site: Site = field(default_factory=Site)
+    catalog: Catalog = field(default_factory=Catalog)
     stage: Stage = Stage.PREPARING
     has_site: bool = False
-    """The site was handed in: nothing is to be prepared (a team's plan)."""
+    """The catalog was handed in: nothing is to be prepared (a team's plan)."""
 
     # The plan.
     revisions: list[Revision] = field(default_factory=list)
@@ -339,7 +346,7 @@ class RunState:
     approving: Approving | None = None
     approval_since: float = 0.0
     """When the open approval was asked for."""
-    early_plans: dict[int, ApprovePlan | RejectPlan] = field(default_factory=dict)
+    early_plans: dict[int, EarlyDecision] = field(default_factory=dict)
     """Decisions about a revision that is still being written."""
     edited: list[str] | None = None
     """An edit waits for approval: why it is material."""
@@ -474,9 +481,9 @@ class RunState:
         return self.values.get(name)
 
     def model_for(self, role: str, named: str | None = None) -> str | None:
-        """The model of a call: the task's own, else the request's for the role, else the site's."""
+        """The model of a call: the task's own, the request's for its role, or the default."""
         asked = named or self.request.model_for(role)  # type: ignore[arg-type]
-        return asked or self.site.models.get(role) or self.site.models.get("worker") or None
+        return asked or self.catalog.models.get(role) or self.catalog.models.get("worker") or None
 
     def outcome_of(self, task: TaskId) -> Outcome | None:
         return self.frontier.outcome_of(task)

@@ -14,7 +14,7 @@ from planloom.workflows.machines.run.record import Record
 GOAL_MAX_CHARS = 300
 DETAILS_MAX_CHARS = 19_000
 """Details are at most 20,000 bytes."""
-ROWS_MAX = 40
+DETAILS_ROWS_MAX = 40
 CELL_MAX_CHARS = 80
 EM_SPACE = "\u2003"
 
@@ -134,9 +134,11 @@ def markdown_page(
         lines.append(f"\nAwaiting {waits[0]}: {waits[1]}")
     if rows:
         lines += ["", _table_row(columns), "|" + "---|" * len(columns)]
-        lines += [_table_row(row) for row in rows[:ROWS_MAX]]
-    if len(rows) > ROWS_MAX:
-        lines.append(_table_row((f"… and {len(rows) - ROWS_MAX} more", *[""] * (len(columns) - 1))))
+        lines += [_table_row(row) for row in rows[:DETAILS_ROWS_MAX]]
+    if len(rows) > DETAILS_ROWS_MAX:
+        lines.append(
+            _table_row((f"… and {len(rows) - DETAILS_ROWS_MAX} more", *[""] * (len(columns) - 1)))
+        )
     return "\n".join(lines)[:DETAILS_MAX_CHARS]
 
 

@@ -50,6 +50,7 @@ def cancel_task(run: RunState, step: Step, task: TaskId, reason: str) -> None:
 def call_off(run: RunState, step: Step, task: TaskId, reason: str) -> None:
     """A new revision does without a running task: its cancellation is no failure of the run."""
     run.records[task].is_excused = True
+    spare(run, task, step.now)
     cancel_task(run, step, task, reason)
 
 
@@ -60,6 +61,9 @@ def stop_run(run: RunState, step: Step, stop: Stop) -> None:
     run.frontier.is_stopped = True
     run.lack = None
     _cancel_waiting(run, step, is_saving=run.stop.kind is StopKind.ENOUGH)
+    if run.stop.kind is StopKind.ENOUGH:
+        for task in dict.fromkeys(w.unit.task for w in run.works.values()):
+            spare(run, task, step.now)
     for key in list(run.works):
         cancel_unit(run, step, key)
     if run.planning is not None and run.planning.key in run.pending:
@@ -71,7 +75,7 @@ def _cancel_waiting(run: RunState, step: Step, *, is_saving: bool) -> None:
     for task in reversed(run.frontier.unfinished()):
         if run.frontier.state_of(task) in (State.WAITING, State.READY):
             if is_saving:
-                spare(run, task)
+                spare(run, task, step.now)
             reason = run.stop.reason if run.stop is not None else None
             cancel_waiting_task(run, task, reason, step.now)
 
@@ -152,7 +156,7 @@ def _join_early(run: RunState, step: Step) -> None:
     left = run.frontier.unfinished()
     if run.join_missing is not None or not left:
         return
-    if not any(is_kept_for_itself(run.tasks[t], run.site) for t in left):
+    if not any(is_kept_for_itself(run.tasks[t], run.catalog) for t in left):
         stop_run(run, step, Stop(StopKind.ENOUGH, "early join: " + ", ".join(wanted)))
 
 

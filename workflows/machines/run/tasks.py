@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from planloom.planner.compile.compiler import inputs_of
 from planloom.planner.compile.estimate import estimate_task
+from planloom.planner.compile.pipeline import inputs_of
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import NANO, PRIORITY_KEYS, Outcome, Stored, TaskId, Usage
 from planloom.workflows.machines.run.frontier import Settled, State, Unit
@@ -51,7 +51,7 @@ def may_run_ahead(run: RunState, task: Task) -> bool:
     """`speculate` counts for tools without side effects, with a `when`, and without a map."""
     if not task.speculate or task.when is None or task.map is not None:
         return False
-    spec = run.site.tool(task.tool) if task.tool else None
+    spec = run.catalog.tool(task.tool) if task.tool else None
     return spec is not None and not spec.side_effects and task.fallback_body is None
 
 
@@ -113,12 +113,19 @@ def drop_task(run: RunState, task: TaskId) -> None:
         known.pop(task, None)
 
 
-def spare(run: RunState, task: TaskId) -> None:
-    """A task that has not started is called off: what it would likely have cost is saved."""
-    model = run.model_for("worker")
-    estimate = estimate_task(run.tasks[task], run.site, model)
+def spare(run: RunState, task: TaskId, now: float) -> None:
+    """A task is called off: what it would likely still have cost is saved.
+
+    Of one that runs that is the share of its likely time that is left.
+    """
+    estimate = estimate_task(run.tasks[task], run.catalog, run.model_for("worker"))
+    started = run.records[task].started
+    likely = estimate.seconds[1]
+    left = 1.0
+    if started is not None:
+        left = max(0.0, 1 - (run.seconds(now) - started) / likely) if likely > 0 else 0.0
     run.saved.tasks += 1
-    run.saved.tokens += estimate.tokens[1]
-    run.saved.seconds += estimate.seconds[1]
+    run.saved.tokens += estimate.tokens[1] * left
+    run.saved.seconds += likely * left
     if estimate.usd_nano is not None:
-        run.saved.usd += estimate.usd_nano[1] / NANO
+        run.saved.usd += estimate.usd_nano[1] * left / NANO

@@ -120,7 +120,7 @@ def status_word(run: RunState) -> str:
         return "failed"
     if run.approval.is_open:
         return "waiting"
-    if run.is_paused:
+    if run.is_paused and not run.is_time_up:
         return "paused"
     if awaiting(run) is not None and not is_busy(run):
         return "waiting"

@@ -147,12 +147,10 @@ class Ledger:
         self.settled += Amount(usage.tokens, usd, ran)
         self.usage += usage
 
-    def refund(self, key: str, keep_task: bool = False) -> None:
+    def refund(self, key: str) -> None:
         """Give a reservation back: the work never ran, or failed without cost."""
         held = self.reserved.pop(key, NOTHING)
         self.held -= held
-        if keep_task:
-            self.settled += Amount(tasks=held.tasks)
 
     def shortfall(self, at_least: Amount) -> str:
         """What is missing for `at_least`, in words with numbers."""

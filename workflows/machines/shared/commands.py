@@ -39,7 +39,7 @@ class Urgency:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Ask the worker what this run must know; ends with a `Site`."""
+    """Ask the worker what this run must know; ends with a `Catalog`."""
 
     key: str
     job: PrepareJob
@@ -47,7 +47,7 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class LoadDefinition:
-    """An agent or team by name; ends with a `Loaded`."""
+    """An agent or team by name; ends with a `LoadedDefinition`."""
 
     key: str
     job: LoadJob

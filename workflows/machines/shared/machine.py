@@ -87,6 +87,10 @@ class Machine(Protocol[S_contra]):
         """Whether nothing is in flight that a continue-as-new would lose (children are not)."""
         ...
 
+    def children(self, state: S_contra) -> dict[str, str]:
+        """Child runs at work: their workflow ids by the keys of the commands that started them."""
+        ...
+
     def published(self, state: S_contra) -> tuple[Any, ...]:
         """What, when it changes, is worth an upsert of search attributes at once. Cheap."""
         ...

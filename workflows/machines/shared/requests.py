@@ -4,19 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Any
 
-from planloom.planner.contract.names import INVALID_PLAN, UNKNOWN_TOOL
+from planloom.planner.contract.agents_runtime import run_document
+from planloom.planner.contract.names import (
+    ASK_HUMAN,
+    INVALID_PLAN,
+    INVALID_REQUEST,
+    READ_OUTPUT,
+    UNKNOWN_TOOL,
+)
 from planloom.planner.contract.requests import RunRequest
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import check_condition
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.references import shortened
-from planloom.planner.language.values import Problem
-from planloom.planner.syntax.documents import bounded_problems
+from planloom.planner.language.values import Problem, Unreadable
+from planloom.planner.syntax.documents import bounded_problems, read_request
+from planloom.workflows.machines.shared.machine import Failed
 
 UNKNOWN = "unknown_allowed_tool"
-ASK_HUMAN, READ_OUTPUT = "ask_human", "read_output"
-"""Tools that every agent may be given, and no worker registers."""
+
+
+def read_run(document: Any) -> RunRequest | Failed:
+    """The request of a run, or all that is wrong with it."""
+    if isinstance(document, RunRequest):
+        return document
+    if document is None:
+        hint = Problem(
+            path="input",
+            code="missing",
+            message="the run was started without input",
+            hint='Give a RunRequest, for example --input \'{"goal": "Compare …"}\'.',
+        )
+        return Failed(INVALID_REQUEST, [hint])
+    request, problems = read_request(run_document(document), RunRequest)
+    if request is not None and not problems:
+        return request
+    is_plan = all(p.path.startswith(("plan", "tasks")) for p in problems)
+    return Failed(INVALID_PLAN if is_plan else INVALID_REQUEST, problems)
+
+
+def only_input(document: Any, more: Sequence[Any]) -> Any:
+    """The input of a workflow. A second one would be dropped without a word."""
+    if more:
+        return Unreadable(f"{1 + len(more)} inputs were given; one is needed")
+    return document
 
 
 def own_tools(names: Sequence[str]) -> list[str]:
@@ -24,23 +57,23 @@ def own_tools(names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in (ASK_HUMAN, READ_OUTPUT)]
 
 
-def unknown_tools(names: Sequence[str] | None, site: Site) -> list[Problem]:
+def unknown_tools(names: Sequence[str] | None, catalog: Catalog) -> list[Problem]:
     """Tools of an allow-list that the worker does not have: a typing error would allow nothing."""
     problems: list[Problem] = []
-    known = [*site.tool_names, ASK_HUMAN, READ_OUTPUT]
+    known = [*catalog.tool_names, ASK_HUMAN, READ_OUTPUT]
     for name in names or ():
         if name not in known:
             near = get_close_matches(name[:100], known, n=1)
-            listed = "Tools: " + ", ".join(site.tool_names[:20])
+            listed = "Tools: " + ", ".join(catalog.tool_names[:20])
             hint = f'Did you mean "{near[0]}"?' if near else listed
             message = f'no tool "{shortened(name)}"'
             problems.append(Problem(path="tools", code=UNKNOWN, message=message, hint=hint))
     return bounded_problems(problems)
 
 
-def request_problems(request: RunRequest, site: Site, plan: Plan) -> list[Problem]:
+def request_problems(request: RunRequest, catalog: Catalog, plan: Plan) -> list[Problem]:
     """What is wrong with a request beside its plan, as far as only plan and worker can tell."""
-    problems = unknown_tools(request.tools, site)
+    problems = unknown_tools(request.tools, catalog)
     if request.stop_when is not None:
         problems += check_condition(request.stop_when, [t.id for t in plan.tasks], "stop_when")
     return problems

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from planloom.planner.contract.jobs import AskJob
 from planloom.planner.contract.requests import Common
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.values import Bindings, Stored
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.estimates import ANSWER_TOKENS_MIN, model_amount
@@ -20,12 +20,12 @@ SUMMARY_PROMPT = (
 )
 
 
-def summary_amounts(site: Site, model: str | None, stored: Stored) -> tuple[Amount, Amount]:
+def summary_amounts(catalog: Catalog, model: str | None, stored: Stored) -> tuple[Amount, Amount]:
     """What to reserve for a summary, and the least it can do with."""
     size = min(stored.size_bytes, SUMMED_MAX_BYTES)
     return (
-        model_amount(site, model, size // 2 + 200, SUMMARY_TOKENS, tasks=0),
-        model_amount(site, model, size // 4, ANSWER_TOKENS_MIN, tasks=0),
+        model_amount(catalog, model, size // 2 + 200, SUMMARY_TOKENS, tasks=0),
+        model_amount(catalog, model, size // 4, ANSWER_TOKENS_MIN, tasks=0),
     )
 
 

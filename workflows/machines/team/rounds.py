@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from planloom.planner.contract.outcomes import failure_class
-from planloom.planner.language.links import check_links
+from planloom.planner.language.team_links import check_links
 from planloom.planner.syntax.labelled import clip
 
 SNIPPET_MAX_CHARS = 180
@@ -150,23 +150,15 @@ def may_retry(error_class: str | None, reason: str | None, round_number: int) ->
     return round_number == 1 if is_late else True
 
 
-def is_consensus(
-    said: Sequence[Said], confidences: Sequence[float | None], *, by_words: bool = False
-) -> bool:
-    """Enough is agreed: at least two good answers, none doubtful, and the same claims.
-
-    `by_words`: as it was until 2026-11-27, blind to numbers and to a "not".
-    """
+def is_consensus(said: Sequence[Said], confidences: Sequence[float | None]) -> bool:
+    """Enough is agreed: at least two good answers, none doubtful, and the same claims."""
     good = [s for s in said if s.is_good]
     if len(good) < 2 or len(good) < len(said):
         return False
     if any(c is not None and c < 0.6 for c in confidences):
         return False
     first = good[0].claim
-    if not by_words:
-        return bool(first.strip()) and all(_is_same(first, s.claim) for s in good[1:])
-    words = _words(first)
-    return bool(words) and all(_overlap(words, _words(s.claim)) >= SAME_WORDS for s in good[1:])
+    return bool(first.strip()) and all(_is_same(first, s.claim) for s in good[1:])
 
 
 def _is_same(left: str, right: str) -> bool:

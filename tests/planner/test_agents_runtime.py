@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from planloom.planner.contract.agents_runtime import agent_document, run_document, team_document
 from planloom.planner.contract.requests import AgentRequest, RunRequest, TeamRequest
-from planloom.planner.contract.source_fields import agent_document, run_document, team_document
 from planloom.planner.syntax.documents import read_request
 
 

@@ -271,7 +271,9 @@ def test_a_tool_module_may_have_modules_named_like_our_rooms(module_folder: Path
         f"registry.load_modules([{own!r}, 'pl_uses'], search=[Path({str(module_folder)!r})])\n"
         "print(registry.names)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     assert ran.stdout.strip() == "['mine']"
 
 

@@ -37,12 +37,12 @@ def _retry(value: Any) -> Any:
     """`maxRetries` counts what comes after the first try; jitter is Temporal's affair."""
     if not isinstance(value, Mapping) or not set(value) <= _RETRY_NAMES:
         return value
-    found: dict[str, Any] = {"max_attempts": 1 + min(20, max(0, int(value.get("maxRetries", 2))))}
+    retry: dict[str, Any] = {"max_attempts": 1 + min(20, max(0, int(value.get("maxRetries", 2))))}
     initial = min(600_000, max(1, value.get("initialDelayMs", 800)))
-    found["initial_seconds"] = initial / MILLISECONDS
-    found["max_seconds"] = max(initial, value.get("maxDelayMs", 10_000)) / MILLISECONDS
-    found["backoff"] = min(10, max(1, value.get("multiplier", 2)))
-    return found
+    retry["initial_seconds"] = initial / MILLISECONDS
+    retry["max_seconds"] = max(initial, value.get("maxDelayMs", 10_000)) / MILLISECONDS
+    retry["backoff"] = min(10, max(1, value.get("multiplier", 2)))
+    return retry
 
 
 _RETRY_NAMES = {"maxRetries", "initialDelayMs", "maxDelayMs", "multiplier", "jitter"}
@@ -96,13 +96,13 @@ def team_document(document: Any) -> Any:
     """A request for one team (`agent_team_run`, `agent_team_run_dag`) in our words."""
     if not isinstance(document, Mapping):
         return document
-    found = _renamed(document, TEAM_FIELDS)
-    if isinstance(found.get("strategy"), str):
-        found["strategy"] = _strategy(found["strategy"])
-    plan = found.get("plan")
-    if isinstance(plan, Mapping) and "subtasks" not in found:
-        found["subtasks"] = _subtasks(found.pop("plan"))
-    return found
+    renamed = _renamed(document, TEAM_FIELDS)
+    if isinstance(renamed.get("strategy"), str):
+        renamed["strategy"] = _strategy(renamed["strategy"])
+    plan = renamed.get("plan")
+    if isinstance(plan, Mapping) and "subtasks" not in renamed:
+        renamed["subtasks"] = _subtasks(renamed.pop("plan"))
+    return renamed
 
 
 def run_document(document: Any) -> Any:
@@ -112,36 +112,36 @@ def run_document(document: Any) -> Any:
     kind = next((k for k in ("subagentIds", "teamIds") if k in document), None)
     if kind is None:
         return document
-    found = _renamed({k: v for k, v in document.items() if k not in EACH_FIELDS}, RUN_FIELDS)
-    if "task" in found and "goal" not in found:
-        found["goal"] = found.pop("task")
+    renamed = _renamed({k: v for k, v in document.items() if k not in EACH_FIELDS}, RUN_FIELDS)
+    if "task" in renamed and "goal" not in renamed:
+        renamed["goal"] = renamed.pop("task")
     each = {k: document[k] for k in EACH_FIELDS if k in document}
     if each:
         args = team_document(each) if kind == "teamIds" else agent_document(each)
         ours = "teams" if kind == "teamIds" else "agents"
-        if isinstance(found.get(ours), list):
+        if isinstance(renamed.get(ours), list):
             named = ours.removesuffix("s")
-            found[ours] = [{named: n, "args": args} for n in found[ours]]
-    return found
+            renamed[ours] = [{named: n, "args": args} for n in renamed[ours]]
+    return renamed
 
 
 def _renamed(document: Mapping[str, Any], fields: Mapping[str, Reading]) -> dict[str, Any]:
     if not any(k in fields for k in document) and not _is_their_retry(document):
         return dict(document)
-    found: dict[str, Any] = {}
+    renamed: dict[str, Any] = {}
     for key, value in document.items():
         ours, read = fields.get(key, (key, _same))
         if not ours:
             continue
         if ours != key and ours in document:
-            found[key] = value  # both names: refused as unknown, with the other one near
+            renamed[key] = value  # both names: refused as unknown, with the other one near
         else:
-            found[ours] = read(value)
-    if _is_their_retry(found):
-        found["retry"] = _retry(found["retry"])
-    if found.get("timeout", 0) is None:
-        del found["timeout"]
-    return found
+            renamed[ours] = read(value)
+    if _is_their_retry(renamed):
+        renamed["retry"] = _retry(renamed["retry"])
+    if renamed.get("timeout", 0) is None:
+        del renamed["timeout"]
+    return renamed
 
 
 def _is_their_retry(document: Mapping[str, Any]) -> bool:
@@ -155,19 +155,19 @@ def _subtasks(plan: Mapping[str, Any]) -> Any:
     if not isinstance(tasks, list):
         return tasks
     beside = plan.get("dependencies")
-    found = []
+    subtasks = []
     for task in tasks:
         if not isinstance(task, Mapping):
-            found.append(task)
+            subtasks.append(task)
             continue
-        made: dict[str, Any] = {"id": task.get("id"), "task": task.get("description")}
+        subtask: dict[str, Any] = {"id": task.get("id"), "task": task.get("description")}
         if task.get("assignedAgent") is not None:
-            made["member"] = task["assignedAgent"]
+            subtask["member"] = task["assignedAgent"]
         waits = task.get("dependencies") or _waits_for(beside, task.get("id"))
         if waits:
-            made["depends_on"] = waits
-        found.append(made)
-    return found
+            subtask["depends_on"] = waits
+        subtasks.append(subtask)
+    return subtasks
 
 
 def _waits_for(dependencies: Any, task: Any) -> list[Any]:

@@ -14,7 +14,7 @@ def check_links(form: str | Mapping[str, Sequence[str]] | None, ids: Sequence[st
         ValueError: an unknown form, or a link from or to nobody, with the members' ids.
     """
     if isinstance(form, Mapping):
-        strangers = [n for who, heard in form.items() for n in (who, *heard) if n not in ids]
+        strangers = [n for who, others in form.items() for n in (who, *others) if n not in ids]
         if strangers:
             named = ", ".join(f'"{n}"' for n in dict.fromkeys(strangers))
             verb = "is no member" if len(set(strangers)) == 1 else "are no members"

@@ -19,7 +19,7 @@ WIDTH_MAX = 400
 EXIT_BY_STATUS = {"completed": 0, "partial": 1, "failed": 1, "rejected": 1, "cancelled": 1}
 
 
-def print_result(result: RunResult, *, as_json: bool, out: Console, err: Console) -> int:
+def print_result(result: RunResult, *, as_json: bool, err: Console) -> int:
     """The answer to stdout, the rest to stderr; gives the exit code (0 only when completed)."""
     if as_json:
         print(json.dumps(result.model_dump(mode="json"), indent=2, ensure_ascii=False))
@@ -65,20 +65,20 @@ async def list_runs(client: Client, status: str | None, limit: int = 50) -> list
         query += ' AND ExecutionStatus = "Running"'
     rows: list[dict[str, Any]] = []
     try:
-        async for found in client.temporal.list_workflows(query, limit=limit):
-            attributes = {k.name: v for k, v in found.typed_search_attributes}
-            state = found.status.name if found.status else ""
+        async for run in client.temporal.list_workflows(query, limit=limit):
+            attributes = {k.name: v for k, v in run.typed_search_attributes}
+            state = run.status.name if run.status else ""
             word = attributes.get("PlanloomStatus", "")
             is_stale = state != "RUNNING" and word in get_args(LiveStatus)
             rows.append(
                 {
-                    "id": found.id,
-                    "type": found.workflow_type,
+                    "id": run.id,
+                    "type": run.workflow_type,
                     "state": state,
                     "status": "" if is_stale else word,
                     "awaiting": ", ".join(attributes.get("PlanloomAwaiting", []) or []),
                     "revision": attributes.get("PlanloomRevision"),
-                    "started": found.start_time.isoformat(timespec="seconds"),
+                    "started": run.start_time.isoformat(timespec="seconds"),
                 }
             )
     except RPCError as error:

@@ -18,7 +18,7 @@ from planloom.planner.compile.passes.validate import (
 )
 from planloom.planner.contract.requests import PARALLEL_DEFAULT
 from planloom.planner.contract.results import EstimateReport
-from planloom.planner.language.catalog import Site
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import Problem, TaskId
 
@@ -57,35 +57,35 @@ class Compiled:
 
 def compile_plan(
     plan: Plan,
-    site: Site,
+    catalog: Catalog,
     *,
     allow: Sequence[str] | None = None,
-    known: Collection[str] = (),
+    other_ids: Collection[str] = (),
     parallel: int = PARALLEL_DEFAULT,
     model: str | None = None,
     depth: int = 0,
 ) -> Compiled:
-    """Run all passes. `known` are names a task may refer to beside the plan's own; `parallel` and
-    `model` are what the estimate goes by.
+    """Run all passes. `other_ids` may be referred to beside the plan's own tasks; the estimate goes
+    by `parallel` and `model`.
 
     Passes, in order: resolve dependencies, validate, deduplicate, prune, rank, estimate. O(N + E)
     but for near misses of names that do not exist.
     """
-    problems = check_plan(plan, site, allow=allow, known=known, depth=depth)
+    problems = check_plan(plan, catalog, allow=allow, other_ids=other_ids, depth=depth)
     if problems:
         return Compiled(plan, problems=problems)
     written = graph_of(plan)
     read = {i for inputs in written.values() for i in inputs}
-    slim, aliases = deduplicate_calls(plan, written, site)
+    slim, aliases = deduplicate_calls(plan, written, catalog)
     graph = graph_of(slim) if aliases else written
-    slim, pruned = prune_tasks(slim, graph, site)
+    slim, pruned = prune_tasks(slim, graph, catalog)
     inputs = {t.id: graph[t.id] for t in slim.tasks}  # what is kept reads nothing that is not
-    each = {t.id: estimate_task(t, site, model) for t in slim.tasks}
+    each = {t.id: estimate_task(t, catalog, model) for t in slim.tasks}
     seconds = {t.id: each[t.id].seconds[1] * -(-items_of(t) // RANK_PARALLEL) for t in slim.tasks}
     ranks = rank_upward(inputs, seconds)
     return Compiled(
         slim,
-        warnings=find_warnings(plan, site)
+        warnings=find_warnings(plan, catalog)
         + [f"{a}: same call as {b}, made once" for a, b in aliases.items()]
         + [f"{t}: not run, {why}" for t, why in pruned.items()],
         inputs=inputs,

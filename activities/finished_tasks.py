@@ -1,4 +1,4 @@
-"""What planner and joiner are told of finished tasks, also when it is too long for their job."""
+"""What planner and joiner read of finished tasks: inline, or from a blob when it is long."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.contract.jobs import FinishedTask, JoinJob, PlanJob
 
 
-async def finished_of(blobs: BlobStore, job: JoinJob | PlanJob) -> list[FinishedTask]:
+async def load_finished_tasks(blobs: BlobStore, job: JoinJob | PlanJob) -> list[FinishedTask]:
     """The job's finished tasks.
 
     Raises:

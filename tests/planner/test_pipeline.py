@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planloom.planner.compile.compiler import check_task, compile_plan, graph_of
 from planloom.planner.compile.estimate import estimate_task
 from planloom.planner.compile.explain import explain, mermaid
 from planloom.planner.compile.fork import downstream_of, fork_request
 from planloom.planner.compile.passes.rank import critical_path, rank_upward, width_of
+from planloom.planner.compile.pipeline import check_task, compile_plan, graph_of
 from planloom.planner.compile.revision import (
     diff_plans,
     fingerprint,
@@ -22,13 +22,13 @@ from planloom.planner.compile.revision import (
 )
 from planloom.planner.compile.templates import check_params, read_template
 from planloom.planner.contract.requests import MajorThresholds, RunRequest
-from planloom.planner.language.catalog import Site, ToolSpec
+from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import Outcome, Stored, TaskId
 from planloom.planner.syntax.documents import read_plan, read_request
 
 OBJECT = {"type": "object", "additionalProperties": False}
-SITE = Site(
+CATALOG = Catalog(
     tools=[
         ToolSpec(
             name="search",
@@ -54,7 +54,7 @@ def search(id: str, query: str = "x", **more: Any) -> dict[str, Any]:
 
 
 def codes(plan: Plan) -> list[str]:
-    return [p.code for p in compile_plan(plan, SITE).problems]
+    return [p.code for p in compile_plan(plan, CATALOG).problems]
 
 
 def test_references_add_their_dependencies() -> None:
@@ -88,7 +88,7 @@ def test_references_add_their_dependencies() -> None:
     ],
 )
 def test_each_mistake_has_its_code_path_and_message(task: dict[str, Any], code: str) -> None:
-    problems = compile_plan(plan_of(task), SITE).problems
+    problems = compile_plan(plan_of(task), CATALOG).problems
     assert code in [p.code for p in problems]
     assert all(p.path.startswith("tasks.") and p.message for p in problems)
 
@@ -97,21 +97,21 @@ def test_a_reference_fits_any_type_and_text_with_one_fits_text() -> None:
     task = Task.model_validate(
         {"id": "t", "tool": "search", "args": {"query": "about ${a}", "limit": "${a.n}"}}
     )
-    assert check_task(task, {"a"}, SITE) == []
+    assert check_task(task, {"a"}, CATALOG) == []
     bad = task.model_copy(update={"args": {"query": "q", "limit": "at most ${a.n}"}})
-    assert [p.code for p in check_task(bad, {"a"}, SITE)] == ["wrong_type"]
+    assert [p.code for p in check_task(bad, {"a"}, CATALOG)] == ["wrong_type"]
 
 
 def test_a_cycle_is_named_with_its_path() -> None:
     plan = plan_of(search("a", "${c}"), search("b", "${a}"), search("c", "${b}"))
-    (problem,) = compile_plan(plan, SITE).problems
+    (problem,) = compile_plan(plan, CATALOG).problems
     assert problem.code == "cycle"
     assert " -> ".join(["a", "b", "c"]) in problem.message * 2 or "->" in problem.message
 
 
 def test_problems_of_a_sub_plan_carry_its_path() -> None:
     inner = {"tasks": [{"id": "x", "tool": "serch", "args": {}}]}
-    problems = compile_plan(plan_of({"id": "sub", "plan": inner}), SITE).problems
+    problems = compile_plan(plan_of({"id": "sub", "plan": inner}), CATALOG).problems
     assert problems[0].path == "tasks.sub.plan.tasks.x.tool"
 
 
@@ -125,7 +125,7 @@ def test_equal_calls_of_idempotent_tools_are_made_once_through_chains_of_readers
         {"id": "s2", "tool": "send"},
         answer=["${c}", "${d}"],
     )
-    compiled = compile_plan(plan, SITE)
+    compiled = compile_plan(plan, CATALOG)
     assert compiled.aliases == {"b": "a", "d": "c"}
     assert [t.id for t in compiled.plan.tasks] == ["a", "c", "s1", "s2"]
     assert compiled.plan.answer == ["${c}", "${c}"]
@@ -141,9 +141,9 @@ def test_what_the_answer_does_not_need_is_pruned_unless_it_acts() -> None:
         {"id": "who", "human": "?"},
         answer="${a}",
     )
-    compiled = compile_plan(plan, SITE)
+    compiled = compile_plan(plan, CATALOG)
     assert set(compiled.pruned) == {"idle", "idle2"}
-    assert compile_plan(plan_of(search("a"), search("b", "y")), SITE).pruned == {}
+    assert compile_plan(plan_of(search("a"), search("b", "y")), CATALOG).pruned == {}
 
 
 Graph = dict[TaskId, tuple[TaskId, ...]]
@@ -181,7 +181,7 @@ def test_two_thousand_tasks_compile_within_a_workflow_task() -> None:
     tasks = [search(f"t{n}", f"${{t{n - 1}}}" if n else "x") for n in range(2_000)]
     plan = plan_of(*tasks)
     began = time.process_time()
-    assert compile_plan(plan, SITE).problems == []
+    assert compile_plan(plan, CATALOG).problems == []
     assert time.process_time() - began < 1.5  # measured 0.1 s; the SDK's limit is 2 s
 
 
@@ -191,29 +191,29 @@ def test_the_estimate_adds_work_and_follows_the_longest_path() -> None:
         search("b", "y", estimate={"seconds": 3, "tokens": 100}),
         search("c", "${a}", estimate={"seconds": 4}),
     )
-    estimate = compile_plan(plan, SITE, model="m").estimate
+    estimate = compile_plan(plan, CATALOG, model="m").estimate
     assert estimate.seconds is not None
     assert estimate.seconds[1] == 6.0
     assert estimate.tokens == (50, 100, 200)
-    unknown = compile_plan(plan_of({"id": "q", "ask": "hi"}), SITE).estimate
+    unknown = compile_plan(plan_of({"id": "q", "ask": "hi"}), CATALOG).estimate
     assert unknown.usd is None
     assert "unknown" in unknown.basis
 
 
 def test_explain_and_mermaid_show_every_task() -> None:
     plan = plan_of(search("a"), search("b", "${a}"), search("idle", "q"), answer="${b}")
-    compiled = compile_plan(plan, SITE)
+    compiled = compile_plan(plan, CATALOG)
     text = explain(compiled, plan)
     assert "critical path: a -> b" in text
     assert "idle: the answer does not need it" in text
     drawn = mermaid(plan, {"a": "succeeded", "b": "running"})
     assert "n0 --> n1" in drawn
     assert "class n1 running" in drawn
-    asking = compile_plan(plan_of({"id": "q", "ask": "why?"}, search("s")), SITE, model="m")
+    asking = compile_plan(plan_of({"id": "q", "ask": "why?"}, search("s")), CATALOG, model="m")
     rows = [line.split() for line in explain(asking).splitlines() if line[:2] in ("q ", "s ")]
     assert [r[3] for r in rows] == ["3.00", "0.30"]  # likely seconds of an ask, of a tool
     assert int(rows[0][4]) > int(rows[1][4]) == 0
-    assert explain(compile_plan(plan_of({"id": "q", "ask": "why?"}), SITE)).endswith("?")
+    assert explain(compile_plan(plan_of({"id": "q", "ask": "why?"}), CATALOG)).endswith("?")
 
 
 def test_a_dotted_arrow_is_a_condition_and_not_a_name_within_another() -> None:
@@ -265,7 +265,7 @@ def test_no_document_breaks_the_reader(document: Any) -> None:
     plan, problems = read_plan(document)
     assert (plan is None) == bool(problems)
     if plan is not None:
-        compile_plan(plan, SITE)
+        compile_plan(plan, CATALOG)
 
 
 # -- revisions and forks -------------------------------------------------------------------
@@ -315,9 +315,9 @@ def test_a_replan_that_leaves_nothing_is_a_problem_and_no_exception() -> None:
 def test_costs_are_compared_in_one_unit() -> None:
     priced = plan_of({"id": "q", "ask": "x", "estimate": {"usd": 0.01, "tokens": 500}})
     unpriced = plan_of({"id": "q", "ask": "x", "estimate": {"tokens": 400}})
-    assert major_changes(priced, unpriced, SITE, MajorThresholds()) == []
+    assert major_changes(priced, unpriced, CATALOG, MajorThresholds()) == []
     dear = plan_of({"id": "q", "ask": "x", "estimate": {"tokens": 1_000}})
-    assert "2.0 times" in major_changes(priced, dear, SITE, MajorThresholds())[0]
+    assert "2.0 times" in major_changes(priced, dear, CATALOG, MajorThresholds())[0]
 
 
 def test_a_sub_plan_takes_its_longest_path_and_costs_all_its_work() -> None:
@@ -328,7 +328,7 @@ def test_a_sub_plan_takes_its_longest_path_and_costs_all_its_work() -> None:
             search("z", "${x}", estimate={"seconds": 4, "usd": 0.3}),
         ]
     }
-    estimate = compile_plan(plan_of({"id": "s", "plan": inner}), SITE).estimate
+    estimate = compile_plan(plan_of({"id": "s", "plan": inner}), CATALOG).estimate
     assert estimate.seconds is not None
     assert estimate.seconds[1] == 6.0
     assert estimate.usd is not None
@@ -338,8 +338,8 @@ def test_a_sub_plan_takes_its_longest_path_and_costs_all_its_work() -> None:
 def test_a_streamed_task_is_checked_with_its_sub_plan() -> None:
     ring = {"tasks": [search("x", "${y}"), search("y", "${x}")]}
     task = Task.model_validate({"id": "s", "plan": ring})
-    assert [p.path for p in check_task(task, (), SITE)] == ["tasks.s.plan.tasks.x"]
-    assert estimate_task(task, SITE).seconds[1] > 0
+    assert [p.path for p in check_task(task, (), CATALOG)] == ["tasks.s.plan.tasks.x"]
+    assert estimate_task(task, CATALOG).seconds[1] > 0
 
 
 def test_a_fingerprint_ignores_names_and_sees_work() -> None:
@@ -364,10 +364,10 @@ def test_a_replan_keeps_finished_tasks_and_may_not_rewrite_them() -> None:
 
 def test_material_changes_are_named() -> None:
     acting = plan_of(search("a"), {"id": "s", "tool": "send"})
-    assert major_changes(OLD, acting, SITE, MajorThresholds()) == ["side effects: s"]
+    assert major_changes(OLD, acting, CATALOG, MajorThresholds()) == ["side effects: s"]
     many = plan_of(*(search(f"n{n}", str(n)) for n in range(12)))
-    assert "12 tasks added" in major_changes(OLD, many, SITE, MajorThresholds())[0]
-    assert major_changes(OLD, OLD, SITE, MajorThresholds()) == []
+    assert "12 tasks added" in major_changes(OLD, many, CATALOG, MajorThresholds())[0]
+    assert major_changes(OLD, OLD, CATALOG, MajorThresholds()) == []
 
 
 def test_a_fork_runs_a_task_and_all_behind_it_again() -> None:

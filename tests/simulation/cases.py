@@ -58,7 +58,7 @@ class Case:
     """Tasks that the planner does not write: taken out to make a case shorter."""
     fails: float = 0.15
     """How often an activity fails."""
-    is_handed_site: bool = False
+    is_handed_catalog: bool = False
     """The plan of a team: the site is known from the start."""
     runs_children: float = 0.7
     """How often a child run is one of the machine itself."""
@@ -120,7 +120,7 @@ def random_case(seed: int) -> Case:
         carried=random.choice([0.0, 0.05, 0.3]),
         long_after=tuple(sorted(random.randint(0, 40) for _ in range(random.choice([0, 0, 1, 3])))),
         fails=random.choice([0.0, 0.1, 0.3]),
-        is_handed_site=random.random() < 0.03,
+        is_handed_catalog=random.random() < 0.03,
         runs_children=random.choice([0.0, 0.7, 1.0]),
         overuses=random.random() < 0.1,
     )
@@ -252,6 +252,3 @@ def _lineage(random: Random) -> Document:
     if random.random() < 0.4:
         lineage["deadline"] = 1_000_000.0 + random.choice([-5, 3, 90])
     return lineage
-
-
-

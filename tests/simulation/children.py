@@ -10,9 +10,7 @@ from planloom.planner.contract.controls import (
     ChildAsks,
     CompleteTask,
     GrantWanted,
-    Pause,
     RaiseBudget,
-    Resume,
 )
 from planloom.planner.contract.requests import Common, Lineage
 from planloom.planner.contract.results import (
@@ -155,12 +153,10 @@ class Child:
                     return
                 self.is_asking = False
                 self._tell("child_asks", self._asks(None))
-            case Pause():
-                self.is_paused = True
-            case Resume():
-                self.is_paused = False
+            case _ if signal in ("pause", "resume"):
+                self.is_paused = signal == "pause"
             case _ if signal == "deadline_moved":
-                self.deadline = payload
+                self.deadline = payload["at"]
         self._soon()
 
     def cancel(self) -> None:

@@ -39,8 +39,8 @@ from planloom.workflows.machines.shared.commands import (
     TakePermit,
 )
 from planloom.workflows.machines.shared.events import Broke, Event, Failure, Returned
+from tests.simulation.catalog import PRICES, catalog_for
 from tests.simulation.chance import seconds, some, weighted
-from tests.simulation.site import PRICES, site_for
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -65,7 +65,7 @@ def end_of(process: Process, command: Any, random: Random) -> tuple[float, Event
         case Prepare():
             if process.state.pending[key].rule is Rule.LEARNED and _fails(process, random):
                 return seconds(random), Broke(key, Failure("no worker", "timeout"))
-            return seconds(random), Returned(key, site_for(command.job, world.random("site")))
+            return seconds(random), Returned(key, catalog_for(command.job, world.random("catalog")))
         case TakePermit():
             if random.random() < 0.05:
                 return seconds(random), Broke(key, Failure("it never has room", "InvalidRequest"))
@@ -134,9 +134,7 @@ def bound(process: Process, value: JsonValue, bindings: Bindings) -> JsonValue:
     return resolve(value, scope_of(process, bindings))
 
 
-def _resolve(
-    process: Process, key: str, job: ResolveJob, random: Random
-) -> tuple[float, Event]:
+def _resolve(process: Process, key: str, job: ResolveJob, random: Random) -> tuple[float, Event]:
     after = random.choice([0.0, 0.01, 1.0])
     if _fails(process, random, 0.3):
         return after, Broke(key, Failure("the blob cannot be read", "unknown"))
@@ -204,7 +202,7 @@ def _run_tool(process: Process, command: RunTool, random: Random) -> tuple[float
     """All attempts of a tool call, as the server makes them."""
     key, job, claims = command.key, command.job, process.world.claims
     process.oracle.tool_sent(command)
-    spec = process.state.site.tool(job.tool)
+    spec = process.state.catalog.tool(job.tool)
     assert spec is not None
     try:
         bound(process, dict(job.args), job.bindings)
@@ -281,9 +279,7 @@ def _join(process: Process, command: JoinOutcomes, random: Random) -> tuple[floa
     return after, Returned(key, random_decision(process, job, usage, random))
 
 
-def random_decision(
-    process: Process, job: JoinJob, usage: Usage, random: Random
-) -> JoinReply:
+def random_decision(process: Process, job: JoinJob, usage: Usage, random: Random) -> JoinReply:
     """Finish, replan or look, also when there are no rounds or looks left."""
     ids = [t.id for t in job.finished if t.output is not None]
     action = weighted(random, {"finish": 5, "replan": 3 if job.rounds_left else 0.3, "look": 1.5})

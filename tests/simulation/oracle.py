@@ -179,10 +179,12 @@ class Oracle:
     def _check_starts(self, last: Before, commands: Sequence[Command]) -> None:
         run = self.run
         new = [k for k in run.works if k not in last.works]
-        if last.is_paused and run.is_paused or last.is_long and run.is_long:
+        if (last.is_paused and run.is_paused) or (last.is_long and run.is_long):
             demand(not new, "nothing starts while it is paused", f"{new}")
         for key in new:
             unit = run.works[key].unit
+            if run.tasks[unit.task].human is not None:  # its answer is its one attempt
+                self.attempts[unit.task] = self.attempts.get(unit.task, 0) + 1
             if unit.index is None:
                 verdict = should_run(run, unit)
                 demand(verdict, "a task starts once its inputs have ended", f"{key}")
@@ -218,7 +220,7 @@ class Oracle:
         demand(known == key, "a key does not change with attempts or rounds", f"{known} {key}")
         other = self.acts.setdefault(key, stands_for)
         demand(other == stands_for, "another act has another key", f"{other} {stands_for}")
-        spec = run.site.tool(command.job.tool)
+        spec = run.catalog.tool(command.job.tool)
         assert spec is not None
         if spec.side_effects and not spec.idempotent:
             demand(key not in self.sent, "a side effect acts at most once", key)

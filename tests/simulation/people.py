@@ -35,8 +35,8 @@ from planloom.workflows.machines.shared.events import (
     SignalIgnored,
 )
 from tests.simulation.cases import Stimulus, random_budget
-from tests.simulation.violation import Violation
 from tests.simulation.plans import Document, random_task
+from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -120,7 +120,7 @@ class People:
         if self._boss_acts():
             return
         for process in self._live():
-            waits = view.open_waits(process.state)
+            waits = view.open_waits(process.state, world.now)
             if waits:
                 random = world.random("answer", self.answers)
                 self._answer(process, random.choice(waits), random)

@@ -66,9 +66,7 @@ def written(job: PlanJob, random: Random) -> list[PlannedTask]:
 
 def _repaired(job: PlanJob, known: Sequence[str], random: Random) -> list[Document]:
     """Refused tasks once more, mostly as they should be."""
-    names = dict.fromkeys(
-        p.path.split(".")[1] for p in job.problems if p.path.startswith("tasks.")
-    )
+    names = dict.fromkeys(p.path.split(".")[1] for p in job.problems if p.path.startswith("tasks."))
     fresh = [n for n in names if n not in known and n.isidentifier()]
     return [random_task(random, n, known) for n in fresh if random.random() < 0.8]
 
@@ -198,9 +196,7 @@ class PlannerCall:
         world, attempt = self.process.world, self.attempt
         while left:
             size = random.choice([1, 1, 2, 4])
-            batch = PlannedBatch(
-                call=self.job.call, attempt=attempt, seq=number, tasks=left[:size]
-            )
+            batch = PlannedBatch(call=self.job.call, attempt=attempt, seq=number, tasks=left[:size])
             left, number = left[size:], number + 1
             at += random.choice([0.0, 0.2, 1.0])
             how = random.random()

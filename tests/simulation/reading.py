@@ -34,7 +34,7 @@ def should_run(run: RunState, unit: Unit) -> bool:
 def _may_guess(run: RunState, task: Task) -> bool:
     if not task.speculate or task.when is None or task.map is not None or task.tool is None:
         return False
-    spec = run.site.tool(task.tool)
+    spec = run.catalog.tool(task.tool)
     return spec is not None and not spec.side_effects and task.fallback_body is None
 
 

@@ -6,8 +6,9 @@ import traceback
 from dataclasses import dataclass
 
 from tests.simulation.cases import Case, random_case
+from tests.simulation.telling import brief, lines_of
 from tests.simulation.violation import Violation
-from tests.simulation.world import World
+from tests.simulation.world import START, World
 
 SHRINKS_MAX = 400
 
@@ -68,8 +69,13 @@ def story_of(case: Case) -> str:
         end = f"{type(error).__name__}: {error}"
     else:
         end = "it ends"
-    lines = [f"{t - 1_000_000:10.3f} {who:12} {str(what)[:600]}" for t, who, what in world.story]
+    lines = [_line(*what) for what in world.story]
     return "\n".join([*lines, end])
+
+
+def _line(time: float, who: str, what: object) -> str:
+    told = what if isinstance(what, str) else brief(what)
+    return f"{time - START:10.3f} {who:8} {told[:700]}"
 
 
 def report(found: Found) -> str:
@@ -80,7 +86,8 @@ def report(found: Found) -> str:
     try:
         world.run()
     except Exception:
-        state = "\n".join(f"-- {p.id}: {p.state}" for p in world.processes.values())
+        states = [[f"-- {p.id}:", *lines_of(p.state)] for p in world.processes.values()]
+        state = "\n".join(line for lines in states for line in lines)
     return "\n".join(
         [
             f"VIOLATION seed {found.case.seed}: {found.message[:2000]}",

@@ -35,13 +35,13 @@ from planloom.workflows.machines.shared.events import (
 )
 from planloom.workflows.machines.shared.machine import Failed, Identity
 from tests.simulation.cases import Case
+from tests.simulation.catalog import catalog_for
 from tests.simulation.chance import Chance, seconds
 from tests.simulation.children import Child
 from tests.simulation.effects import bound, store
-from tests.simulation.violation import Violation
 from tests.simulation.people import People
 from tests.simulation.process import Flight, Process
-from tests.simulation.site import site_for
+from tests.simulation.violation import Violation
 
 START = 1_000_000.0
 EVENTS_MAX = 6_000
@@ -113,9 +113,9 @@ class World:
         """
         request = RunRequest.model_validate(self.case.request)
         process = self._process(ROOT, request, None)
-        if self.case.is_handed_site and request.lineage.parent is None:
+        if self.case.is_handed_catalog and request.lineage.parent is None:
             process.state.has_site = True
-            process.state.site = site_for(prepare_job(request), self.random("site"))
+            process.state.catalog = catalog_for(prepare_job(request), self.random("catalog"))
         process.begin()
         while not process.is_over:
             if self.events > EVENTS_MAX:
@@ -273,10 +273,10 @@ class World:
                 return GrantAsked(payload)
             case ChildAsks():
                 return QuestionOfChild(payload)
-            case RaiseBudget() | Pause() | Resume() | CompleteTask():
+            case RaiseBudget() | CompleteTask():
                 return ControlTaken(signal, payload)
             case _ if signal == "deadline_moved":
-                return DeadlineMoved(payload)
+                return DeadlineMoved(payload["at"])
             case _ if signal in ("pause", "resume"):
                 return ControlTaken(signal, Pause() if signal == "pause" else Resume())
         raise TypeError(f"{signal}: {payload!r}")

@@ -417,7 +417,7 @@ class Frontier:
     def check(self) -> None:
         """Assert the invariants; tests call it after every step."""
         held = sum(
-            len(e.units_running) if e.units_left else 1
+            len(e.units_running) if e.unit_count else 1
             for e in self.entries.values()
             if e.state is State.RUNNING and not e.node.is_free and not e.is_idle
         )

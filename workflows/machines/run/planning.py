@@ -197,6 +197,7 @@ def accept(run: RunState, planned: Sequence[PlannedTask], now: float) -> None:
     earlier = dict.fromkeys([*run.tasks, *(p.task.id for p in goal.book.accepted), *goal.aliases])
     queue = list(planned)
     for one in queue:  # grows while it is walked: a repaired task lets its readers in
+        goal.book.seen.add(one.task.id)  # one that waited for a repair may be written once more
         goal.deferred = [d for d in goal.deferred if d.task.id != one.task.id]
         task = rename_inputs(one.task, goal.aliases)
         if _reads_refused(goal, task):

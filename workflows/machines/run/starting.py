@@ -85,7 +85,7 @@ def _reserve(run: RunState, step: Step, unit: Unit, task: Task) -> Amount | None
 
 def _park(run: RunState, step: Step, lack: str, least: Amount) -> None:
     """Nothing that runs can give any budget back: ask the parent, a person, or end."""
-    run.lack = lack
+    run.lack, run.lack_least = lack, least
     own = run.account
     if own.parent is not None and own.has_grant:
         step.do(*account.ask_parent(own, least))

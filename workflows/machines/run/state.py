@@ -32,7 +32,7 @@ from planloom.workflows.machines.run.plan_book import PlanBook
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.shared.account import Account
 from planloom.workflows.machines.shared.approval import ApprovalState
-from planloom.workflows.machines.shared.budget import Amount
+from planloom.workflows.machines.shared.budget import NOTHING, Amount
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Failed, Identity
 
@@ -393,6 +393,8 @@ class RunState:
     # Budget, time, early end.
     lack: str | None = None
     """What the budget lacks for the next task, in words; the run is parked while it is set."""
+    lack_least: Amount = NOTHING
+    """The least that the next task can do with."""
     is_time_up: bool = False
     stop: Stop | None = None
     cancelled_why: dict[TaskId, str] = field(default_factory=dict)

@@ -60,7 +60,9 @@ def _reuse(run: RunState, task: TaskId, output: Stored, now: float) -> None:
     record.output, record.outcome = output, Outcome.CACHED
     record.reason = f"reused from {run.lineage.forked_from or 'an earlier run'}"
     record.ready = record.started = record.ended = run.seconds(now)
-    record.usage += Usage(cache_hits=1)
+    hit = Usage(cache_hits=1)
+    record.usage += hit
+    run.account.ledger.count(hit)
     take_settled(run, run.frontier.settle(task, Outcome.CACHED), now)
 
 

@@ -29,7 +29,7 @@ _PHASES = {
 # -- what is waited for ---------------------------------------------------------------------
 
 
-def open_waits(run: RunState) -> list[OpenWait]:
+def open_waits(run: RunState, now: float) -> list[OpenWait]:
     """Everything that people or the pool must give; in the order in which it is shown."""
     if run.result is not None:
         return []
@@ -45,38 +45,30 @@ def open_waits(run: RunState) -> list[OpenWait]:
         body = run.tasks[task]
         what = body.description or f"{body.kind} {body.tool or ''}".strip()
         found.append(waits.task_wait(id, task, what, at - since))
-    if (lack := lack_of(run)) is not None:
-        cap, value = _cap_to_raise(run)
-        found.append(waits.budget_wait(id, lack, cap, value, 0.0))
+    if (lack := lack_of(run, now)) is not None:
+        found.append(_budget_wait(run, lack, now))
     for key, question in questions_of(run).items():
         at = run.questions[key].since if key in run.questions else run.asked_since[key]
         found.append(waits.question_wait(id, key, question, at - since))
     return found
 
 
-def lack_of(run: RunState) -> str | None:
+def lack_of(run: RunState, now: float) -> str | None:
     """What the budget lacks for the run to go on, in words."""
-    if run.lack is not None:
-        return run.lack
-    if (lack := account.lack_of(run.account)) is not None:
-        return lack
-    if not run.is_time_up:
-        return None
-    if run.account.deadline is not None and account.ends_at(run.account) == run.account.deadline:
-        return "the time of the run that it is part of is over"
-    return f"its {run.account.cap_seconds:g} s are over"
+    if run.is_time_up:
+        return account.time_lack(run.account, now)
+    return run.lack if run.lack is not None else account.lack_of(run.account)
 
 
-def _cap_to_raise(run: RunState) -> tuple[str, Any]:
-    """A cap that raise_budget may name, with twice its value: what to type first."""
-    caps = run.account.ledger.caps
-    if run.is_time_up and run.account.cap_seconds is not None:
-        return "seconds", run.account.cap_seconds * 2
-    if caps.tokens is not None:
-        return "tokens", caps.tokens * 2
-    if caps.usd_nano is not None:
-        return "usd", caps.usd_nano * 2 / NANO
-    return "tasks", (caps.tasks or 1) * 2
+def _budget_wait(run: RunState, lack: str, now: float) -> OpenWait:
+    """What lacks, with new totals that are enough: or whom to look at, where others must give."""
+    own = run.account
+    least = run.lack_least if run.lack is not None else account.least_of(own)
+    caps = account.raise_that_helps(own, least, now)
+    is_parents = own.has_grant if "seconds" not in caps else False
+    if own.parent is not None and (is_parents or not caps):
+        return waits.parent_wait(own.parent, lack, 0.0)
+    return waits.budget_wait(run.identity.workflow_id, lack, caps, 0.0)
 
 
 def awaiting(run: RunState) -> Awaiting | None:
@@ -139,7 +131,7 @@ def progress_of(run: RunState, now: float) -> Progress:
         elsewhere[alias] = "cached" if good else str(state or State.WAITING)
     if run.plan is not None and not run.tasks:
         elsewhere |= {t.id: State.WAITING.value for t in run.plan.tasks}
-    waiting = open_waits(run)
+    waiting = open_waits(run, now)
     shown = progress(
         status=status_word(run),
         awaiting=waits.first_kind(waiting),

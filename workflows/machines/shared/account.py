@@ -12,15 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import ceil
 
 from planloom.planner.contract.controls import GrantWanted, RaiseBudget
-from planloom.planner.contract.requests import Common
-from planloom.planner.language.values import NANO, Usage
-from planloom.workflows.machines.shared.budget import Amount, Caps, Ledger, caps_from
+from planloom.planner.contract.requests import TASK_CAP_MAX, Common
+from planloom.planner.language.values import NANO, TOKENS_MAX, USD_MAX, JsonValue, Usage
+from planloom.workflows.machines.shared.budget import NOTHING, Amount, Caps, Ledger, caps_from
 from planloom.workflows.machines.shared.commands import Command, DropTimer, SetTimer, Tell
 
 TIMER = "budget.seconds"
 """The key of the timer that fires when the time is over."""
+SECONDS_MAX = 30 * 86_400.0
+"""The longest time that a budget may name."""
 PARENT = "parent"
 """Who raised a budget, when it was not a person."""
 
@@ -186,6 +189,33 @@ def lack_of(account: Account) -> str | None:
     return next((p.lack for p in account.parked.values() if p.lack is not None), None)
 
 
+def least_of(account: Account) -> Amount:
+    """The least that the first parked call can do with that lacks anything."""
+    lacking = (p.least for p in account.parked.values() if p.lack is not None)
+    return next(lacking, NOTHING)
+
+
+def raise_that_helps(account: Account, least: Amount, now: float) -> dict[str, JsonValue]:
+    """New totals for `raise_budget` with which `least` fits, twice as much where that is more.
+
+    Empty when no cap of the workflow's own is in the way.
+    """
+    if is_own_time_over(account, now):
+        assert account.cap_seconds is not None
+        passed = now - account.started
+        return {"seconds": min(SECONDS_MAX, float(ceil(passed + account.cap_seconds)))}
+    ledger, found = account.ledger, dict[str, JsonValue]()
+    caps, free, needed = ledger.caps, ledger.free, ledger.settled + ledger.held + least
+    if caps.tokens is not None and (free.tokens or 0) < least.tokens:
+        found["tokens"] = min(TOKENS_MAX, max(2 * caps.tokens, needed.tokens))
+    if caps.usd_nano is not None and (free.usd_nano or 0) < least.usd_nano:
+        nano = max(2 * caps.usd_nano, needed.usd_nano)
+        found["usd"] = min(USD_MAX, (nano // 1000 + 1) / 1_000_000)
+    if caps.tasks is not None and (free.tasks or 0) < least.tasks:
+        found["tasks"] = min(TASK_CAP_MAX, max(2 * caps.tasks, needed.tasks))
+    return found
+
+
 # -- a tree of accounts ---------------------------------------------------------------------
 
 
@@ -254,6 +284,12 @@ def _raised_caps(caps: Caps, total: Amount) -> RaiseBudget:
 
 def problem_with_raise(account: Account, raised: RaiseBudget, now: float) -> str | None:
     """Why new caps cannot be taken, or None."""
+    is_spending = (raised.tokens, raised.usd, raised.tasks) != (None, None, None)
+    if is_spending and account.has_grant and raised.by != PARENT:
+        return (
+            f"this run spends from the budget of the run that it is part of: "
+            f"raise that of {account.parent}"
+        )
     passed = now - account.started
     if raised.seconds is not None and raised.seconds <= passed:
         return f"seconds {raised.seconds:g} is below the {passed:.0f} that have passed"

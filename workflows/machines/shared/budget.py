@@ -147,6 +147,10 @@ class Ledger:
         self.settled += Amount(usage.tokens, usd, ran)
         self.usage += usage
 
+    def count(self, usage: Usage) -> None:
+        """Add usage that needed no reservation: a value that an earlier run has made."""
+        self.usage += usage
+
     def refund(self, key: str) -> None:
         """Give a reservation back: the work never ran, or failed without cost."""
         held = self.reserved.pop(key, NOTHING)

@@ -97,7 +97,7 @@ def amounts_for(
             return want, least
         case "agent" | "team":
             default = AGENT_TOKENS_RESERVED if body.kind == "agent" else TEAM_TOKENS_RESERVED
-            tokens = hint.tokens if hint and hint.tokens else default
+            tokens = max(CHILD_TOKENS_MIN, hint.tokens if hint and hint.tokens else default)
             usd = (
                 int(hint.usd * NANO) if hint and hint.usd else tokens * price_of(catalog, model)[1]
             )

@@ -38,9 +38,17 @@ def question_wait(workflow_id: str, key: str, question: str, since: float) -> Op
     return OpenWait(kind="human", what=f"{key}: {question}", since=since, command=command)
 
 
-def budget_wait(workflow_id: str, lack: str, cap: str, value: JsonValue, since: float) -> OpenWait:
-    command = signal_command(workflow_id, "raise_budget", {cap: value})
+def budget_wait(workflow_id: str, lack: str, caps: dict[str, JsonValue], since: float) -> OpenWait:
+    """`caps` are new totals with which it goes on."""
+    command = signal_command(workflow_id, "raise_budget", caps)
     what = f"The run is parked: {lack}. raise_budget lets it go on."
+    return OpenWait(kind="budget", what=what, since=since, command=command)
+
+
+def parent_wait(parent: str, lack: str, since: float) -> OpenWait:
+    """Budget that only the parent run can give: it gives what it has, or shows what it lacks."""
+    command = f"temporal workflow query --workflow-id {shlex.quote(parent)} --type progress"
+    what = f"It is parked: {lack}. The run that it is part of was asked for more."
     return OpenWait(kind="budget", what=what, since=since, command=command)
 
 

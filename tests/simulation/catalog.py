@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from planloom.planner.contract.jobs import PrepareJob
-from planloom.planner.language.catalog import PoolSpec, Site, ToolSpec
+from planloom.planner.language.catalog import Catalog, PoolSpec, ToolSpec
 from planloom.planner.language.values import JsonValue
 
 
@@ -53,14 +53,14 @@ TEMPLATES: dict[str, Any] = {
 PRICES = {"m1": (100, 400)}
 
 
-def site_for(job: PrepareJob, random: Random) -> Site:
+def catalog_for(job: PrepareJob, random: Random) -> Catalog:
     """What the worker answers; the rest of its settings are `random`."""
     templates = _with_named(job.templates)
     tools = _tools_of(list(templates.values()))
     known = bool(templates)
     reserved = random.random() < 0.1
     model = "m1" if random.random() < 0.8 else "m2"  # nobody knows the price of m2
-    return Site(
+    return Catalog(
         tools=[
             t
             for t in TOOLS

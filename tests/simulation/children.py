@@ -22,7 +22,7 @@ from planloom.planner.contract.results import (
 )
 from planloom.planner.language.values import NANO, Outcome
 from planloom.workflows.machines.shared.commands import StartChild, Tell
-from planloom.workflows.machines.shared.events import Broke, Failure, Returned
+from planloom.workflows.machines.shared.events import Failure, Returned
 from tests.simulation.chance import seconds, weighted
 from tests.simulation.effects import CLASSES, random_value, store
 
@@ -176,8 +176,7 @@ class Child:
         if self.is_over:
             return
         self.is_over = True
-        if not self.flight.is_adopted:
-            self.process.end(self.flight, Broke(self.flight.key, failed))
+        self.process.lose(self.flight, failed)
 
     # -- its end ----------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class Before:
     is_long: bool
     entered: int
     cancelled: dict[TaskId, int]
+    attempts: dict[TaskId, int]
 
 
 @dataclass(slots=True)
@@ -72,7 +73,8 @@ class Oracle:
     cap_seconds: float | None = None
     spent: dict[str, Usage] = field(default_factory=dict)
     """What bodies said they used, by task."""
-    attempts: dict[str, int] = field(default_factory=dict)
+    ended_task: str = ""
+    """The task of whose body the newest event told the end."""
     keys: dict[str, str] = field(default_factory=dict)
     """Idempotency keys by what they stand for."""
     acts: dict[str, str] = field(default_factory=dict)
@@ -107,7 +109,9 @@ class Oracle:
             run.is_long,
             run.entered,
             dict(self.cancelled),
+            {t: r.attempts for t, r in run.records.items()},
         )
+        self.ended_task = ""
         if isinstance(event, Returned | Broke):
             self._count(event)
         if isinstance(event, ControlTaken):
@@ -119,12 +123,10 @@ class Oracle:
             return
         task = self.run.works[pending.subject].unit.task
         found = event.value if isinstance(event, Returned) else event.failure
-        if isinstance(found, TaskOutput | Failure):
-            usage, attempts = found.usage, found.attempts
-        else:
-            usage, attempts = usage_from_report(found.usage), 1
+        self.ended_task = task
+        is_ours = isinstance(found, TaskOutput | Failure)
+        usage = found.usage if is_ours else usage_from_report(found.usage)
         self.spent[task] = self.spent.get(task, Usage()) + usage
-        self.attempts[task] = self.attempts.get(task, 0) + attempts
 
     def _expect(self, event: ControlTaken) -> None:
         """What a control will change, if the run takes it."""
@@ -147,8 +149,6 @@ class Oracle:
         """
         run, last = self.run, self.last
         assert last is not None
-        if not run_machine.ended(run):
-            demand(len(run.pending) <= len(self.process.flights) + 0, "what is pending flies", "")
         self._check_flights()
         check_invariants(run)
         if not self.may_overrun:
@@ -159,7 +159,7 @@ class Oracle:
         demand(is_same, "only a raise changes a cap", run.account.cap_seconds)
         self._check_starts(last, commands)
         self._check_ends(last)
-        self._check_spent()
+        self._check_spent(last)
         self._check_entered(last)
         self._check_ready()
         if self.is_replayed:
@@ -172,7 +172,8 @@ class Oracle:
         if run.stage is Stage.OVER:
             return
         for key in run.pending:
-            demand(key in flights, "what is pending is in flight", key)
+            is_known = key in flights or key in self.process.lost
+            demand(is_known, "what is pending is in flight", key)
 
     # -- what starts ------------------------------------------------------------------------
 
@@ -183,8 +184,6 @@ class Oracle:
             demand(not new, "nothing starts while it is paused", f"{new}")
         for key in new:
             unit = run.works[key].unit
-            if run.tasks[unit.task].human is not None:  # its answer is its one attempt
-                self.attempts[unit.task] = self.attempts.get(unit.task, 0) + 1
             if unit.index is None:
                 verdict = should_run(run, unit)
                 demand(verdict, "a task starts once its inputs have ended", f"{key}")
@@ -233,7 +232,7 @@ class Oracle:
 
     # -- what ends --------------------------------------------------------------------------
 
-    def _check_spent(self) -> None:
+    def _check_spent(self, last: Before) -> None:
         run = self.run
         for task, record in run.records.items():
             known = record.usage
@@ -244,9 +243,14 @@ class Oracle:
             told = self.spent.get(task, Usage())
             is_same = (known.tokens, known.usd_nano) == (told.tokens, told.usd_nano)
             demand(is_same, "a task's usage is what its bodies used", f"{task}: {known} {told}")
-            most = self.attempts.get(task, 0)
-            few = record.attempts <= most
-            demand(few, "waits use up no attempt", f"{task}: {record.attempts} > {most}")
+            if task == self.ended_task or last.works != set(run.works):
+                continue
+            if last.states.get(task) != run.frontier.state_of(task):
+                continue
+            if last.round != run.round:
+                continue
+            is_same = last.attempts.get(task, record.attempts) == record.attempts
+            demand(is_same, "waits use up no attempt", f"{task}: {record.attempts}")
 
     def complain(self, rule: str, what: str) -> None:
         raise Violation(rule, what)

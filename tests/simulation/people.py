@@ -120,7 +120,8 @@ class People:
         if self._boss_acts():
             return
         for process in self._live():
-            waits = view.open_waits(process.state, world.now)
+            # Budget of a child is given by its parent, which shows what it lacks itself.
+            waits = [w for w in view.open_waits(process.state, world.now) if "--name" in w.command]
             if waits:
                 random = world.random("answer", self.answers)
                 self._answer(process, random.choice(waits), random)

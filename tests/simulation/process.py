@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 ADAPTER: TypeAdapter[RunState] = TypeAdapter(RunState)
-PERPETUAL = ("permit", "children")
-"""Timers that are set again and again: they bring nothing on."""
+PERPETUAL = ("permit", "children", "budget.seconds")
+"""Timers that are set again and again, or only stop the run: they bring nothing on."""
 LOST_CHILD = "unknown"
 
 
@@ -84,6 +84,8 @@ class Process:
     parent: tuple[Any, str] | None = None
     """Whose child it is, and the key of the command that started it."""
     flights: dict[str, Flight] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    """Adopted children that are gone without a word, by the key that started them."""
     timers: dict[str, int] = field(default_factory=dict)
     tokens: dict[int, str] = field(default_factory=dict)
     """Updates that have no answer yet."""
@@ -207,6 +209,7 @@ class Process:
 
     def _start(self, command: Any) -> None:
         key = command.key
+        self.lost.pop(key, None)
         if key in self.flights:
             raise Violation("a key in flight is unique", key)
         flight = self.flights[key] = Flight(key, command, self.world.next_number())
@@ -222,6 +225,14 @@ class Process:
                 after, flight.end = end_of(self, command, random)
                 self.end(flight, flight.end, after)
 
+    def lose(self, flight: Flight, failed: Failure) -> None:
+        """A child is gone without a word: an adopted one tells nobody."""
+        if flight.is_adopted:
+            self.flights.pop(flight.key, None)
+            self.lost[flight.key] = failed.message
+        else:
+            self.end(flight, Broke(flight.key, failed))
+
     def end(self, flight: Flight, event: Event, after: float = 0.0) -> None:
         """The command of `flight` ends with `event`, `after` seconds from now."""
         number = flight.number
@@ -236,6 +247,8 @@ class Process:
 
     def _cancel(self, key: str) -> None:
         flight = self.flights.get(key)
+        if flight is None and key in self.lost:
+            return
         if flight is None:
             raise Violation("only what is in flight is cancelled", key)
         if flight.is_cancelled:

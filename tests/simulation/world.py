@@ -120,12 +120,16 @@ class World:
         while not process.is_over:
             if self.events > EVENTS_MAX:
                 raise Violation("a run ends", f"{self.events} events, stage {process.state.stage}")
-            if not self.busy:
+            if not self.busy and not self._people_are_slow():
                 self.people.answer()
             else:
                 self._next()
         process.oracle.finished()
         return process
+
+    def _people_are_slow(self) -> bool:
+        """Whether the budget's time is over first, or a permit is renewed."""
+        return bool(self.queue) and self.order.random() < 0.2
 
     def _next(self) -> None:
         self.now, _, _, happen, is_idle = heappop(self.queue)
@@ -191,8 +195,7 @@ class World:
         assert child.parent is not None
         parent, flight = child.parent
         self._kill(child, "TIMED_OUT")
-        if not flight.is_adopted:
-            parent.end(flight, Broke(flight.key, Failure("timed out", "timeout")))
+        parent.lose(flight, Failure("timed out", "timeout"))
 
     def _kill(self, process: Process, status: str) -> None:
         process.is_dead = True

@@ -97,6 +97,12 @@ def end_run(
     run: RunState, step: Step, status: RunStatus, answer: Stored | None, reason: str | None
 ) -> None:
     """The run is over: its result."""
+    leave(run, step)
+    run.result = _result(run, step.now, status, answer, reason)
+
+
+def leave(run: RunState, step: Step) -> None:
+    """Nothing follows: timers are dropped, and the permit goes back."""
     run.stage, run.is_time_up = Stage.OVER, False
     for key in list(run.timers):
         del run.timers[key]
@@ -107,7 +113,6 @@ def end_run(
     if run.permit is not None:
         step.do(permit.release(run.permit, run.identity.workflow_id))
         run.permit = None
-    run.result = _result(run, step.now, status, answer, reason)
 
 
 def _result(

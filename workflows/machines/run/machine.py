@@ -19,6 +19,8 @@ from planloom.workflows.machines.run import (
     joining,
     people,
     planning,
+    timers,
+    timing,
     units,
     view,
 )
@@ -163,7 +165,7 @@ def _apply(run: RunState, step: Step, event: Event) -> None:
             people.take_child_question(run, step, event.asks)
         case DeadlineMoved():
             run.account.deadline = event.deadline
-            controls.time_moved(run, step)
+            timing.time_moved(run, step)
         case PlanWritten():
             planning.take_batch(run, event.batch, step.now)
         case PlannerRetried():
@@ -207,7 +209,7 @@ def _take_attempt(run: RunState, step: Step, event: PlannerRetried) -> None:
 def _take_time(run: RunState, step: Step, key: str) -> None:
     if key == account.TIMER:
         run.account.timer_at = None
-        _time_is_over(run, step.now)
+        timing.time_is_over(run, step.now)
         return
     run.timers.pop(key, None)
     kind, _, subject = key.partition(":")
@@ -218,7 +220,7 @@ def _take_time(run: RunState, step: Step, key: str) -> None:
             holder = run.identity.workflow_id
             for command in permit.renew(run.permit, holder, step.now):
                 if isinstance(command, SetTimer):
-                    people.set_timer(run, step, command.key, command.at, command.summary)
+                    timers.set_timer(run, step, command.key, command.at, command.summary)
                 else:
                     step.do(command)
         case "answer" if subject in run.questions:
@@ -227,16 +229,6 @@ def _take_time(run: RunState, step: Step, key: str) -> None:
             people.nobody_approved(run, step, TaskId(subject))
         case "children":
             _look_at_children(run, step)
-
-
-def _time_is_over(run: RunState, now: float) -> None:
-    if account.ends_with_time(run.account, now):
-        run.stop = run.stop or Stop(
-            StopKind.BUDGET, f"budget: {account.time_lack(run.account, now)}"
-        )
-    else:
-        run.is_time_up = True
-        controls.hold_or_go(run)
 
 
 def _cancel(run: RunState, step: Step) -> None:
@@ -422,13 +414,11 @@ def _continue(run: RunState, step: Step) -> None:
     for key, (at, summary) in run.timers.items():
         step.do(SetTimer(key, at, summary))
     run.account.timer_at = None
-    step.do(*account.keep_timer(run.account, step.now))
-    if account.time_lack(run.account, step.now) is not None and not run.is_time_up:
-        _time_is_over(run, step.now)
+    timing.watch_time(run, step)
     for child in run.children.values():
         child.is_adopted = True
     if run.children:
-        people.set_timer(
+        timers.set_timer(
             run, step, "children", step.now + CHILD_LOOK_SECONDS, "look at adopted children"
         )
 
@@ -442,7 +432,7 @@ def _look_at_children(run: RunState, step: Step) -> None:
             step.do(LookAtChild(key, id))
     if adopted:
         at = step.now + CHILD_LOOK_SECONDS
-        people.set_timer(run, step, "children", at, "look at adopted children")
+        timers.set_timer(run, step, "children", at, "look at adopted children")
 
 
 class RunMachine:

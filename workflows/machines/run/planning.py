@@ -195,9 +195,11 @@ def accept(run: RunState, planned: Sequence[PlannedTask], now: float) -> None:
     added: list[Task] = []
     # A dict, as a thousand tasks are looked up and the order is shown in hints.
     earlier = dict.fromkeys([*run.tasks, *(p.task.id for p in goal.book.accepted), *goal.aliases])
-    queue = list(planned)
+    queue, released = list(planned), list[PlannedTask]()
     for one in queue:  # grows while it is walked: a repaired task lets its readers in
-        goal.book.seen.add(one.task.id)  # one that waited for a repair may be written once more
+        if any(one is r for r in released) and not any(one is d for d in goal.deferred):
+            continue  # it was written once more meanwhile
+        goal.book.seen.add(one.task.id)
         goal.deferred = [d for d in goal.deferred if d.task.id != one.task.id]
         task = rename_inputs(one.task, goal.aliases)
         if _reads_refused(goal, task):
@@ -214,6 +216,7 @@ def accept(run: RunState, planned: Sequence[PlannedTask], now: float) -> None:
         earlier[task.id] = None
         if task.id in goal.refused:
             goal.refused.remove(task.id)
+            released += goal.deferred
             queue += goal.deferred
         if _is_twin(run, goal, task):
             continue

@@ -130,6 +130,8 @@ class Work:
     ahead_output: TaskOutput | None = None
     ahead_failure: Failure | None = None
     """How the speculation came out, while its condition is still not known."""
+    is_cancelled: bool = False
+    """Its command was cancelled: whatever comes of it starts nothing more."""
     is_losing: bool = False
     """A speculation whose condition said no; it is being cancelled."""
 

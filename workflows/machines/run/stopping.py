@@ -35,7 +35,7 @@ def cancel_task(run: RunState, step: Step, task: TaskId, reason: str) -> None:
     """Cancel one task that has not ended."""
     run.cancelled_why[task] = reason
     if run.frontier.state_of(task) is not State.RUNNING:
-        cancel_waiting_task(run, task, reason, step.now)
+        cancel_waiting_task(run, step, task, reason)
         return
     if run.records[task].item_outcomes and task not in run.lists:
         run.frontier.abandon_units(task)
@@ -77,7 +77,7 @@ def _cancel_waiting(run: RunState, step: Step, *, is_saving: bool) -> None:
             if is_saving:
                 spare(run, task, step.now)
             reason = run.stop.reason if run.stop is not None else None
-            cancel_waiting_task(run, task, reason, step.now)
+            cancel_waiting_task(run, step, task, reason)
 
 
 def sweep(run: RunState, step: Step) -> None:

@@ -19,6 +19,7 @@ from planloom.workflows.machines.run.bodies import (
     body_of,
     command_of,
     in_fallback,
+    is_map_itself,
     is_worth_a_round,
     key_of,
     may_have_acted,
@@ -83,6 +84,8 @@ def take_condition(run: RunState, step: Step, key: str, found: bool | Failure) -
     task = run.tasks[run.works[key].unit.task]
     if isinstance(found, Failure):
         unit_failed(run, step, key, _worded(found, "when"))
+    elif run.works[key].is_cancelled:
+        end_cancelled(run, step, key)
     elif found:
         _after_condition(run, step, key)
     else:
@@ -144,6 +147,9 @@ def _no_list(task: TaskId, found: JsonValue) -> str:
 def take_items(run: RunState, step: Step, key: str, source: Stored, count: int) -> None:
     """The items of a map are known: each becomes a unit that may start."""
     work = run.works[key]
+    if work.is_cancelled:
+        end_cancelled(run, step, key)
+        return
     task = work.unit.task
     account.refund(run.account, key)
     if count == 0:
@@ -228,6 +234,9 @@ def take_question(run: RunState, step: Step, key: str, found: Stored | Failure) 
         unit_failed(run, step, key, found)
         return
     work = run.works[key]
+    if work.is_cancelled:
+        end_cancelled(run, step, key)
+        return
     task = run.tasks[work.unit.task]
     work.doing, work.command = Doing.ASKING, ""
     human = body_of(work.unit, task).human_body()
@@ -282,6 +291,8 @@ def body_ended(run: RunState, step: Step, key: str, found: Any) -> None:
         found = output_of_child(run, work, found)
     if work.is_losing:
         _lose(run, step, key, found.usage)
+    elif work.is_ahead and work.is_cancelled:
+        end_cancelled(run, step, key, found.usage)
     elif work.is_ahead and not (isinstance(found, Failure) and found.is_cancelled):
         # Whoever decides its condition may need the slot.
         if isinstance(found, Failure):
@@ -302,17 +313,9 @@ def unit_failed(run: RunState, step: Step, key: str, failed: Failure) -> None:
     """Fallback value, then alternative path, then the failure itself."""
     work = run.works[key]
     unit, task = work.unit, run.tasks[work.unit.task]
-    if failed.is_cancelled:
-        end_unit(
-            run,
-            step,
-            key,
-            Outcome.CANCELLED,
-            None,
-            reason=cancel_reason(run, unit.task),
-            usage=failed.usage,
-            tasks=failed.tasks,
-        )
+    has_acted = may_have_acted(run, unit, failed)
+    if failed.is_cancelled or (work.is_cancelled and not has_acted):
+        end_cancelled(run, step, key, failed.usage, failed.tasks)
         return
     record = run.records[task.id]
     message = failed.message
@@ -320,31 +323,57 @@ def unit_failed(run: RunState, step: Step, key: str, failed: Failure) -> None:
         message = f"{work.failed.message}; then the fallback: {message}"
     record.fail(message, failed.error_class, is_worth_a_round(run, unit, failed))
     record.attempts += failed.attempts
-    if may_have_acted(run, unit, failed):
+    if has_acted:
         _end_failed(run, step, key, failed, Outcome.UNKNOWN)
     elif unit.mode == "fallback" or not task.has_fallback:
         skipped = task.on_error == "skip"
         _end_failed(run, step, key, failed, Outcome.SKIPPED if skipped else Outcome.FAILED)
     elif task.fallback_body is None:
         output = TaskOutput(output=Stored(value=task.fallback), attempts=0, usage=failed.usage)
-        end_unit(run, step, key, Outcome.FALLBACK, output, tasks=failed.tasks)
+        end_unit(run, step, key, Outcome.FALLBACK, output, tasks=_counted(run, work, failed.tasks))
     else:
         _to_fallback(run, step, key, failed)
 
 
 def _end_failed(run: RunState, step: Step, key: str, failed: Failure, outcome: Outcome) -> None:
-    # Of a fallback only what ran inside it counts: the task itself is counted already.
-    tasks = failed.tasks if run.works[key].failed is None else failed.tasks - 1
+    tasks = _counted(run, run.works[key], failed.tasks)
     end_unit(run, step, key, outcome, None, usage=failed.usage, tasks=tasks)
+
+
+def end_cancelled(
+    run: RunState, step: Step, key: str, usage: Usage | None = None, tasks: int = 1
+) -> None:
+    """A unit was cancelled. What it was paid counts, whatever it might have gone on with."""
+    work = run.works[key]
+    end_unit(
+        run,
+        step,
+        key,
+        Outcome.CANCELLED,
+        None,
+        reason=cancel_reason(run, work.unit.task),
+        usage=usage,
+        tasks=_counted(run, work, tasks),
+    )
+
+
+def _counted(run: RunState, work: Work, tasks: int) -> int:
+    """How many of the `tasks` that ran for a unit are to be counted now."""
+    if is_map_itself(work.unit, run.tasks[work.unit.task]):
+        return tasks if work.unit.mode == "fallback" else 0
+    # Of a fallback only what ran inside it: the task itself is counted already.
+    return tasks if work.failed is None else tasks - 1
 
 
 def _to_fallback(run: RunState, step: Step, key: str, failed: Failure) -> None:
     """The alternative path is the same task still; it reserves for itself, and may have to wait."""
     work = run.works[key]
     run.records[work.unit.task].usage += failed.usage
-    account.settle(run.account, key, failed.usage, failed.tasks)
+    account.settle(run.account, key, failed.usage, _counted(run, work, failed.tasks))
+    task = run.tasks[work.unit.task]
     work.failed, work.unit = failed, in_fallback(work.unit)
-    want, least = amounts_of(run, work.unit, run.tasks[work.unit.task], is_second=True)
+    is_second = not is_map_itself(work.unit, task)
+    want, least = amounts_of(run, work.unit, task, is_second=is_second)
     granted = account.reserve(run.account, key, want, least, step.now)
     if isinstance(granted, Amount):
         fallback_granted(run, step, key, granted)
@@ -435,7 +464,7 @@ def end_unit(
         run.ahead.remove(key)
     spent = usage or (output.usage if output else Usage())
     if output is not None and output.tasks is not None:
-        tasks = output.tasks
+        tasks = _counted(run, work, output.tasks)
     if outcome is Outcome.SKIPPED and tasks is None and not usage:
         account.refund(run.account, key)  # its condition said no: it never ran
     else:
@@ -465,16 +494,14 @@ def cancel_unit(run: RunState, step: Step, key: str) -> None:
     """Cancel a unit at work; it ends at once when it only waits for a person or for budget."""
     work = run.works[key]
     if work.command:
-        step.do(Cancel(work.command))
+        if not work.is_cancelled:
+            step.do(Cancel(work.command))
+        work.is_cancelled = True
         return
     if key in run.questions:
         people.close_question(run, step, key)
-    usage = None
-    if (output := work.ahead_output) is not None:
-        usage = output.usage
-    reason = cancel_reason(run, work.unit.task)
-    tasks = 0 if work.failed is not None else None
-    end_unit(run, step, key, Outcome.CANCELLED, None, reason=reason, usage=usage, tasks=tasks)
+    found = work.ahead_output or work.ahead_failure
+    end_cancelled(run, step, key, found.usage if found is not None else None)
 
 
 def works_of(run: RunState, task: TaskId) -> Sequence[str]:

@@ -31,6 +31,7 @@ from planloom.workflows.machines.shared.events import (
     Event,
     Failure,
     Returned,
+    TimeReached,
 )
 from planloom.workflows.machines.shared.machine import Refusal
 from tests.simulation.invariants import check_cap, check_invariants
@@ -73,8 +74,8 @@ class Oracle:
     cap_seconds: float | None = None
     spent: dict[str, Usage] = field(default_factory=dict)
     """What bodies said they used, by task."""
-    ended_task: str = ""
-    """The task of whose body the newest event told the end."""
+    is_end: bool = False
+    """The newest event is the end of something that a unit waited for."""
     keys: dict[str, str] = field(default_factory=dict)
     """Idempotency keys by what they stand for."""
     acts: dict[str, str] = field(default_factory=dict)
@@ -111,7 +112,8 @@ class Oracle:
             dict(self.cancelled),
             {t: r.attempts for t, r in run.records.items()},
         )
-        self.ended_task = ""
+        is_answer = isinstance(event, TimeReached) and event.key.startswith("answer:")
+        self.is_end = is_answer or isinstance(event, Returned | Broke)
         if isinstance(event, Returned | Broke):
             self._count(event)
         if isinstance(event, ControlTaken):
@@ -123,7 +125,6 @@ class Oracle:
             return
         task = self.run.works[pending.subject].unit.task
         found = event.value if isinstance(event, Returned) else event.failure
-        self.ended_task = task
         is_ours = isinstance(found, TaskOutput | Failure)
         usage = found.usage if is_ours else usage_from_report(found.usage)
         self.spent[task] = self.spent.get(task, Usage()) + usage
@@ -184,7 +185,7 @@ class Oracle:
             demand(not new, "nothing starts while it is paused", f"{new}")
         for key in new:
             unit = run.works[key].unit
-            if unit.index is None:
+            if unit.index is None and run.works[key].failed is None:
                 verdict = should_run(run, unit)
                 demand(verdict, "a task starts once its inputs have ended", f"{key}")
         bodies = [c for c in commands if isinstance(c, WORK) and c.key.endswith("#body")]
@@ -243,7 +244,7 @@ class Oracle:
             told = self.spent.get(task, Usage())
             is_same = (known.tokens, known.usd_nano) == (told.tokens, told.usd_nano)
             demand(is_same, "a task's usage is what its bodies used", f"{task}: {known} {told}")
-            if task == self.ended_task or last.works != set(run.works):
+            if self.is_end or last.works != set(run.works):
                 continue
             if last.states.get(task) != run.frontier.state_of(task):
                 continue

@@ -53,6 +53,8 @@ class People:
     def __init__(self, world: World) -> None:
         self.world = world
         self.answers = 0
+        self.looked = 0
+        """How many there were when something was shown to wait last."""
         self.questions: list[ChildAsks] = []
 
     # -- at any moment ----------------------------------------------------------------------
@@ -123,9 +125,13 @@ class People:
             # Budget of a child is given by its parent, which shows what it lacks itself.
             waits = [w for w in view.open_waits(process.state, world.now) if "--name" in w.command]
             if waits:
+                self.looked = self.answers
                 random = world.random("answer", self.answers)
                 self._answer(process, random.choice(waits), random)
                 return
+        if world.queue and self.answers - self.looked < 20:
+            world.next()  # the time of the budget, or a look at adopted children
+            return
         raise Violation(
             "nothing waits for what cannot come",
             f"stage {world.root.state.stage}, nothing is shown to wait",

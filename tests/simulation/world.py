@@ -123,7 +123,7 @@ class World:
             if not self.busy and not self._people_are_slow():
                 self.people.answer()
             else:
-                self._next()
+                self.next()
         process.oracle.finished()
         return process
 
@@ -131,7 +131,7 @@ class World:
         """Whether the budget's time is over first, or a permit is renewed."""
         return bool(self.queue) and self.order.random() < 0.2
 
-    def _next(self) -> None:
+    def next(self) -> None:
         self.now, _, _, happen, is_idle = heappop(self.queue)
         self.busy -= not is_idle
         happen()

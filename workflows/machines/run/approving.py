@@ -24,7 +24,7 @@ def ask_approval(
         run.approval.close()
         return
     open_approval(run, step, major)
-    if policy.timeout is not None:
+    if policy.timeout is not None and run.approval.is_open:
         set_timer(run, step, TIMER, step.now + policy.timeout, TIMER)
 
 

@@ -71,6 +71,8 @@ class Entry:
     node: Node
     order: int
     state: State | Outcome = State.WAITING
+    mode: Literal["body", "fallback"] = "body"
+    """Which body runs, once it may start."""
     is_blocked: bool = False
     """Ended because of its inputs, so another round of those inputs reopens it."""
     is_held: bool = False
@@ -264,16 +266,18 @@ class Frontier:
         if not entry.node.is_free:
             self.slots += 1
 
-    def expand(self, task: TaskId, count: int) -> None:
-        """A running map has `count` items: its own slot is freed, and its units become ready."""
+    def expand(self, task: TaskId, count: int, *, ended: int = 0) -> None:
+        """A running map has `count` items: its own slot is freed, and its units become ready.
+
+        The first `ended` of them have ended already, in an earlier round.
+        """
         entry = self.entries[task]
-        if entry.state is not State.RUNNING or entry.units_left:
+        if entry.state is not State.RUNNING or entry.unit_count:
             raise InvalidTransition(task, entry.state, "expand")
         self._release(entry)
-        entry.units_left = entry.unit_count = count
-        entry.unit_next = 0
-        if count:
-            self._push(Unit(task, 0))
+        entry.unit_count, entry.unit_next, entry.units_left = count, ended, count - ended
+        if ended < count:
+            self._push(Unit(task, ended))
 
     def end_unit(self, task: TaskId, index: int) -> bool:
         """One item ended; True when it was the last, so that the map itself can end."""
@@ -315,7 +319,7 @@ class Frontier:
         if not entry.is_held:
             raise InvalidTransition(task, entry.state, "release")
         entry.state, entry.is_held = State.READY, False
-        self._push(Unit(task))
+        self._push(Unit(task, mode=entry.mode))
 
     # -- ending ----------------------------------------------------------------------------
 
@@ -338,6 +342,7 @@ class Frontier:
         while again:
             entry = self.entries[again.pop()]
             entry.state, entry.is_blocked = State.WAITING, False
+            entry.unit_count = entry.unit_next = entry.units_left = 0
             self.open += 1
             for dependent in self.dependents.get(entry.node.id, ()):
                 behind = self.entries[dependent]
@@ -394,7 +399,7 @@ class Frontier:
             return None
         if verdict == "run":
             if node.is_ahead or self._is_decidable(entry):
-                entry.state = State.READY
+                entry.state, entry.mode = State.READY, "body"
                 self._push(Unit(node.id))
             return None
         bad = tuple(i for i in node.inputs if (o := self.outcome_of(i)) and not o.is_good)
@@ -403,7 +408,7 @@ class Frontier:
                 return Settled(node.id, Outcome.FALLBACK, bad)
             case "body":
                 if all(self._has_ended(i) for i in (*node.inputs, *node.conditions)):
-                    entry.state = State.READY
+                    entry.state, entry.mode = State.READY, "fallback"
                     self._push(Unit(node.id, mode="fallback"))
                 return None
             case None:

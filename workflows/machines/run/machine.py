@@ -27,7 +27,7 @@ from planloom.workflows.machines.run import (
 from planloom.workflows.machines.run.finishing import take_plan_answer
 from planloom.workflows.machines.run.frontier import Frontier
 from planloom.workflows.machines.run.revising import settle_changing
-from planloom.workflows.machines.run.starting import pump
+from planloom.workflows.machines.run.starting import pump, settle_speculations
 from planloom.workflows.machines.run.state import (
     Ending,
     Goal,
@@ -39,7 +39,12 @@ from planloom.workflows.machines.run.state import (
     StopKind,
     Wait,
 )
-from planloom.workflows.machines.run.stopping import settle_stop, stop_run, take_stop_when
+from planloom.workflows.machines.run.stopping import (
+    is_look_due,
+    settle_stop,
+    stop_run,
+    take_stop_when,
+)
 from planloom.workflows.machines.shared import account, permit
 from planloom.workflows.machines.shared.account import Over, open_account
 from planloom.workflows.machines.shared.budget import Amount
@@ -136,7 +141,10 @@ def _settle(run: RunState, step: Step) -> None:
         pump(run, step)
         if run.stop is not None and not run.frontier.is_stopped:
             continue
-        if not course.advance(run, step) and not moved:
+        if course.advance(run, step) or moved:
+            continue
+        # A task that ended as it began may have decided more.
+        if not settle_speculations(run, step) and not is_look_due(run):
             step.do(*account.ask_for_parked(run.account))
             return
     raise AssertionError(f"run: no rest in stage {run.stage}")

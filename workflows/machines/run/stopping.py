@@ -95,7 +95,7 @@ def settle_stop(run: RunState, step: Step) -> None:
         if not run.frontier.is_stopped:
             stop_run(run, step, run.stop)
         return
-    if run.is_stop_checked or Rule.STOP_WHEN.value in run.pending or not _may_look(run):
+    if not is_look_due(run):
         return
     run.is_stop_checked = True
     condition = stop_condition(run)
@@ -108,6 +108,13 @@ def settle_stop(run: RunState, step: Step) -> None:
         step.do(Resolve(Rule.STOP_WHEN.value, found))
     else:
         take_stop_when(run, step, condition, found)
+
+
+def is_look_due(run: RunState) -> bool:
+    """Whether a task has ended since `stop_when` (or the early join) was looked at."""
+    if run.stop is not None or run.is_stop_checked or Rule.STOP_WHEN.value in run.pending:
+        return False
+    return _may_look(run)
 
 
 def take_stop_when(run: RunState, step: Step, condition: str, found: bool | Failure) -> None:

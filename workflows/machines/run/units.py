@@ -101,7 +101,10 @@ def _worded(failed: Failure, where: str) -> Failure:
 def _after_condition(run: RunState, step: Step, key: str) -> None:
     work = run.works[key]
     task = run.tasks[work.unit.task]
-    if task.map is not None and work.unit.index is None and work.unit.mode == "body":
+    if is_map_itself(work.unit, task) and work.unit.mode == "body":
+        if run.records[task.id].items:
+            _make_list_again(run, step, key)
+            return
         _find_items(run, step, key, task)
     else:
         _start_body(run, step, key)
@@ -137,6 +140,15 @@ def _find_items(run: RunState, step: Step, key: str, task: Task) -> None:
         unit_failed(run, step, key, Failure(_no_list(task.id, found.value), "tool"))
     else:
         take_items(run, step, key, found, len(found.value))
+
+
+def _make_list_again(run: RunState, step: Step, key: str) -> None:
+    """The items of a map ended in an earlier round, whose list could not be made."""
+    task = run.works.pop(key).unit.task
+    count = len(run.records[task].items)
+    account.refund(run.account, key)
+    run.frontier.expand(task, count, ended=count)
+    close_map(run, step, task)
 
 
 def _no_list(task: TaskId, found: JsonValue) -> str:
@@ -191,8 +203,11 @@ def take_list(run: RunState, step: Step, task: TaskId, found: Resolved | Failure
     """The list of a map's outputs is stored, or could not be."""
     run.lists.remove(task)
     if isinstance(found, Failure):
-        run.records[task].fail(found.message, "unknown", may_pass=True)
+        record = run.records[task]
+        record.fail(found.message, "unknown", may_pass=True)
+        items = record.items
         end_map(run, step, task, Outcome.FAILED, None)
+        record.items = items  # another round need only make the list
     else:
         end_map(run, step, task, Outcome.SUCCEEDED, found.stored)
 

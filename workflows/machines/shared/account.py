@@ -37,6 +37,8 @@ class Parked:
     """The least it can do with."""
     lack: str | None = None
     """What is missing, in words, when nothing that runs can give it back; None: it only waits."""
+    is_late: bool = False
+    """It is time that is missing: no budget helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ def reserve(
     if lack is not None and not _may_wait(account, now, late is not None):
         account.parked.pop(key, None)
         return Over(lack)
-    account.parked[key] = Parked(want, least, lack)
+    account.parked[key] = Parked(want, least, lack, late is not None)
     return account.parked[key]
 
 
@@ -191,7 +193,8 @@ def lack_of(account: Account) -> str | None:
 
 def least_of(account: Account) -> Amount:
     """The least that the first parked call can do with that lacks anything."""
-    lacking = (p.least for p in account.parked.values() if p.lack is not None)
+    parked = account.parked.values()
+    lacking = (p.least for p in parked if p.lack is not None and not p.is_late)
     return next(lacking, NOTHING)
 
 
@@ -236,8 +239,9 @@ def ask_parent(account: Account, least: Amount) -> list[Command]:
 
 
 def ask_for_parked(account: Account) -> list[Command]:
-    """Ask the parent for what the first parked call lacks, if it lacks anything."""
-    first = next((p for p in account.parked.values() if p.lack is not None), None)
+    """Ask the parent for what the first parked call lacks, if it lacks any budget."""
+    parked = account.parked.values()
+    first = next((p for p in parked if p.lack is not None and not p.is_late), None)
     return ask_parent(account, first.least) if first is not None else []
 
 

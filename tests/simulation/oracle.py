@@ -14,7 +14,7 @@ from planloom.workflows.machines.run import view
 from planloom.workflows.machines.run.children import usage_from_report
 from planloom.workflows.machines.run.frontier import State
 from planloom.workflows.machines.run.state import Rule, RunState, Stage
-from planloom.workflows.machines.shared.account import time_lack
+from planloom.workflows.machines.shared.account import PARENT, time_lack
 from planloom.workflows.machines.shared.budget import Caps, Ledger
 from planloom.workflows.machines.shared.commands import (
     AskModel,
@@ -137,6 +137,8 @@ class Oracle:
         if isinstance(payload, RaiseBudget) and self.caps is not None:
             ledger = Ledger(self.caps)
             ledger.raise_caps(payload)
+            if payload.by == PARENT:
+                ledger.keep_caps(self.caps)
             self.caps = ledger.caps
             if payload.seconds is not None:
                 self.cap_seconds = payload.seconds

@@ -227,6 +227,7 @@ def ask_parent(account: Account, least: Amount) -> list[Command]:
     if account.parent is None or not account.has_grant or account.has_asked:
         return []
     account.has_asked = True
+    least = _with_overrun(account.ledger, least)
     name = account.me.removeprefix(f"{account.parent}/")
     wanted = GrantWanted(
         child=account.me,
@@ -236,6 +237,16 @@ def ask_parent(account: Account, least: Amount) -> list[Command]:
         tasks=least.tasks,
     )
     return [Tell(account.parent, "grant_wanted", wanted)]
+
+
+def _with_overrun(ledger: Ledger, least: Amount) -> Amount:
+    """What must be added to the caps for `least` to fit: more, when calls used too much."""
+    caps, needed = ledger.caps, ledger.settled + ledger.held + least
+    return Amount(
+        max(least.tokens, needed.tokens - (caps.tokens or needed.tokens)),
+        max(least.usd_nano, needed.usd_nano - (caps.usd_nano or needed.usd_nano)),
+        max(least.tasks, needed.tasks - (caps.tasks or needed.tasks)),
+    )
 
 
 def ask_for_parked(account: Account) -> list[Command]:
@@ -277,9 +288,10 @@ def grant_more(account: Account) -> list[Command]:
 
 
 def _raised_caps(caps: Caps, total: Amount) -> RaiseBudget:
+    # A child may hold nothing of a kind that it never asked for.
     return RaiseBudget(
-        tokens=total.tokens if caps.tokens is not None else None,
-        usd=total.usd_nano / NANO if caps.usd_nano is not None else None,
+        tokens=total.tokens if caps.tokens is not None and total.tokens else None,
+        usd=total.usd_nano / NANO if caps.usd_nano is not None and total.usd_nano else None,
         # One of them is the child itself.
         tasks=total.tasks - 1 if caps.tasks is not None and total.tasks > 1 else None,
         by=PARENT,
@@ -297,12 +309,17 @@ def problem_with_raise(account: Account, raised: RaiseBudget, now: float) -> str
     passed = now - account.started
     if raised.seconds is not None and raised.seconds <= passed:
         return f"seconds {raised.seconds:g} is below the {passed:.0f} that have passed"
+    if raised.by == PARENT:
+        return None  # it does not know what was used beyond its grant
     return account.ledger.problem_with(raised)
 
 
 def raise_caps(account: Account, raised: RaiseBudget) -> None:
-    """New totals; those left out stay. The parent may be asked again."""
+    """New totals; those left out stay. The parent only gives more, and may be asked again."""
+    caps = account.ledger.caps
     account.ledger.raise_caps(raised)
+    if raised.by == PARENT:
+        account.ledger.keep_caps(caps)
     account.has_asked = False
     if raised.seconds is not None:
         account.cap_seconds = raised.seconds

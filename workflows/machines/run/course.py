@@ -440,7 +440,7 @@ def _another_round(run: RunState, step: Step) -> bool:
 
 
 def _leave_stopping(run: RunState, step: Step) -> bool:
-    if run.works or run.lists or run.planning is not None:
+    if run.works or run.lists or run.planning is not None or run.joining is not None:
         return False
     sweep(run, step)
     if run.lists:

@@ -113,6 +113,8 @@ class Frontier:
     slots: int = 0
     open: int = 0
     """How many tasks have not ended."""
+    added: int = 0
+    """How many came in so far: each has its place in the order of the plan."""
 
     # -- what is asked ---------------------------------------------------------------------
 
@@ -173,8 +175,9 @@ class Frontier:
                 isinstance(known.state, Outcome) and not known.state.is_good
             ):
                 raise InvalidTransition(node.id, known.state, "second add")
-            order = known.order if known else len(self.entries)
-            self.entries[node.id] = Entry(node, order)
+            if known is None:
+                self.added += 1
+            self.entries[node.id] = Entry(node, known.order if known else self.added)
             self.open += 1
         for node in nodes:
             for needed in (*node.inputs, *node.conditions):
@@ -205,8 +208,8 @@ class Frontier:
                 continue
             if entry.state not in (State.WAITING, State.READY):
                 raise InvalidTransition(task, entry.state, "drop")
+            # Who reads it is remembered: it may come back in other words, and they still wait.
             del self.entries[task]
-            self.dependents.pop(task, None)
             self.open -= 1
             for needed in (*entry.node.inputs, *entry.node.conditions):
                 waiting = self.dependents.get(needed)
@@ -345,8 +348,8 @@ class Frontier:
             entry.unit_count = entry.unit_next = entry.units_left = 0
             self.open += 1
             for dependent in self.dependents.get(entry.node.id, ()):
-                behind = self.entries[dependent]
-                if behind.is_blocked and dependent not in opened:
+                behind = self.entries.get(dependent)
+                if behind is not None and behind.is_blocked and dependent not in opened:
                     opened.append(dependent)
                     again.append(dependent)
         opened.sort(key=lambda t: self.entries[t].order)

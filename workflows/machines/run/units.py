@@ -383,6 +383,7 @@ def _counted(run: RunState, work: Work, tasks: int) -> int:
 def _to_fallback(run: RunState, step: Step, key: str, failed: Failure) -> None:
     """The alternative path is the same task still; it reserves for itself, and may have to wait."""
     work = run.works[key]
+    people.forget_questions(run, step, key)
     run.records[work.unit.task].usage += failed.usage
     account.settle(run.account, key, failed.usage, _counted(run, work, failed.tasks))
     task = run.tasks[work.unit.task]

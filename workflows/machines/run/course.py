@@ -318,6 +318,7 @@ def _join(run: RunState, step: Step, unmet: str | None) -> None:
 def take_over(run: RunState, step: Step, over: Over | None) -> None:
     """The budget ends the run before the joiner was asked."""
     if over is not None:
+        run.joining = None
         give_up(run, step, f"budget: {over.lack}", "partial", StopKind.BUDGET)
 
 

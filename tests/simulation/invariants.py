@@ -122,6 +122,7 @@ def _check_budget(run: RunState) -> None:
     for key, work in run.works.items():
         is_reserved = key in ledger.reserved
         waits = work.doing is Doing.WAITING
+        waits = waits or work.ahead_output is not None or work.ahead_failure is not None
         demand(is_reserved != waits, "a unit at work has its reservation", f"{key}: {work}")
     for key in [k for k, p in run.pending.items() if p.rule in (Rule.PLAN, Rule.JOIN)]:
         demand(key in ledger.reserved, "a model call has its reservation", key)
@@ -173,9 +174,6 @@ def _check_records(run: RunState) -> None:
         demand(record.outcome == outcome, "a record says how its task ended", task)
         if outcome is not None and outcome.is_good:
             demand(record.output is not None, "what ended well has an output", task)
-    for work in run.works.values():
-        if work.ahead_output is not None or work.ahead_failure is not None:
-            continue  # told when its condition is known
     check_sum(run.account.ledger.usage, total)
 
 

@@ -239,10 +239,6 @@ class Oracle:
         run = self.run
         for task, record in run.records.items():
             known = record.usage
-            for work in run.works.values():
-                if work.unit.task == task:
-                    kept = work.ahead_output or work.ahead_failure
-                    known = known + kept.usage if kept is not None else known
             told = self.spent.get(task, Usage())
             is_same = (known.tokens, known.usd_nano) == (told.tokens, told.usd_nano)
             demand(is_same, "a task's usage is what its bodies used", f"{task}: {known} {told}")
@@ -345,9 +341,6 @@ class Oracle:
         view.view(run, now)
         view.published(run)
         demand(repr(run) == text, "a query changes nothing", "")
-
-    def told(self) -> None:
-        """A signal of this run has arrived: it may continue as new now."""
 
     # -- the end ----------------------------------------------------------------------------
 

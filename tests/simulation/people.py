@@ -98,9 +98,9 @@ class People:
         """Word of a child that has ended, or never was."""
         name = random.choice([*process.state.records, "nobody"])
         child = f"{process.id}/{name}"
+        if any(k == name or k.startswith(f"{name}[") for k in process.state.works):
+            return  # one that runs speaks for itself
         if random.random() < 0.5:
-            if name in process.state.works:
-                return  # one that runs asks for itself
             process.apply(GrantAsked(GrantWanted(child=child, name=name, tokens=5)))
         else:
             asks = ChildAsks(child=child, name="me", key=name, question=None)

@@ -128,7 +128,7 @@ class Process:
         if self.is_over:
             self._ended()
             return
-        self._carry_over()
+        self.carry_over()
         if self.parent is None:
             self.world.after_event(self)
 
@@ -147,7 +147,10 @@ class Process:
         self.apply(ControlTaken(name, payload, token))
         return self.replies.get(token) if token is not None else None
 
-    def _carry_over(self) -> None:
+    def carry_over(self) -> None:
+        """Continue as new when the history is long, or lose the state and read it back."""
+        if self.is_over:
+            return
         case = self.world.case
         is_due = any(n == self.steps for n in case.long_after)
         if is_due and not self.is_draining:

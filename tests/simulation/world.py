@@ -257,7 +257,7 @@ class World:
         def arrive() -> None:
             if isinstance(sender, Process):
                 sender.tells -= 1
-                sender.oracle.told()
+                sender.carry_over()
             target: Any = self.processes.get(tell.run) or self.children.get(tell.run)
             if target is not None:
                 if isinstance(target, Process) and target.steps == 0 and not target.is_over:

@@ -145,7 +145,8 @@ def _settle(run: RunState, step: Step) -> None:
             continue
         # A task that ended as it began may have decided more.
         if not settle_speculations(run, step) and not is_look_due(run):
-            step.do(*account.ask_for_parked(run.account))
+            if not run.is_long:
+                step.do(*account.ask_for_parked(run.account))
             return
     raise AssertionError(f"run: no rest in stage {run.stage}")
 

@@ -45,6 +45,7 @@ from planloom.workflows.machines.shared.estimates import (
     PLANNER_ANSWER_TOKENS,
     PLANNER_ANSWER_TOKENS_MIN,
     answer_room,
+    at_most,
     model_amount,
     planner_prompt_tokens,
     usage_so_far,
@@ -122,6 +123,7 @@ def send_planner(run: RunState, step: Step, granted: Amount) -> None:
     planning, caps = planning_of(run), run.account.ledger.caps
     job = _job(run)
     planning.prompt_tokens = planner_prompt_tokens(job, run.catalog)
+    planning.given = len(job.accepted)
     if caps.tokens is not None or caps.usd_nano is not None:
         room = answer_room(granted, planning.prompt_tokens, None)
         limit = granted.tokens if caps.tokens is not None else None
@@ -330,8 +332,10 @@ def take_failure(run: RunState, step: Step, failed: Failure) -> NoPlan:
         return NoPlan(f"planner: {failed.message}")
     goal = goal_of(run)
     goal.book.is_called_off = True
-    text = sum(text_bytes(t.text) for t in goal.book.accepted)
+    text = sum(text_bytes(t.text) for t in goal.book.accepted[planning.given :])
     usage = usage_so_far(run.catalog, run.model_for("planner"), planning.prompt_tokens, text)
+    held = run.account.ledger.reserved.get(planning.key)
+    usage = usage if held is None else at_most(usage, held)  # it was told its limit
     settle_outside(run, planning.key, usage)
     why = run.stop.reason if run.stop is not None else "it was cancelled"
     run.note(f"planner called off ({why}): about {usage.tokens:,} tokens are charged for it")

@@ -213,6 +213,8 @@ class Planning:
     names: tuple[dict[str, TaskId], dict[TaskId, TaskId]] = field(default_factory=lambda: ({}, {}))
     """Twins and aliases from before, if the plan is not taken."""
     prompt_tokens: int = 0
+    given: int = 0
+    """How many of the accepted tasks the planner's call was given: it is not paid for them."""
     key: str = ""
     """Of the planner's call and its reservation."""
 

@@ -7,6 +7,7 @@ question, or its body; then its fallback, if the body failed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from planloom.planner.contract.jobs import Resolved, ResolveJob, TaskOutput
@@ -309,12 +310,7 @@ def body_ended(run: RunState, step: Step, key: str, found: Any) -> None:
     elif work.is_ahead and work.is_cancelled:
         end_cancelled(run, step, key, found.usage)
     elif work.is_ahead and not (isinstance(found, Failure) and found.is_cancelled):
-        # Whoever decides its condition may need the slot.
-        if isinstance(found, Failure):
-            work.ahead_failure = found
-        else:
-            work.ahead_output = found
-        run.frontier.idle(work.unit.task)
+        _ended_ahead(run, key, found)
     elif isinstance(found, Failure):
         unit_failed(run, step, key, found)
     else:
@@ -322,6 +318,18 @@ def body_ended(run: RunState, step: Step, key: str, found: Any) -> None:
         if not found.outcome.is_good:
             good = found.outcome
         end_unit(run, step, key, good, found)
+
+
+def _ended_ahead(run: RunState, key: str, found: TaskOutput | Failure) -> None:
+    """A branch has run ahead to its end. Whoever decides its condition may need slot and budget."""
+    work = run.works[key]
+    run.records[work.unit.task].usage += found.usage
+    account.settle(run.account, key, found.usage, 1)
+    if isinstance(found, Failure):
+        work.ahead_failure = replace(found, usage=Usage())
+    else:
+        work.ahead_output = found.model_copy(update={"usage": Usage()})
+    run.frontier.idle(work.unit.task)
 
 
 def unit_failed(run: RunState, step: Step, key: str, failed: Failure) -> None:
@@ -452,7 +460,7 @@ def decide_ahead(run: RunState, step: Step, key: str, found: bool | Failure) -> 
     if isinstance(found, Failure):
         run.note(f"{key}: when: {found.message}; taken as not true")
     if output is not None or failed is not None:
-        _lose(run, step, key, output.usage if output else failed.usage if failed else None)
+        _lose(run, step, key, None)
         return
     work.is_losing = True
     step.do(Cancel(work.command))
@@ -516,8 +524,7 @@ def cancel_unit(run: RunState, step: Step, key: str) -> None:
         return
     if key in run.questions:
         people.close_question(run, step, key)
-    found = work.ahead_output or work.ahead_failure
-    end_cancelled(run, step, key, found.usage if found is not None else None)
+    end_cancelled(run, step, key)
 
 
 def works_of(run: RunState, task: TaskId) -> Sequence[str]:

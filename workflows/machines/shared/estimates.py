@@ -134,6 +134,18 @@ def usage_so_far(catalog: Catalog, model: str | None, prompt_tokens: int, text_b
     )
 
 
+def at_most(usage: Usage, limit: Amount) -> Usage:
+    """An estimated usage that is no more than a limit: of tokens the answer's are fewer."""
+    asked = min(usage.input_tokens, limit.tokens)
+    return usage.model_copy(
+        update={
+            "input_tokens": asked,
+            "output_tokens": min(usage.output_tokens, limit.tokens - asked),
+            "usd_nano": min(usage.usd_nano, limit.usd_nano),
+        }
+    )
+
+
 def answer_room(granted: Amount, prompt: int, room: int | None) -> int | None:
     """`max_tokens` for a call: what its reservation leaves after the prompt."""
     left = max(1, granted.tokens - prompt)

@@ -44,7 +44,7 @@ def _check_works(run: RunState) -> None:
         entry = run.frontier.entries.get(unit.task)
         demand(entry is not None, "a unit at work is in the frontier", key)
         assert entry is not None
-        demand(entry.state is State.RUNNING, "a unit at work runs", f"{key}: {entry.state}")
+        demand(entry.state is State.RUNNING, "a unit at work runs", key, entry.state)
         if unit.index is not None:
             demand(unit.index in entry.units_running, "an item at work runs", key)
         _check_work(run, key, work)
@@ -52,7 +52,7 @@ def _check_works(run: RunState) -> None:
     for task in running:
         entry = run.frontier.entries[task]
         items = {key_of(Unit(task, n)) for n in entry.units_running}
-        demand(items <= set(run.works), "a running item is at work", f"{task}: {items}")
+        demand(items <= set(run.works), "a running item is at work", task, items)
         if entry.unit_count == 0 and task not in run.lists:
             demand(task in run.works, "a running task is at work", task)
         elif task not in run.lists and entry.units_left == len(items) == 0:
@@ -64,13 +64,13 @@ def _check_work(run: RunState, key: str, work: Work) -> None:
     has_ended = work.ahead_output is not None or work.ahead_failure is not None
     if work.command:
         pending = run.pending.get(work.command)
-        demand(pending is not None, "a unit's command is pending", f"{key}: {work.command}")
+        demand(pending is not None, "a unit's command is pending", key, work.command)
         assert pending is not None
-        demand(pending.subject == key, "a command is of its unit", f"{key}: {pending}")
+        demand(pending.subject == key, "a command is of its unit", key, pending)
         wanted = UNIT_RULES.get(pending.rule)
-        demand(wanted is work.doing, "a unit does what its command does", f"{key}: {work}")
+        demand(wanted is work.doing, "a unit does what its command does", key, work)
     else:
-        demand(waits or has_ended, "a unit at work has a command or waits", f"{key}: {work}")
+        demand(waits or has_ended, "a unit at work has a command or waits", key, work)
     if has_ended:
         demand(work.is_ahead, "only what runs ahead has ended unseen", key)
         demand(run.frontier.is_idle(work.unit.task), "who only waits holds no slot", key)
@@ -86,7 +86,7 @@ def _check_pending(run: RunState) -> None:
             case rule if rule in UNIT_RULES:
                 work = run.works.get(pending.subject)
                 is_its = work is not None and work.command == key
-                demand(is_its, "a unit's command belongs to it", f"{key}: {work}")
+                demand(is_its, "a unit's command belongs to it", key, work)
             case Rule.LIST:
                 demand(pending.subject in run.lists, "a list is being made", key)
             case Rule.PLAN:
@@ -109,26 +109,26 @@ def _check_pending(run: RunState) -> None:
 
 def _check_budget(run: RunState) -> None:
     ledger, owners = run.account.ledger, set(run.works)
-    demand(set(run.waits) == set(run.account.parked), "who is parked waits", f"{run.waits}")
+    demand(set(run.waits) == set(run.account.parked), "who is parked waits", run.waits)
     if run.planning is not None and run.planning.key in run.pending:
         owners.add(run.planning.key)
     if run.joining is not None and run.joining.key in run.pending:
         owners.add(run.joining.key)
-    demand(set(ledger.reserved) <= owners, "a reservation has an owner", f"{ledger.reserved}")
+    demand(set(ledger.reserved) <= owners, "a reservation has an owner", ledger.reserved)
     total = Amount()
     for amount in ledger.reserved.values():
         total += amount
-    demand(total == ledger.held, "held is the sum of what is reserved", f"{ledger.held}")
+    demand(total == ledger.held, "held is the sum of what is reserved", ledger.held)
     for key, work in run.works.items():
         is_reserved = key in ledger.reserved
         waits = work.doing is Doing.WAITING
         waits = waits or work.ahead_output is not None or work.ahead_failure is not None
-        demand(is_reserved != waits, "a unit at work has its reservation", f"{key}: {work}")
+        demand(is_reserved != waits, "a unit at work has its reservation", key, work)
     for key in [k for k, p in run.pending.items() if p.rule in (Rule.PLAN, Rule.JOIN)]:
         demand(key in ledger.reserved, "a model call has its reservation", key)
     demand(set(run.account.wanting) <= set(ledger.reserved), "who wants more runs", "wanting")
     if run.stage is Stage.OVER:
-        demand(not ledger.reserved or run.failed is not None, "all is settled at the end", "")
+        demand(not ledger.reserved or run.failed is not None, "all is settled at the end")
 
 
 def check_cap(run: RunState) -> None:
@@ -157,7 +157,7 @@ def _check_people(run: RunState) -> None:
                 demand(run.approval.is_open, "a timer of an approval is dropped", key)
             case _:
                 pass
-    demand(set(run.asked) == set(run.asked_since), "who asks does so since then", "")
+    demand(set(run.asked) == set(run.asked_since), "who asks does so since then")
     for asks in run.asked.values():
         is_below = any(asks.child == c or asks.child.startswith(f"{c}/") for c in run.children)
         demand(is_below, "who asks is a child at work", asks.key)
@@ -166,7 +166,7 @@ def _check_people(run: RunState) -> None:
 def _check_records(run: RunState) -> None:
     entries = run.frontier.entries
     known = set(run.tasks) == set(run.records) == set(entries)
-    demand(known, "tasks, records and frontier hold the same", f"{set(run.tasks) ^ set(entries)}")
+    demand(known, "tasks, records and frontier hold the same", set(run.tasks) ^ set(entries))
     total = run.outside
     for task, record in run.records.items():
         total += record.usage
@@ -182,26 +182,26 @@ def check_sum(whole: Usage, parts: Usage) -> None:
     names = ("input_tokens", "output_tokens", "usd_nano", "model_calls", "tool_calls", "cache_hits")
     for name in names:
         left, right = getattr(whole, name), getattr(parts, name)
-        demand(left == right, "the usage of the parts adds up", f"{name}: {left} != {right}")
+        demand(left == right, "the usage of the parts adds up", name, left, right)
 
 
 def _check_stage(run: RunState) -> None:
     match run.stage:
         case Stage.PLANNING:
-            demand(run.planning is not None, "a plan is being written", "")
+            demand(run.planning is not None, "a plan is being written")
         case Stage.APPROVING:
-            demand(run.approving is not None, "an approval is asked for", "")
+            demand(run.approving is not None, "an approval is asked for")
         case Stage.JOINING | Stage.ANSWERING | Stage.ROOM | Stage.PREPARING:
             demand(bool(run.pending or run.waits), "a stage waits for something", run.stage)
         case Stage.STOPPING:
-            demand(run.ending is not None, "a run that stops knows how it ends", "")
+            demand(run.ending is not None, "a run that stops knows how it ends")
         case Stage.OVER:
             is_told = run.result is not None or run.failed is not None
-            demand(is_told, "a run that is over has a result", "")
+            demand(is_told, "a run that is over has a result")
         case _:
             pass
     if run.result is not None:
-        demand(not run.works and not run.lists, "nothing runs after the end", f"{run.works}")
+        demand(not run.works and not run.lists, "nothing runs after the end", run.works)
         left = [t for t, s in run.frontier.states().items() if not isinstance(s, Outcome)]
-        demand(not left, "every task has ended at the end", f"{left}")
-        demand(not run.timers and not run.waits, "nothing waits after the end", f"{run.timers}")
+        demand(not left, "every task has ended at the end", left)
+        demand(not run.timers and not run.waits, "nothing waits after the end", run.timers)

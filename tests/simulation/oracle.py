@@ -157,7 +157,7 @@ class Oracle:
         if not self.may_overrun:
             check_cap(run)
         ledger = run.account.ledger
-        demand(ledger.caps == self.caps, "only a raise changes a cap", f"{ledger.caps}")
+        demand(ledger.caps == self.caps, "only a raise changes a cap", ledger.caps)
         is_same = run.account.cap_seconds == self.cap_seconds
         demand(is_same, "only a raise changes a cap", run.account.cap_seconds)
         self._check_starts(last, commands)
@@ -184,18 +184,18 @@ class Oracle:
         run = self.run
         new = [k for k in run.works if k not in last.works]
         if (last.is_paused and run.is_paused) or (last.is_long and run.is_long):
-            demand(not new, "nothing starts while it is paused", f"{new}")
+            demand(not new, "nothing starts while it is paused", new)
         for key in new:
             unit = run.works[key].unit
             if unit.index is None and run.works[key].failed is None:
                 verdict = should_run(run, unit)
-                demand(verdict, "a task starts once its inputs have ended", f"{key}")
+                demand(verdict, "a task starts once its inputs have ended", key)
         bodies = [c for c in commands if isinstance(c, WORK) and c.key.endswith("#body")]
         if last.is_stopped and run.stop is not None:
-            demand(not bodies, "nothing starts once the run is stopped", f"{bodies}")
+            demand(not bodies, "nothing starts once the run is stopped", bodies)
         if run.stage is Stage.OVER:
             left = [c for c in commands if isinstance(c, (*WORK, WritePlan, JoinOutcomes))]
-            demand(not left, "nothing starts once the run is over", f"{left}")
+            demand(not left, "nothing starts once the run is over", left)
         for command in bodies:
             task = TaskId(command.key.removesuffix("#body").partition("[")[0])
             version = run.records[task].version if task in run.records else 0
@@ -209,7 +209,7 @@ class Oracle:
                 continue
             is_new = self.run.records[task].version > last.versions[task]
             is_again = self.run.round > last.round
-            demand(is_new or is_again, "a task ends once", f"{task}: {before} -> {state}")
+            demand(is_new or is_again, "a task ends once", task, before, state)
 
     def tool_sent(self, command: RunTool) -> None:
         """A tool call goes out: its key is the same in every round, and another for another act."""
@@ -219,9 +219,9 @@ class Oracle:
         stands_for = f"{pending.subject} {unit.mode} {version}"
         key = command.job.key
         known = self.keys.setdefault(stands_for, key)
-        demand(known == key, "a key does not change with attempts or rounds", f"{known} {key}")
+        demand(known == key, "a key does not change with attempts or rounds", known, key)
         other = self.acts.setdefault(key, stands_for)
-        demand(other == stands_for, "another act has another key", f"{other} {stands_for}")
+        demand(other == stands_for, "another act has another key", other, stands_for)
         spec = run.catalog.tool(command.job.tool)
         assert spec is not None
         if spec.side_effects and not spec.idempotent:
@@ -231,7 +231,7 @@ class Oracle:
     def child_sent(self, command: StartChild) -> None:
         """A child has what its run has, and no more than was set aside for it."""
         run = self.run
-        demand(command.fields["tenant"] == run.request.tenant, "a child has its run's tenant", "")
+        demand(command.fields["tenant"] == run.request.tenant, "a child has its run's tenant")
 
     # -- what ends --------------------------------------------------------------------------
 
@@ -241,7 +241,7 @@ class Oracle:
             known = record.usage
             told = self.spent.get(task, Usage())
             is_same = (known.tokens, known.usd_nano) == (told.tokens, told.usd_nano)
-            demand(is_same, "a task's usage is what its bodies used", f"{task}: {known} {told}")
+            demand(is_same, "a task's usage is what its bodies used", task, known, told)
             if self.is_end or last.works != set(run.works):
                 continue
             if last.states.get(task) != run.frontier.state_of(task):
@@ -249,7 +249,7 @@ class Oracle:
             if last.round != run.round:
                 continue
             is_same = last.attempts.get(task, record.attempts) == record.attempts
-            demand(is_same, "waits use up no attempt", f"{task}: {record.attempts}")
+            demand(is_same, "waits use up no attempt", task, record.attempts)
 
     def complain(self, rule: str, what: str) -> None:
         raise Violation(rule, what)
@@ -267,19 +267,19 @@ class Oracle:
         number = run.entered
         if number == 0:
             is_live = run.goal is not None and run.goal.is_live
-            demand(is_live, "only a plan that needs no approval starts while written", f"{new}")
+            demand(is_live, "only a plan that needs no approval starts while written", new)
             asks = mode in ("plan", "major", "always")
-            demand(not asks, "no task starts before its plan is approved", f"{new}")
+            demand(not asks, "no task starts before its plan is approved", new)
             return
         verdict = run.approval.verdict_on(number)
         is_rejected = verdict is not None and verdict.decision == "rejected"
-        demand(not is_rejected, "no task of a rejected revision starts", f"{number}")
+        demand(not is_rejected, "no task of a rejected revision starts", number)
         is_waiting = run.approval.is_open and run.approval.revision == number
-        demand(not is_waiting, "no task of a revision that waits starts", f"{number}")
+        demand(not is_waiting, "no task of a revision that waits starts", number)
         first_asks = mode in ("plan", "major") and not self.has_entered
         later_asks = mode == "replan" and self.has_entered and number > 1
         if mode == "always" or first_asks or later_asks:
-            demand(verdict is not None, "no task starts before its plan is approved", f"{number}")
+            demand(verdict is not None, "no task starts before its plan is approved", number)
         self.has_entered = True
 
     # -- what should have started -----------------------------------------------------------
@@ -290,7 +290,7 @@ class Oracle:
             return
         works = [w for w in run.works.values() if not frontier.is_idle(w.unit.task)]
         held = sum(1 for w in works if run.tasks[w.unit.task].human is None)
-        demand(held == frontier.slots, "slots are held by what runs", f"{held} {frontier.slots}")
+        demand(held == frontier.slots, "slots are held by what runs", held, frontier.slots)
         for task, entry in frontier.entries.items():
             if entry.state is State.WAITING and not entry.is_held:
                 from planloom.workflows.machines.run.frontier import Unit
@@ -301,7 +301,7 @@ class Oracle:
             return
         unit = frontier.next_ready()
         if unit is not None:
-            demand(self._lacks_budget(unit), "what may start has started", f"{unit}")
+            demand(self._lacks_budget(unit), "what may start has started", unit)
 
     def _is_held_up(self) -> bool:
         run = self.run
@@ -340,7 +340,7 @@ class Oracle:
         view.diff(run)
         view.view(run, now)
         view.published(run)
-        demand(repr(run) == text, "a query changes nothing", "")
+        demand(repr(run) == text, "a query changes nothing")
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -349,11 +349,11 @@ class Oracle:
         Violation: something is left at the end of the run.
         """
         process, run = self.process, self.run
-        demand(not process.tokens, "every update is answered", f"{process.tokens}")
+        demand(not process.tokens, "every update is answered", process.tokens)
         for key, flight in process.flights.items():
             is_work = isinstance(flight.command, (*WORK, WritePlan, JoinOutcomes))
             demand(not is_work, "nothing is in flight at the end", key)
-        demand(not process.timers, "no timer runs at the end", f"{process.timers}")
+        demand(not process.timers, "no timer runs at the end", process.timers)
         if self.is_cancelled and run.result is not None:
             demand(run.result.status == "cancelled", "a cancelled run ends so", run.result.status)
 

@@ -114,7 +114,9 @@ class People:
         world = self.world
         if self.answers > ANSWERS_MAX:
             raise Violation("a run ends", f"{self.answers} answers and it waits still")
-        self._check_no_wait_after_cancel()
+        if any(p.oracle.is_cancelled for p in self._live()):
+            self._wait_or_complain("a cancelled run needs nobody")
+            return
         for process in self._live():
             if process.state.is_paused and process.parent is None:
                 process.control("resume", Resume(), is_update=True)
@@ -129,21 +131,16 @@ class People:
                 random = world.random("answer", self.answers)
                 self._answer(process, random.choice(waits), random)
                 return
-        if world.queue and self.answers - self.looked < 20:
-            world.next()  # the time of the budget, or a look at adopted children
-            return
-        raise Violation(
-            "nothing waits for what cannot come",
-            f"stage {world.root.state.stage}, nothing is shown to wait",
-        )
+        self._wait_or_complain("nothing waits for what cannot come")
+
+    def _wait_or_complain(self, rule: str) -> None:
+        """The time of the budget may be over yet, or a look at adopted children tell something."""
+        if not self.world.queue or self.answers - self.looked >= 20:
+            raise Violation(rule, f"stage {self.world.root.state.stage}: nothing can come")
+        self.world.next()
 
     def _live(self) -> list[Process]:
         return [p for p in self.world.processes.values() if not p.is_over]
-
-    def _check_no_wait_after_cancel(self) -> None:
-        for process in self._live():
-            if process.oracle.is_cancelled:
-                raise Violation("a cancelled run needs nobody", f"{process.id} waits")
 
     def _answer(self, process: Process, wait: OpenWait, random: Random) -> None:
         """Type the command that is shown."""

@@ -204,12 +204,12 @@ def _take_control(run: RunState, step: Step, event: ControlTaken) -> None:
 
 
 def _take_attempt(run: RunState, step: Step, event: PlannerRetried) -> None:
-    prefix: PlannerPrefix | None = None
     if run.goal is not None and run.planning is not None:
         prefix = run.goal.book.take_attempt(event.attempt)
-    if prefix is not None:
-        step.do(Answer(event.token, prefix))
-        return
+        if prefix is not None:
+            written = [*prefix.accepted, *run.goal.deferred]
+            step.do(Answer(event.token, PlannerPrefix(accepted=written)))
+            return
     attempt = event.attempt
     message = f"planner call {attempt.call}, attempt {attempt.attempt} was replaced"
     step.do(Refuse(event.token, message, STALE))

@@ -149,7 +149,8 @@ def _job(run: RunState) -> PlanJob:
         feedback=planning.feedback,
         finished=[] if is_first else finished_tasks(run),
         kept=[] if is_first else _kept(run),
-        accepted=list(book.accepted),
+        # What waits for a repair is written already: only what it reads is to be written again.
+        accepted=[*book.accepted, *goal_of(run).deferred],
         problems=planning.problems[:50],
         agents=run.catalog.agents,
         teams=run.catalog.teams,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from planloom.planner.contract.jobs import Resolved, ResolveJob, TaskOutput
-from planloom.planner.language.plan import Task
+from planloom.planner.language.plan import MAP_ITEMS_MAX, Task
 from planloom.planner.language.values import Bindings, JsonValue, Outcome, Stored, TaskId, Usage
 from planloom.workflows.machines.run import people
 from planloom.workflows.machines.run.bodies import (
@@ -164,6 +164,10 @@ def take_items(run: RunState, step: Step, key: str, source: Stored, count: int) 
         end_cancelled(run, step, key)
         return
     task = work.unit.task
+    if count > MAP_ITEMS_MAX:
+        message = f"tasks.{task}.map: has {count:,} items; at most {MAP_ITEMS_MAX:,}"
+        unit_failed(run, step, key, Failure(f"{message}. Split the list.", "tool"))
+        return
     account.refund(run.account, key)
     if count == 0:
         del run.works[key]

@@ -123,7 +123,7 @@ def send_planner(run: RunState, step: Step, granted: Amount) -> None:
     planning, caps = planning_of(run), run.account.ledger.caps
     job = _job(run)
     planning.prompt_tokens = planner_prompt_tokens(job, run.catalog)
-    planning.given = len(job.accepted)
+    planning.given = len(goal_of(run).book.accepted)
     if caps.tokens is not None or caps.usd_nano is not None:
         room = answer_room(granted, planning.prompt_tokens, None)
         limit = granted.tokens if caps.tokens is not None else None

@@ -103,9 +103,8 @@ def _shorter_requests(request: Document) -> list[Document]:
             if name in plan:
                 rest = {k: v for k, v in plan.items() if k != name}
                 found.append({**request, "plan": rest})
-    for name in sorted(set(request) - {"plan", "goal", "template"}):
-        found.append({k: v for k, v in request.items() if k != name})
-    return found
+    names = sorted(set(request) - {"plan", "goal", "template"})
+    return found + [{k: v for k, v in request.items() if k != name} for name in names]
 
 
 def random_case(seed: int) -> Case:

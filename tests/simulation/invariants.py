@@ -1,4 +1,4 @@
-"""What holds of a run's state after every step, whatever happened: found by looking at all of it."""
+"""What holds of a run's state after every step, found by looking at all of it."""
 
 from __future__ import annotations
 

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from planloom.planner.contract.controls import RaiseBudget
-from planloom.planner.contract.jobs import TaskOutput
-from planloom.planner.language.values import Outcome, TaskId, Usage
+from planloom.planner.language.values import Outcome, TaskId
 from planloom.workflows.machines.run import machine as run_machine
 from planloom.workflows.machines.run import view
-from planloom.workflows.machines.run.children import usage_from_report
 from planloom.workflows.machines.run.frontier import State
-from planloom.workflows.machines.run.state import Rule, RunState, Stage
-from planloom.workflows.machines.shared.account import PARENT, time_lack
+from planloom.workflows.machines.run.state import RunState, Stage, Work
+from planloom.workflows.machines.shared.account import PARENT, TIMER, time_lack
 from planloom.workflows.machines.shared.budget import Caps, Ledger
 from planloom.workflows.machines.shared.commands import (
     AskModel,
@@ -29,11 +27,11 @@ from planloom.workflows.machines.shared.events import (
     Continued,
     ControlTaken,
     Event,
-    Failure,
     Returned,
     TimeReached,
 )
 from planloom.workflows.machines.shared.machine import Refusal
+from tests.simulation.accounts import Accounts
 from tests.simulation.invariants import check_cap, check_invariants
 from tests.simulation.reading import should_run
 from tests.simulation.violation import Violation, demand
@@ -49,7 +47,8 @@ WORK = (RunTool, AskModel, StartChild)
 class Before:
     """What the state was before a step, as far as the step is judged by it."""
 
-    works: set[str]
+    works: dict[str, Work]
+    questions: list[str]
     states: dict[TaskId, State | Outcome]
     versions: dict[TaskId, int]
     round: int
@@ -72,8 +71,7 @@ class Oracle:
     last: Before | None = None
     caps: Caps | None = None
     cap_seconds: float | None = None
-    spent: dict[str, Usage] = field(default_factory=dict)
-    """What bodies said they used, by task."""
+    accounts: Accounts = field(default_factory=Accounts)
     is_end: bool = False
     """The newest event is the end of something that a unit waited for."""
     keys: dict[str, str] = field(default_factory=dict)
@@ -101,7 +99,8 @@ class Oracle:
         if self.caps is None:
             self.caps, self.cap_seconds = run.account.ledger.caps, run.account.cap_seconds
         self.last = Before(
-            set(run.works),
+            dict(run.works),
+            list(run.questions),
             run.frontier.states(),
             {t: r.version for t, r in run.records.items()},
             run.round,
@@ -114,20 +113,9 @@ class Oracle:
         )
         is_answer = isinstance(event, TimeReached) and event.key.startswith("answer:")
         self.is_end = is_answer or isinstance(event, Returned | Broke)
-        if isinstance(event, Returned | Broke):
-            self._count(event)
+        self.accounts.before(run, event)
         if isinstance(event, ControlTaken):
             self._expect(event)
-
-    def _count(self, event: Returned | Broke) -> None:
-        pending = self.run.pending.get(event.key)
-        if pending is None or pending.rule is not Rule.BODY:
-            return
-        task = self.run.works[pending.subject].unit.task
-        found = event.value if isinstance(event, Returned) else event.failure
-        is_ours = isinstance(found, TaskOutput | Failure)
-        usage = found.usage if is_ours else usage_from_report(found.usage)
-        self.spent[task] = self.spent.get(task, Usage()) + usage
 
     def _expect(self, event: ControlTaken) -> None:
         """What a control will change, if the run takes it."""
@@ -162,7 +150,8 @@ class Oracle:
         demand(is_same, "only a raise changes a cap", run.account.cap_seconds)
         self._check_starts(last, commands)
         self._check_ends(last)
-        self._check_spent(last)
+        self.accounts.after(run, last.works, last.states, last.questions, commands)
+        self._check_attempts(last)
         self._check_entered(last)
         self._check_ready()
         if self.is_replayed:
@@ -174,6 +163,11 @@ class Oracle:
         run, flights = self.run, self.process.flights
         if run.stage is Stage.OVER:
             return
+        timers = {*run.timers, *([TIMER] if run.account.timer_at is not None else [])}
+        demand(timers == set(self.process.timers), "timers of the state are those that run", timers)
+        started = {k for k, f in flights.items() if isinstance(f.command, StartChild)}
+        known = {c.key for c in run.children.values()} - set(self.process.lost)
+        demand(known <= started, "children of the state are those that run", known, started)
         for key in run.pending:
             is_known = key in flights or key in self.process.lost
             demand(is_known, "what is pending is in flight", key)
@@ -235,15 +229,12 @@ class Oracle:
 
     # -- what ends --------------------------------------------------------------------------
 
-    def _check_spent(self, last: Before) -> None:
+    def _check_attempts(self, last: Before) -> None:
         run = self.run
+        has_moved = any(run.works.get(k) is not w for k, w in last.works.items())
+        if self.is_end or has_moved or len(last.works) != len(run.works):
+            return
         for task, record in run.records.items():
-            known = record.usage
-            told = self.spent.get(task, Usage())
-            is_same = (known.tokens, known.usd_nano) == (told.tokens, told.usd_nano)
-            demand(is_same, "a task's usage is what its bodies used", task, known, told)
-            if self.is_end or last.works != set(run.works):
-                continue
             if last.states.get(task) != run.frontier.state_of(task):
                 continue
             if last.round != run.round:
@@ -349,6 +340,8 @@ class Oracle:
         Violation: something is left at the end of the run.
         """
         process, run = self.process, self.run
+        self.accounts.ended(run)
+        self._check_result()
         demand(not process.tokens, "every update is answered", process.tokens)
         for key, flight in process.flights.items():
             is_work = isinstance(flight.command, (*WORK, WritePlan, JoinOutcomes))
@@ -357,8 +350,27 @@ class Oracle:
         if self.is_cancelled and run.result is not None:
             demand(run.result.status == "cancelled", "a cancelled run ends so", run.result.status)
 
+    def _check_result(self) -> None:
+        """What the result says is what was counted, and it can be sent."""
+        run, result = self.run, self.run.result
+        if result is None:
+            return
+        parts = sum(t.usage.tokens for t in result.tasks.values()) + run.outside.tokens
+        demand(result.usage.tokens == parts, "the usage of the result adds up", parts)
+        ledger = run.account.ledger
+        demand(result.usage.tasks == ledger.settled.tasks, "the result counts tasks", ledger)
+        again = type(result).model_validate_json(result.model_dump_json(exclude_unset=True))
+        demand(again == result, "a result can be sent", "")
+
     def finished(self) -> None:
-        """The whole story once more: the same commands, the same state."""
+        """The whole story once more: the same commands and the same end, as in a replay."""
+        if not self.is_replayed:
+            return
+        first = self.process.first
+        for n, (now, event) in enumerate(self.story):
+            commands = run_machine.step(first, event, now)
+            demand(commands == self.commands[n], "a replay gives the same commands", event)
+        demand(first == self.run, "a replay gives the same state")
 
 
 __all__ = ["Continued", "Oracle", "Violation"]

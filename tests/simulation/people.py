@@ -25,7 +25,7 @@ from planloom.planner.contract.results import OpenWait
 from planloom.planner.language.values import NANO
 from planloom.workflows.machines.run import view
 from planloom.workflows.machines.run.controls import CONTROLS
-from planloom.workflows.machines.shared.account import PARENT, time_lack
+from planloom.workflows.machines.shared.account import PARENT
 from planloom.workflows.machines.shared.commands import Refuse, Tell
 from planloom.workflows.machines.shared.events import (
     CancelRequested,
@@ -192,10 +192,10 @@ class People:
         root, world = self.world.root, self.world
         if root.state.lineage.parent is None:
             return False
-        if time_lack(root.state.account, world.now) and root.state.account.deadline is not None:
-            if root.state.account.deadline <= world.now:
-                root.apply(DeadlineMoved(world.now + 1000))
-                return True
+        deadline = root.state.account.deadline
+        if deadline is not None and deadline <= world.now:
+            root.apply(DeadlineMoved(world.now + 1000))
+            return True
         if self.questions:
             asks = self.questions.pop()
             target: Any = world.processes.get(asks.child) or world.children.get(asks.child)

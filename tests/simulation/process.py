@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -98,13 +99,22 @@ class Process:
     """It was terminated, or its time was over: nothing reaches it any more."""
     counts: dict[str, int] = field(default_factory=dict)
     oracle: Oracle = field(init=False)
+    first: RunState = field(init=False)
+    """The state before anything happened, for a replay."""
 
     def __post_init__(self) -> None:
         self.oracle = Oracle(self)
+        self.oracle.is_replayed = self.world.random("replay", self.id).random() < 0.05
+        if self.oracle.is_replayed:
+            self.first = deepcopy(self.state)
 
     @property
     def is_over(self) -> bool:
         return self.is_dead or run_machine.ended(self.state) is not None
+
+    def states(self) -> list[RunState]:
+        """Its state, and the first one where that is kept."""
+        return [self.state, self.first] if self.oracle.is_replayed else [self.state]
 
     # -- events -----------------------------------------------------------------------------
 

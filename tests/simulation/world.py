@@ -114,8 +114,9 @@ class World:
         request = RunRequest.model_validate(self.case.request)
         process = self._process(ROOT, request, None)
         if self.case.is_handed_catalog and request.lineage.parent is None:
-            process.state.has_site = True
-            process.state.catalog = catalog_for(prepare_job(request), self.random("catalog"))
+            for state in process.states():
+                state.has_site = True
+                state.catalog = catalog_for(prepare_job(request), self.random("catalog"))
         process.begin()
         while not process.is_over:
             if self.events > EVENTS_MAX:

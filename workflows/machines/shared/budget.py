@@ -71,6 +71,10 @@ def caps_from(budget: Budget, grant: Grant | None = None) -> Caps:
     )
 
 
+def _looser(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else max(a, b)
+
+
 def _tighter(a: int | None, b: int | None) -> int | None:
     return min((x for x in (a, b) if x is not None), default=None)
 
@@ -85,6 +89,8 @@ class Ledger:
     held: Amount = NOTHING
     """The sum of `reserved`, kept as it changes: a fan-out reserves thousands of times."""
     usage: Usage = field(default_factory=Usage)
+    beyond: Amount = NOTHING
+    """What was used above the reservations, in all."""
     unpriced: int = 0
 
     @property
@@ -100,10 +106,11 @@ class Ledger:
     @property
     def overrun(self) -> Amount:
         """By how much reality passed a cap (a model that ignored its limit), else nothing."""
+        used = self.settled + self.held
         return Amount(
-            _above(self.settled.tokens, self.caps.tokens),
-            _above(self.settled.usd_nano, self.caps.usd_nano),
-            _above(self.settled.tasks, self.caps.tasks),
+            _above(used.tokens, self.caps.tokens),
+            _above(used.usd_nano, self.caps.usd_nano),
+            _above(used.tasks, self.caps.tasks),
         )
 
     def reserve(self, key: str, want: Amount, at_least: Amount | None = None) -> Amount | None:
@@ -144,7 +151,17 @@ class Ledger:
         ran = held.tasks if tasks is None else tasks
         if self.caps.tasks is not None:
             ran = min(ran, held.tasks)  # a map that cannot begin was set nothing aside for
-        self.settled += Amount(usage.tokens, usd, ran)
+        spent = Amount(usage.tokens, usd, ran)
+        self.settled += spent
+        self.beyond += Amount(
+            _above(spent.tokens, held.tokens),
+            _above(spent.usd_nano, held.usd_nano),
+            _above(spent.tasks, held.tasks),
+        )
+        self.usage += usage
+
+    def count(self, usage: Usage) -> None:
+        """Add usage that needed no reservation: a value that an earlier run has made."""
         self.usage += usage
 
     def refund(self, key: str) -> None:
@@ -188,16 +205,18 @@ class Ledger:
             self.caps.tasks if raised.tasks is None else raised.tasks,
         )
 
+    def keep_caps(self, before: Caps) -> None:
+        """Take back what of a raise was no raise."""
+        self.caps = Caps(
+            _looser(self.caps.tokens, before.tokens),
+            _looser(self.caps.usd_nano, before.usd_nano),
+            _looser(self.caps.tasks, before.tasks),
+        )
+
     def check(self) -> None:
         """Assert the invariant; the workflow does after every change, tests after every step."""
-        used = self.settled + self.held
-        over = self.overrun
-        for cap, total, beyond in (
-            (self.caps.tokens, used.tokens, over.tokens),
-            (self.caps.usd_nano, used.usd_nano, over.usd_nano),
-            (self.caps.tasks, used.tasks, over.tasks),
-        ):
-            assert cap is None or total <= cap or beyond > 0, (cap, total)
+        over, beyond = self.overrun, self.beyond
+        assert beyond.covers(over), (self.caps, self.settled, self.held, beyond)
 
 
 def _above(used: int, cap: int | None) -> int:

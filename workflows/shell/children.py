@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
@@ -85,7 +84,6 @@ class Children:
                 result_type=RESULTS[command.kind],
                 # It goes on when this run continues as new; a cancel is passed on by command.
                 parent_close_policy=ParentClosePolicy.ABANDON,
-                execution_timeout=timedelta(seconds=command.timeout) if command.timeout else None,
                 static_summary=command.summary,
                 priority=priority_of(command.urgency),
             )

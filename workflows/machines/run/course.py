@@ -321,6 +321,7 @@ def _join(run: RunState, step: Step, unmet: str | None) -> None:
 def take_over(run: RunState, step: Step, over: Over | None) -> None:
     """The budget ends the run before the joiner was asked."""
     if over is not None:
+        run.joining = None
         give_up(run, step, f"budget: {over.lack}", "partial", StopKind.BUDGET)
 
 
@@ -443,7 +444,7 @@ def _another_round(run: RunState, step: Step) -> bool:
 
 
 def _leave_stopping(run: RunState, step: Step) -> bool:
-    if run.works or run.lists or run.planning is not None:
+    if run.works or run.lists or run.planning is not None or run.joining is not None:
         return False
     sweep(run, step)
     if run.lists:

@@ -1,7 +1,7 @@
 """The budget of a whole run: reserve before dispatch, settle with real usage, refund on failure.
 
 Invariant: for each cap, settled + reserved <= cap, unless real usage was above its reservation
-(then `overrun` says by how much, and nothing more is reserved). One ledger owner: the root run; a
+(then `excess` says by how much it may be passed). One ledger owner: the root run; a
 child run works inside a grant. Pure: amounts are integers (tokens, nano-dollars, tasks).
 """
 
@@ -37,6 +37,14 @@ class Amount:
             self.tokens if free.tokens is None else min(self.tokens, free.tokens),
             self.usd_nano if free.usd_nano is None else min(self.usd_nano, free.usd_nano),
             self.tasks if free.tasks is None else min(self.tasks, free.tasks),
+        )
+
+    def above(self, other: Amount) -> Amount:
+        """By how much each part is more than the other's; nothing where it is not."""
+        return Amount(
+            max(0, self.tokens - other.tokens),
+            max(0, self.usd_nano - other.usd_nano),
+            max(0, self.tasks - other.tasks),
         )
 
     def covers(self, other: Amount) -> bool:
@@ -84,6 +92,8 @@ class Ledger:
     reserved: dict[str, Amount] = field(default_factory=dict)
     held: Amount = NOTHING
     """The sum of `reserved`, kept as it changes: a fan-out reserves thousands of times."""
+    excess: Amount = NOTHING
+    """What calls used above what they had reserved, in all: by so much a cap may be passed."""
     usage: Usage = field(default_factory=Usage)
     unpriced: int = 0
 
@@ -144,7 +154,9 @@ class Ledger:
         ran = held.tasks if tasks is None else tasks
         if self.caps.tasks is not None:
             ran = min(ran, held.tasks)  # a map that cannot begin was set nothing aside for
-        self.settled += Amount(usage.tokens, usd, ran)
+        used = Amount(usage.tokens, usd, ran)
+        self.settled += used
+        self.excess += used.above(held)
         self.usage += usage
 
     def refund(self, key: str) -> None:
@@ -190,14 +202,13 @@ class Ledger:
 
     def check(self) -> None:
         """Assert the invariant; the workflow does after every change, tests after every step."""
-        used = self.settled + self.held
-        over = self.overrun
+        used, excess = self.settled + self.held, self.excess
         for cap, total, beyond in (
-            (self.caps.tokens, used.tokens, over.tokens),
-            (self.caps.usd_nano, used.usd_nano, over.usd_nano),
-            (self.caps.tasks, used.tasks, over.tasks),
+            (self.caps.tokens, used.tokens, excess.tokens),
+            (self.caps.usd_nano, used.usd_nano, excess.usd_nano),
+            (self.caps.tasks, used.tasks, excess.tasks),
         ):
-            assert cap is None or total <= cap or beyond > 0, (cap, total)
+            assert cap is None or total <= cap + beyond, (cap, total, beyond)
 
 
 def _above(used: int, cap: int | None) -> int:

@@ -117,9 +117,10 @@ class Driver(Generic[S]):
         if self.ended is not None:
             return
         run = getattr(state, "plan", None)
-        if run is not None and self.machine.ended(state) is None and run.result is None:
-            assert set(state.pending) | set(run.pending) == set(self.flight)
-            return
-        assert set(state.pending) == set(self.flight)
-        assert set(state.waiting) == set(state.account.parked)
+        of_plan = set(run.pending) if run is not None else set()
+        if run is None or run.result is not None:
+            assert set(state.pending) == set(self.flight) - of_plan
+            assert set(state.waiting) == set(state.account.parked)
+        else:
+            assert set(state.pending) | of_plan == set(self.flight)
         assert not set(state.pending) & set(state.waiting)

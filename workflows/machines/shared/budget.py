@@ -1,7 +1,7 @@
 """The budget of a whole run: reserve before dispatch, settle with real usage, refund on failure.
 
 Invariant: for each cap, settled + reserved <= cap, unless real usage was above its reservation
-(then `overrun` says by how much, and nothing more is reserved). One ledger owner: the root run; a
+(then `beyond` says by how much it may be passed). One ledger owner: the root run; a
 child run works inside a grant. Pure: amounts are integers (tokens, nano-dollars, tasks).
 """
 

@@ -86,7 +86,10 @@ def ended(team: TeamState) -> TeamResult | Failed | None:
 
 def may_continue(team: TeamState) -> bool:
     """Whether nothing is in flight that a continue-as-new would lose."""
-    return not team.pending and (team.plan is None or run_machine.may_continue(team.plan))
+    if team.pending:
+        return False
+    # A plan that has ended waits for nothing, whatever it had still in flight.
+    return team.plan is None or not plan.is_running(team) or run_machine.may_continue(team.plan)
 
 
 def children(team: TeamState) -> dict[str, str]:

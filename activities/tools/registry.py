@@ -72,7 +72,8 @@ class ToolRegistry:
         Raises:
             ToolLoadError: with every module that cannot be used, and why.
         """
-        for folder in search:
+        # Without modules to find, nothing that a tool writes into the folder is ever imported.
+        for folder in search if names else ():
             if str(folder) not in sys.path:
                 sys.path.append(str(folder))
         problems: list[Problem] = []

@@ -57,7 +57,9 @@ class FolderBackend:
         path = self.path(digest)
         if path.exists() and path.stat().st_size == len(content):
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # values of all runs
+            path.parent.mkdir(exist_ok=True)
         # Written beside and renamed: a reader sees the whole blob or none. Without fsync: a blob
         # torn by a power cut fails its hash on reading, and says so.
         part = path.parent / f".{digest[:16]}.{os.getpid()}.{threading.get_ident()}.part"

@@ -206,3 +206,9 @@ def test_places_that_cannot_be_used_are_told(monkeypatch: pytest.MonkeyPatch) ->
         open_backend("s3:///x")
     with pytest.raises(BlobError, match="no place for blobs"):
         open_backend("gs://bucket")
+
+
+async def test_a_new_folder_of_blobs_is_for_its_user_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "apart" / "values"
+    await BlobStore(open_backend(folder)).put_bytes(b"secret of a run")
+    assert folder.stat().st_mode & 0o077 == 0

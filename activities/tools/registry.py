@@ -74,7 +74,8 @@ class ToolRegistry:
         Raises:
             ToolLoadError: with every module that cannot be used, and why.
         """
-        first = [str(folder) for folder in search]
+        # Without modules to find, nothing that a tool writes into the folder is ever imported.
+        first = [str(folder) for folder in search] if names else []
         sys.path[:] = [*first, *(entry for entry in sys.path if entry not in first)]
         problems: list[Problem] = []
         for name in names:

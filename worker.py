@@ -201,7 +201,7 @@ def build_workers(
         parts.blobs,
         workspace=Path(settings.workspace).resolve(),
         cache=cache,
-        claims=ClaimStore(data / "claims"),
+        claims=ClaimStore(parts.blobs.backend.within("claims")),
         times=parts.tool_times,
     )
     tools = ToolActivities(runner)

@@ -193,6 +193,10 @@ async def test_a_side_effect_is_done_once_though_its_worker_dies_before_it_can_s
         "before_post_checked": ("succeeded", "posted before_post_checked"),
     }
     assert acting.acted() == ["after_post", "after_post_checked", "before_post_checked"]
+    # Who shares a store sees the claim; who does not is told that there may have been one.
+    why = "left no claim" if sharing == "nothing" else "left no result"
+    for id in ("after_post", "before_post"):
+        assert why in result["tasks"][id]["reason"]
 
 
 async def test_an_act_that_was_refused_is_done_by_a_worker_that_shares_nothing(

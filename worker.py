@@ -213,7 +213,7 @@ def build_workers(
         parts.blobs,
         workspace=Path(settings.workspace).resolve(),
         cache=cache,
-        claims=ClaimStore(data / "claims"),
+        claims=ClaimStore(parts.blobs.backend.within("claims")),
         times=parts.tool_times,
         trusted=trusted_places(settings, os.environ),
     )

@@ -197,7 +197,9 @@ def _make(
         parameters=schema,
         idempotent=idempotent,
         side_effects=options.side_effects,
-        local=options.local,
+        # When its worker dies, a local activity starts again as attempt 1: a later attempt must be
+        # known as one.
+        local=options.local and (idempotent or not options.side_effects),
         timeout_seconds=_seconds_of(function, options.timeout),
         cost_usd=options.cost,
         pool=options.pool,
@@ -239,7 +241,8 @@ def tool(function: Callable[P, R] | None = None, /, **given: Any) -> Any:
 
     Options: `name`; `idempotent` (equal calls may share one result: default true, false with side
     effects); `side_effects` (it changes the world: never cached, claimed before it acts); `local`
-    (a few milliseconds: runs inside the workflow's worker);
+    (a few milliseconds: runs inside the workflow's worker; ignored with side effects, unless it is
+    `idempotent`);
     `timeout` (seconds or "30s"); `cost` (usd per call); `pool`; `examples` (calls as the planner
     should write them); `check` (was a claimed act done? its result, or None); `fingerprint` (what
     the result depends on beside the arguments); `version` (default: a hash of source and schema).

@@ -59,6 +59,7 @@ from planloom.activities.tools.builtin import ASK_SPEC, BUILTIN_TOOLS
 from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
 from planloom.activities.tools.runner import ToolRunner
 from planloom.activities.tools.times import ToolTimes
+from planloom.activities.tools.trusted import trusted_places
 from planloom.activities.write_plan import PlanActivities
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.names import SEARCH_ATTRIBUTES
@@ -203,6 +204,7 @@ def build_workers(
         cache=cache,
         claims=ClaimStore(data / "claims"),
         times=parts.tool_times,
+        trusted=trusted_places(settings, os.environ),
     )
     tools = ToolActivities(runner)
     models = ModelActivities(parts.models, parts.blobs, cache)

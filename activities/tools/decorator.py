@@ -18,6 +18,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic import PydanticUserError
 
+from planloom.activities.tools.closed import Trusted
 from planloom.activities.tools.docstrings import parse_docstring
 from planloom.activities.tools.signature import (
     Signature,
@@ -67,6 +68,8 @@ class ToolContext:
     run_id: str = ""
     tenant: str | None = None
     attempt: int = 1
+    trusted: Trusted = field(default_factory=Trusted, repr=False)
+    """Places in the workspace that file tools keep closed."""
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     @property

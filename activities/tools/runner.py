@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +16,11 @@ from planloom.activities.storage.blobs import BlobError, BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache, cache_key
 from planloom.activities.storage.claims import Claim, ClaimStore, claim_id
 from planloom.activities.storage.json_values import ValueNotJsonError, json_text
+from planloom.activities.tools.closed import Trusted
 from planloom.activities.tools.decorator import Tool, ToolContext, ToolError
 from planloom.activities.tools.registry import ToolRegistry
 from planloom.activities.tools.signature import ToolArgumentsError
+from planloom.activities.tools.threads import in_thread, in_thread_to_the_end
 from planloom.activities.tools.times import ToolTimes
 from planloom.planner.contract.jobs import ErrorClass, TaskOutput, ToolJob
 from planloom.planner.language.values import NANO, JsonValue, Outcome, Stored, Usage
@@ -85,6 +85,7 @@ class ToolRunner:
         cache: ResultCache | None = None,
         claims: ClaimStore | None = None,
         times: ToolTimes | None = None,
+        trusted: Trusted | None = None,
     ) -> None:
         self.registry = registry
         self.blobs = blobs
@@ -92,6 +93,7 @@ class ToolRunner:
         self._workspace = workspace
         self._cache = cache
         self._claims = claims
+        self._trusted = trusted or Trusted()
 
     async def call(
         self,
@@ -155,6 +157,7 @@ class ToolRunner:
             run_id=run_id,
             tenant=job.tenant,
             attempt=attempt,
+            trusted=self._trusted,
         )
         limits = [t for t in (tool.spec.timeout_seconds, deadline) if t is not None]
         return _Call(tool, job, bound, kwargs, context, min(limits, default=None))
@@ -198,8 +201,10 @@ class ToolRunner:
     async def _act_once(self, call: _Call, claims: ClaimStore) -> TaskOutput:
         """Claim, act, record. The order of the three is what makes an act happen once."""
         act = claim_id(call.job.key, call.name, call.args)
-        claim = await asyncio.to_thread(
-            claims.claim, act, tool=call.name, attempt=call.context.attempt
+        attempt = call.context.attempt
+        # Not asyncio's own executor: a tool that fills it with waiting would hold up every claim.
+        claim = await in_thread_to_the_end(
+            lambda: claims.claim(act, tool=call.name, attempt=attempt)
         )
         if claim.result is not None:
             return claim.result.model_copy(
@@ -209,7 +214,7 @@ class ToolRunner:
             settled = await self._settled(call, claim)
             if settled is not None:
                 if settled.outcome is Outcome.SUCCEEDED:
-                    await asyncio.to_thread(claims.finish, act, settled)
+                    await in_thread_to_the_end(lambda: claims.finish(act, settled))
                 return settled
         try:
             output = await self._run(call)
@@ -219,12 +224,12 @@ class ToolRunner:
         except ToolCallError as failure:
             if isinstance(failure.__cause__, ToolError):
                 # The tool's own word: nothing was done.
-                await asyncio.to_thread(claims.release, act)
+                await in_thread_to_the_end(lambda: claims.release(act))
                 raise
             claims.leave(act, f"attempt {call.context.attempt} ended with: {failure.message}")
             raise self._after_act(call, failure) from failure.__cause__
-        # In a thread, which a cancel does not stop: what was done is recorded.
-        await asyncio.to_thread(claims.finish, act, output)
+        # Also when it is cancelled now: what was done is recorded.
+        await in_thread_to_the_end(lambda: claims.finish(act, output))
         return output
 
     def _after_act(self, call: _Call, failure: ToolCallError) -> ToolCallError:
@@ -342,43 +347,3 @@ def _array_values(value: Any) -> Any:
     if callable(tolist := getattr(value, "tolist", None)):
         return tolist()
     raise ValueNotJsonError(f"a value of type {type(value).__name__} has no JSON form")
-
-
-async def in_thread(function: Callable[[], Any]) -> Any:
-    """Run a blocking function in a thread of its own, with the caller's context variables.
-
-    A daemon thread, unlike an executor's: a tool that never returns must keep neither the others
-    waiting for a place nor the worker from stopping. Cancelled, the caller goes on at once and the
-    thread's result is dropped.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-
-    def work() -> None:
-        result: Any = None
-        error: BaseException | None = None
-        try:
-            result = context.run(function)
-        except StopIteration as stop:  # a future cannot carry it
-            error = RuntimeError(f"StopIteration: {stop}")
-        except BaseException as caught:
-            error = caught
-        try:
-            loop.call_soon_threadsafe(settle, result, error)
-        except RuntimeError:
-            return  # the loop has closed: nobody waits any more
-
-    threading.Thread(target=work, name="planloom-tool", daemon=True).start()
-    return await future
-
-
-__all__ = ["ToolCallError", "ToolRunner", "in_thread"]

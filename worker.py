@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import signal
+import stat
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
@@ -55,6 +56,7 @@ from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.claims import ClaimStore
 from planloom.activities.telemetry.telemetry import setup_logging, setup_telemetry
+from planloom.activities.template_files import TemplateFiles, template_folders
 from planloom.activities.tools.builtin import ASK_SPEC, BUILTIN_TOOLS
 from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
 from planloom.activities.tools.runner import ToolRunner
@@ -63,7 +65,12 @@ from planloom.activities.tools.trusted import trusted_places
 from planloom.activities.write_plan import PlanActivities
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.names import SEARCH_ATTRIBUTES
-from planloom.planner.contract.settings import Settings, SettingsError, settings_from
+from planloom.planner.contract.settings import (
+    Settings,
+    SettingsError,
+    key_problem,
+    settings_from,
+)
 from planloom.planner.language.values import Problem
 from planloom.workflows.agent import AgentWorkflow
 from planloom.workflows.capacity import CapacityWorkflow
@@ -309,6 +316,17 @@ def _tuner(limiters: PoolLimiters, pool: str, maximum: int) -> WorkerTuner:
     )
 
 
+def make_private(folder: Path) -> None:
+    """Make the data folder, for this user alone. An older one is left as it is, with a warning."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        log.warning(
+            "%s holds the values of all runs, and other users of this machine may read it; "
+            "close it with: chmod 700 %s",
+            *(folder, folder),
+        )
+
+
 async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], None]) -> None:
     """Run workers for all queues until SIGINT or SIGTERM."""
     telemetry = setup_telemetry(os.environ)
@@ -318,7 +336,7 @@ async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], 
         **config, data_converter=data_converter(), plugins=telemetry.plugins
     )
     data = Path(settings.data_dir)
-    data.mkdir(parents=True, exist_ok=True)
+    make_private(data)
     parts = Parts(
         settings,
         registry,
@@ -366,7 +384,9 @@ def _print_catalog(settings: Settings, registry: ToolRegistry, job: PrepareJob) 
 def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> None:
     definitions = Definitions(Path(settings.workspace).resolve())
     definitions_read = [(kind, read_definition(Path(file), kind)) for kind, file in files] or [
-        (kind, each) for kind in ("agent", "team") for each in definitions.all(kind).values()
+        (kind, each)
+        for kind in ("agent", "team")
+        for each in [*definitions.all(kind).values(), *definitions.unused(kind)]
     ]
     rows = [
         {
@@ -383,6 +403,21 @@ def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> N
         for kind, each in definitions_read
     ]
     print(json.dumps(rows, indent=2))
+
+
+def _key_problems(settings: Settings) -> list[Problem]:
+    problems = [key_problem(name, pool, os.environ) for name, pool in settings.pools.items()]
+    return [problem for problem in problems if problem is not None]
+
+
+def _unused_files(settings: Settings) -> list[Problem]:
+    """Definitions and templates of the workspace that are not used: their names are taken."""
+    workspace = Path(settings.workspace).resolve()
+    definitions = Definitions(workspace)
+    unused = [*definitions.unused("agent"), *definitions.unused("team")]
+    return [each.problems[-1] for each in unused] + TemplateFiles(
+        template_folders(workspace)
+    ).unused()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -415,9 +450,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print_catalog(settings, registry, PrepareJob.model_validate_json(given.catalog))
         return
     setup_logging(os.environ)
+    if problems := _key_problems(settings):
+        for problem in problems:
+            print(f"error: {problem.line()}", file=sys.stderr)
+        raise SystemExit(2)
     for name, pool in settings.pools.items():
         if "api_key_env" in pool.model_fields_set and not os.environ.get(pool.api_key_env):
             log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)
+    for problem in _unused_files(settings):
+        log.warning("%s", problem.line())
     queues = f"{settings.task_queue}, {settings.tools_task_queue}"
     pools = ", ".join(settings.pools)
     address = ClientConfig.load_client_connect_config().get("target_host", "localhost:7233")

@@ -33,10 +33,11 @@ from planloom.activities.models.errors import (
     host_of,
     requested_wait_seconds,
 )
+from planloom.activities.models.keys import without_key
 from planloom.activities.models.pool_limiter import ADMIT_WAIT_MAX_SECONDS, PoolLimiter
 from planloom.activities.models.prices import Prices
 from planloom.planner.contract.jobs import ErrorClass
-from planloom.planner.contract.settings import PoolSettings, Settings
+from planloom.planner.contract.settings import PoolSettings, Settings, key_problem
 from planloom.planner.language.values import Usage
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -243,6 +244,8 @@ class ModelClient:
     def _client(self, pool: str) -> openai.AsyncOpenAI:
         if pool not in self._clients:
             settings = self._pool(pool)
+            if problem := key_problem(pool, settings, self._environment):
+                raise ModelError("auth", problem.line())
             key = self._environment.get(settings.api_key_env)
             url = self.endpoint(pool)
             if not key and (_is_openai(url) or "api_key_env" in settings.model_fields_set):
@@ -325,9 +328,7 @@ class ModelClient:
             message = f"no whole answer in {request.timeout_seconds:g} s"
         if error_class == "auth" and not isinstance(exc, ModelError):
             message += f" (the key is read from {self._pool(pool).api_key_env})"
-        # Endpoints quote the key they refuse; messages land in history.
-        key = self._environment.get(self._pool(pool).api_key_env)
-        message = message.replace(key, "[key]") if key else message
+        message = without_key(message, self._environment.get(self._pool(pool).api_key_env))
         return ModelError(
             error_class, message, usage=usage, retry_after=requested_wait_seconds(exc, time.time())
         )

@@ -73,6 +73,11 @@ class ToolContext:
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     @property
+    def owner(self) -> str:
+        """The run that the call belongs to, the same for its child runs: `<run>/<task>`."""
+        return self.run_id.partition("/")[0]
+
+    @property
     def is_cancelled(self) -> bool:
         return self.cancelled.is_set()
 

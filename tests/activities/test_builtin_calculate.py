@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
-from planloom.activities.tools.builtin.calculate import calculate
-from planloom.activities.tools.decorator import ToolError
+from planloom.activities.tools.builtin.calculate import calculate as tool
+from planloom.activities.tools.decorator import ToolContext, ToolError
+
+
+def calculate(expression: str) -> Any:
+    return tool(expression, ToolContext())
 
 
 @pytest.mark.parametrize(

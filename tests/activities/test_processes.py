@@ -86,11 +86,11 @@ async def test_one_run_never_takes_all_processes(pool: ChildPool) -> None:
         )
         assert found == [{"a": 1}]
     assert time.monotonic() - began < 5
-    assert pool._busy["greedy"] == 2
+    assert pool.turns.count("greedy") == 2
     greedy.set()
     ended = await asyncio.gather(*slow, return_exceptions=True)
     assert [e.reason for e in ended if isinstance(e, JobError)] == ["cancelled"] * 8
-    assert pool._busy.total() == 0
+    assert pool.turns.count("greedy") == 0
 
 
 def test_no_key_is_in_the_environment_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import simpleeval
 
-from planloom.activities.tools.decorator import ToolError, tool
+from planloom.activities.tools.builtin.workspace import computing
+from planloom.activities.tools.decorator import ToolContext, ToolError, tool
 
 EXPRESSION_MAX_CHARS = 20_000
 INTEGER_MAX_BITS = 12_000
@@ -256,15 +257,20 @@ def _check(node: ast.AST) -> None:
 @tool(
     examples=['calculate(expression="(67.4 - 48.1) / 48.1 * 100")', 'calculate("mean([1, 2, 4])")'],
 )
-def calculate(expression: str) -> Any:
+def calculate(expression: str, context: ToolContext) -> Any:
     """Compute an arithmetic expression and give the number.
 
     Args:
         expression: numbers, + - * / // % **, comparisons, sqrt log exp round min max sum mean …
     """
+    with computing(context, "calculate"):
+        return _as_number(_value_of(expression))
+
+
+def _value_of(expression: str) -> Any:
     tree = _parsed(expression)
     try:
-        result = _Evaluator().eval(expression, previously_parsed=tree.body)
+        return _Evaluator().eval(expression, previously_parsed=tree.body)
     except ToolError:
         raise
     except simpleeval.NameNotDefined as error:
@@ -285,7 +291,6 @@ def calculate(expression: str) -> Any:
         raise ToolError(f"calculate: {error}") from None
     except simpleeval.InvalidExpression as error:
         raise ToolError(f"calculate: {error}") from None
-    return _as_number(result)
 
 
 def _as_number(result: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from planloom.activities.tools.builtin.workspace import (
+    computing,
     existing_file,
     existing_folder,
     inside,
@@ -73,13 +74,14 @@ def list_files(context: ToolContext, path: str = ".", pattern: str = "**/*") -> 
     hidden = any(part.startswith(".") for part in PurePosixPath(pattern).parts)
     matches = _glob_matcher(pattern)
     found: list[str] = []
-    for file in walk(context, folder, hidden=hidden):
-        if matches(file.relative_to(folder).parts):
-            found.append(relative(context, file))
-        if len(found) > LIST_MAX_FILES:
-            raise ToolError(
-                f"list_files: more than {LIST_MAX_FILES:,} files. Narrow path or pattern."
-            )
+    with computing(context, "list_files"):
+        for file in walk(context, folder, hidden=hidden):
+            if matches(file.relative_to(folder).parts):
+                found.append(relative(context, file))
+            if len(found) > LIST_MAX_FILES:
+                raise ToolError(
+                    f"list_files: more than {LIST_MAX_FILES:,} files. Narrow path or pattern."
+                )
     return found
 
 

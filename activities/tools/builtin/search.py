@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from planloom.activities.tools.builtin.workspace import (
+    computing,
     existing_folder,
     inside,
     path_fingerprint,
@@ -53,7 +55,8 @@ def search_text(
     real = inside(context, path, tool="search_text")
     if not real.is_file():
         existing_folder(context, path, tool="search_text")
-    files, too_large = _files(context, real)
+    with computing(context, "search_text"):
+        files, too_large = _files(context, real)
     if regex:
         return _marked(_matching(context, files, query), too_large)
     found = _containing(context, files, query)
@@ -120,10 +123,13 @@ def _containing(
             continue  # it has gone, or may not be read
         if b"\0" in content[:8192]:
             continue
-        for number, line in _lines_with(query.casefold(), content.decode("utf-8", "replace")):
-            found.append({"file": name, "line": number, "text": line})
-            if len(found) > MATCHES_MAX:
-                break
+        with computing(context, "search_text"):
+            lines = _lines_with(query.casefold(), content.decode("utf-8", "replace"))
+            room = MATCHES_MAX + 1 - len(found)
+            found += [
+                {"file": name, "line": number, "text": line}
+                for number, line in itertools.islice(lines, room)
+            ]
     return found
 
 
@@ -147,7 +153,7 @@ def _matching(
     try:
         found: list[dict[str, Any]] = POOL.run(
             {"kind": "search", "pattern": pattern, "files": named, "limit": MATCHES_MAX + 1},
-            owner=context.run_id.partition("/")[0],
+            owner=context.owner,
             cancelled=context.cancelled,
         )
     except JobError as error:

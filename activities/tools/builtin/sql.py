@@ -82,7 +82,7 @@ def query_sql(sql: str, source: str | list[str], context: ToolContext) -> list[d
     try:
         rows: list[dict[str, Any]] = POOL.run(
             {"kind": "query", "sql": sql, "files": files},
-            owner=context.run_id.partition("/")[0],  # child runs are called <run>/<task>
+            owner=context.owner,
             cancelled=context.cancelled,
         )
     except JobError as error:

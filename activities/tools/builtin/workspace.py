@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,27 @@ from planloom.activities.tools.closed import (
     places_in,
 )
 from planloom.activities.tools.decorator import ToolContext, ToolError
+from planloom.activities.tools.turns import COMPUTING, NoTurnError
 
 SKIPPED_FOLDERS = ("node_modules",)
 """Not walked, though open: ten thousand files of others."""
 WALK_MAX_FILES = 100_000
 NAME_MAX_BYTES = 255
 PATH_MAX_BYTES = 4_000
+
+
+@contextmanager
+def computing(context: ToolContext, tool: str) -> Iterator[None]:
+    """A turn to compute in Python, so that no run's calls take the interpreter for themselves.
+
+    Raises:
+        ToolError: the call was cancelled while it waited.
+    """
+    try:
+        with COMPUTING.turn(context.owner, context.cancelled):
+            yield
+    except NoTurnError as error:
+        raise ToolError(f"{tool}: {error}", retry=True) from None
 
 
 def inside(context: ToolContext, path: str, *, tool: str, act: Act = "read") -> Path:
@@ -183,8 +199,9 @@ def _open_folders(where: str, folders: list[str], *, is_top: bool) -> list[str]:
 def fingerprint_of(context: ToolContext, path: Path) -> str:
     """Changes when the file, or any file below the folder, does (size and time)."""
     if path.is_dir():
-        below = walk(context, path, hidden=True)
-        return ";".join(f"{p}:{fingerprint_of(context, p)}" for p in below)
+        with computing(context, "cache"):
+            below = walk(context, path, hidden=True)
+            return ";".join(f"{p}:{fingerprint_of(context, p)}" for p in below)
     try:
         stat = path.stat()
     except OSError:

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from planloom.activities.tools.processes.limits import (
     REPLY_MAX_BYTES,
     Job,
 )
+from planloom.activities.tools.turns import NoTurnError, Turns
 
 PROCESSES_MAX = 4
 """Each may take 2 GB and two cores."""
@@ -131,17 +131,12 @@ class Child:
 
 
 class ChildPool:
-    """Processes for jobs of all runs of this worker.
-
-    At most `size` at once, and never all of them for one owner (a run): one run's slow queries hold
-    up themselves, not those of others.
-    """
+    """Processes for jobs of all runs of this worker, at most `size` at once."""
 
     def __init__(self, size: int = PROCESSES_MAX) -> None:
-        self._size = size
-        self._changed = threading.Condition()
+        self.turns = Turns(size)
+        self._lock = threading.Lock()
         self._idle: list[Child] = []
-        self._busy: Counter[str] = Counter()
 
     def run(
         self,
@@ -158,54 +153,47 @@ class ChildPool:
         Raises:
             JobError: see `Child.ask`.
         """
-        self._enter(owner, cancelled)
+        try:
+            with self.turns.turn(owner, cancelled):
+                return self._run(job, JOB_SECONDS if seconds is None else seconds, cancelled)
+        except NoTurnError as error:
+            raise JobError(str(error), "cancelled") from None
+
+    def _run(self, job: Job, seconds: float, cancelled: threading.Event) -> Any:
         child: Child | None = None
         try:
             child = self._child()
-            return child.ask(job, JOB_SECONDS if seconds is None else seconds, cancelled)
+            return child.ask(job, seconds, cancelled)
         except OSError as error:
             message = f"no process can be started: {error.strerror or error}"
             raise JobError(message, "limit") from None
         finally:
-            self._leave(owner, child)
+            if child is not None and not self._keeps(child):
+                child.close()
+
+    def _keeps(self, child: Child) -> bool:
+        with self._lock:
+            is_kept = child.is_usable and len(self._idle) < KEPT_MAX
+            if is_kept:
+                self._idle.append(child)
+        return is_kept
 
     def close(self) -> None:
         """End the processes that wait for work."""
-        with self._changed:
+        with self._lock:
             idle, self._idle = self._idle, []
         for child in idle:
             child.close()
 
-    def _enter(self, owner: str, cancelled: threading.Event) -> None:
-        with self._changed:
-            while self._busy.total() >= self._size or self._busy[owner] >= max(1, self._size - 1):
-                if cancelled.is_set():
-                    raise JobError("it was cancelled", "cancelled")
-                self._changed.wait(POLL_SECONDS)
-            self._busy[owner] += 1
-
     def _child(self) -> Child:
         while True:
-            with self._changed:
+            with self._lock:
                 child = self._idle.pop() if self._idle else None
             if child is None:
                 return Child()
             if child.process.poll() is None:
                 return child
             child.close()  # it was ended from outside
-
-    def _leave(self, owner: str, child: Child | None) -> None:
-        with self._changed:
-            if child is not None and child.is_usable and len(self._idle) < KEPT_MAX:
-                self._idle.append(child)
-                child = None
-        if child is not None:
-            child.close()
-        with self._changed:
-            self._busy[owner] -= 1
-            if not self._busy[owner]:
-                del self._busy[owner]
-            self._changed.notify_all()
 
 
 POOL = ChildPool()

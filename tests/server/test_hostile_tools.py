@@ -45,7 +45,7 @@ GZIP_TWICE = gzip.compress(gzip.compress(bytes(200_000_000), 9))
 
 class _Hostile(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        page = self.path.lstrip("/")
+        page = self.path.lstrip("/").partition("?")[0]
         if page == "nowhere":
             self._send(302, b"", {})
         elif page == "twice":
@@ -83,7 +83,7 @@ async def worker(planloom: Planloom) -> AsyncIterator[WorkerProcess]:
 
 
 def _tasks(tool: str, calls: list[dict[str, Any]]) -> dict[str, Any]:
-    """A plan of equal tasks that fail alone."""
+    """A plan of tasks that differ (equal calls would be made once) and fail alone."""
     tasks = [{"id": f"t{n}", "tool": tool, "args": args} for n, args in enumerate(calls)]
     return {"plan": {"tasks": tasks, "answer": "done"}}
 
@@ -107,9 +107,10 @@ async def test_eight_queries_without_end_stop_no_side_effect_or_value_of_another
         made.execute(f"CREATE VIEW endless AS {ENDLESS}")
         made.commit()
     endless = "SELECT count(*) FROM range(10000000000) a, range(1000000) b"
-    calls = [{"sql": endless, "source": "t.csv"}] * 8
-    calls += [{"sql": "SELECT * FROM endless", "source": "views.sqlite"}] * 4
-    calls += [{"sql": "SELECT range(300000000)[1]", "source": "t.csv"}] * 4
+    queries = [(endless, "t.csv")] * 8
+    queries += [("SELECT * FROM endless", "views.sqlite")] * 4
+    queries += [("SELECT range(300000000)[1]", "t.csv")] * 4
+    calls = [{"sql": f"{sql} -- {n}", "source": at} for n, (sql, at) in enumerate(queries)]
     hostile = await planloom.start(_tasks("query_sql", calls))
     await _quick_run_beside(planloom, hostile)
     await hostile.cancel()
@@ -125,7 +126,7 @@ async def test_hostile_pages_stop_no_other_run(
     """One page of `charset=punycode` held the event loop for 12 s."""
     pages = ["punycode", "idna", "twice", "nowhere"] * 6
     hostile = await planloom.start(
-        _tasks("http_get", [{"url": f"{address}/{page}"} for page in pages])
+        _tasks("http_get", [{"url": f"{address}/{page}?{n}"} for n, page in enumerate(pages)])
     )
     await _quick_run_beside(planloom, hostile)
     result = await planloom.result(hostile)
@@ -141,11 +142,14 @@ async def test_long_arithmetic_and_hard_expressions_stop_no_other_run(
 ) -> None:
     """A sum of 1,171 combinations took 8 s without letting go of the interpreter's lock."""
     (planloom.workspace / "long.txt").write_text("a" * 4_000_000)
+    hard = "(a|aa|aaa|.{1,900})+$x"
     sums = "sum([" + ",".join(["comb(10000,5000)"] * 1_100) + "])"
     hostile = [
-        await planloom.start(_tasks("calculate", [{"expression": sums}] * 100)),
         await planloom.start(
-            _tasks("search_text", [{"query": "(a|aa|aaa|.{1,900})+$x", "regex": True}] * 8)
+            _tasks("calculate", [{"expression": f"{sums} + {n}"} for n in range(100)])
+        ),
+        await planloom.start(
+            _tasks("search_text", [{"query": f"{hard}{n}", "regex": True} for n in range(8)])
         ),
     ]
     await _quick_run_beside(planloom, hostile[1])

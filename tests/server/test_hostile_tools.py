@@ -154,8 +154,7 @@ async def test_long_arithmetic_and_hard_expressions_stop_no_other_run(
     ]
     await _quick_run_beside(planloom, hostile[1])
     for handle in hostile:
-        await handle.cancel()
-        await planloom.result(handle)
+        await handle.terminate()
 
 
 async def test_the_data_folder_of_a_worker_is_for_its_user_alone(planloom: Planloom) -> None:

@@ -134,6 +134,47 @@ def test_a_hostile_regular_expression_ends_soon(context: ToolContext) -> None:
     assert time.monotonic() - began < 2
 
 
+def test_a_regular_expression_that_takes_too_long_is_stopped(
+    context: ToolContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RE2 does not backtrack, but this one took 24 s for 400 KB, and nothing could stop it."""
+    monkeypatch.setattr("planloom.activities.tools.processes.pool.JOB_SECONDS", 1.0)
+    (context.workspace / "long.txt").write_text("a" * 4_000_000)
+    began = time.monotonic()
+    for regex in (True, None):
+        with pytest.raises(ToolError, match="took longer than 1 s"):
+            search_text("((a?){30}){30}x", context, regex=regex)
+    assert time.monotonic() - began < 8
+    with pytest.raises(ToolError, match="at most 1,000"):
+        search_text("(" * 600 + ")" * 600, context, regex=True)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*a" * 400 + "b", "[a-z]" * 200, "**/" * 49 + "x", "a" * 1_000, "*" * 1_000]
+)
+def test_a_long_pattern_ends_soon(context: ToolContext, pattern: str) -> None:
+    (context.workspace / ("a" * 250)).touch()
+    (context.workspace / "/".join("a" * 60)).mkdir(parents=True)
+    began = time.monotonic()
+    list_files(context, pattern=pattern)
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("pattern", ["a" * 1_001, "a/" * 51])
+def test_a_pattern_that_is_too_long_is_refused(context: ToolContext, pattern: str) -> None:
+    with pytest.raises(ToolError, match="are read"):
+        list_files(context, pattern=pattern)
+
+
+def test_a_name_as_long_as_names_may_be_is_written(context: ToolContext) -> None:
+    """The part file beside it had a longer name, which no file system takes."""
+    name = "n" * 251 + ".txt"
+    assert write_file(name, "x", context) == {"path": name, "bytes": 1}
+    assert read_file(name, context) == "x"
+    with pytest.raises(ToolError, match="a name has at most 255 bytes"):
+        write_file("n" * 256, "x", context)
+
+
 def test_many_matches_are_cut_with_a_mark(context: ToolContext) -> None:
     (context.workspace / "many.txt").write_text("hit\n" * 500)
     found = search_text("hit", context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import shutil
@@ -359,6 +360,23 @@ async def test_one_bad_address_of_a_name_is_enough_to_refuse_it(
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     with pytest.raises(ToolError, match="never reached"):
         await http_get(f"http://two.test:{port}/json")
+
+
+async def test_slow_name_servers_leave_the_executor_of_all_others_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Looked up by the event loop, forty names took every thread that claims and blobs go by."""
+    monkeypatch.setattr(web, "RESOLVE_SECONDS", 1.0)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3))
+    calls = [asyncio.create_task(http_get(f"http://n{n}.test/")) for n in range(40)]
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    assert await asyncio.to_thread(lambda: "done") == "done"
+    assert time.monotonic() - began < 0.5
+    for ended in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(ended, ToolError)
+        assert ended.retry
+        assert "within 1 s" in ended.message
 
 
 async def test_a_name_with_a_dead_address_is_reached_at_the_next(

@@ -34,6 +34,7 @@ SECRET_FILES = (
     *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "id_xmss*", "credentials"),
     *("credentials.json", "client_secret*.json", "service_account*.json", "service-account*.json"),
     *("secrets.toml", "secrets.json", "secrets.yaml", "secrets.yml", "kubeconfig"),
+    *(".gitconfig", ".claude.json", ".mcp.json", ".*_history"),
 )
 """Names of files whose content would put keys into the run's history."""
 SSH_KEY = re.compile(r"id_[^.]+(\.pub)?")

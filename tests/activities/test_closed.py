@@ -37,6 +37,7 @@ CLOSED_FILES = [
     *("id_rsa", "id_rsa.pub", "id_ed25519", "id_ecdsa.old", "id_work", "id_work.pub", "ID_RSA"),
     *(".git-credentials", ".netrc", "_netrc", ".pgpass", ".npmrc", ".pypirc", ".my.cnf"),
     *("credentials", "credentials.json", "client_secret_123.json", "secrets.toml"),
+    *(".gitconfig", ".mcp.json", ".bash_history", ".psql_history"),
     *("terraform.tfstate", "prod.tfvars", "store.jks", "key.p12", "putty.ppk", "vault.kdbx"),
     *(
         "planloom.toml",
@@ -47,7 +48,7 @@ CLOSED_FILES = [
     *("\uff0eenv", "\uff50lanloom.toml", "planloom\u200b.toml", "plan\u00adloom.toml"),
     *("cert\u200d.pem", "\u2170d_rsa", "server.\u212aey", "server.ke\u200by"),
 ]
-READ_ONLY_FILES = [".gitignore", ".bashrc", ".profile", ".pre-commit-config.yaml", ".mcp.json"]
+READ_ONLY_FILES = [".gitignore", ".bashrc", ".profile", ".pre-commit-config.yaml", ".editorconfig"]
 OPEN_FILES = [
     *("notes.md", "data.csv", "id_map.csv", "id.txt", "environment.yml", "keys.md", "monkey"),
     *("planloom.md", "my-planloom.toml.txt", "README", "secret-garden.txt", "pth", "a.pth.txt"),

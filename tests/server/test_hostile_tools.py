@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 from tests.support.harness import Handle, Planloom
-from tests.support.process import WorkerProcess
 
 QUICK_SECONDS = 5.0
+LOADED_TIMES = 10
+"""On a machine so busy that even alone the quick run takes long, so many times as long."""
 LARGE = "x" * 50_000
 """A value that is stored apart: writing and reading it goes by the executor that all share."""
 QUICK = {
@@ -74,12 +75,15 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture
-async def worker(planloom: Planloom) -> AsyncIterator[WorkerProcess]:
+async def limit(planloom: Planloom) -> AsyncIterator[float]:
+    """Seconds that the quick run may take beside another; a worker runs meanwhile."""
     (planloom.workspace / "t.csv").write_text("a\n1\n")
-    async with planloom.worker_process(PLANLOOM_HTTP_ALLOW_PRIVATE="127.0.0.0/8") as process:
+    async with planloom.worker_process(PLANLOOM_HTTP_ALLOW_PRIVATE="127.0.0.0/8"):
         # The first query starts a process, which is not what these tests measure.
         assert (await planloom.run(QUICK))["status"] == "completed"
-        yield process
+        began = time.monotonic()
+        assert (await planloom.run(QUICK))["status"] == "completed"
+        yield max(QUICK_SECONDS, LOADED_TIMES * (time.monotonic() - began))
 
 
 def _tasks(tool: str, calls: list[dict[str, Any]]) -> dict[str, Any]:
@@ -88,19 +92,18 @@ def _tasks(tool: str, calls: list[dict[str, Any]]) -> dict[str, Any]:
     return {"plan": {"tasks": tasks, "answer": "done"}}
 
 
-async def _quick_run_beside(planloom: Planloom, hostile: Handle) -> dict[str, Any]:
+async def _quick_run_beside(planloom: Planloom, hostile: Handle, limit: float) -> None:
     await planloom.until(hostile, lambda progress: len(progress.tasks) > 1, timeout=30)
     await asyncio.sleep(1)  # until its calls are at their worst
     began = time.monotonic()
     result = await planloom.run(QUICK)
-    assert time.monotonic() - began < QUICK_SECONDS
+    assert time.monotonic() - began < limit
     assert result["status"] == "completed"
     assert result["answer"] == {"sum": 3, "rows": [{"a": 1}], "read": 50_000}
-    return result
 
 
 async def test_eight_queries_without_end_stop_no_side_effect_or_value_of_another_run(
-    planloom: Planloom, worker: WorkerProcess
+    planloom: Planloom, limit: float
 ) -> None:
     """They filled the executor that claims and large values go by, and could not be cancelled."""
     with closing(sqlite3.connect(planloom.workspace / "views.sqlite")) as made:
@@ -112,23 +115,23 @@ async def test_eight_queries_without_end_stop_no_side_effect_or_value_of_another
     queries += [("SELECT range(300000000)[1]", "t.csv")] * 4
     calls = [{"sql": f"{sql} -- {n}", "source": at} for n, (sql, at) in enumerate(queries)]
     hostile = await planloom.start(_tasks("query_sql", calls))
-    await _quick_run_beside(planloom, hostile)
+    await _quick_run_beside(planloom, hostile, limit)
     await hostile.cancel()
     assert (await planloom.result(hostile))["status"] == "cancelled"
     again = time.monotonic()
     assert (await planloom.run(QUICK))["status"] == "completed"
-    assert time.monotonic() - again < QUICK_SECONDS
+    assert time.monotonic() - again < limit
 
 
 async def test_hostile_pages_stop_no_other_run(
-    planloom: Planloom, worker: WorkerProcess, address: str
+    planloom: Planloom, limit: float, address: str
 ) -> None:
     """One page of `charset=punycode` held the event loop for 12 s."""
     pages = ["punycode", "idna", "twice", "nowhere"] * 6
     hostile = await planloom.start(
         _tasks("http_get", [{"url": f"{address}/{page}?{n}"} for n, page in enumerate(pages)])
     )
-    await _quick_run_beside(planloom, hostile)
+    await _quick_run_beside(planloom, hostile, limit)
     result = await planloom.result(hostile)
     tasks = [result["tasks"][f"t{n}"] for n in range(4)]
     assert [task["outcome"] for task in tasks] == ["succeeded", "succeeded", "failed", "failed"]
@@ -138,7 +141,7 @@ async def test_hostile_pages_stop_no_other_run(
 
 
 async def test_long_arithmetic_and_hard_expressions_stop_no_other_run(
-    planloom: Planloom, worker: WorkerProcess
+    planloom: Planloom, limit: float
 ) -> None:
     """A sum of 1,171 combinations took 8 s without letting go of the interpreter's lock."""
     (planloom.workspace / "long.txt").write_text("a" * 4_000_000)
@@ -152,7 +155,7 @@ async def test_long_arithmetic_and_hard_expressions_stop_no_other_run(
             _tasks("search_text", [{"query": f"{hard}{n}", "regex": True} for n in range(8)])
         ),
     ]
-    await _quick_run_beside(planloom, hostile[1])
+    await _quick_run_beside(planloom, hostile[1], limit)
     for handle in hostile:
         await handle.terminate()
 

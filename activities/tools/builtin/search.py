@@ -78,7 +78,10 @@ def _files(context: ToolContext, real: Path) -> tuple[list[tuple[Path, str]], li
     too_large: list[str] = []
     total = 0
     for file in [real] if real.is_file() else walk(context, real):
-        size = file.stat().st_size
+        try:
+            size = file.stat().st_size
+        except OSError:
+            continue  # it has gone
         total += min(size, FILE_MAX_BYTES)
         if total > TOTAL_MAX_BYTES:
             raise ToolError(

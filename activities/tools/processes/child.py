@@ -25,7 +25,7 @@ from planloom.activities.tools.processes.limits import (
     Refused,
 )
 
-NICE = 5
+NICE = 10
 """The worker's event loop goes first."""
 TOO_LARGE = "it needs more memory than is allowed: select less, or aggregate in steps"
 

@@ -49,11 +49,19 @@ class Child:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="planloom-job-"))
+        try:
+            self.process = self._started()
+        except OSError:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        self.is_usable = True
+
+    def _started(self) -> subprocess.Popen[bytes]:
         kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         # Where this process found Planloom; not its own path, which may hold the workspace.
         home = Path(planner.__file__).parent.parent.parent
         with (self.folder / "stderr").open("wb") as errors:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-P", "-m", CHILD],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -62,7 +70,6 @@ class Child:
                 env={**kept, "TMPDIR": str(self.folder), "PYTHONPATH": str(home)},
                 start_new_session=True,
             )
-        self.is_usable = True
 
     def ask(self, job: Job, seconds: float, cancelled: threading.Event) -> Any:
         """The value of one job.

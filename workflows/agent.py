@@ -17,7 +17,8 @@ with workflow.unsafe.imports_passed_through():
     from planloom.workflows.shell.agent_handlers import AGENT_CONTROLS, AGENT_NOTICES
     from planloom.workflows.shell.handlers import with_controls
     from planloom.workflows.shell.opening import open_shell
-    from planloom.workflows.shell.shell import Shell, live_state, query_time
+    from planloom.workflows.shell.query_clock import query_time
+    from planloom.workflows.shell.shell import Shell, live_state
     from planloom.workflows.shell.spans import in_span
 
 ADAPTER: TypeAdapter[AgentState] = TypeAdapter(AgentState)

@@ -25,7 +25,8 @@ with workflow.unsafe.imports_passed_through():
     )
     from planloom.workflows.shell.handlers import with_controls
     from planloom.workflows.shell.opening import open_shell
-    from planloom.workflows.shell.shell import Shell, live_state, query_time
+    from planloom.workflows.shell.query_clock import query_time
+    from planloom.workflows.shell.shell import Shell, live_state
     from planloom.workflows.shell.spans import in_span
 
 ADAPTER: TypeAdapter[TeamState] = TypeAdapter(TeamState)

@@ -12,7 +12,8 @@ from planloom.activities.definitions import (
     Definitions,
     read_definition,
 )
-from planloom.activities.storage.blobs import BlobStore, open_backend
+from planloom.activities.storage.backends import open_backend
+from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.contract.jobs import LoadJob
 from planloom.planner.language.definitions import AgentSpec, TeamSpec
 

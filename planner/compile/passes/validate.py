@@ -16,7 +16,7 @@ from planloom.planner.compile.schema_check import check_arguments, check_schema
 from planloom.planner.compile.templates import first_name, is_needed, schema_of
 from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import check_condition, roots_of_condition
-from planloom.planner.language.definitions import TeamSpec
+from planloom.planner.language.definitions import AgentSpec, TeamSpec
 from planloom.planner.language.plan import (
     BODY_FIELDS,
     MAP_ITEMS_MAX,
@@ -184,12 +184,9 @@ class _TaskChecker:
                     problems += self._named(body.plan, names, "template", where, kind="plan")
                 if params := _params_of(body, self.catalog):
                     problems += check_arguments(body.args, _schema_of(params), f"{where}args")
-            case "ask" if (schema := body.ask_body().output_schema) is not None:
-                problems += check_schema(schema, f"{where}ask.output_schema")
-            case "human" if (schema := body.human_body().schema_) is not None:
-                problems += check_schema(schema, f"{where}human.schema")
             case _:
                 pass
+        problems += _check_schemas(body, where)
         if body.kind in ("ask", "human") and body.args:
             wanted = "ask: {prompt: …, context: …}" if body.ask else "human: {question: …}"
             problems.append(
@@ -253,6 +250,20 @@ class _TaskChecker:
             message = f'no tool "{shortened(name)}"'
             return [Problem(path=place, code="unknown_tool", message=message, hint=hint)]
         return check_arguments(body.args, spec.parameters, f"{where}args")
+
+
+def _check_schemas(body: Body, where: str) -> list[Problem]:
+    """What is wrong with the schemas that answers are held against."""
+    match body.kind:
+        case "ask":
+            schema, place = body.ask_body().output_schema, "ask.output_schema"
+        case "human":
+            schema, place = body.human_body().schema_, "human.schema"
+        case "agent" if isinstance(body.agent, AgentSpec):
+            schema, place = body.agent.output_schema, "agent.output_schema"
+        case _:
+            return []
+    return [] if schema is None else check_schema(schema, where + place)
 
 
 def _is_reference(value: JsonValue) -> bool:

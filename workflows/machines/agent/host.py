@@ -15,7 +15,7 @@ from planloom.workflows.machines.shared.account import (
     ask_for_parked,
     keep_timer,
     lack_of,
-    time_lack,
+    least_of,
 )
 from planloom.workflows.machines.shared.commands import DropTimer
 from planloom.workflows.machines.shared.machine import Step
@@ -87,8 +87,7 @@ def open_waits(host: Host, now: float) -> list[OpenWait]:
     if host.permit is not None and not host.is_in_room:
         found.append(waits.room_wait(permit.why_it_waits(host.permit), 0.0))
     if (lack := lack_of(host.account)) is not None:
-        is_time = time_lack(host.account, now) is not None
-        found.append(waits.budget_wait(host.account, lack, is_time=is_time))
+        found.append(waits.budget_wait(host.account, lack, least_of(host.account), now))
     id = host.identity.workflow_id
     for asker, question in host.questions.open.items():
         since = host.seconds(question.since)

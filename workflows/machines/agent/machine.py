@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
+from planloom.planner.compile.schema_check import check_schema
 from planloom.planner.contract.jobs import LoadedDefinition, LoadJob, PrepareJob
 from planloom.planner.contract.names import INVALID_REQUEST, STALE, UNKNOWN_TOOL
 from planloom.planner.contract.requests import AgentRequest
@@ -301,6 +302,10 @@ def _persona(
 def _prepare(state: AgentState, step: Step) -> None:
     persona, request = state.persona, state.request
     assert persona is not None
+    schema = persona.output_schema
+    if schema is not None and (problems := check_schema(schema, "output_schema")):
+        _refuse(state, Failed(INVALID_REQUEST, problems), step)  # before anything is paid
+        return
     models = [m for m in (persona.model, request.model_for("worker")) if m]
     job = PrepareJob(tools=own_tools(persona.tools), models=models, is_goal=False)
     send(state, "prepare", Pending(Rule.PREPARED), Prepare("prepare", job), step)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planloom.planner.contract.controls import ApprovePlan, RejectPlan
-from planloom.workflows.machines.run.people import drop_timer, set_timer
 from planloom.workflows.machines.run.state import Approving, EarlyDecision, RunState, Stage, Then
+from planloom.workflows.machines.run.timers import drop_timer, set_timer
 from planloom.workflows.machines.shared.approval import Decision, Verdict, needs_approval
 from planloom.workflows.machines.shared.machine import Step
 
@@ -24,7 +24,7 @@ def ask_approval(
         run.approval.close()
         return
     open_approval(run, step, major)
-    if policy.timeout is not None:
+    if policy.timeout is not None and run.approval.is_open:
         set_timer(run, step, TIMER, step.now + policy.timeout, TIMER)
 
 

@@ -37,6 +37,11 @@ def key_of(unit: Unit) -> str:
     return unit.task if unit.index is None else f"{unit.task}[{unit.index}]"
 
 
+def is_map_itself(unit: Unit, task: Task) -> bool:
+    """Whether the unit is a map whose items are not known yet: no task of its own."""
+    return task.map is not None and unit.index is None
+
+
 def body_of(unit: Unit, task: Task) -> Body:
     """What the unit runs: the task's body, or its alternative path."""
     if unit.mode == "fallback" and (alternative := task.fallback_body) is not None:
@@ -74,7 +79,7 @@ def amounts_of(
 
     `is_second`: its body has failed and it takes its alternative path; it is the same task still.
     """
-    if task.map is not None and unit.index is None:
+    if is_map_itself(unit, task) and unit.mode == "body":
         return Amount(), Amount()
     body = body_of(unit, task)
     named = body.ask_body().model if body.ask is not None else None

@@ -28,6 +28,7 @@ from planloom.workflows.machines.run.frontier import State
 from planloom.workflows.machines.run.joining import rounds_left
 from planloom.workflows.machines.run.state import Doing, RunState, Stage
 from planloom.workflows.machines.run.stopping import cancel_task, problem_with_cancel
+from planloom.workflows.machines.run.timing import hold_or_go, time_moved
 from planloom.workflows.machines.shared import account
 from planloom.workflows.machines.shared.commands import Answer, Tell
 from planloom.workflows.machines.shared.machine import Refusal, Step
@@ -171,22 +172,6 @@ def _take_raise(run: RunState, step: Step, payload: RaiseBudget) -> Reply:
     who = f' by "{payload.by}"' if payload.by else ""
     run.note(f"budget raised{who}: {caps}")
     return Reply(accepted=True, message=f"caps: {caps}")
-
-
-def time_moved(run: RunState, step: Step) -> None:
-    """The run's time, or that of the run it is part of, ends at another moment now."""
-    step.do(*account.keep_timer(run.account, step.now))
-    if run.is_time_up and account.time_lack(run.account, step.now) is None:
-        run.is_time_up = False
-        hold_or_go(run)
-    deadline = account.ends_at(run.account)
-    for id, child in run.children.items():
-        child.deadline = deadline
-        step.do(Tell(id, "deadline_moved", {"at": deadline}))
-
-
-def hold_or_go(run: RunState) -> None:
-    run.frontier.is_paused = run.is_paused or run.is_time_up
 
 
 def _take_pause(run: RunState, step: Step, on: bool) -> Reply:

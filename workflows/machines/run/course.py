@@ -19,8 +19,7 @@ from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import Outcome, Problem, Stored
 from planloom.workflows.machines.run import joining, planning
 from planloom.workflows.machines.run.approving import ask_approval, close_approval, who_decided
-from planloom.workflows.machines.run.finishing import begin_answer, end_run, judged
-from planloom.workflows.machines.run.people import set_timer
+from planloom.workflows.machines.run.finishing import begin_answer, end_run, judged, leave
 from planloom.workflows.machines.run.planning import Draft, NoPlan, goal_of, lines_of
 from planloom.workflows.machines.run.replan_cost import cost_of_replan
 from planloom.workflows.machines.run.revising import adopt, compile_for, enter_revision, enter_tasks
@@ -39,9 +38,11 @@ from planloom.workflows.machines.run.state import (
 )
 from planloom.workflows.machines.run.stopping import stop_condition, stop_run, sweep
 from planloom.workflows.machines.run.tasks import take_settled
+from planloom.workflows.machines.run.timers import set_timer
+from planloom.workflows.machines.run.timing import watch_time
 from planloom.workflows.machines.run.values import condition_now
 from planloom.workflows.machines.shared import permit
-from planloom.workflows.machines.shared.account import Over, keep_timer
+from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.approval import needs_approval
 from planloom.workflows.machines.shared.commands import Prepare, Resolve
 from planloom.workflows.machines.shared.events import Failure
@@ -51,9 +52,10 @@ from planloom.workflows.machines.shared.requests import kind_of, request_problem
 UNMET = "stop_when is not met"
 
 
-def fail_run(run: RunState, kind: str, problems: list[Problem]) -> None:
+def fail_run(run: RunState, step: Step, kind: str, problems: list[Problem]) -> None:
     """The caller's mistake: the workflow fails with all that is wrong."""
-    run.stage, run.failed = Stage.OVER, Failed(kind, problems)
+    run.failed = Failed(kind, problems)
+    leave(run, step)
 
 
 # -- the beginning --------------------------------------------------------------------------
@@ -74,7 +76,7 @@ def take_site(run: RunState, step: Step, catalog: Catalog) -> None:
     params = run.lineage.params or Stored(value=dict(run.request.params))
     run.values["params"] = params
     run.values |= run.lineage.inputs
-    step.do(*keep_timer(run.account, step.now))
+    watch_time(run, step)
     pool = catalog.pool_for(run.model_for("worker"))
     if run.has_site or not permit.is_needed(pool, run.request):
         begin_course(run, step)
@@ -92,7 +94,7 @@ def take_permit(run: RunState, step: Step, failed: Failure | None) -> None:
     if failed is not None:
         run.permit = None
         problem = Problem(path="pool", code="no_permit", message=failed.message)
-        fail_run(run, failed.error_class, [problem])
+        fail_run(run, step, failed.error_class, [problem])
         return
     timer = permit.renew_at(step.now)
     set_timer(run, step, timer.key, timer.at, timer.summary)
@@ -105,7 +107,7 @@ def begin_course(run: RunState, step: Step) -> None:
         _take_given_plan(run, step)
         return
     if problems := unknown_tools(run.request.tools, run.catalog):
-        fail_run(run, UNKNOWN_TOOL, problems)
+        fail_run(run, step, UNKNOWN_TOOL, problems)
         return
     asks = needs_approval(run.request.approval.mode, is_first=True)
     run.goal.is_live = run.request.stream and not asks
@@ -116,7 +118,7 @@ def _take_given_plan(run: RunState, step: Step) -> None:
     """Compile the plan or template of the request, and have it approved."""
     plan, problems = _given_plan(run)
     if plan is None:
-        fail_run(run, INVALID_PLAN, problems)
+        fail_run(run, step, INVALID_PLAN, problems)
         return
     values, found = check_params(plan, run.request.params)
     if run.lineage.params is None:
@@ -125,7 +127,7 @@ def _take_given_plan(run: RunState, step: Step) -> None:
     compiled = compile_for(run, plan)
     problems += [*compiled.problems, *request_problems(run.request, run.catalog, plan)]
     if problems:
-        fail_run(run, kind_of(problems), problems)
+        fail_run(run, step, kind_of(problems), problems)
         return
     adopt(run, compiled, why="given")
     if run.goal is not None:

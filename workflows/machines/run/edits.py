@@ -18,7 +18,7 @@ from planloom.workflows.machines.run.revising import (
     major_of,
     problems_with_edit,
 )
-from planloom.workflows.machines.run.state import Edit, Pending, Rule, RunState
+from planloom.workflows.machines.run.state import Edit, Pending, Purpose, Rule, RunState
 from planloom.workflows.machines.shared.approval import needs_approval
 from planloom.workflows.machines.shared.commands import Answer, PatchPlan, Prepare, Refuse
 from planloom.workflows.machines.shared.events import Failure
@@ -113,6 +113,8 @@ def _compile(run: RunState, step: Step, key: str) -> None:
     adopt(run, compiled, why="edited", by=by)
     if run.approval.is_open:
         approving.open_approval(run, step, major)
+    elif run.planning is not None and run.planning.purpose is Purpose.WHILE_APPROVING:
+        pass  # nothing was approved yet: it is asked for when the other plan is written
     elif needs_approval(run.request.approval.mode, is_first=False, major=major):
         run.edited = major
     else:

@@ -20,9 +20,8 @@ from planloom.planner.language.values import (
     Outcome,
     Stored,
     TaskId,
-    Usage,
 )
-from planloom.workflows.machines.run.record import critical_path, task_reports, total_usage
+from planloom.workflows.machines.run.record import critical_path, task_reports
 from planloom.workflows.machines.run.state import Ending, Pending, Rule, RunState, Stage, StopKind
 from planloom.workflows.machines.run.status import aggregate_of, run_status
 from planloom.workflows.machines.run.values import resolve_now
@@ -98,6 +97,12 @@ def end_run(
     run: RunState, step: Step, status: RunStatus, answer: Stored | None, reason: str | None
 ) -> None:
     """The run is over: its result."""
+    leave(run, step)
+    run.result = _result(run, step.now, status, answer, reason)
+
+
+def leave(run: RunState, step: Step) -> None:
+    """Nothing follows: timers are dropped, and the permit goes back."""
     run.stage, run.is_time_up = Stage.OVER, False
     for key in list(run.timers):
         del run.timers[key]
@@ -108,7 +113,6 @@ def end_run(
     if run.permit is not None:
         step.do(permit.release(run.permit, run.identity.workflow_id))
         run.permit = None
-    run.result = _result(run, step.now, status, answer, reason)
 
 
 def _result(
@@ -178,9 +182,7 @@ def usage_of(run: RunState) -> UsageReport:
         "tasks": run.saved.tasks + sum(1 for r in records if r.outcome is Outcome.CACHED),
         "seconds": run.saved.seconds,
     }
-    reused = total_usage(r for r in records if r.outcome is Outcome.CACHED)
-    hits = max(total.cache_hits, reused.cache_hits)
-    report = usage_report(total + Usage(cache_hits=hits - total.cache_hits), saved)
+    report = usage_report(total, saved)
     ledger = run.account.ledger
     return report.model_copy(
         update={"unpriced_calls": ledger.unpriced, "tasks": ledger.settled.tasks}

@@ -71,6 +71,8 @@ class Entry:
     node: Node
     order: int
     state: State | Outcome = State.WAITING
+    mode: Literal["body", "fallback"] = "body"
+    """Which body runs, once it may start."""
     is_blocked: bool = False
     """Ended because of its inputs, so another round of those inputs reopens it."""
     is_held: bool = False
@@ -111,6 +113,8 @@ class Frontier:
     slots: int = 0
     open: int = 0
     """How many tasks have not ended."""
+    added: int = 0
+    """How many came in so far: each has its place in the order of the plan."""
 
     # -- what is asked ---------------------------------------------------------------------
 
@@ -171,8 +175,9 @@ class Frontier:
                 isinstance(known.state, Outcome) and not known.state.is_good
             ):
                 raise InvalidTransition(node.id, known.state, "second add")
-            order = known.order if known else len(self.entries)
-            self.entries[node.id] = Entry(node, order)
+            if known is None:
+                self.added += 1
+            self.entries[node.id] = Entry(node, known.order if known else self.added)
             self.open += 1
         for node in nodes:
             for needed in (*node.inputs, *node.conditions):
@@ -203,8 +208,8 @@ class Frontier:
                 continue
             if entry.state not in (State.WAITING, State.READY):
                 raise InvalidTransition(task, entry.state, "drop")
+            # Who reads it is remembered: it may come back in other words, and they still wait.
             del self.entries[task]
-            self.dependents.pop(task, None)
             self.open -= 1
             for needed in (*entry.node.inputs, *entry.node.conditions):
                 waiting = self.dependents.get(needed)
@@ -264,16 +269,18 @@ class Frontier:
         if not entry.node.is_free:
             self.slots += 1
 
-    def expand(self, task: TaskId, count: int) -> None:
-        """A running map has `count` items: its own slot is freed, and its units become ready."""
+    def expand(self, task: TaskId, count: int, *, ended: int = 0) -> None:
+        """A running map has `count` items: its own slot is freed, and its units become ready.
+
+        The first `ended` of them have ended already, in an earlier round.
+        """
         entry = self.entries[task]
-        if entry.state is not State.RUNNING or entry.units_left:
+        if entry.state is not State.RUNNING or entry.unit_count:
             raise InvalidTransition(task, entry.state, "expand")
         self._release(entry)
-        entry.units_left = entry.unit_count = count
-        entry.unit_next = 0
-        if count:
-            self._push(Unit(task, 0))
+        entry.unit_count, entry.unit_next, entry.units_left = count, ended, count - ended
+        if ended < count:
+            self._push(Unit(task, ended))
 
     def end_unit(self, task: TaskId, index: int) -> bool:
         """One item ended; True when it was the last, so that the map itself can end."""
@@ -315,7 +322,7 @@ class Frontier:
         if not entry.is_held:
             raise InvalidTransition(task, entry.state, "release")
         entry.state, entry.is_held = State.READY, False
-        self._push(Unit(task))
+        self._push(Unit(task, mode=entry.mode))
 
     # -- ending ----------------------------------------------------------------------------
 
@@ -338,10 +345,11 @@ class Frontier:
         while again:
             entry = self.entries[again.pop()]
             entry.state, entry.is_blocked = State.WAITING, False
+            entry.unit_count = entry.unit_next = entry.units_left = 0
             self.open += 1
             for dependent in self.dependents.get(entry.node.id, ()):
-                behind = self.entries[dependent]
-                if behind.is_blocked and dependent not in opened:
+                behind = self.entries.get(dependent)
+                if behind is not None and behind.is_blocked and dependent not in opened:
                     opened.append(dependent)
                     again.append(dependent)
         opened.sort(key=lambda t: self.entries[t].order)
@@ -394,7 +402,7 @@ class Frontier:
             return None
         if verdict == "run":
             if node.is_ahead or self._is_decidable(entry):
-                entry.state = State.READY
+                entry.state, entry.mode = State.READY, "body"
                 self._push(Unit(node.id))
             return None
         bad = tuple(i for i in node.inputs if (o := self.outcome_of(i)) and not o.is_good)
@@ -403,7 +411,7 @@ class Frontier:
                 return Settled(node.id, Outcome.FALLBACK, bad)
             case "body":
                 if all(self._has_ended(i) for i in (*node.inputs, *node.conditions)):
-                    entry.state = State.READY
+                    entry.state, entry.mode = State.READY, "fallback"
                     self._push(Unit(node.id, mode="fallback"))
                 return None
             case None:
@@ -417,7 +425,7 @@ class Frontier:
     def check(self) -> None:
         """Assert the invariants; tests call it after every step."""
         held = sum(
-            len(e.units_running) if e.units_left else 1
+            len(e.units_running) if e.unit_count else 1
             for e in self.entries.values()
             if e.state is State.RUNNING and not e.node.is_free and not e.is_idle
         )

@@ -19,13 +19,15 @@ from planloom.workflows.machines.run import (
     joining,
     people,
     planning,
+    timers,
+    timing,
     units,
     view,
 )
 from planloom.workflows.machines.run.finishing import take_plan_answer
 from planloom.workflows.machines.run.frontier import Frontier
 from planloom.workflows.machines.run.revising import settle_changing
-from planloom.workflows.machines.run.starting import pump
+from planloom.workflows.machines.run.starting import pump, settle_speculations
 from planloom.workflows.machines.run.state import (
     Ending,
     Goal,
@@ -37,7 +39,12 @@ from planloom.workflows.machines.run.state import (
     StopKind,
     Wait,
 )
-from planloom.workflows.machines.run.stopping import settle_stop, stop_run, take_stop_when
+from planloom.workflows.machines.run.stopping import (
+    is_look_due,
+    settle_stop,
+    stop_run,
+    take_stop_when,
+)
 from planloom.workflows.machines.shared import account, permit
 from planloom.workflows.machines.shared.account import Over, open_account
 from planloom.workflows.machines.shared.budget import Amount
@@ -134,8 +141,12 @@ def _settle(run: RunState, step: Step) -> None:
         pump(run, step)
         if run.stop is not None and not run.frontier.is_stopped:
             continue
-        if not course.advance(run, step) and not moved:
-            step.do(*account.ask_for_parked(run.account))
+        if course.advance(run, step) or moved:
+            continue
+        # A task that ended as it began may have decided more.
+        if not settle_speculations(run, step) and not is_look_due(run):
+            if not run.is_long:
+                step.do(*account.ask_for_parked(run.account))
             return
     raise AssertionError(f"run: no rest in stage {run.stage}")
 
@@ -163,7 +174,7 @@ def _apply(run: RunState, step: Step, event: Event) -> None:
             people.take_child_question(run, step, event.asks)
         case DeadlineMoved():
             run.account.deadline = event.deadline
-            controls.time_moved(run, step)
+            timing.time_moved(run, step)
         case PlanWritten():
             planning.take_batch(run, event.batch, step.now)
         case PlannerRetried():
@@ -193,12 +204,12 @@ def _take_control(run: RunState, step: Step, event: ControlTaken) -> None:
 
 
 def _take_attempt(run: RunState, step: Step, event: PlannerRetried) -> None:
-    prefix: PlannerPrefix | None = None
     if run.goal is not None and run.planning is not None:
         prefix = run.goal.book.take_attempt(event.attempt)
-    if prefix is not None:
-        step.do(Answer(event.token, prefix))
-        return
+        if prefix is not None:
+            written = [*prefix.accepted, *run.goal.deferred]
+            step.do(Answer(event.token, PlannerPrefix(accepted=written)))
+            return
     attempt = event.attempt
     message = f"planner call {attempt.call}, attempt {attempt.attempt} was replaced"
     step.do(Refuse(event.token, message, STALE))
@@ -207,7 +218,7 @@ def _take_attempt(run: RunState, step: Step, event: PlannerRetried) -> None:
 def _take_time(run: RunState, step: Step, key: str) -> None:
     if key == account.TIMER:
         run.account.timer_at = None
-        _time_is_over(run, step.now)
+        timing.time_is_over(run, step.now)
         return
     run.timers.pop(key, None)
     kind, _, subject = key.partition(":")
@@ -218,25 +229,17 @@ def _take_time(run: RunState, step: Step, key: str) -> None:
             holder = run.identity.workflow_id
             for command in permit.renew(run.permit, holder, step.now):
                 if isinstance(command, SetTimer):
-                    people.set_timer(run, step, command.key, command.at, command.summary)
+                    timers.set_timer(run, step, command.key, command.at, command.summary)
                 else:
                     step.do(command)
         case "answer" if subject in run.questions:
             units.nobody_answered(run, step, subject)
         case "approve" if TaskId(subject) in run.held:
             people.nobody_approved(run, step, TaskId(subject))
+        case "child" if subject in run.works:
+            units.child_is_late(run, step, subject)
         case "children":
             _look_at_children(run, step)
-
-
-def _time_is_over(run: RunState, now: float) -> None:
-    if account.ends_with_time(run.account, now):
-        run.stop = run.stop or Stop(
-            StopKind.BUDGET, f"budget: {account.time_lack(run.account, now)}"
-        )
-    else:
-        run.is_time_up = True
-        controls.hold_or_go(run)
 
 
 def _cancel(run: RunState, step: Step) -> None:
@@ -422,13 +425,11 @@ def _continue(run: RunState, step: Step) -> None:
     for key, (at, summary) in run.timers.items():
         step.do(SetTimer(key, at, summary))
     run.account.timer_at = None
-    step.do(*account.keep_timer(run.account, step.now))
-    if account.time_lack(run.account, step.now) is not None and not run.is_time_up:
-        _time_is_over(run, step.now)
+    timing.watch_time(run, step)
     for child in run.children.values():
         child.is_adopted = True
     if run.children:
-        people.set_timer(
+        timers.set_timer(
             run, step, "children", step.now + CHILD_LOOK_SECONDS, "look at adopted children"
         )
 
@@ -442,7 +443,7 @@ def _look_at_children(run: RunState, step: Step) -> None:
             step.do(LookAtChild(key, id))
     if adopted:
         at = step.now + CHILD_LOOK_SECONDS
-        people.set_timer(run, step, "children", at, "look at adopted children")
+        timers.set_timer(run, step, "children", at, "look at adopted children")
 
 
 class RunMachine:

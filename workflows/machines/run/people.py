@@ -9,21 +9,9 @@ from planloom.planner.language.values import JsonValue, TaskId
 from planloom.workflows.machines.run.frontier import State
 from planloom.workflows.machines.run.state import EARLY_MAX, Question, RunState
 from planloom.workflows.machines.run.tasks import cancel_waiting_task
-from planloom.workflows.machines.shared.commands import DropTimer, SetTimer, Tell
+from planloom.workflows.machines.run.timers import drop_timer, set_timer
+from planloom.workflows.machines.shared.commands import Tell
 from planloom.workflows.machines.shared.machine import Step
-
-
-def set_timer(run: RunState, step: Step, key: str, at: float, summary: str) -> None:
-    """Start or move a timer of the run; it is set again after a continue-as-new."""
-    run.timers[key] = (at, summary)
-    step.do(SetTimer(key, at, summary))
-
-
-def drop_timer(run: RunState, step: Step, key: str) -> None:
-    """Drop a timer, if it runs."""
-    if run.timers.pop(key, None) is not None:
-        step.do(DropTimer(key))
-
 
 # -- questions of the run's own tasks -------------------------------------------------------
 
@@ -177,14 +165,14 @@ def hold_task(run: RunState, step: Step, task: Task) -> None:
 def decide_task(run: RunState, step: Step, decision: ApproveTask) -> None:
     """A person, or the end of the time, lets a held task run, or not."""
     task = TaskId(decision.id)
-    del run.held[task]
-    drop_timer(run, step, f"approve:{task}")
     if decision.approve:
+        del run.held[task]
+        drop_timer(run, step, f"approve:{task}")
         run.allowed.append(task)
         run.frontier.release(task)
         return
     note = f": {decision.note}" if decision.note else ""
-    cancel_waiting_task(run, task, f"not approved{_who(decision.by)}{note}", step.now)
+    cancel_waiting_task(run, step, task, f"not approved{_who(decision.by)}{note}")
 
 
 def nobody_approved(run: RunState, step: Step, task: TaskId) -> None:

@@ -45,6 +45,7 @@ from planloom.workflows.machines.shared.estimates import (
     PLANNER_ANSWER_TOKENS,
     PLANNER_ANSWER_TOKENS_MIN,
     answer_room,
+    at_most,
     model_amount,
     planner_prompt_tokens,
     usage_so_far,
@@ -122,6 +123,7 @@ def send_planner(run: RunState, step: Step, granted: Amount) -> None:
     planning, caps = planning_of(run), run.account.ledger.caps
     job = _job(run)
     planning.prompt_tokens = planner_prompt_tokens(job, run.catalog)
+    planning.given = len(goal_of(run).book.accepted)
     if caps.tokens is not None or caps.usd_nano is not None:
         room = answer_room(granted, planning.prompt_tokens, None)
         limit = granted.tokens if caps.tokens is not None else None
@@ -147,7 +149,8 @@ def _job(run: RunState) -> PlanJob:
         feedback=planning.feedback,
         finished=[] if is_first else finished_tasks(run),
         kept=[] if is_first else _kept(run),
-        accepted=list(book.accepted),
+        # What waits for a repair is written already: only what it reads is to be written again.
+        accepted=[*book.accepted, *goal_of(run).deferred],
         problems=planning.problems[:50],
         agents=run.catalog.agents,
         teams=run.catalog.teams,
@@ -195,8 +198,11 @@ def accept(run: RunState, planned: Sequence[PlannedTask], now: float) -> None:
     added: list[Task] = []
     # A dict, as a thousand tasks are looked up and the order is shown in hints.
     earlier = dict.fromkeys([*run.tasks, *(p.task.id for p in goal.book.accepted), *goal.aliases])
-    queue = list(planned)
+    queue, released = list(planned), list[PlannedTask]()
     for one in queue:  # grows while it is walked: a repaired task lets its readers in
+        if any(one is r for r in released) and not any(one is d for d in goal.deferred):
+            continue  # it was written once more meanwhile
+        goal.book.seen.add(one.task.id)
         goal.deferred = [d for d in goal.deferred if d.task.id != one.task.id]
         task = rename_inputs(one.task, goal.aliases)
         if _reads_refused(goal, task):
@@ -213,6 +219,7 @@ def accept(run: RunState, planned: Sequence[PlannedTask], now: float) -> None:
         earlier[task.id] = None
         if task.id in goal.refused:
             goal.refused.remove(task.id)
+            released += goal.deferred
             queue += goal.deferred
         if _is_twin(run, goal, task):
             continue
@@ -326,8 +333,10 @@ def take_failure(run: RunState, step: Step, failed: Failure) -> NoPlan:
         return NoPlan(f"planner: {failed.message}")
     goal = goal_of(run)
     goal.book.is_called_off = True
-    text = sum(text_bytes(t.text) for t in goal.book.accepted)
+    text = sum(text_bytes(t.text) for t in goal.book.accepted[planning.given :])
     usage = usage_so_far(run.catalog, run.model_for("planner"), planning.prompt_tokens, text)
+    held = run.account.ledger.reserved.get(planning.key)
+    usage = usage if held is None else at_most(usage, held)  # it was told its limit
     settle_outside(run, planning.key, usage)
     why = run.stop.reason if run.stop is not None else "it was cancelled"
     run.note(f"planner called off ({why}): about {usage.tokens:,} tokens are charged for it")

@@ -58,7 +58,9 @@ class Record:
         self.output = self.outcome = self.error = self.error_class = self.reason = None
         self.may_pass = False
         self.ended = None
-        self.items, self.item_outcomes, self.holes = [], [], 0
+        self.holes = 0
+        if not self.items:  # else only their list is to be made once more
+            self.item_outcomes = []
 
     def fail(self, error: str, error_class: str | None, may_pass: bool = False) -> None:
         self.error = error if len(error) <= ERROR_MAX_CHARS else error[:ERROR_MAX_CHARS] + "…"

@@ -86,7 +86,7 @@ def enter_revision(run: RunState, step: Step) -> None:
         # What has not started is taken out first: it must not be skipped for their end.
         for waiting in run.frontier.unfinished():
             if run.frontier.state_of(waiting) is not State.RUNNING:
-                drop_task(run, waiting)
+                drop_task(run, step, waiting)
         for task in changed:
             call_off(run, step, task.id, "changed by the new plan")
     run.changing = [t.id for t in changed if run.frontier.outcome_of(t.id) is None]
@@ -115,7 +115,7 @@ def _bring_in_line(run: RunState, step: Step, plan: Plan) -> None:
             call_off(run, step, task, "no longer in the plan")
         else:
             spare(run, task, step.now)
-            drop_task(run, task)
+            drop_task(run, step, task)
     enter_tasks(run, [t for t in plan.tasks if _is_new(run, t)], step.now)
 
 

@@ -85,7 +85,7 @@ def _reserve(run: RunState, step: Step, unit: Unit, task: Task) -> Amount | None
 
 def _park(run: RunState, step: Step, lack: str, least: Amount) -> None:
     """Nothing that runs can give any budget back: ask the parent, a person, or end."""
-    run.lack = lack
+    run.lack, run.lack_least = lack, least
     own = run.account
     if own.parent is not None and own.has_grant:
         step.do(*account.ask_parent(own, least))
@@ -140,8 +140,9 @@ def _release_held_ahead(run: RunState) -> None:
             room -= 1
 
 
-def settle_speculations(run: RunState, step: Step) -> None:
-    """Branches that run ahead and whose condition is known now: won, or lost."""
+def settle_speculations(run: RunState, step: Step) -> bool:
+    """Branches that run ahead and whose condition is known now: won, or lost; whether any was."""
+    has_settled = False
     for key in list(run.ahead):
         work = run.works[key]
         task = run.tasks[work.unit.task]
@@ -155,3 +156,5 @@ def settle_speculations(run: RunState, step: Step) -> None:
             step.do(Resolve(pending, found))
         else:
             decide_ahead(run, step, key, found)
+            has_settled = True
+    return has_settled

@@ -32,7 +32,7 @@ from planloom.workflows.machines.run.plan_book import PlanBook
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.shared.account import Account
 from planloom.workflows.machines.shared.approval import ApprovalState
-from planloom.workflows.machines.shared.budget import Amount
+from planloom.workflows.machines.shared.budget import NOTHING, Amount
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Failed, Identity
 
@@ -130,6 +130,10 @@ class Work:
     ahead_output: TaskOutput | None = None
     ahead_failure: Failure | None = None
     """How the speculation came out, while its condition is still not known."""
+    is_cancelled: bool = False
+    """Its command was cancelled: whatever comes of it starts nothing more."""
+    is_late: bool = False
+    """A child run whose time is over; it is being cancelled."""
     is_losing: bool = False
     """A speculation whose condition said no; it is being cancelled."""
 
@@ -211,6 +215,8 @@ class Planning:
     names: tuple[dict[str, TaskId], dict[TaskId, TaskId]] = field(default_factory=lambda: ({}, {}))
     """Twins and aliases from before, if the plan is not taken."""
     prompt_tokens: int = 0
+    given: int = 0
+    """How many of the accepted tasks the planner's call was given: it is not paid for them."""
     key: str = ""
     """Of the planner's call and its reservation."""
 
@@ -393,6 +399,8 @@ class RunState:
     # Budget, time, early end.
     lack: str | None = None
     """What the budget lacks for the next task, in words; the run is parked while it is set."""
+    lack_least: Amount = NOTHING
+    """The least that the next task can do with."""
     is_time_up: bool = False
     stop: Stop | None = None
     cancelled_why: dict[TaskId, str] = field(default_factory=dict)

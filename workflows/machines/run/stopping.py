@@ -35,7 +35,7 @@ def cancel_task(run: RunState, step: Step, task: TaskId, reason: str) -> None:
     """Cancel one task that has not ended."""
     run.cancelled_why[task] = reason
     if run.frontier.state_of(task) is not State.RUNNING:
-        cancel_waiting_task(run, task, reason, step.now)
+        cancel_waiting_task(run, step, task, reason)
         return
     if run.records[task].item_outcomes and task not in run.lists:
         run.frontier.abandon_units(task)
@@ -77,7 +77,7 @@ def _cancel_waiting(run: RunState, step: Step, *, is_saving: bool) -> None:
             if is_saving:
                 spare(run, task, step.now)
             reason = run.stop.reason if run.stop is not None else None
-            cancel_waiting_task(run, task, reason, step.now)
+            cancel_waiting_task(run, step, task, reason)
 
 
 def sweep(run: RunState, step: Step) -> None:
@@ -95,7 +95,7 @@ def settle_stop(run: RunState, step: Step) -> None:
         if not run.frontier.is_stopped:
             stop_run(run, step, run.stop)
         return
-    if run.is_stop_checked or Rule.STOP_WHEN.value in run.pending or not _may_look(run):
+    if not is_look_due(run):
         return
     run.is_stop_checked = True
     condition = stop_condition(run)
@@ -108,6 +108,13 @@ def settle_stop(run: RunState, step: Step) -> None:
         step.do(Resolve(Rule.STOP_WHEN.value, found))
     else:
         take_stop_when(run, step, condition, found)
+
+
+def is_look_due(run: RunState) -> bool:
+    """Whether a task has ended since `stop_when` (or the early join) was looked at."""
+    if run.stop is not None or run.is_stop_checked or Rule.STOP_WHEN.value in run.pending:
+        return False
+    return _may_look(run)
 
 
 def take_stop_when(run: RunState, step: Step, condition: str, found: bool | Failure) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from planloom.planner.compile.estimate import estimate_task
@@ -12,6 +13,8 @@ from planloom.workflows.machines.run.frontier import Settled, State, Unit
 from planloom.workflows.machines.run.nodes import node_of
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.run.state import RunState, Stop, StopKind
+from planloom.workflows.machines.run.timers import drop_timer
+from planloom.workflows.machines.shared.machine import Step
 
 NAMES_MAX = 10
 
@@ -60,7 +63,9 @@ def _reuse(run: RunState, task: TaskId, output: Stored, now: float) -> None:
     record.output, record.outcome = output, Outcome.CACHED
     record.reason = f"reused from {run.lineage.forked_from or 'an earlier run'}"
     record.ready = record.started = record.ended = run.seconds(now)
-    record.usage += Usage(cache_hits=1)
+    hit = Usage(cache_hits=1)
+    record.usage += hit
+    run.account.ledger.count(hit)
     take_settled(run, run.frontier.settle(task, Outcome.CACHED), now)
 
 
@@ -96,18 +101,24 @@ def end_task(
     take_settled(run, run.frontier.end(unit.task, outcome), now)
 
 
-def cancel_waiting_task(run: RunState, task: TaskId, reason: str | None, now: float) -> None:
+def cancel_waiting_task(run: RunState, step: Step, task: TaskId, reason: str | None) -> None:
     """A task that has not started will not: it ends as cancelled."""
-    run.held.pop(task, None)
+    _hold_no_more(run, step, task)
     record = run.records[task]
-    record.outcome, record.ended, record.reason = Outcome.CANCELLED, run.seconds(now), reason
+    record.outcome, record.ended, record.reason = Outcome.CANCELLED, run.seconds(step.now), reason
     run.is_stop_checked = False
-    take_settled(run, run.frontier.settle(task, Outcome.CANCELLED), now)
+    take_settled(run, run.frontier.settle(task, Outcome.CANCELLED), step.now)
 
 
-def drop_task(run: RunState, task: TaskId) -> None:
+def _hold_no_more(run: RunState, step: Step, task: TaskId) -> None:
+    """A task that may wait for a person's yes needs none any more."""
+    if run.held.pop(task, None) is not None:
+        drop_timer(run, step, f"approve:{task}")
+
+
+def drop_task(run: RunState, step: Step, task: TaskId) -> None:
     """Forget a task that has not started: a new revision left it out."""
-    run.held.pop(task, None)
+    _hold_no_more(run, step, task)
     run.frontier.drop([task])
     for known in (run.tasks, run.inputs, run.records):
         known.pop(task, None)
@@ -116,14 +127,15 @@ def drop_task(run: RunState, task: TaskId) -> None:
 def spare(run: RunState, task: TaskId, now: float) -> None:
     """A task is called off: what it would likely still have cost is saved.
 
-    Of one that runs that is the share of its likely time that is left.
+    Of one that runs that is the share of its likely time that is left, in tenths.
     """
     estimate = estimate_task(run.tasks[task], run.catalog, run.model_for("worker"))
     started = run.records[task].started
     likely = estimate.seconds[1]
     left = 1.0
     if started is not None:
-        left = max(0.0, 1 - (run.seconds(now) - started) / likely) if likely > 0 else 0.0
+        share = 1 - (run.seconds(now) - started) / likely if likely > 0 else 0.0
+        left = max(0.0, math.ceil(share * 10) / 10)
     run.saved.tasks += 1
     run.saved.tokens += estimate.tokens[1] * left
     run.saved.seconds += likely * left

@@ -7,10 +7,11 @@ question, or its body; then its fallback, if the body failed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from planloom.planner.contract.jobs import Resolved, ResolveJob, TaskOutput
-from planloom.planner.language.plan import Task
+from planloom.planner.language.plan import MAP_ITEMS_MAX, Task
 from planloom.planner.language.values import Bindings, JsonValue, Outcome, Stored, TaskId, Usage
 from planloom.workflows.machines.run import people
 from planloom.workflows.machines.run.bodies import (
@@ -19,6 +20,7 @@ from planloom.workflows.machines.run.bodies import (
     body_of,
     command_of,
     in_fallback,
+    is_map_itself,
     is_worth_a_round,
     key_of,
     may_have_acted,
@@ -27,11 +29,12 @@ from planloom.workflows.machines.run.children import output_of_child
 from planloom.workflows.machines.run.frontier import Unit
 from planloom.workflows.machines.run.state import Doing, Pending, Rule, RunState, Wait, Work
 from planloom.workflows.machines.run.tasks import end_task, take_settled
+from planloom.workflows.machines.run.timers import drop_timer, set_timer
 from planloom.workflows.machines.run.values import condition_now, resolve_now, store_job
 from planloom.workflows.machines.shared import account
 from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.budget import Amount
-from planloom.workflows.machines.shared.commands import Cancel, Command, Resolve
+from planloom.workflows.machines.shared.commands import Cancel, Command, Resolve, StartChild
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Step
 from planloom.workflows.machines.shared.sizes import text_bytes
@@ -46,6 +49,18 @@ def _send(run: RunState, step: Step, key: str, rule: Rule, command: Command) -> 
     work.command = command.key  # type: ignore[union-attr]
     run.pending[work.command] = Pending(rule, key)
     step.do(command)
+    if isinstance(command, StartChild) and command.timeout is not None:
+        # Not the server's time-out: that would end the child and leave its own children running.
+        at = step.now + command.timeout
+        set_timer(run, step, f"child:{key}", at, f"{key}: timeout")
+
+
+def child_is_late(run: RunState, step: Step, key: str) -> None:
+    """The time of a child run is over: it is cancelled, with all that it has started."""
+    work = run.works[key]
+    if work.command:
+        work.is_late = True
+        step.do(Cancel(work.command))
 
 
 def _resolve(run: RunState, step: Step, key: str, rule: Rule, job: ResolveJob) -> None:
@@ -83,6 +98,8 @@ def take_condition(run: RunState, step: Step, key: str, found: bool | Failure) -
     task = run.tasks[run.works[key].unit.task]
     if isinstance(found, Failure):
         unit_failed(run, step, key, _worded(found, "when"))
+    elif run.works[key].is_cancelled:
+        end_cancelled(run, step, key)
     elif found:
         _after_condition(run, step, key)
     else:
@@ -98,7 +115,10 @@ def _worded(failed: Failure, where: str) -> Failure:
 def _after_condition(run: RunState, step: Step, key: str) -> None:
     work = run.works[key]
     task = run.tasks[work.unit.task]
-    if task.map is not None and work.unit.index is None and work.unit.mode == "body":
+    if is_map_itself(work.unit, task) and work.unit.mode == "body":
+        if run.records[task.id].items:
+            _make_list_again(run, step, key)
+            return
         _find_items(run, step, key, task)
     else:
         _start_body(run, step, key)
@@ -136,6 +156,15 @@ def _find_items(run: RunState, step: Step, key: str, task: Task) -> None:
         take_items(run, step, key, found, len(found.value))
 
 
+def _make_list_again(run: RunState, step: Step, key: str) -> None:
+    """The items of a map ended in an earlier round, whose list could not be made."""
+    task = run.works.pop(key).unit.task
+    count = len(run.records[task].items)
+    account.refund(run.account, key)
+    run.frontier.expand(task, count, ended=count)
+    close_map(run, step, task)
+
+
 def _no_list(task: TaskId, found: JsonValue) -> str:
     kind = "null" if found is None else type(found).__name__
     return f"tasks.{task}.map: needs a list; found {kind}"
@@ -144,7 +173,14 @@ def _no_list(task: TaskId, found: JsonValue) -> str:
 def take_items(run: RunState, step: Step, key: str, source: Stored, count: int) -> None:
     """The items of a map are known: each becomes a unit that may start."""
     work = run.works[key]
+    if work.is_cancelled:
+        end_cancelled(run, step, key)
+        return
     task = work.unit.task
+    if count > MAP_ITEMS_MAX:
+        message = f"tasks.{task}.map: has {count:,} items; at most {MAP_ITEMS_MAX:,}"
+        unit_failed(run, step, key, Failure(f"{message}. Split the list.", "tool"))
+        return
     account.refund(run.account, key)
     if count == 0:
         del run.works[key]
@@ -185,8 +221,11 @@ def take_list(run: RunState, step: Step, task: TaskId, found: Resolved | Failure
     """The list of a map's outputs is stored, or could not be."""
     run.lists.remove(task)
     if isinstance(found, Failure):
-        run.records[task].fail(found.message, "unknown", may_pass=True)
+        record = run.records[task]
+        record.fail(found.message, "unknown", may_pass=True)
+        items = record.items
         end_map(run, step, task, Outcome.FAILED, None)
+        record.items = items  # another round need only make the list
     else:
         end_map(run, step, task, Outcome.SUCCEEDED, found.stored)
 
@@ -228,6 +267,9 @@ def take_question(run: RunState, step: Step, key: str, found: Stored | Failure) 
         unit_failed(run, step, key, found)
         return
     work = run.works[key]
+    if work.is_cancelled:
+        end_cancelled(run, step, key)
+        return
     task = run.tasks[work.unit.task]
     work.doing, work.command = Doing.ASKING, ""
     human = body_of(work.unit, task).human_body()
@@ -278,17 +320,18 @@ def body_ended(run: RunState, step: Step, key: str, found: Any) -> None:
     work = run.works[key]
     work.command = ""
     run.children = {i: c for i, c in run.children.items() if c.key != f"{key}#body"}
+    drop_timer(run, step, f"child:{key}")
     if not isinstance(found, TaskOutput | Failure):
         found = output_of_child(run, work, found)
+    if work.is_late and isinstance(found, Failure) and found.is_cancelled:
+        timeout = run.tasks[work.unit.task].timeout or 0.0
+        found = replace(found, error_class="timeout", message=f"timed out after {timeout:g} s")
     if work.is_losing:
         _lose(run, step, key, found.usage)
+    elif work.is_ahead and work.is_cancelled:
+        end_cancelled(run, step, key, found.usage)
     elif work.is_ahead and not (isinstance(found, Failure) and found.is_cancelled):
-        # Whoever decides its condition may need the slot.
-        if isinstance(found, Failure):
-            work.ahead_failure = found
-        else:
-            work.ahead_output = found
-        run.frontier.idle(work.unit.task)
+        _ended_ahead(run, key, found)
     elif isinstance(found, Failure):
         unit_failed(run, step, key, found)
     else:
@@ -298,21 +341,25 @@ def body_ended(run: RunState, step: Step, key: str, found: Any) -> None:
         end_unit(run, step, key, good, found)
 
 
+def _ended_ahead(run: RunState, key: str, found: TaskOutput | Failure) -> None:
+    """A branch has run ahead to its end. Whoever decides its condition may need slot and budget."""
+    work = run.works[key]
+    run.records[work.unit.task].usage += found.usage
+    account.settle(run.account, key, found.usage, 1)
+    if isinstance(found, Failure):
+        work.ahead_failure = replace(found, usage=Usage())
+    else:
+        work.ahead_output = found.model_copy(update={"usage": Usage()})
+    run.frontier.idle(work.unit.task)
+
+
 def unit_failed(run: RunState, step: Step, key: str, failed: Failure) -> None:
     """Fallback value, then alternative path, then the failure itself."""
     work = run.works[key]
     unit, task = work.unit, run.tasks[work.unit.task]
-    if failed.is_cancelled:
-        end_unit(
-            run,
-            step,
-            key,
-            Outcome.CANCELLED,
-            None,
-            reason=cancel_reason(run, unit.task),
-            usage=failed.usage,
-            tasks=failed.tasks,
-        )
+    has_acted = may_have_acted(run, unit, failed)
+    if failed.is_cancelled or (work.is_cancelled and not has_acted):
+        end_cancelled(run, step, key, failed.usage, failed.tasks)
         return
     record = run.records[task.id]
     message = failed.message
@@ -320,31 +367,58 @@ def unit_failed(run: RunState, step: Step, key: str, failed: Failure) -> None:
         message = f"{work.failed.message}; then the fallback: {message}"
     record.fail(message, failed.error_class, is_worth_a_round(run, unit, failed))
     record.attempts += failed.attempts
-    if may_have_acted(run, unit, failed):
+    if has_acted:
         _end_failed(run, step, key, failed, Outcome.UNKNOWN)
     elif unit.mode == "fallback" or not task.has_fallback:
         skipped = task.on_error == "skip"
         _end_failed(run, step, key, failed, Outcome.SKIPPED if skipped else Outcome.FAILED)
     elif task.fallback_body is None:
         output = TaskOutput(output=Stored(value=task.fallback), attempts=0, usage=failed.usage)
-        end_unit(run, step, key, Outcome.FALLBACK, output, tasks=failed.tasks)
+        end_unit(run, step, key, Outcome.FALLBACK, output, tasks=_counted(run, work, failed.tasks))
     else:
         _to_fallback(run, step, key, failed)
 
 
 def _end_failed(run: RunState, step: Step, key: str, failed: Failure, outcome: Outcome) -> None:
-    # Of a fallback only what ran inside it counts: the task itself is counted already.
-    tasks = failed.tasks if run.works[key].failed is None else failed.tasks - 1
+    tasks = _counted(run, run.works[key], failed.tasks)
     end_unit(run, step, key, outcome, None, usage=failed.usage, tasks=tasks)
+
+
+def end_cancelled(
+    run: RunState, step: Step, key: str, usage: Usage | None = None, tasks: int = 1
+) -> None:
+    """A unit was cancelled. What it was paid counts, whatever it might have gone on with."""
+    work = run.works[key]
+    end_unit(
+        run,
+        step,
+        key,
+        Outcome.CANCELLED,
+        None,
+        reason=cancel_reason(run, work.unit.task),
+        usage=usage,
+        tasks=_counted(run, work, tasks),
+    )
+
+
+def _counted(run: RunState, work: Work, tasks: int) -> int:
+    """How many of the `tasks` that ran for a unit are to be counted now."""
+    if is_map_itself(work.unit, run.tasks[work.unit.task]):
+        return tasks if work.unit.mode == "fallback" else 0
+    # Of a fallback only what ran inside it: the task itself is counted already.
+    return tasks if work.failed is None else tasks - 1
 
 
 def _to_fallback(run: RunState, step: Step, key: str, failed: Failure) -> None:
     """The alternative path is the same task still; it reserves for itself, and may have to wait."""
     work = run.works[key]
+    people.forget_questions(run, step, key)
     run.records[work.unit.task].usage += failed.usage
-    account.settle(run.account, key, failed.usage, failed.tasks)
+    account.settle(run.account, key, failed.usage, _counted(run, work, failed.tasks))
+    task = run.tasks[work.unit.task]
     work.failed, work.unit = failed, in_fallback(work.unit)
-    want, least = amounts_of(run, work.unit, run.tasks[work.unit.task], is_second=True)
+    is_second = not is_map_itself(work.unit, task)
+    want, least = amounts_of(run, work.unit, task, is_second=is_second)
     granted = account.reserve(run.account, key, want, least, step.now)
     if isinstance(granted, Amount):
         fallback_granted(run, step, key, granted)
@@ -407,7 +481,7 @@ def decide_ahead(run: RunState, step: Step, key: str, found: bool | Failure) -> 
     if isinstance(found, Failure):
         run.note(f"{key}: when: {found.message}; taken as not true")
     if output is not None or failed is not None:
-        _lose(run, step, key, output.usage if output else failed.usage if failed else None)
+        _lose(run, step, key, None)
         return
     work.is_losing = True
     step.do(Cancel(work.command))
@@ -435,7 +509,7 @@ def end_unit(
         run.ahead.remove(key)
     spent = usage or (output.usage if output else Usage())
     if output is not None and output.tasks is not None:
-        tasks = output.tasks
+        tasks = _counted(run, work, output.tasks)
     if outcome is Outcome.SKIPPED and tasks is None and not usage:
         account.refund(run.account, key)  # its condition said no: it never ran
     else:
@@ -465,16 +539,13 @@ def cancel_unit(run: RunState, step: Step, key: str) -> None:
     """Cancel a unit at work; it ends at once when it only waits for a person or for budget."""
     work = run.works[key]
     if work.command:
-        step.do(Cancel(work.command))
+        if not work.is_cancelled:
+            step.do(Cancel(work.command))
+        work.is_cancelled = True
         return
     if key in run.questions:
         people.close_question(run, step, key)
-    usage = None
-    if (output := work.ahead_output) is not None:
-        usage = output.usage
-    reason = cancel_reason(run, work.unit.task)
-    tasks = 0 if work.failed is not None else None
-    end_unit(run, step, key, Outcome.CANCELLED, None, reason=reason, usage=usage, tasks=tasks)
+    end_cancelled(run, step, key)
 
 
 def works_of(run: RunState, task: TaskId) -> Sequence[str]:

@@ -29,7 +29,7 @@ _PHASES = {
 # -- what is waited for ---------------------------------------------------------------------
 
 
-def open_waits(run: RunState) -> list[OpenWait]:
+def open_waits(run: RunState, now: float) -> list[OpenWait]:
     """Everything that people or the pool must give; in the order in which it is shown."""
     if run.result is not None:
         return []
@@ -45,25 +45,20 @@ def open_waits(run: RunState) -> list[OpenWait]:
         body = run.tasks[task]
         what = body.description or f"{body.kind} {body.tool or ''}".strip()
         found.append(waits.task_wait(id, task, what, at - since))
-    if (lack := lack_of(run)) is not None:
-        found.append(waits.budget_wait(run.account, lack, is_time=run.is_time_up))
+    if (lack := lack_of(run, now)) is not None:
+        least = run.lack_least if run.lack is not None else account.least_of(run.account)
+        found.append(waits.budget_wait(run.account, lack, least, now))
     for key, question in questions_of(run).items():
         at = run.questions[key].since if key in run.questions else run.asked_since[key]
         found.append(waits.question_wait(id, key, question, at - since))
     return found
 
 
-def lack_of(run: RunState) -> str | None:
+def lack_of(run: RunState, now: float) -> str | None:
     """What the budget lacks for the run to go on, in words."""
-    if run.lack is not None:
-        return run.lack
-    if (lack := account.lack_of(run.account)) is not None:
-        return lack
-    if not run.is_time_up:
-        return None
-    if run.account.deadline is not None and account.ends_at(run.account) == run.account.deadline:
-        return "the time of the run that it is part of is over"
-    return f"its {run.account.cap_seconds:g} s are over"
+    if run.is_time_up:
+        return account.time_lack(run.account, now)
+    return run.lack if run.lack is not None else account.lack_of(run.account)
 
 
 def awaiting(run: RunState) -> Awaiting | None:
@@ -126,7 +121,7 @@ def progress_of(run: RunState, now: float) -> Progress:
         elsewhere[alias] = "cached" if good else str(state or State.WAITING)
     if run.plan is not None and not run.tasks:
         elsewhere |= {t.id: State.WAITING.value for t in run.plan.tasks}
-    waiting = open_waits(run)
+    waiting = open_waits(run, now)
     shown = progress(
         status=status_word(run),
         awaiting=waits.first_kind(waiting),

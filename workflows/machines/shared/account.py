@@ -12,15 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import ceil
 
 from planloom.planner.contract.controls import GrantWanted, RaiseBudget
-from planloom.planner.contract.requests import Common
-from planloom.planner.language.values import NANO, Usage
-from planloom.workflows.machines.shared.budget import Amount, Caps, Ledger, caps_from
+from planloom.planner.contract.requests import TASK_CAP_MAX, Common
+from planloom.planner.language.values import NANO, TOKENS_MAX, USD_MAX, JsonValue, Usage
+from planloom.workflows.machines.shared.budget import NOTHING, Amount, Caps, Ledger, caps_from
 from planloom.workflows.machines.shared.commands import Command, DropTimer, SetTimer, Tell
 
 TIMER = "budget.seconds"
 """The key of the timer that fires when the time is over."""
+SECONDS_MAX = 30 * 86_400.0
+"""The longest time that a budget may name."""
 PARENT = "parent"
 """Who raised a budget, when it was not a person."""
 
@@ -34,6 +37,8 @@ class Parked:
     """The least it can do with."""
     lack: str | None = None
     """What is missing, in words, when nothing that runs can give it back; None: it only waits."""
+    is_late: bool = False
+    """It is time that is missing: no budget helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +161,7 @@ def reserve(
     if lack is not None and not _may_wait(account, now, late is not None):
         account.parked.pop(key, None)
         return Over(lack)
-    account.parked[key] = Parked(want, least, lack)
+    account.parked[key] = Parked(want, least, lack, late is not None)
     return account.parked[key]
 
 
@@ -186,6 +191,34 @@ def lack_of(account: Account) -> str | None:
     return next((p.lack for p in account.parked.values() if p.lack is not None), None)
 
 
+def least_of(account: Account) -> Amount:
+    """The least that the first parked call can do with that lacks anything."""
+    parked = account.parked.values()
+    lacking = (p.least for p in parked if p.lack is not None and not p.is_late)
+    return next(lacking, NOTHING)
+
+
+def raise_that_helps(account: Account, least: Amount, now: float) -> dict[str, JsonValue]:
+    """New totals for `raise_budget` with which `least` fits, twice as much where that is more.
+
+    Empty when no cap of the workflow's own is in the way.
+    """
+    if is_own_time_over(account, now):
+        assert account.cap_seconds is not None
+        passed = now - account.started
+        return {"seconds": min(SECONDS_MAX, float(ceil(passed + account.cap_seconds)))}
+    ledger, found = account.ledger, dict[str, JsonValue]()
+    caps, free, needed = ledger.caps, ledger.free, ledger.settled + ledger.held + least
+    if caps.tokens is not None and (free.tokens or 0) < least.tokens:
+        found["tokens"] = min(TOKENS_MAX, max(2 * caps.tokens, needed.tokens))
+    if caps.usd_nano is not None and (free.usd_nano or 0) < least.usd_nano:
+        nano = max(2 * caps.usd_nano, needed.usd_nano)
+        found["usd"] = min(USD_MAX, (nano // 1000 + 1) / 1_000_000)
+    if caps.tasks is not None and (free.tasks or 0) < least.tasks:
+        found["tasks"] = min(TASK_CAP_MAX, max(2 * caps.tasks, needed.tasks))
+    return found
+
+
 # -- a tree of accounts ---------------------------------------------------------------------
 
 
@@ -194,6 +227,7 @@ def ask_parent(account: Account, least: Amount) -> list[Command]:
     if account.parent is None or not account.has_grant or account.has_asked:
         return []
     account.has_asked = True
+    least = _with_overrun(account.ledger, least)
     name = account.me.removeprefix(f"{account.parent}/")
     wanted = GrantWanted(
         child=account.me,
@@ -205,9 +239,20 @@ def ask_parent(account: Account, least: Amount) -> list[Command]:
     return [Tell(account.parent, "grant_wanted", wanted)]
 
 
+def _with_overrun(ledger: Ledger, least: Amount) -> Amount:
+    """What must be added to the caps for `least` to fit: more, when calls used too much."""
+    caps, needed = ledger.caps, ledger.settled + ledger.held + least
+    return Amount(
+        max(least.tokens, needed.tokens - (caps.tokens or needed.tokens)),
+        max(least.usd_nano, needed.usd_nano - (caps.usd_nano or needed.usd_nano)),
+        max(least.tasks, needed.tasks - (caps.tasks or needed.tasks)),
+    )
+
+
 def ask_for_parked(account: Account) -> list[Command]:
-    """Ask the parent for what the first parked call lacks, if it lacks anything."""
-    first = next((p for p in account.parked.values() if p.lack is not None), None)
+    """Ask the parent for what the first parked call lacks, if it lacks any budget."""
+    parked = account.parked.values()
+    first = next((p for p in parked if p.lack is not None and not p.is_late), None)
     return ask_parent(account, first.least) if first is not None else []
 
 
@@ -243,9 +288,10 @@ def grant_more(account: Account) -> list[Command]:
 
 
 def _raised_caps(caps: Caps, total: Amount) -> RaiseBudget:
+    # A child may hold nothing of a kind that it never asked for.
     return RaiseBudget(
-        tokens=total.tokens if caps.tokens is not None else None,
-        usd=total.usd_nano / NANO if caps.usd_nano is not None else None,
+        tokens=total.tokens if caps.tokens is not None and total.tokens else None,
+        usd=total.usd_nano / NANO if caps.usd_nano is not None and total.usd_nano else None,
         # One of them is the child itself.
         tasks=total.tasks - 1 if caps.tasks is not None and total.tasks > 1 else None,
         by=PARENT,
@@ -254,15 +300,26 @@ def _raised_caps(caps: Caps, total: Amount) -> RaiseBudget:
 
 def problem_with_raise(account: Account, raised: RaiseBudget, now: float) -> str | None:
     """Why new caps cannot be taken, or None."""
+    is_spending = (raised.tokens, raised.usd, raised.tasks) != (None, None, None)
+    if is_spending and account.has_grant and raised.by != PARENT:
+        return (
+            f"this run spends from the budget of the run that it is part of: "
+            f"raise that of {account.parent}"
+        )
     passed = now - account.started
     if raised.seconds is not None and raised.seconds <= passed:
         return f"seconds {raised.seconds:g} is below the {passed:.0f} that have passed"
+    if raised.by == PARENT:
+        return None  # it does not know what was used beyond its grant
     return account.ledger.problem_with(raised)
 
 
 def raise_caps(account: Account, raised: RaiseBudget) -> None:
-    """New totals; those left out stay. The parent may be asked again."""
+    """New totals; those left out stay. The parent only gives more, and may be asked again."""
+    caps = account.ledger.caps
     account.ledger.raise_caps(raised)
+    if raised.by == PARENT:
+        account.ledger.keep_caps(caps)
     account.has_asked = False
     if raised.seconds is not None:
         account.cap_seconds = raised.seconds

@@ -1,7 +1,7 @@
 """The budget of a whole run: reserve before dispatch, settle with real usage, refund on failure.
 
 Invariant: for each cap, settled + reserved <= cap, unless real usage was above its reservation
-(then `excess` says by how much it may be passed). One ledger owner: the root run; a
+(then `overrun` says by how much, and nothing more is reserved). One ledger owner: the root run; a
 child run works inside a grant. Pure: amounts are integers (tokens, nano-dollars, tasks).
 """
 
@@ -39,14 +39,6 @@ class Amount:
             self.tasks if free.tasks is None else min(self.tasks, free.tasks),
         )
 
-    def above(self, other: Amount) -> Amount:
-        """By how much each part is more than the other's; nothing where it is not."""
-        return Amount(
-            max(0, self.tokens - other.tokens),
-            max(0, self.usd_nano - other.usd_nano),
-            max(0, self.tasks - other.tasks),
-        )
-
     def covers(self, other: Amount) -> bool:
         return (
             self.tokens >= other.tokens
@@ -79,6 +71,10 @@ def caps_from(budget: Budget, grant: Grant | None = None) -> Caps:
     )
 
 
+def _looser(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else max(a, b)
+
+
 def _tighter(a: int | None, b: int | None) -> int | None:
     return min((x for x in (a, b) if x is not None), default=None)
 
@@ -92,9 +88,9 @@ class Ledger:
     reserved: dict[str, Amount] = field(default_factory=dict)
     held: Amount = NOTHING
     """The sum of `reserved`, kept as it changes: a fan-out reserves thousands of times."""
-    excess: Amount = NOTHING
-    """What calls used above what they had reserved, in all: by so much a cap may be passed."""
     usage: Usage = field(default_factory=Usage)
+    beyond: Amount = NOTHING
+    """What was used above the reservations, in all."""
     unpriced: int = 0
 
     @property
@@ -110,10 +106,11 @@ class Ledger:
     @property
     def overrun(self) -> Amount:
         """By how much reality passed a cap (a model that ignored its limit), else nothing."""
+        used = self.settled + self.held
         return Amount(
-            _above(self.settled.tokens, self.caps.tokens),
-            _above(self.settled.usd_nano, self.caps.usd_nano),
-            _above(self.settled.tasks, self.caps.tasks),
+            _above(used.tokens, self.caps.tokens),
+            _above(used.usd_nano, self.caps.usd_nano),
+            _above(used.tasks, self.caps.tasks),
         )
 
     def reserve(self, key: str, want: Amount, at_least: Amount | None = None) -> Amount | None:
@@ -154,9 +151,17 @@ class Ledger:
         ran = held.tasks if tasks is None else tasks
         if self.caps.tasks is not None:
             ran = min(ran, held.tasks)  # a map that cannot begin was set nothing aside for
-        used = Amount(usage.tokens, usd, ran)
-        self.settled += used
-        self.excess += used.above(held)
+        spent = Amount(usage.tokens, usd, ran)
+        self.settled += spent
+        self.beyond += Amount(
+            _above(spent.tokens, held.tokens),
+            _above(spent.usd_nano, held.usd_nano),
+            _above(spent.tasks, held.tasks),
+        )
+        self.usage += usage
+
+    def count(self, usage: Usage) -> None:
+        """Add usage that needed no reservation: a value that an earlier run has made."""
         self.usage += usage
 
     def refund(self, key: str) -> None:
@@ -200,15 +205,18 @@ class Ledger:
             self.caps.tasks if raised.tasks is None else raised.tasks,
         )
 
+    def keep_caps(self, before: Caps) -> None:
+        """Take back what of a raise was no raise."""
+        self.caps = Caps(
+            _looser(self.caps.tokens, before.tokens),
+            _looser(self.caps.usd_nano, before.usd_nano),
+            _looser(self.caps.tasks, before.tasks),
+        )
+
     def check(self) -> None:
         """Assert the invariant; the workflow does after every change, tests after every step."""
-        used, excess = self.settled + self.held, self.excess
-        for cap, total, beyond in (
-            (self.caps.tokens, used.tokens, excess.tokens),
-            (self.caps.usd_nano, used.usd_nano, excess.usd_nano),
-            (self.caps.tasks, used.tasks, excess.tasks),
-        ):
-            assert cap is None or total <= cap + beyond, (cap, total, beyond)
+        over, beyond = self.overrun, self.beyond
+        assert beyond.covers(over), (self.caps, self.settled, self.held, beyond)
 
 
 def _above(used: int, cap: int | None) -> int:

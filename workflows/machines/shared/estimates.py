@@ -97,7 +97,7 @@ def amounts_for(
             return want, least
         case "agent" | "team":
             default = AGENT_TOKENS_RESERVED if body.kind == "agent" else TEAM_TOKENS_RESERVED
-            tokens = hint.tokens if hint and hint.tokens else default
+            tokens = max(CHILD_TOKENS_MIN, hint.tokens if hint and hint.tokens else default)
             usd = (
                 int(hint.usd * NANO) if hint and hint.usd else tokens * price_of(catalog, model)[1]
             )
@@ -131,6 +131,18 @@ def usage_so_far(catalog: Catalog, model: str | None, prompt_tokens: int, text_b
         usd_nano=spent.usd_nano,
         model_calls=1,
         is_priced=(model or "") in catalog.prices,
+    )
+
+
+def at_most(usage: Usage, limit: Amount) -> Usage:
+    """An estimated usage that is no more than a limit: of tokens the answer's are fewer."""
+    asked = min(usage.input_tokens, limit.tokens)
+    return usage.model_copy(
+        update={
+            "input_tokens": asked,
+            "output_tokens": min(usage.output_tokens, limit.tokens - asked),
+            "usd_nano": min(usage.usd_nano, limit.usd_nano),
+        }
     )
 
 

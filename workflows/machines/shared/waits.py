@@ -7,8 +7,9 @@ import shlex
 from typing import Any
 
 from planloom.planner.contract.results import Awaiting, OpenWait
-from planloom.planner.language.values import NANO, JsonValue
-from planloom.workflows.machines.shared.account import Account
+from planloom.planner.language.values import JsonValue
+from planloom.workflows.machines.shared.account import Account, raise_that_helps
+from planloom.workflows.machines.shared.budget import Amount
 
 
 def signal_command(workflow_id: str, name: str, payload: dict[str, JsonValue]) -> str:
@@ -39,22 +40,22 @@ def question_wait(workflow_id: str, key: str, question: str, since: float) -> Op
     return OpenWait(kind="human", what=f"{key}: {question}", since=since, command=command)
 
 
-def budget_wait(account: Account, lack: str, *, is_time: bool) -> OpenWait:
-    command = signal_command(account.me, "raise_budget", _cap_to_raise(account, is_time))
+def budget_wait(own: Account, lack: str, least: Amount, now: float) -> OpenWait:
+    """What lacks, with new totals that are enough; or whom to look at, where others must give."""
+    caps = raise_that_helps(own, least, now)
+    is_parents = own.has_grant if "seconds" not in caps else False
+    if own.parent is not None and (is_parents or not caps):
+        return parent_wait(own.parent, lack, 0.0)
+    command = signal_command(own.me, "raise_budget", caps)
     what = f"The run is parked: {lack}. raise_budget lets it go on."
     return OpenWait(kind="budget", what=what, since=0.0, command=command)
 
 
-def _cap_to_raise(account: Account, is_time: bool) -> dict[str, JsonValue]:
-    """A cap that raise_budget may name, with twice its value: what to type first."""
-    caps = account.ledger.caps
-    if is_time and account.cap_seconds is not None:
-        return {"seconds": account.cap_seconds * 2}
-    if caps.tokens is not None:
-        return {"tokens": caps.tokens * 2}
-    if caps.usd_nano is not None:
-        return {"usd": caps.usd_nano * 2 / NANO}
-    return {"tasks": (caps.tasks or 1) * 2}
+def parent_wait(parent: str, lack: str, since: float) -> OpenWait:
+    """Budget that only the parent run can give: it gives what it has, or shows what it lacks."""
+    command = f"temporal workflow query --workflow-id {shlex.quote(parent)} --type progress"
+    what = f"It is parked: {lack}. The run that it is part of was asked for more."
+    return OpenWait(kind="budget", what=what, since=since, command=command)
 
 
 def room_wait(why: str, since: float) -> OpenWait:

@@ -150,10 +150,6 @@ def _taken(unused: Definition, used: Definition) -> Problem:
     return name_taken(unused.kind, unused.name, unused=str(unused.path), used=str(used.path))
 
 
-def _taken(unused: Definition, used: Definition) -> Problem:
-    return name_taken(unused.kind, unused.name, unused=str(unused.path), used=str(used.path))
-
-
 def read_definition(path: Path, kind: str) -> Definition:
     """One file as an agent or a team, with all its problems."""
     try:

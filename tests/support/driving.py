@@ -15,6 +15,7 @@ from planloom.workflows.machines.shared.commands import (
     DropTimer,
     Refuse,
     SetTimer,
+    TakeTurn,
     Tell,
 )
 from planloom.workflows.machines.shared.events import (
@@ -82,6 +83,10 @@ class Driver(Generic[S]):
         """All that was cancelled ends as cancelled."""
         for key in [k for k in self.cancelled if k in self.flight]:
             self.breaks(key, "cancelled", "cancelled", usage=Usage())
+
+    def all_turns(self, name: str) -> list[Any]:
+        """Every turn of a persona so far."""
+        return [c for c in self.all if isinstance(c, TakeTurn) and c.job.name == name]
 
     @property
     def ended(self) -> Any:

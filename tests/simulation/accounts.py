@@ -30,6 +30,7 @@ class Accounts:
     unseen: int = 0
     """Units that ended before their body, or in the step in which they began: some count."""
     had_cap: bool = False
+    attempts: dict[str, int] = field(default_factory=dict)
 
     def before(self, run: RunState, event: Event) -> None:
         """Count what the end of a body tells."""
@@ -74,9 +75,12 @@ class Accounts:
             if questions.get(key) is not question:
                 self.begun[key] = True
         names = {k.partition("[")[0] for k in ended}
-        for task, state in run.frontier.states().items():
-            if isinstance(state, Outcome) and state is not states.get(task) and task not in names:
-                self.unseen += 1 + len(run.records[task].item_outcomes)
+        for task, record in run.records.items():
+            more = record.attempts - self.attempts.get(task, 0)
+            self.attempts[task] = record.attempts
+            if isinstance(record.outcome, Outcome) and task not in names:
+                has_ended = record.outcome is not states.get(task)
+                self.unseen += max(more, has_ended * (1 + len(record.item_outcomes)))
         self.had_cap = self.had_cap or run.account.ledger.caps.tasks is not None
         self._check(run)
 

@@ -76,8 +76,9 @@ class Accounts:
                 self.begun[key] = True
         names = {k.partition("[")[0] for k in ended}
         for task, record in run.records.items():
-            more = record.attempts - self.attempts.get(task, 0)
-            self.attempts[task] = record.attempts
+            mark = f"{task}.v{record.version}"
+            more = record.attempts - self.attempts.get(mark, 0)
+            self.attempts[mark] = record.attempts
             if isinstance(record.outcome, Outcome) and task not in names:
                 has_ended = record.outcome is not states.get(task)
                 self.unseen += max(more, has_ended * (1 + len(record.item_outcomes)))

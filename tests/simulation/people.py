@@ -93,7 +93,7 @@ class People:
             case "stale_child":
                 self._stale_child(process, random)
             case "deadline":
-                if process.state.lineage.parent is not None:
+                if process.state.lineage.parent == "boss":
                     moved = random.choice([None, self.world.now - 1, self.world.now + 50])
                     process.apply(DeadlineMoved(moved))
             case name:

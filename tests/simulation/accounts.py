@@ -9,7 +9,7 @@ from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.language.values import Outcome, TaskId, Usage
 from planloom.workflows.machines.run.children import usage_from_report
 from planloom.workflows.machines.run.frontier import State
-from planloom.workflows.machines.run.state import Rule, RunState, Work
+from planloom.workflows.machines.run.state import Question, Rule, RunState, Work
 from planloom.workflows.machines.shared.commands import Command
 from planloom.workflows.machines.shared.events import Broke, Event, Failure, Returned
 from tests.simulation.violation import demand
@@ -28,8 +28,9 @@ class Accounts:
     ran: int = 0
     """Units that ran, with what ran inside them."""
     unseen: int = 0
-    """Units that began and ended within one step: they may have counted, or not."""
+    """Units that ended before their body, or in the step in which they began: some count."""
     had_cap: bool = False
+    attempts: dict[str, int] = field(default_factory=dict)
 
     def before(self, run: RunState, event: Event) -> None:
         """Count what the end of a body tells."""
@@ -55,26 +56,32 @@ class Accounts:
         run: RunState,
         works: dict[str, Work],
         states: dict[TaskId, State | Outcome],
-        questions: Sequence[str],
+        questions: dict[str, Question],
         commands: Sequence[Command],
     ) -> None:
         """Count what has begun and ended; the rest is what was before the step."""
         ended = [k for k in self.begun if works.get(k) is not run.works.get(k) and k in works]
         for key in ended:
-            self.ran += self.begun.pop(key)
+            has_run = self.begun.pop(key)
+            self.ran += has_run
+            self.unseen += not has_run
         for key in run.works:
             self.begun.setdefault(key, False)
         for command in commands:
             key = getattr(command, "key", "")
             if key.endswith(BODY) and key.removesuffix(BODY) in self.begun:
                 self.begun[key.removesuffix(BODY)] = True
-        for key in run.questions:
-            if key not in questions:
+        for key, question in run.questions.items():
+            if questions.get(key) is not question:
                 self.begun[key] = True
         names = {k.partition("[")[0] for k in ended}
-        for task, state in run.frontier.states().items():
-            if isinstance(state, Outcome) and state is not states.get(task) and task not in names:
-                self.unseen += 1 + len(run.records[task].item_outcomes)
+        for task, record in run.records.items():
+            mark = f"{task}.v{record.version}"
+            more = record.attempts - self.attempts.get(mark, 0)
+            self.attempts[mark] = record.attempts
+            if isinstance(record.outcome, Outcome) and task not in names:
+                has_ended = record.outcome is not states.get(task)
+                self.unseen += max(more, has_ended * (1 + len(record.item_outcomes)))
         self.had_cap = self.had_cap or run.account.ledger.caps.tasks is not None
         self._check(run)
 

@@ -24,7 +24,8 @@ STIMULI = {
     "complete_task": 8.0,
     "approve_task": 6.0,
     "unreadable": 3.0,
-    "cancel_run": 4.0,
+    "cancel_run": 3.0,
+    "terminate_child": 2.0,
     "stale_child": 3.0,
     "deadline": 3.0,
 }
@@ -41,6 +42,8 @@ class Stimulus:
     is_update: bool = False
     times: int = 1
     """Sent twice, or more often."""
+    to_child: bool = False
+    """To one of the child runs, if there is any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ def _stimulus(random: Random) -> Stimulus:
         random.randrange(1_000_000),
         random.random() < 0.5,
         random.choice([1, 1, 1, 1, 2, 3]),
+        to_child=random.random() < 0.15,
     )
 
 
@@ -149,7 +153,7 @@ def _readable_request(random: Random) -> Document:
 def random_request(random: Random) -> Document:
     """A request of any kind, with any of its fields."""
     kind = weighted(random, {"plan": 45, "goal": 38, "template": 4, "agents": 5, "joiner": 8})
-    size = random.choice([1, 2, 3, 5, 8, 12])
+    size = random.choice([1, 2, 3, 5, 8, 12, 20])
     request: Document = {}
     match kind:
         case "goal":

@@ -11,7 +11,7 @@ from planloom.planner.language.values import Outcome, TaskId
 from planloom.workflows.machines.run import machine as run_machine
 from planloom.workflows.machines.run import view
 from planloom.workflows.machines.run.frontier import State
-from planloom.workflows.machines.run.state import RunState, Stage, Work
+from planloom.workflows.machines.run.state import Question, RunState, Stage, Work
 from planloom.workflows.machines.shared.account import PARENT, TIMER, time_lack
 from planloom.workflows.machines.shared.budget import Caps, Ledger
 from planloom.workflows.machines.shared.commands import (
@@ -48,7 +48,7 @@ class Before:
     """What the state was before a step, as far as the step is judged by it."""
 
     works: dict[str, Work]
-    questions: list[str]
+    questions: dict[str, Question]
     states: dict[TaskId, State | Outcome]
     versions: dict[TaskId, int]
     round: int
@@ -100,7 +100,7 @@ class Oracle:
             self.caps, self.cap_seconds = run.account.ledger.caps, run.account.cap_seconds
         self.last = Before(
             dict(run.works),
-            list(run.questions),
+            dict(run.questions),
             run.frontier.states(),
             {t: r.version for t, r in run.records.items()},
             run.round,

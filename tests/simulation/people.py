@@ -30,11 +30,13 @@ from planloom.workflows.machines.shared.commands import Refuse, Tell
 from planloom.workflows.machines.shared.events import (
     CancelRequested,
     DeadlineMoved,
+    Failure,
     GrantAsked,
     QuestionOfChild,
     SignalIgnored,
 )
 from tests.simulation.cases import Stimulus, random_budget
+from tests.simulation.children import Child
 from tests.simulation.plans import Document, random_task
 from tests.simulation.violation import Violation
 
@@ -72,7 +74,10 @@ class People:
                 # Sent twice it says the same twice, if the run has not moved meanwhile.
                 random = self.world.random("says", stimulus.salt)
                 self.world.story.append((self.world.now, "stimulus", f"{number}.{nth} {stimulus}"))
-                self._send(process, stimulus, random)
+                children = [p for p in self._live() if p is not process and p.steps]
+                is_to_child = stimulus.to_child and children
+                target = random.choice(children) if is_to_child else process
+                self._send(target, stimulus, random)
 
         return send
 
@@ -83,16 +88,31 @@ class People:
             case "cancel_run":
                 process.oracle.is_cancelled = True
                 process.apply(CancelRequested())
+            case "terminate_child":
+                self._terminate(random)
             case "stale_child":
                 self._stale_child(process, random)
             case "deadline":
-                if process.state.lineage.parent is not None:
+                if process.state.lineage.parent == "boss":
                     moved = random.choice([None, self.world.now - 1, self.world.now + 50])
                     process.apply(DeadlineMoved(moved))
             case name:
                 payload = _payload(process, name, random)
                 if payload is not None:
                     process.control(name, payload, is_update=stimulus.is_update)
+
+    def _terminate(self, random: Random) -> None:
+        """An operator ends a child run, or its time is over: it says no more."""
+        world = self.world
+        live = [p for p in self._live() if p.parent is not None]
+        played = [c for c in world.children.values() if not c.is_over]
+        if not live and not played:
+            return
+        child = random.choice([*live, *played])
+        if isinstance(child, Child):
+            child.lose(Failure("terminated", "unknown"))
+        else:
+            world.terminate(child, "TERMINATED", Failure("terminated", "unknown"))
 
     def _stale_child(self, process: Process, random: Random) -> None:
         """Word of a child that has ended, or never was."""

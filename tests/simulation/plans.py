@@ -43,9 +43,9 @@ def random_task(
         _read_item(task)
     if random.random() < 0.2 and earlier:
         task["depends_on"] = some(random, earlier, 2)
-    if random.random() < 0.2 and earlier:
+    if random.random() < 0.25 and earlier:
         task["when"] = random_condition(random, earlier)
-        task["speculate"] = random.random() < 0.5
+        task["speculate"] = random.random() < 0.6
     if random.random() < 0.25 and _reads(task):
         task["requires"] = random.choice(REQUIRES)
     if random.random() < 0.2:

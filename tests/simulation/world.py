@@ -191,12 +191,15 @@ class World:
             child.begin()
 
     def _time_out(self, child: Process) -> None:
-        if child.is_over:
-            return
+        if not child.is_over:
+            self.terminate(child, "TIMED_OUT", Failure("timed out", "timeout"))
+
+    def terminate(self, child: Process, status: str, failed: Failure) -> None:
+        """A child run is gone without a word, and all below it."""
         assert child.parent is not None
         parent, flight = child.parent
-        self._kill(child, "TIMED_OUT")
-        parent.lose(flight, Failure("timed out", "timeout"))
+        self._kill(child, status)
+        parent.lose(flight, failed)
 
     def _kill(self, process: Process, status: str) -> None:
         process.is_dead = True

@@ -245,22 +245,26 @@ def may_have_acted(run: RunState, unit: Unit, failed: Failure) -> bool:
 
     A tool that says why it failed did nothing, or says so; one that ran out of time may have acted.
     """
-    body = body_of(unit, run.tasks[unit.task])
-    spec = run.catalog.tool(body.tool) if body.tool else None
-    if spec is None or not spec.side_effects or spec.idempotent:
+    if not _acts_once(run, body_of(unit, run.tasks[unit.task])):
         return False
     return failed.may_have_acted or failed.error_class == "timeout"
 
 
-def is_worth_a_round(run: RunState, unit: Unit, failed: Failure) -> bool:
+def is_worth_a_round(run: RunState, work: Work, failed: Failure) -> bool:
     """Whether another DAG-level round may do better. A side effect never gets one."""
-    body = body_of(unit, run.tasks[unit.task])
-    spec = run.catalog.tool(body.tool) if body.tool else None
-    if spec is not None and spec.side_effects and not spec.idempotent:
+    task = run.tasks[work.unit.task]
+    tried = [body_of(work.unit, task), *([task] if work.failed is not None else [])]
+    if any(_acts_once(run, body) for body in tried):
         return False
     if isinstance(body.agent, str) and body.agent in run.cast:  # a member of a team
         return may_retry(failed.error_class, failed.message, run.round + 1)
     return is_class_worth_a_round(failed.error_class, run.catalog)
+
+
+def _acts_once(run: RunState, body: Body) -> bool:
+    """Whether the body is a tool whose side effects must not be repeated."""
+    spec = run.catalog.tool(body.tool) if body.tool else None
+    return spec is not None and spec.side_effects and not spec.idempotent
 
 
 def is_class_worth_a_round(error_class: str, catalog: Catalog) -> bool:

@@ -227,7 +227,7 @@ def _not_taken(run: RunState, step: Step, wanted: Planning, why: str) -> None:
             again = run.approving
             assert again is not None
             ask_approval(run, step, is_first=again.is_first, major=again.major, then=again.then)
-        case Purpose.PERSON:
+        case _ if wanted.purpose is Purpose.PERSON or _has_more(run):
             run.note(f"replan not taken: {why}")
             go_on(run)
         case Purpose.UNMET:
@@ -246,6 +246,8 @@ def _no_plan(run: RunState, step: Step, wanted: Planning, none: NoPlan) -> None:
         _not_taken(run, step, wanted, none.reason.removeprefix("budget: "))
     elif none.is_over_budget:
         give_up(run, step, none.reason, "partial", StopKind.BUDGET)
+    elif wanted.purpose is not Purpose.FIRST and not none.is_called_off and _has_more(run):
+        _not_taken(run, step, wanted, none.reason)
     else:
         give_up(run, step, none.reason, "partial" if none.is_called_off else "failed")
 

@@ -365,7 +365,7 @@ def unit_failed(run: RunState, step: Step, key: str, failed: Failure) -> None:
     message = failed.message
     if work.failed is not None:
         message = f"{work.failed.message}; then the fallback: {message}"
-    record.fail(message, failed.error_class, is_worth_a_round(run, unit, failed))
+    record.fail(message, failed.error_class, is_worth_a_round(run, work, failed))
     record.attempts += failed.attempts
     if has_acted:
         _end_failed(run, step, key, failed, Outcome.UNKNOWN)

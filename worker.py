@@ -199,8 +199,8 @@ def _snake(kind: str) -> str:
 def build_workers(
     client: Client, parts: Parts, interceptors: Sequence[Interceptor] = ()
 ) -> list[Worker]:
-    """One worker for workflows, one for tools, one per pool, one for notices to this process; all
-    share the client.
+    """One worker for workflows and tools, one per pool, one for notices to this process, and one
+    for tools where they have a queue to themselves; all share the client.
     """
     settings = parts.settings
     limiters = parts.limiters = PoolLimiters(client, settings)
@@ -268,16 +268,20 @@ def build_workers(
         workflow_runner=RUNNER,
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         max_concurrent_activities=settings.max_activities,
-        **common,
-    )
-    tool_worker = Worker(
-        client,
-        task_queue=settings.tools_task_queue,
-        activities=[tools.run_tool],
-        max_concurrent_activities=settings.max_activities,
         max_concurrent_activity_task_polls=10,
         **common,
     )
+    tool_workers = [
+        Worker(
+            client,
+            task_queue=settings.tools_task_queue,
+            activities=[tools.run_tool],
+            max_concurrent_activities=settings.max_activities,
+            max_concurrent_activity_task_polls=10,
+            **common,
+        )
+        for _ in range(settings.tools_task_queue != settings.task_queue)
+    ]
     pools = [
         Worker(
             client,
@@ -297,7 +301,7 @@ def build_workers(
         max_concurrent_activity_task_polls=1,
         **common,
     )
-    return [main, tool_worker, *pools, notice_worker]
+    return [main, *tool_workers, *pools, notice_worker]
 
 
 def collect_garbage_rarely() -> None:
@@ -467,7 +471,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)
     for problem in _unused_files(settings):
         log.warning("%s", problem.line())
-    queues = f"{settings.task_queue}, {settings.tools_task_queue}"
+    queues = ", ".join(dict.fromkeys((settings.task_queue, settings.tools_task_queue)))
     pools = ", ".join(settings.pools)
     address = ClientConfig.load_client_connect_config().get("target_host", "localhost:7233")
 

@@ -111,7 +111,9 @@ class Settings(Model):
 
     @property
     def tools_task_queue(self) -> str:
-        return self.tools_queue or f"{self.task_queue}-tools"
+        """Where tools run: the run's own queue, so that the server may hand a tool at once to the
+        worker that asked for it; another one where `PLANLOOM_TOOLS_QUEUE` names it."""
+        return self.tools_queue or self.task_queue
 
     def llm_task_queue(self, pool: str) -> str:
         return f"{self.llm_queue_prefix or self.task_queue + '-llm'}-{pool}"

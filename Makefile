@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test lint bench docs lock check-python check-links
+.PHONY: setup demo dev test lint bench docs lock converters check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -58,7 +58,7 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	$(BIN)/pytest -n $(TEST_PROCESSES)
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadgroup
 
 bench: setup
 	$(BIN)/python -m benchmarks
@@ -73,6 +73,10 @@ PIP_COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_INDEX_URL= PIP_EXTR
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 DEV_GROUP := import tomllib; d = tomllib.load(open("pyproject.toml", "rb")); \
 	print(*d["project"]["dependencies"], *d["dependency-groups"]["dev"], sep="\n")
+
+# llama.cpp's own converter of schemas, for tests/planner/test_plan_schema.py: one file, not built.
+converters: setup
+	$(BIN)/python -m tests.support.llama_converter
 
 lock: setup
 	$(PIP_COMPILE) --output-file requirements.lock pyproject.toml

@@ -49,6 +49,9 @@ from planloom.activities.look_at_child import ChildActivities
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.pool_slots import PoolSlots
 from planloom.activities.models.prices import Prices
+from planloom.activities.models.probe import known_models
+from planloom.activities.models.quirks import FILE as QUIRKS_FILE
+from planloom.activities.models.quirks import read_rows
 from planloom.activities.prepare import PrepareActivities
 from planloom.activities.resolve import ResolveActivities
 from planloom.activities.run_tool import ToolActivities
@@ -352,7 +355,7 @@ async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], 
         settings,
         registry,
         BlobStore(open_backend(settings.blob_url or data / "blobs")),
-        ModelClient(settings, os.environ, Prices(settings)),
+        ModelClient(settings, os.environ, Prices(settings), quirks_file=data / QUIRKS_FILE),
         ToolTimes(data / "tool_times.json"),
         await register_search_attributes(client),
     )
@@ -431,6 +434,32 @@ def _unused_files(settings: Settings) -> list[Problem]:
     ).unused()
 
 
+async def _print_models(settings: Settings, is_probe: bool) -> None:
+    """What is known of the pools' models; with a probe, what they answer now."""
+    path = Path(settings.data_dir) / QUIRKS_FILE
+    client = ModelClient(settings, os.environ, Prices(settings), quirks_file=path)
+    try:
+        rows = await known_models(client, list(settings.pools), read_rows(path), is_probe=is_probe)
+    finally:
+        await client.close()
+    print(json.dumps(rows))
+
+
+def _was_asked(given: argparse.Namespace, settings: Settings, registry: ToolRegistry) -> bool:
+    """Whether only something was to be printed; it is."""
+    if given.list_definitions:
+        _list_definitions(settings, [(k, f) for k, f in given.definition or []])
+    elif given.list_tools:
+        _list_tools(registry)
+    elif given.models:
+        asyncio.run(_print_models(settings, given.probe))
+    elif given.catalog:
+        _print_catalog(settings, registry, PrepareJob.model_validate_json(given.catalog))
+    else:
+        return False
+    return True
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `planloom-worker`."""
     parser = argparse.ArgumentParser(prog="planloom-worker", description=__doc__)
@@ -442,6 +471,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--catalog", metavar="JOB", help="print the catalog that a run of a plan would get"
     )
+    parser.add_argument("--models", action="store_true", help="print what is known of models")
+    parser.add_argument("--probe", action="store_true", help="with --models: ask them")
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
     try:
@@ -451,14 +482,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for problem in error.problems:
             print(f"error: {problem.line()}", file=sys.stderr)
         raise SystemExit(2) from None
-    if given.list_definitions:
-        _list_definitions(settings, [(k, f) for k, f in given.definition or []])
-        return
-    if given.list_tools:
-        _list_tools(registry)
-        return
-    if given.catalog:
-        _print_catalog(settings, registry, PrepareJob.model_validate_json(given.catalog))
+    if _was_asked(given, settings, registry):
         return
     setup_logging(os.environ)
     sys.setswitchinterval(SWITCH_SECONDS)

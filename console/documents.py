@@ -135,6 +135,17 @@ def definitions_now(files: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any
     return definitions
 
 
+def models_now(*, probe: bool = False) -> list[dict[str, Any]]:
+    """The pools that a worker here would have, and what is known of their models; with `probe`
+    each is asked.
+
+    Raises:
+        UsageError: a worker cannot start here.
+    """
+    rows: list[dict[str, Any]] = _ask_worker("--models", *(["--probe"] if probe else []))
+    return rows
+
+
 def _ask_worker(flag: str, *more: str) -> Any:
     done = subprocess.run(
         [sys.executable, "-P", "-m", "planloom.worker", flag, *more, "--json"],

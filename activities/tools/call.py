@@ -11,6 +11,7 @@ from typing import Any
 from planloom.activities.tools.decorator import Tool, ToolContext, ToolError
 from planloom.activities.tools.threads import in_thread
 from planloom.planner.contract.jobs import ErrorClass, ToolJob
+from planloom.planner.language.clean_text import clean_text
 from planloom.planner.language.values import NANO, JsonValue, Usage
 
 TOOL_ERROR_MAX_CHARS = 500
@@ -97,6 +98,7 @@ class ToolCall:
 
 
 def cut_off(text: str, max_chars: int = TOOL_ERROR_MAX_CHARS) -> str:
+    text = clean_text(text)  # a file's name may hold what no message can
     return text if len(text) <= max_chars else text[:max_chars] + "… (cut)"
 
 

@@ -26,6 +26,22 @@ class Price(Model):
     output_usd_per_million: Annotated[float, Field(ge=0)]
 
 
+class Accepts(Model):
+    """`[pools.<name>.accepts."<pattern>"]`: what is known of the models whose name fits a pattern.
+
+    What is set here is not found out by trying, and never forgotten.
+    """
+
+    without: list[str] = Field(default_factory=list)
+    """Parameters that are never sent, such as `temperature`."""
+    response_format: Literal["json_schema", "json_object", "none"] | None = None
+    """The most that answers may be constrained by."""
+    limit: Literal["max_tokens", "max_completion_tokens"] | None = None
+    """The name by which the limit of an answer is sent."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """The largest limit of an answer."""
+
+
 class PoolSettings(Model):
     """`[pools.<name>]`: one model endpoint. The key itself stays in the worker's environment."""
 
@@ -54,6 +70,16 @@ class PoolSettings(Model):
     max_runs: Annotated[int, Field(ge=1)] | None = None
     """Reservations: holders at once."""
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 600.0
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Headers of each request, such as a route. None of them may be secret: see `headers_env`."""
+    headers_env: dict[str, str] = Field(default_factory=dict)
+    """Headers whose values are secret, each with the name of the variable that holds its value."""
+    query: dict[str, str] = Field(default_factory=dict)
+    """Parameters in each request's address, such as Azure's `api-version`."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Parameters beside Planloom's own, such as `chat_template_kwargs`; a table whose name is a
+    pattern of model names (`"qwen*"`) is for those models only."""
+    accepts: dict[str, Accepts] = Field(default_factory=dict)
 
     @field_validator("api_key_env")
     @classmethod
@@ -62,11 +88,49 @@ class PoolSettings(Model):
             raise ValueError("give the name of the variable that holds the key, not the key")
         return name
 
+    @field_validator("headers_env")
+    @classmethod
+    def _are_names(cls, names: dict[str, str]) -> dict[str, str]:
+        if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names.values()):
+            raise ValueError("give the names of the variables that hold the values, not the values")
+        return names
+
+    @field_validator("headers")
+    @classmethod
+    def _are_no_secrets(cls, headers: dict[str, str]) -> dict[str, str]:
+        if wrong := [h for h in headers if re.search(r"auth|key|token|secret|cookie", h, re.I)]:
+            raise ValueError(f"{', '.join(wrong)}: secret values belong to headers_env")
+        return headers
+
+    @field_validator("extra_body")
+    @classmethod
+    def _does_not_replace(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        ours = ("model", "messages", "stream", "stream_options", "tools", "tool_choice")
+        nested = [v for k, v in extra.items() if _is_pattern(k) and isinstance(v, dict)]
+        if wrong := [k for table in (extra, *nested) for k in table if k in ours]:
+            raise ValueError(f"{', '.join(wrong)}: Planloom sets this itself")
+        return extra
+
+    def extra_for(self, model: str) -> dict[str, Any]:
+        """The extra parameters of a call to this model."""
+        found: dict[str, Any] = {}
+        for name, value in self.extra_body.items():
+            if isinstance(value, dict) and (_is_pattern(name) or name in self.models):
+                found |= value if fnmatchcase(model, name) else {}
+            else:
+                found[name] = value
+        return found
+
+    def accepts_of(self, model: str) -> Accepts:
+        """What the settings say of this model: the first pattern that fits."""
+        fits = (a for pattern, a in self.accepts.items() if fnmatchcase(model, pattern))
+        return next(fits, Accepts())
+
     def limits(self) -> PoolSettings:
         """What rules a pool's rate and room: history holds no address, for it may hold a password,
         and no name of a key.
         """
-        kept = self.model_dump(exclude={"base_url", "api_key_env", "models", "prices", "fallback"})
+        kept = self.model_dump(include=set(_LIMITS))
         return PoolSettings.model_validate(kept)
 
     @property
@@ -80,6 +144,27 @@ class PoolSettings(Model):
 
     def serves(self, model: str) -> bool:
         return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+
+_SECRET_PLACES = {"api_key_env", "headers_env", "headers"}
+"""Where people write a secret by mistake."""
+_LIMITS = (
+    "requests_per_minute",
+    "tokens_per_minute",
+    "parallel",
+    "penalty",
+    "penalty_seconds",
+    "predictive",
+    "on_broken",
+    "max_requests",
+    "max_calls",
+    "max_runs",
+    "timeout_seconds",
+)
+
+
+def _is_pattern(name: str) -> bool:
+    return re.search(r"[*?\[]", name) is not None
 
 
 class Settings(Model):
@@ -217,7 +302,7 @@ def settings_from(
                     code=e["type"],
                     # Who writes a key where its variable's name belongs does not see it printed.
                     message=e["msg"]
-                    + ("" if "api_key_env" in e["loc"] else f" (seen: {e['input']!r})"),
+                    + ("" if _SECRET_PLACES & set(e["loc"]) else f" (seen: {e['input']!r})"),
                 )
                 for e in error.errors()
             ]

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from planloom.activities.models.chat import ReplyBuilder, SseDecoder, ThoughtFilter
 from planloom.activities.models.client import ChatRequest, ModelCall, ModelClient, ModelError
 from planloom.activities.models.keys import without_key
+from planloom.activities.models.reply_builder import ReplyBuilder
+from planloom.activities.models.sse import SseDecoder
 from planloom.planner.contract.settings import (
     PoolSettings,
     Price,
@@ -170,7 +171,7 @@ async def test_the_token_limit_changes_its_name_but_is_never_dropped(server: Mod
         (Reply(status=500), "unknown", "500"),
         (Reply(status=503), "capacity", "503"),
         (Reply(fault="error_body"), "capacity", "overloaded"),
-        (Reply(fault="not_json"), "unknown", "no JSON"),
+        (Reply(fault="not_json"), "unknown", "web page"),
         (Reply(fault="empty_choices"), "unknown", "without any choice"),
         (Reply(fault="close"), "unknown", "no connection"),
         (Reply(text="x", finish="content_filter"), "refused", "content filter"),
@@ -386,29 +387,10 @@ def test_events_are_the_same_however_the_bytes_are_cut(size: int) -> None:
     assert events + decoder.close() == ['{"a": "é\u2028"}', "one\ntwo", "[DONE]"]
 
 
-@pytest.mark.parametrize(
-    ("raw", "answer"),
-    [
-        ("<think>a plan?\n</think>\n\na = f()", "a = f()"),
-        ("  <think></think>x", "x"),
-        ("<thin air", "<thin air"),
-        ("a <think>b</think>", "a <think>b</think>"),
-        ("<think>never closed", ""),
-        ("<", "<"),
-        ("", ""),
-    ],
-)
-def test_a_leading_thought_is_no_part_of_the_answer(raw: str, answer: str) -> None:
-    whole = ThoughtFilter()
-    assert whole.feed(raw) + whole.close() == answer
-    by_char = ThoughtFilter()
-    assert "".join(by_char.feed(c) for c in raw) + by_char.close() == answer
-
-
 def test_usage_is_read_in_both_apis_names() -> None:
     builder = ReplyBuilder()
     choice = {"message": {"content": "x"}, "finish_reason": "stop"}
     usage = {"input_tokens": 9, "output_tokens": 4, "input_tokens_details": {"cached_tokens": 5}}
-    builder.add_whole(json.dumps({"choices": [choice], "usage": usage}))
+    builder.add_whole(json.dumps({"choices": [choice], "usage": usage}).encode())
     found = builder.reply(request()).usage
     assert (found.input_tokens, found.output_tokens, found.cached_tokens) == (9, 4, 5)

@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test lint bench docs lock converters check-python check-links
+.PHONY: setup demo dev test test-servers lint bench docs lock converters check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -59,6 +59,13 @@ lint: setup
 
 test: lint
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadgroup
+
+# Servers that other people wrote, in an environment of their own.
+SERVERS := .venv-servers
+test-servers: setup
+	@test -d $(SERVERS) || $(PYTHON) -m venv $(SERVERS)
+	$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/real_servers/requirements.txt
+	PLANLOOM_REAL_SERVERS=$(SERVERS) $(BIN)/pytest tests/real_servers
 
 bench: setup
 	$(BIN)/python -m benchmarks

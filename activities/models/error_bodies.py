@@ -42,7 +42,7 @@ _TEXTS: tuple[tuple[ErrorClass, str], ...] = (
         r"deactivated|disabled)|exceeded_current_quota|余额不足|"
         r"invalid_api_key|(invalid|incorrect|wrong|missing|expired|revoked) api.?key|"
         r"api.?key.{0,20}(invalid|not valid|expired|revoked)|authenticat|unauthori[sz]ed|"
-        r"permission|invalid_token|no api key|access denied",
+        r"permission|invalid_token|no api key|access denied|no_db_connection",
     ),
     (
         "schema_violation",

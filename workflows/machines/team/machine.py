@@ -231,10 +231,7 @@ def _take_end(team: TeamState, end: Returned | Broke, step: Step) -> None:
     assert what is not None
     if what.talk:
         talk.take_end(team, team.talks[what.talk], what, end, step)
-    elif team.is_cancelled:
-        if what.rule is Rule.PERMIT and isinstance(end, Returned):
-            team.renew_at = step.now  # it is given back with the end
-    else:
+    elif not team.is_cancelled:
         _take_course(team, what.rule, what.part, end, step)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from planloom.planner.contract.requests import RunRequest
+from planloom.workflows.machines.run.state import Stage
 from tests.simulation.chance import Chance, weighted
 from tests.simulation.plans import Document, names_of, random_condition, random_plan, without_task
 
@@ -44,6 +45,8 @@ class Stimulus:
     """Sent twice, or more often."""
     to_child: bool = False
     """To one of the child runs, if there is any."""
+    at_stage: str = ""
+    """Sent when the run comes to this stage, and not after an event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ def _stimulus(random: Random) -> Stimulus:
         random.random() < 0.5,
         random.choice([1, 1, 1, 1, 2, 3]),
         to_child=random.random() < 0.15,
+        at_stage=random.choice(list(Stage)).value if random.random() < 0.3 else "",
     )
 
 

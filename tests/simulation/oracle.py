@@ -237,7 +237,7 @@ class Oracle:
         for task, record in run.records.items():
             if last.states.get(task) != run.frontier.state_of(task):
                 continue
-            if last.round != run.round:
+            if last.round != run.round or last.versions.get(task) != record.version:
                 continue
             is_same = last.attempts.get(task, record.attempts) == record.attempts
             demand(is_same, "waits use up no attempt", task, record.attempts)

@@ -55,6 +55,8 @@ class People:
     def __init__(self, world: World) -> None:
         self.world = world
         self.answers = 0
+        self.sent: list[int] = []
+        """Stimuli that were due already."""
         self.looked = 0
         """How many there were when something was shown to wait last."""
         self.questions: list[ChildAsks] = []
@@ -64,7 +66,11 @@ class People:
     def stimulate(self, process: Process) -> None:
         """Send what is due after the newest event of the root."""
         for number, stimulus in enumerate(self.world.case.stimuli):
-            if stimulus.after == process.steps:
+            is_due = stimulus.after == process.steps
+            if stimulus.at_stage:
+                is_due = process.state.stage == stimulus.at_stage and number not in self.sent
+            if is_due:
+                self.sent.append(number)
                 for nth in range(stimulus.times):
                     self.world.at(self.world.now, self._sending(process, stimulus, number, nth))
 

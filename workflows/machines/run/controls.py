@@ -151,6 +151,8 @@ def _check_replan(run: RunState) -> str | None:
         return f"request_replan: max_rounds {run.request.replan.max_rounds} is used up"
     if run.plan is None:
         return "request_replan: there is no plan yet"
+    if run.stage is Stage.STOPPING:
+        return "request_replan: the run is being stopped"
     return None
 
 

@@ -19,7 +19,13 @@ from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import Outcome, Problem, Stored
 from planloom.workflows.machines.run import joining, planning
 from planloom.workflows.machines.run.approving import ask_approval, close_approval, who_decided
-from planloom.workflows.machines.run.finishing import begin_answer, end_run, judged, leave
+from planloom.workflows.machines.run.finishing import (
+    begin_answer,
+    end_run,
+    judged,
+    leave,
+    take_plan_answer,
+)
 from planloom.workflows.machines.run.planning import Draft, NoPlan, goal_of, lines_of
 from planloom.workflows.machines.run.replan_cost import cost_of_replan
 from planloom.workflows.machines.run.revising import adopt, compile_for, enter_revision, enter_tasks
@@ -353,13 +359,27 @@ def join_failed(run: RunState, step: Step, failed: Failure) -> None:
     """A joiner call failed for good."""
     planning.settle_outside(run, joining.joining_of(run).key, failed.usage)
     run.joining = None
+    if _has_more(run):
+        run.note(f"joiner: {failed.message}")
+        go_on(run)
+        return
     give_up(run, step, f"joiner: {failed.message}", "failed")
 
 
 def _has_more(run: RunState) -> bool:
-    """A person asked for another plan, or changed this one, while the joiner decided."""
-    waits = goal_of(run).asked is not None or run.edited is not None
+    """A person asked for another plan, or changed this one, while the end was being made."""
+    is_asked = run.goal is not None and run.goal.asked is not None
+    waits = is_asked or run.edited is not None
     return waits or bool(run.changing) or bool(run.frontier.unfinished())
+
+
+def take_answer(run: RunState, step: Step, found: Stored | Failure) -> None:
+    """The answer is made of the outputs: the run ends with it, unless more is to be done."""
+    if _has_more(run):
+        run.ending = None
+        go_on(run)
+    else:
+        take_plan_answer(run, step, found)
 
 
 # -- moving on ------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ def problem_with(run: RunState, payload: EditPlan) -> str | None:
     """Why the plan cannot be edited now, or None."""
     if run.plan is None:
         return "edit_plan: there is no plan yet"
+    if run.stop is not None:
+        return f"edit_plan: the run is being stopped: {run.stop.reason}"
     if payload.revision != run.revision:
         return (
             f"edit_plan: revision {payload.revision} was replaced by {run.revision}. "

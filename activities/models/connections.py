@@ -18,7 +18,8 @@ from planloom.activities.models.errors import (
     is_unreachable,
     requested_wait_seconds,
 )
-from planloom.planner.contract.settings import PoolSettings, Settings
+from planloom.activities.models.keys import without_key
+from planloom.planner.contract.settings import PoolSettings, Settings, key_problem
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_DEFAULT_MODEL = "gpt-4o-mini"
@@ -72,6 +73,8 @@ class Connections:
         """
         if pool not in self._clients:
             settings = self.pool(pool)
+            if problem := key_problem(pool, settings, self._environment):
+                raise ModelError("auth", problem.line())
             key = self._environment.get(settings.api_key_env)
             url = self.endpoint(pool)
             if not key and (_is_openai(url) or "api_key_env" in settings.model_fields_set):
@@ -122,8 +125,7 @@ class Connections:
         """Endpoints quote the key they refuse; messages land in history."""
         settings = self.pool(pool)
         for variable in (settings.api_key_env, *settings.headers_env.values()):
-            if secret := self._environment.get(variable):
-                text = text.replace(secret, "[key]")
+            text = without_key(text, self._environment.get(variable))
         return text
 
     async def close(self) -> None:

@@ -20,6 +20,7 @@ from temporalio import activity
 from planloom.planner.language.values import Usage
 
 BEAT_SECONDS = 2.0
+FIRST_BEAT_SECONDS = 1.0
 DEADLINE_MARGIN = 0.1
 """Part of the server's time-out, at most a second, that is left to report our own."""
 
@@ -99,7 +100,6 @@ class Heartbeat:
 
     async def __aenter__(self) -> Self:
         if activity.in_activity():
-            self._beat()
             self._task = asyncio.create_task(self._run(self._seconds or _interval()))
         return self
 
@@ -115,9 +115,11 @@ class Heartbeat:
                 await self._task
 
     async def _run(self, seconds: float) -> None:
+        # Each beat is a write on the server, and most activities are over before the first one.
+        await asyncio.sleep(min(FIRST_BEAT_SECONDS, seconds))
         while True:
-            await asyncio.sleep(seconds)
             self._beat()
+            await asyncio.sleep(seconds)
 
     def _beat(self) -> None:
         if activity.in_activity():

@@ -74,6 +74,11 @@ class BlobStore:
     def place(self) -> str:
         return self._backend.place
 
+    @property
+    def backend(self) -> Backend:
+        """Where they lie: what else all workers share lies in a folder within."""
+        return self._backend
+
     async def store_value(
         self, value: JsonValue, inline_max_bytes: int | None = INLINE_MAX_BYTES
     ) -> Stored:

@@ -62,6 +62,18 @@ class RaiseBudget(Model):
     by: str | None = None
 
 
+class Pause(Model):
+    """Start nothing new; what runs goes on."""
+
+    by: str | None = None
+
+
+class Resume(Model):
+    """Go on after a pause."""
+
+    by: str | None = None
+
+
 class CancelTask(Model):
     id: str
     by: str | None = None

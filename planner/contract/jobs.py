@@ -70,6 +70,8 @@ class ToolJob(Model):
     cache_scope: str = ""
     """What `cache: run` is keyed by beside the content: the root run's id."""
     tenant: str | None = None
+    allow: list[str] | None = None
+    """The run's allow-list, checked again where the tool runs; None allows every tool."""
     max_attempts: int = 3
     """Real failures are counted against this; waits that a server asked for are not."""
 
@@ -228,6 +230,8 @@ class TurnJob(Model):
     results: list[CallResult] = Field(default_factory=list)
     problems: list[str] = Field(default_factory=list)
     tools: list[str] = Field(default_factory=list)
+    allow: list[str] | None = None
+    """The run's allow-list, checked again where the turn is taken; None allows every tool."""
     is_last: bool = False
     """No tools any more: the answer must come now."""
     form: Literal["agent", "member", "free"] = "free"

@@ -108,6 +108,8 @@ class RunResult(Model):
     critical_path: list[str] = Field(default_factory=list)
     critical_path_seconds: float = 0.0
     seconds: float = 0.0
+    waited_seconds: float = 0.0
+    """How much of that it did nothing but wait for people."""
     planning: dict[str, JsonValue] = Field(default_factory=dict)
     """How the plan came: calls, repairs, time to the first task, overlap won, plan stability."""
     aggregate: Aggregate | None = None
@@ -119,11 +121,25 @@ class RunResult(Model):
     reason: str | None = None
 
 
+class OpenWait(Model):
+    """One thing that a run waits for."""
+
+    kind: Awaiting
+    what: str
+    since: float
+    """Seconds after the run started."""
+    command: str
+    """What to type to answer it."""
+
+
 class Progress(Model):
     """Answer of the query `progress`."""
 
     status: str
     awaiting: Awaiting | None = None
+    """What a person or the pool must give, also while other tasks run."""
+    waits: list[OpenWait] = Field(default_factory=list)
+    """Everything that is waited for, with the command that answers it."""
     revision: int = 0
     counts: dict[str, int] = Field(default_factory=dict)
     running: list[str] = Field(default_factory=list)
@@ -157,6 +173,8 @@ class AgentResult(Model):
 
     status: RunStatus
     output: JsonValue = None
+    output_ref: Stored | None = None
+    """Where the whole of a large output is."""
     preview: str | None = None
     blob: str | None = None
     fields: dict[str, JsonValue] = Field(default_factory=dict)
@@ -210,8 +228,12 @@ class RoundReport(Model):
 
 
 class TeamResult(Model):
+    """What a team ends with. A large `answer` is `{preview, blob, size_bytes}`."""
+
     status: RunStatus
     answer: JsonValue = None
+    answer_ref: Stored | None = None
+    """Where the whole of a large answer is."""
     members: dict[str, MemberReport] = Field(default_factory=dict)
     rounds: list[RoundReport] = Field(default_factory=list)
     judge: JudgeReport | None = None

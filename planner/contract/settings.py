@@ -47,6 +47,8 @@ class PoolSettings(Model):
 
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
+    """The variable that holds the key: a name that ends in `_API_KEY`, or one that is listed in the
+    worker's environment in `PLANLOOM_KEY_VARIABLES`."""
     models: list[str] = Field(default_factory=lambda: ["*"])
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
@@ -194,7 +196,9 @@ class Settings(Model):
 
     @property
     def tools_task_queue(self) -> str:
-        return self.tools_queue or f"{self.task_queue}-tools"
+        """Where tools run: the run's own queue, so that the server may hand a tool at once to the
+        worker that asked for it; another one where `PLANLOOM_TOOLS_QUEUE` names it."""
+        return self.tools_queue or self.task_queue
 
     def llm_task_queue(self, pool: str) -> str:
         return f"{self.llm_queue_prefix or self.task_queue + '-llm'}-{pool}"
@@ -226,6 +230,31 @@ class SettingsError(Exception):
     @classmethod
     def of(cls, path: str, message: str) -> SettingsError:
         return cls([Problem(path=path, code="unreadable", message=message)])
+
+
+KEY_VARIABLES = "PLANLOOM_KEY_VARIABLES"
+_KEY_NAME = re.compile(r"[A-Z0-9_]+_API_KEY")
+_NOT_FOR_MODELS = ("TEMPORAL_API_KEY",)
+
+
+def key_problem(
+    pool: str, settings: PoolSettings, environment: Mapping[str, str]
+) -> Problem | None:
+    """Why a pool may not send the variable it names to its endpoint, or None.
+
+    A settings file chooses both the address and the variable. Whoever wrote it, or brought it with
+    a repository, must not be able to send any secret of the worker's environment anywhere.
+    """
+    name = settings.api_key_env
+    allowed = [each.strip() for each in environment.get(KEY_VARIABLES, "").split(",")]
+    if name in allowed or (_KEY_NAME.fullmatch(name) and name not in _NOT_FOR_MODELS):
+        return None
+    return Problem(
+        path=f"planloom.toml: pools.{pool}.api_key_env",
+        code="key_not_allowed",
+        message=f"the variable {name} is not known to hold a model key, so it is not sent.",
+        hint=f"Use a name that ends in _API_KEY, or set {KEY_VARIABLES}={name} for the worker.",
+    )
 
 
 _FROM_ENVIRONMENT = {

@@ -22,7 +22,7 @@ BODY_FIELDS = ("tool", "ask", "agent", "team", "plan", "human")
 
 PLAN_MAX_BYTES = 2_000_000
 TASKS_MAX = 2_000
-MAP_ITEMS_MAX = 10_000
+MAP_ITEMS_MAX = 1_000_000
 SECONDS_MAX = 1e9
 PLAN_DEPTH_MAX = 5
 """How deep sub-plans may nest."""

@@ -11,7 +11,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from planloom.activities.agent_tools import NOT_CALLED
-from planloom.activities.agent_turn import LAST_TURN, TurnActivities
+from planloom.activities.agent_turn import LAST_TURN, TurnActivities, allowed_tools
 from planloom.activities.models.client import ModelClient
 from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.contract.jobs import CallResult, TurnJob, TurnReply
@@ -219,3 +219,24 @@ async def test_a_confidence_that_may_mean_two_things_is_told(
     assert (reply.confidence, reply.violations) == (0.5, ["CONFIDENCE:unclear"])
     reply = await bench.turn(form="member")
     assert (reply.confidence, reply.violations) == (0.9, [])
+
+
+@pytest.mark.parametrize(
+    ("allow", "offered"),
+    [
+        (None, ["echo", "nap", "ask_human", "read_output"]),
+        (["nap"], ["nap", "read_output"]),
+        ([], ["read_output"]),
+    ],
+)
+def test_a_turn_offers_only_tools_of_the_runs_allow_list(
+    allow: list[str] | None, offered: list[str]
+) -> None:
+    job = TurnJob(
+        name="a",
+        spec=Stored(),
+        task=Stored(),
+        tools=["echo", "nap", "ask_human", "read_output"],
+        allow=allow,
+    )
+    assert allowed_tools(job) == offered

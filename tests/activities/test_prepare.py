@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from planloom.activities.models.prices import Prices
 from planloom.activities.prepare import PrepareActivities
-from planloom.activities.template_files import TemplateFiles, names_used_in
+from planloom.activities.template_files import TemplateFiles, names_used_in, template_folders
 from planloom.activities.tools.builtin import builtin_registry
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.settings import PoolSettings, Price, Settings
@@ -56,6 +56,7 @@ def prepare(tmp_path: Path) -> PrepareActivities:
         search_attributes=lambda: ["PlanloomStatus"],
         tool_seconds=lambda: {"http_get": 0.5, "gone": 1.0},
         agents=lambda: {"scout": "finds things\nlong text"},
+        disabled=lambda kind: [f"{kind}-off"],
         templates=TemplateFiles([tmp_path / "none", folder]),
     )
 
@@ -76,6 +77,13 @@ def test_a_goal_gets_all_that_the_allow_list_leaves(prepare: PrepareActivities) 
     assert [t.name for t in allowed.tools] == ["ask", "calculate"]
     plan = prepare.catalog(PrepareJob(tools=["http_get"], allow=["calculate"]))
     assert [t.name for t in plan.tools] == ["ask"]
+
+
+def test_who_names_agents_learns_which_are_switched_off(prepare: PrepareActivities) -> None:
+    named = prepare.catalog(PrepareJob(agents=["scout"]))
+    assert (named.agents, named.disabled_agents) == ({"scout": "finds things"}, ["agent-off"])
+    assert (named.teams, named.disabled_teams) == ({}, [])
+    assert prepare.catalog(PrepareJob()).disabled_agents == []
 
 
 def test_templates_come_with_those_they_name_and_their_tools(prepare: PrepareActivities) -> None:
@@ -132,3 +140,23 @@ async def test_it_takes_a_few_milliseconds(prepare: PrepareActivities) -> None:
     for _ in range(20):
         await ActivityEnvironment().run(prepare.prepare_run, job)
     assert (time.process_time() - began) / 20 < 0.02
+
+
+def test_a_template_of_the_workspace_never_replaces_one_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda _: str(tmp_path / "config"))
+    own = tmp_path / ".planloom" / "templates"
+    own.mkdir(parents=True)
+    for name in ("research-brief", "mine"):
+        (own / f"{name}.yaml").write_text("tasks: [{id: a, ask: hi}]\n")
+    files = TemplateFiles(template_folders(tmp_path))
+    assert files.paths()["mine"].parent == own
+    assert files.paths()["research-brief"].parent != own
+    (problem,) = files.unused()
+    assert f"{own / 'research-brief.yaml'}" in problem.line()
+    assert 'not used: the template "research-brief" is' in problem.line()
+    users = tmp_path / "config" / "templates"
+    users.mkdir(parents=True)
+    (users / "research-brief.yaml").write_text("tasks: [{id: b, ask: hi}]\n")
+    assert files.paths()["research-brief"].parent == users

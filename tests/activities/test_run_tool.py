@@ -22,9 +22,10 @@ from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.claims import ClaimStore
 from planloom.activities.tools.builtin import builtin_registry
+from planloom.activities.tools.call import ToolCallError
 from planloom.activities.tools.decorator import ToolContext, ToolError, tool
 from planloom.activities.tools.registry import ToolRegistry
-from planloom.activities.tools.runner import ToolCallError, ToolRunner
+from planloom.activities.tools.runner import ToolRunner
 from planloom.activities.tools.times import ToolTimes
 from planloom.planner.contract.jobs import ToolJob
 from planloom.planner.language.values import Bindings, Outcome, Stored, Usage
@@ -151,6 +152,19 @@ async def test_references_are_bound_and_the_result_is_stored(house: House) -> No
     assert output.output == Stored(value=42, size_bytes=2)
     assert output.outcome is Outcome.SUCCEEDED
     assert output.usage == Usage(tool_calls=1, usd_nano=1_000_000)
+
+
+async def test_a_tool_outside_the_runs_allow_list_is_refused_where_it_would_run(
+    house: House,
+) -> None:
+    """The workflow checks it too; a plan that came past that check must still not run it."""
+    allowed = await house.call("double", args={"n": 1}, allow=["double"])
+    assert allowed.output.value == 2
+    with pytest.raises(ToolCallError) as caught:
+        await house.call("double", args={"n": 2}, allow=["calculate"])
+    assert caught.value.message == 'tool "double" is not allowed here. Allowed: calculate'
+    assert not caught.value.retry
+    assert calls == [1]
 
 
 async def test_a_built_in_tool_runs(house: House) -> None:

@@ -36,7 +36,7 @@ from planloom.planner.contract.settings import PoolSettings, Settings
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import Problem, TaskId, Usage
-from planloom.workflows.converter import data_converter
+from planloom.workflows.shell.converter import data_converter
 from tests.model_server import ModelServer, Reply
 from tests.support.waiting import until
 

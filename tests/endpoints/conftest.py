@@ -10,7 +10,7 @@ import pytest_asyncio
 from temporalio.client import Client
 
 from planloom.console.devserver import DevServer
-from planloom.workflows.converter import data_converter
+from planloom.workflows.shell.converter import data_converter
 from tests.endpoints.endpoint import Endpoint
 from tests.endpoints.house import House, asked_for
 

@@ -76,7 +76,7 @@ async def test_a_plan_of_megabytes_is_cut_where_history_could_not_hold_it(
     lines = "".join(f'e{n} = echo(value="{"x" * 3_000}{n}")\n' for n in range(1_000))
     text = Reply(text=f"{lines}join(e0)", chunking="whole", obeys_limit=False)
     result = await goal(planloom, tools, text, stream=False)
-    assert any("bytes of tasks; at most 400,000" in n for n in result["notes"]), result["reason"]
+    assert any("bytes of tasks; at most 400,000" in n for n in result["notes"]), result["notes"]
     assert result["tasks"]["e0"]["outcome"] == "succeeded"
     assert planloom.model.calls_paid(PLANNER) == 3
 

@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Replayer
 
 from planloom import worker
-from planloom.workflows.converter import data_converter
+from planloom.workflows.shell.converter import data_converter
 from tests.model_server import Seen
 from tests.support.harness import Handle, Planloom
 from tests.support.random_runs import (

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
 from planloom.planner.contract.controls import ApprovePlan
-from planloom.workflows.approval import ApprovalDesk, Verdict, needs_approval
-from planloom.workflows.control_table import control_table
-from planloom.workflows.controls import Refusal
+from planloom.planner.contract.requests import RunRequest
+from planloom.workflows.machines.run import machine
+from planloom.workflows.machines.run.state import Stage
+from planloom.workflows.machines.shared.approval import ApprovalState, Verdict, needs_approval
+from planloom.workflows.machines.shared.machine import Identity
 
 
 @pytest.mark.parametrize(
@@ -30,7 +29,7 @@ def test_each_mode_asks_when_it_says(mode, first, replan, major_replan) -> None:
 
 
 def test_a_replaced_revision_is_refused_with_who_replaced_it() -> None:
-    desk = ApprovalDesk()
+    desk = ApprovalState()
     desk.open(1)
     desk.note_revision(2, by="ops")
     desk.open(2)
@@ -43,7 +42,7 @@ def test_a_replaced_revision_is_refused_with_who_replaced_it() -> None:
 
 
 def test_of_two_approvers_the_second_is_told_who_was_first() -> None:
-    desk = ApprovalDesk()
+    desk = ApprovalState()
     desk.open(1)
     desk.decide(Verdict(1, "approved", by="ann"))
     assert desk.problem_with(1, "reject_plan") == (
@@ -52,7 +51,7 @@ def test_of_two_approvers_the_second_is_told_who_was_first() -> None:
 
 
 def test_a_revision_that_does_not_exist_or_does_not_wait_is_refused() -> None:
-    desk = ApprovalDesk()
+    desk = ApprovalState()
     assert "there is no plan yet" in (desk.problem_with(1, "approve_plan") or "")
     desk.note_revision(1)
     assert "does not wait" in (desk.problem_with(1, "approve_plan") or "")
@@ -61,11 +60,12 @@ def test_a_revision_that_does_not_exist_or_does_not_wait_is_refused() -> None:
 
 def test_approving_what_was_rejected_is_refused_as_that() -> None:
     # Between the rejection and the run's end, which may be in one workflow task.
-    desk = ApprovalDesk()
-    desk.open(1)
-    desk.decide(Verdict(1, "rejected", by="ann"))
-    run: Any = SimpleNamespace(result=None, engine=SimpleNamespace(desk=desk))
-    refused = control_table(run)["approve_plan"].check(ApprovePlan(revision=1))
-    assert isinstance(refused, Refusal)
+    request = RunRequest.model_validate({"goal": "x", "approval": "plan"})
+    run = machine.begin(request, Identity("w", "w/1"), 0.0)
+    run.stage = Stage.STOPPING
+    run.approval.open(1)
+    run.approval.decide(Verdict(1, "rejected", by="ann"))
+    refused = machine.check(run, "approve_plan", ApprovePlan(revision=1), 0.0)
+    assert refused is not None
     assert refused.type == "PlanRejected"
     assert 'was rejected already by "ann"' in refused.message

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from planloom.workflows.breaker import Breakers, failed, probe, resumed, succeeded, wait_of
+from planloom.workflows.machines.pool.breaker import (
+    Breakers,
+    failed,
+    probe,
+    resumed,
+    succeeded,
+    wait_of,
+)
 
 
 def auth(state: Breakers, now: float) -> Breakers:

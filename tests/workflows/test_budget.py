@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from planloom.planner.contract.controls import RaiseBudget
 from planloom.planner.contract.requests import Budget, Grant
 from planloom.planner.language.values import NANO, Usage
-from planloom.workflows.budget import Amount, Caps, Ledger, caps_from
+from planloom.workflows.machines.shared.budget import Amount, Caps, Ledger, caps_from
 
 
 @settings(max_examples=1000)
@@ -81,6 +81,23 @@ def test_a_refund_gives_all_back() -> None:
     ledger.reserve("a", Amount(10, tasks=1))
     ledger.refund("a")
     assert ledger.free == Caps(10, None, 1)
+
+
+def test_a_call_that_used_more_than_reserved_while_others_run_is_no_bug_of_ours() -> None:
+    """The check failed, and with it the workflow task, again and again.
+
+    Order: two calls reserve the whole cap; one of them ignores its limit.
+    """
+    ledger = Ledger(Caps(tokens=100))
+    assert ledger.reserve("a", Amount(50))
+    assert ledger.reserve("b", Amount(50))
+    ledger.settle("a", Usage(output_tokens=58))
+    ledger.check()
+    assert (ledger.beyond.tokens, ledger.overrun.tokens, ledger.free.tokens) == (8, 8, 0)
+    assert ledger.reserve("c", Amount(1)) is None
+    ledger.settle("b", Usage(output_tokens=40))
+    ledger.check()
+    assert ledger.free.tokens == 2
 
 
 def test_reality_above_a_reservation_is_an_overrun_and_stops_everything_more() -> None:

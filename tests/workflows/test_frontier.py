@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from planloom.planner.language.plan import AtLeast
 from planloom.planner.language.values import Outcome, TaskId
-from planloom.workflows.frontier import (
+from planloom.workflows.machines.run.frontier import (
     Frontier,
     InvalidTransition,
     Node,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from planloom.workflows.judge import Diagnostics, judge, lowered
+from planloom.workflows.machines.team.judge import Diagnostics, judge, lowered
 
 D = Diagnostics
 FAILED = D(is_failed=True, confidence=0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from planloom.workflows.penalty import (
+from planloom.workflows.machines.pool.penalty import (
     PENALTY_HISTORY_MAX,
     Decay,
     Penalty,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planloom.workflows.permits import (
+from planloom.workflows.machines.pool.permits import (
     PASSED_OVER_MAX,
     QUEUE_MAX,
     Ask,

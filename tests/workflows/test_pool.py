@@ -19,8 +19,8 @@ from planloom.planner.contract.capacity import (
     SetCapacity,
 )
 from planloom.planner.contract.settings import PoolSettings
-from planloom.workflows.pool import RATE_SHARE, Pool, PoolState, new_state
-from planloom.workflows.pool_view import view_of
+from planloom.workflows.machines.pool.pool import RATE_SHARE, Pool, PoolState, new_state
+from planloom.workflows.machines.pool.pool_view import view_of
 
 T = 1_700_000_000.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from planloom.workflows.rate_control import (
+from planloom.workflows.machines.pool.rate_control import (
     Concurrency,
     ControlRule,
     predicted_limit,

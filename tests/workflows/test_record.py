@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planloom.planner.language.values import Outcome, Stored, TaskId
-from planloom.workflows.record import Record, task_reports
+from planloom.workflows.machines.run.record import Record, task_reports
 
 PAYLOAD_MAX_BYTES = 2 * 1024 * 1024
 

@@ -14,14 +14,14 @@ from planloom.planner.syntax.labelled import (
     problem_with,
     repair_member,
 )
-from planloom.workflows.rounds import (
+from planloom.workflows.machines.shared.member_retry import may_retry
+from planloom.workflows.machines.team.rounds import (
     REMOVED,
     Said,
     context_for,
     disagreements,
     is_consensus,
     links_of,
-    may_retry,
     snippet,
 )
 

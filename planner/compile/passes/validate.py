@@ -171,9 +171,11 @@ class _TaskChecker:
             case "tool":
                 problems += self._tool(body, where)
             case "agent" if isinstance(body.agent, str):
-                problems += self._named(body.agent, self.catalog.agents, "agent", where)
+                off = self.catalog.disabled_agents
+                problems += self._named(body.agent, self.catalog.agents, "agent", where, off=off)
             case "team" if isinstance(body.team, str):
-                problems += self._named(body.team, self.catalog.teams, "team", where)
+                off = self.catalog.disabled_teams
+                problems += self._named(body.team, self.catalog.teams, "team", where, off=off)
             case "team" if isinstance(body.team, TeamSpec):
                 problems += _check_members(body.team, where)
             case "plan":
@@ -206,10 +208,21 @@ class _TaskChecker:
         return problems
 
     def _named(
-        self, name: str, names: Mapping[str, Any], what: str, where: str, kind: str = ""
+        self,
+        name: str,
+        names: Mapping[str, Any],
+        what: str,
+        where: str,
+        kind: str = "",
+        off: Sequence[str] = (),
     ) -> list[Problem]:
         if name in names:
             return []
+        if name in off:
+            message = f'{what} "{shortened(name)}" is disabled'
+            hint = "Take `enabled: disabled` out of its file, or name another."
+            path = f"{where}{kind or what}"
+            return [Problem(path=path, code=f"{what}_disabled", message=message, hint=hint)]
         near = get_close_matches(name[:200], list(names), n=1)
         listed = f"{what.capitalize()}s: " + (", ".join(list(names)[:12]) or "none")
         hint = f'Did you mean "{near[0]}"?' if near else listed

@@ -1,0 +1,102 @@
+"""What the units of a run used, and how many ran: counted from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from planloom.planner.contract.jobs import TaskOutput
+from planloom.planner.language.values import Outcome, TaskId, Usage
+from planloom.workflows.machines.run.children import usage_from_report
+from planloom.workflows.machines.run.frontier import State
+from planloom.workflows.machines.run.state import Question, Rule, RunState, Work
+from planloom.workflows.machines.shared.commands import Command
+from planloom.workflows.machines.shared.events import Broke, Event, Failure, Returned
+from tests.simulation.violation import demand
+
+BODY = "#body"
+
+
+@dataclass(slots=True)
+class Accounts:
+    """Of one run."""
+
+    spent: dict[str, Usage] = field(default_factory=dict)
+    """What bodies said they used, by task."""
+    begun: dict[str, bool] = field(default_factory=dict)
+    """Units at work: whether anything was sent or asked for them."""
+    ran: int = 0
+    """Units that ran, with what ran inside them."""
+    unseen: int = 0
+    """Units that ended before their body, or in the step in which they began: some count."""
+    had_cap: bool = False
+    attempts: dict[str, int] = field(default_factory=dict)
+
+    def before(self, run: RunState, event: Event) -> None:
+        """Count what the end of a body tells."""
+        if not isinstance(event, Returned | Broke):
+            return
+        pending = run.pending.get(event.key)
+        if pending is None or pending.rule is not Rule.BODY:
+            return
+        task = run.works[pending.subject].unit.task
+        found = event.value if isinstance(event, Returned) else event.failure
+        match found:
+            case TaskOutput():
+                usage, inner = found.usage, 0
+            case Failure():
+                usage, inner = found.usage, found.tasks - 1
+            case _:
+                usage, inner = usage_from_report(found.usage), found.usage.tasks
+        self.spent[task] = self.spent.get(task, Usage()) + usage
+        self.ran += inner
+
+    def after(
+        self,
+        run: RunState,
+        works: dict[str, Work],
+        states: dict[TaskId, State | Outcome],
+        questions: dict[str, Question],
+        commands: Sequence[Command],
+    ) -> None:
+        """Count what has begun and ended; the rest is what was before the step."""
+        ended = [k for k in self.begun if works.get(k) is not run.works.get(k) and k in works]
+        for key in ended:
+            has_run = self.begun.pop(key)
+            self.ran += has_run
+            self.unseen += not has_run
+        for key in run.works:
+            self.begun.setdefault(key, False)
+        for command in commands:
+            key = getattr(command, "key", "")
+            if key.endswith(BODY) and key.removesuffix(BODY) in self.begun:
+                self.begun[key.removesuffix(BODY)] = True
+        for key, question in run.questions.items():
+            if questions.get(key) is not question:
+                self.begun[key] = True
+        names = {k.partition("[")[0] for k in ended}
+        for task, record in run.records.items():
+            mark = f"{task}.v{record.version}"
+            more = record.attempts - self.attempts.get(mark, 0)
+            self.attempts[mark] = record.attempts
+            if isinstance(record.outcome, Outcome) and task not in names:
+                has_ended = record.outcome is not states.get(task)
+                self.unseen += max(more, has_ended * (1 + len(record.item_outcomes)))
+        self.had_cap = self.had_cap or run.account.ledger.caps.tasks is not None
+        self._check(run)
+
+    def _check(self, run: RunState) -> None:
+        for task, record in run.records.items():
+            told, known = self.spent.get(task, Usage()), record.usage
+            is_same = (known.tokens, known.usd_nano) == (told.tokens, told.usd_nano)
+            demand(is_same, "a task's usage is what its bodies used", task, known, told)
+
+    def ended(self, run: RunState) -> None:
+        """Raises:
+        Violation: more or fewer tasks are counted than ran.
+        """
+        if self.had_cap:
+            return
+        counted = run.account.ledger.settled.tasks
+        is_right = self.ran <= counted <= self.ran + self.unseen
+        demand(is_right, "every task that ran is counted once", counted, self.ran, self.unseen)

@@ -1,0 +1,99 @@
+"""A plan as it is written: refused tasks and their readers, calls that are called off."""
+
+from __future__ import annotations
+
+from planloom.planner.contract.jobs import JoinReply
+from planloom.planner.language.values import Stored, Usage
+from planloom.workflows.machines.shared.commands import Cancel, JoinOutcomes, RunTool, WritePlan
+from planloom.workflows.machines.shared.events import CancelRequested
+from tests.support.run_driver import Drive, work
+
+REFUSED = {"id": "a", "tool": "work", "args": {"kee": "wrong"}}
+
+
+def test_a_reader_of_a_refused_task_waits_for_its_repair() -> None:
+    """It ran with null in the place of what it read."""
+    drive = Drive(goal="reach it")
+    drive.begin()
+    drive.writes(REFUSED, work("b", "B-${a}"))
+    assert drive.sent(RunTool) == []
+    drive.wrote(REFUSED, work("b", "B-${a}"))
+    assert drive.command(WritePlan).job.problems[0].path == "tasks.a.args.key"
+    drive.writes(work("a"), call=2)
+    assert drive.sent(RunTool) == ["a#body"]
+    drive.wrote(work("a"), call=2)
+    drive.ends("a", "x")
+    assert drive.command(RunTool).job.bindings.inputs == {"a": Stored(value="x")}
+
+
+def test_a_reader_that_waited_for_a_repair_may_be_written_once_more() -> None:
+    """It was taken in twice: the workflow task failed for ever."""
+    drive = Drive(goal="reach it")
+    drive.begin()
+    drive.writes(REFUSED, work("b", "${a}"))
+    drive.wrote(REFUSED, work("b", "${a}"))
+    drive.writes(work("a"), call=2)
+    drive.wrote(work("a"), work("b", "${a}"), call=2)
+    assert list(drive.run.tasks) == ["a", "b"]
+
+
+def test_a_reader_that_is_written_otherwise_with_the_repair_replaces_the_one_that_waited() -> None:
+    drive = Drive(goal="reach it")
+    drive.begin()
+    drive.writes(REFUSED, work("b", "${a}"))
+    drive.wrote(REFUSED, work("b", "${a}"))
+    drive.writes(work("a"), work("b", "otherwise"), call=2)
+    assert drive.run.tasks["b"].args == {"key": "otherwise"}  # type: ignore[index]
+    assert drive.sent(RunTool) == ["a#body", "b#body"]
+
+
+def test_a_planner_that_is_called_off_is_charged_no_more_than_was_reserved() -> None:
+    drive = Drive(goal="reach it", budget={"tokens": 2_200})
+    drive.begin()
+    reserved = drive.run.account.ledger.reserved["planner.1"].tokens
+    long = {**work("a"), "description": "x" * 9_000}
+    from planloom.planner.contract.jobs import PlannedBatch, PlannedTask
+    from planloom.planner.language.plan import Task
+    from planloom.workflows.machines.shared.events import PlanWritten
+
+    task = PlannedTask(task=Task.model_validate(long), text="x" * 9_000)
+    drive.send(PlanWritten(PlannedBatch(call=1, attempt=1, seq=0, tasks=[task])))
+    drive.send(CancelRequested())
+    drive.cancelled("planner.1")
+    assert drive.run.account.ledger.usage.tokens == reserved
+    assert drive.run.account.ledger.overrun.tokens == 0
+
+
+def test_a_planner_that_is_called_off_is_not_charged_for_what_an_earlier_call_wrote() -> None:
+    drive = Drive(goal="reach it")
+    drive.begin()
+    drive.wrote(work("a"), REFUSED | {"id": "b"}, usage=Usage(output_tokens=50, model_calls=1))
+    prompt = drive.run.planning.prompt_tokens  # type: ignore[union-attr]
+    drive.send(CancelRequested())
+    drive.cancelled("planner.2")
+    assert drive.run.account.ledger.usage.output_tokens == 50
+    assert drive.run.account.ledger.usage.input_tokens == prompt
+
+
+def test_a_joiner_that_is_asked_while_the_run_is_cancelled_is_paid() -> None:
+    """The run ended before it, and its usage was lost."""
+    drive = Drive(goal="reach it")
+    drive.begin()
+    drive.wrote(work("a"))
+    drive.ends("a", 1)
+    key = drive.command(JoinOutcomes).key
+    drive.send(CancelRequested())
+    assert drive.sent(Cancel) == [key]
+    assert drive.run.result is None
+    reply = JoinReply(action="finish", answer=Stored(value=1), usage=Usage(input_tokens=9))
+    drive.returns(key, reply)
+    assert (drive.result.status, drive.result.usage.tokens) == ("cancelled", 9)
+
+
+def test_a_joiner_without_budget_ends_the_run_where_it_is_to_end() -> None:
+    drive = Drive(goal="reach it", budget={"tokens": 2_500, "on_budget": "partial"})
+    drive.begin()
+    drive.wrote(work("a"), usage=Usage(input_tokens=2_200, model_calls=1))
+    drive.ends("a", "x" * 1_500)
+    assert drive.result.status == "partial"
+    assert drive.result.reason.startswith("budget: joiner")

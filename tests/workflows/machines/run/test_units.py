@@ -1,0 +1,193 @@
+"""Units at work: conditions, items, questions, bodies, fallbacks, what is cancelled on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planloom.planner.contract.jobs import Resolved
+from planloom.planner.contract.results import AgentResult, UsageReport
+from planloom.planner.language.values import Outcome, Stored, Usage
+from planloom.workflows.machines.shared.commands import (
+    AskModel,
+    Cancel,
+    Resolve,
+    RunTool,
+    StartChild,
+)
+from tests.support.run_driver import Drive, plan, work
+
+LARGE = Stored(blob="b" * 64, size_bytes=9_000, preview="…")
+PAID = Usage(input_tokens=10, output_tokens=5, model_calls=1)
+
+
+def large(drive: Drive, task: str) -> None:
+    """A task ends with an output that only an activity can read."""
+    drive.returns(f"{task}#body", _output(LARGE))
+
+
+def _output(stored: Stored) -> Any:
+    from planloom.planner.contract.jobs import TaskOutput
+
+    return TaskOutput(output=stored)
+
+
+def test_an_agent_that_expects_few_tokens_starts() -> None:
+    """It parked for ever: what it wanted was less than the least that an agent gets."""
+    drive = Drive(
+        plan=plan({"id": "a", "agent": "helper", "args": {"task": "x"}, "estimate": {"tokens": 10}})
+    )
+    drive.begin()
+    assert drive.sent(StartChild) == ["a#body"]
+
+
+# -- cancelled on the way -------------------------------------------------------------------
+
+
+def test_a_task_cancelled_while_its_condition_is_looked_at_does_not_start() -> None:
+    drive = Drive(plan=plan(work("a"), work("b", when="length(${a.items}) > `1`")))
+    drive.begin()
+    large(drive, "a")
+    drive.control("cancel_task", id="b")
+    assert drive.command(Cancel).key == "b#condition"
+    # The result was on its way already when the cancellation came.
+    drive.returns("b#condition", Resolved(stored=Stored(value=True)))
+    assert drive.sent(RunTool) == []
+    assert drive.outcome("b") is Outcome.CANCELLED
+
+
+def test_a_map_cancelled_while_its_list_is_looked_up_has_no_items() -> None:
+    drive = Drive(plan=plan(work("a"), work("b", "${item}", map="${a}")))
+    drive.begin()
+    large(drive, "a")
+    drive.control("cancel_task", id="b")
+    drive.returns("b#items", Resolved(stored=LARGE, count=3))
+    assert drive.sent(RunTool) == []
+    assert drive.outcome("b") is Outcome.CANCELLED
+
+
+def test_a_question_cancelled_while_it_is_made_is_not_asked() -> None:
+    drive = Drive(plan=plan(work("a"), {"id": "b", "human": {"question": "is it ${a}?"}}))
+    drive.begin()
+    large(drive, "a")
+    drive.control("cancel_task", id="b")
+    drive.returns("b#question", Resolved(stored=Stored(value="is it?")))
+    assert drive.run.questions == {}
+    assert drive.outcome("b") is Outcome.CANCELLED
+
+
+@pytest.mark.parametrize("fallback", ["value", {"tool": "work", "args": {"key": "other"}}])
+def test_a_task_that_fails_as_it_is_cancelled_takes_no_fallback(fallback: Any) -> None:
+    """The fallback ran although a person had cancelled the task."""
+    drive = Drive(plan=plan(work("a", fallback=fallback)))
+    drive.begin()
+    drive.control("cancel_task", id="a")
+    drive.breaks("a#body", "tool", usage=PAID)
+    assert drive.sent(RunTool) == []
+    assert drive.outcome("a") is Outcome.CANCELLED
+    assert drive.result.usage.tokens == PAID.tokens
+
+
+def test_no_fallback_starts_once_the_run_is_stopped() -> None:
+    drive = Drive(
+        plan=plan(
+            work("a"),
+            work("b", fallback={"tool": "work", "args": {"key": "other"}}),
+            stop_when="a.outcome == 'succeeded'",
+        )
+    )
+    drive.begin()
+    drive.ends("a", 1)
+    assert drive.sent(Cancel) == ["b#body"]
+    drive.breaks("b#body", "timeout")
+    assert drive.sent(RunTool) == []
+    assert drive.result.status == "completed"
+
+
+# -- fallbacks ------------------------------------------------------------------------------
+
+
+def test_the_fallback_of_a_map_has_its_budget_set_aside() -> None:
+    other = {"tool": "pay", "args": {"key": "k"}}
+    drive = Drive(plan=plan(work("a", "${item}", map="${params.none}", fallback=other)))
+    drive.begin()
+    assert drive.sent(RunTool) == ["a#body"]
+    assert drive.run.account.ledger.reserved["a"].usd_nano == 10_000_000
+    drive.ends("a", 1, usage=Usage(usd_nano=10_000_000, tool_calls=1))
+    assert drive.result.usage.tasks == 1
+
+
+@pytest.mark.parametrize("how", ["ends", "fails", "is cancelled"])
+def test_a_fallback_is_the_same_task(how: str) -> None:
+    """A cancelled one was counted as a second task."""
+    other = {"tool": "work", "args": {"key": "other"}}
+    drive = Drive(plan=plan(work("a", fallback=other)), retry_rounds=0)
+    drive.begin()
+    drive.breaks("a#body")
+    match how:
+        case "ends":
+            drive.ends("a", 1)
+        case "fails":
+            drive.breaks("a#body")
+        case _:
+            drive.control("cancel_task", id="a")
+            drive.cancelled("a#body")
+    assert drive.result.usage.tasks == 1
+
+
+def test_of_a_child_run_as_fallback_only_what_ran_inside_it_counts_beside_the_task() -> None:
+    drive = Drive(plan=plan(work("a", fallback={"agent": "helper", "args": {"task": "x"}})))
+    drive.begin()
+    drive.breaks("a#body")
+    drive.returns("a#body", AgentResult(status="completed", output="y", usage=UsageReport(tasks=2)))
+    assert drive.result.usage.tasks == 3
+
+
+def test_what_a_failed_child_run_asked_is_not_shown_while_the_fallback_runs() -> None:
+    from planloom.planner.contract.controls import ChildAsks
+    from planloom.workflows.machines.shared.events import QuestionOfChild
+
+    agent = {"id": "a", "agent": "helper", "args": {"task": "x"}}
+    other = {"tool": "work", "args": {"key": "other"}}
+    drive = Drive(plan=plan({**agent, "fallback": other}))
+    drive.begin()
+    asks = ChildAsks(child="run/a", name="me", key="a", question="what now?")
+    drive.send(QuestionOfChild(asks))
+    drive.breaks("a#body", "timeout")
+    assert drive.run.asked == {}
+
+
+def test_a_side_effect_whose_fallback_fails_gets_no_other_round() -> None:
+    """The round ran the side effect again, under the same key."""
+    post = {"id": "a", "tool": "post", "args": {"key": "k"}}
+    drive = Drive(plan=plan({**post, "fallback": {"ask": "what now?"}}))
+    drive.begin()
+    drive.breaks("a#body", "refused")
+    assert drive.sent(AskModel) == ["a#body"]
+    drive.breaks("a#body", "timeout")
+    assert drive.result.status == "failed"
+
+
+# -- maps -----------------------------------------------------------------------------------
+
+
+def test_a_list_that_could_not_be_stored_is_made_again_without_its_items() -> None:
+    """The round ran all items again, side effects too."""
+    post = {"id": "a", "tool": "post", "args": {"key": "${item}"}, "map": [1, 2]}
+    drive = Drive(plan=plan(post))
+    drive.begin()
+    drive.returns("a[0]#body", _output(LARGE))
+    drive.returns("a[1]#body", _output(LARGE))
+    assert drive.sent(Resolve) == ["a#list"]
+    drive.breaks("a#list", "unknown")
+    assert (drive.sent(RunTool), drive.sent(Resolve)) == ([], ["a#list"])
+    drive.returns("a#list", Resolved(stored=LARGE))
+    assert drive.outcome("a") is Outcome.SUCCEEDED
+
+
+def test_a_map_that_cannot_begin_counts_no_task() -> None:
+    drive = Drive(plan=plan(work("a", "${item}", map="${params.none}")), retry_rounds=0)
+    drive.begin()
+    assert drive.result.usage.tasks == 0
+    assert drive.outcome("a") is Outcome.FAILED

@@ -1,0 +1,1 @@
+"""The machine of an agent: turns and tool calls from its task to its answer."""

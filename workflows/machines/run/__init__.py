@@ -1,0 +1,1 @@
+"""The machine of a run: plan, approve, execute, join, replan, answer."""

@@ -1,0 +1,241 @@
+"""Agents, teams and sub-plans as child runs: their requests, and what came back of them.
+
+Arguments narrow what a run allows and never widen it: the tenant, priority, cache and
+`on_budget` of a child are the run's, and its tools are among the run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from planloom.planner.contract.jobs import TaskOutput
+from planloom.planner.contract.requests import (
+    AgentRequest,
+    Common,
+    Grant,
+    Lineage,
+    RunRequest,
+    TeamRequest,
+)
+from planloom.planner.contract.results import AgentResult, RunResult, TeamResult, UsageReport
+from planloom.planner.language.plan import Body
+from planloom.planner.language.references import roots_of
+from planloom.planner.language.values import (
+    NANO,
+    Bindings,
+    JsonValue,
+    Outcome,
+    Stored,
+    Usage,
+)
+from planloom.workflows.machines.run.state import Child, RunState, Work
+from planloom.workflows.machines.shared.account import ends_at
+from planloom.workflows.machines.shared.commands import StartChild, Urgency
+from planloom.workflows.machines.shared.events import Failure
+from planloom.workflows.machines.shared.large_inputs import split_context
+
+CONTEXT_MAX_BYTES = 2_000
+"""A longer context travels as an input that the child reads where blobs can be read."""
+REQUESTS: dict[str, type[Common]] = {
+    "DagWorkflow": RunRequest,
+    "AgentWorkflow": AgentRequest,
+    "TeamWorkflow": TeamRequest,
+}
+OF_THE_RUN = ("tenant", "priority", "cache", "on_budget", "lineage")
+"""What a child has from its run; arguments may not name them."""
+
+
+def child_command(
+    run: RunState,
+    key: str,
+    work: Work,
+    body: Body,
+    *,
+    name: str,
+    bindings: Bindings,
+    grant: Grant,
+    urgency: Urgency,
+) -> StartChild | Failure:
+    """The command that starts the child run of a body; `name` is its place below this run."""
+    task, request = run.tasks[work.unit.task], run.request
+    if problem := _problem_with(body, task.id):
+        return Failure(problem, "tool")
+    id = f"{run.identity.workflow_id}/{name}"
+    common: dict[str, Any] = {
+        "model": request.model,
+        "tools": request.tools,
+        "on_budget": request.on_budget,
+        "priority": task.priority or request.priority,
+        "tenant": request.tenant,
+        "cache": request.cache,
+    }
+    lineage = Lineage.model_validate(
+        {
+            "parent": run.identity.workflow_id,
+            "root": run.root,
+            "depth": run.lineage.depth + 1,
+            "grant": grant,
+            **({"deadline": end} if (end := ends_at(run.account)) is not None else {}),
+        }
+    )
+    if body.kind == "plan":
+        named = {"template": body.plan} if isinstance(body.plan, str) else {"plan": body.plan}
+        common |= {
+            **named,
+            "on_failure": request.on_failure,
+            "retry_rounds": request.retry_rounds,
+            "budget": {"parallel": request.budget.parallel},
+        }
+        values: dict[str, JsonValue] = {"params": dict(body.args)}
+    else:
+        values = {"task": body.args.get("task", task.description)}
+        context, inputs = split_context(body.args.get("context"), run.value_of)
+        if context is not None:
+            values["context"] = context
+        lineage = lineage.model_copy(update={"inputs": inputs})
+        rest = {k: v for k, v in body.args.items() if k not in ("task", "context")}
+        if rest:
+            values["args"] = rest
+        if inputs:
+            still = {k: v for k, v in bindings.inputs.items() if k in roots_of(values)}
+            bindings = bindings.model_copy(update={"inputs": still})
+        common |= {body.kind: body.agent if body.kind == "agent" else body.team}
+        if isinstance(body.agent, str) and body.agent in run.cast:
+            common |= {**run.cast_fields, "agent": run.cast[body.agent]}
+            lineage = lineage.model_copy(update={"form": "member"})
+    run.children[id] = Child(key, deadline=ends_at(run.account))
+    kind = {"plan": "DagWorkflow", "agent": "AgentWorkflow", "team": "TeamWorkflow"}[body.kind]
+    return StartChild(
+        key,
+        kind,  # type: ignore[arg-type]
+        id,
+        task.id,
+        values,
+        bindings,
+        {**common, "lineage": lineage},
+        (task.description or name)[:96],
+        urgency,
+        timeout=task.timeout,
+    )
+
+
+def _problem_with(body: Body, task: str) -> str | None:
+    """Arguments of an agent or team that would make it more than a part of its run."""
+    if body.kind == "plan":
+        return None  # they are the parameters of the template
+    for name in OF_THE_RUN:
+        if name in body.args:
+            return f"tasks.{task}.args.{name}: a child run has its run's {name}. Leave it out."
+    budget = body.args.get("budget")
+    if isinstance(budget, dict) and "on_budget" in budget:
+        return f"tasks.{task}.args.budget.on_budget: it is the run's. Leave it out."
+    return None
+
+
+def request_of(command: StartChild, resolved: Mapping[str, Stored]) -> Common | Failure:
+    """The request of a child, once the values of its command are resolved."""
+    fields, lineage = dict(command.fields), command.fields["lineage"]
+    if command.kind == "DagWorkflow":
+        params = resolved["params"]
+        small = params.is_inline
+        fields["params"] = params.value if small else {}
+        if not small:
+            lineage = lineage.model_copy(update={"params": params})
+    else:
+        inputs: dict[str, Stored] = dict(lineage.inputs)
+        context, task = resolved.get("context"), resolved["task"]
+        if context is not None and not context.is_inline:
+            inputs["context"] = context
+        elif context is not None:
+            fields["context"] = context.value
+        if task.is_inline:
+            fields["task"] = str(task.value)
+        else:
+            fields["task"], inputs["task"] = task.preview or "", task
+        given = resolved["args"].value if "args" in resolved else None
+        if isinstance(given, dict):
+            fields |= given | {"tools": _narrowed(fields["tools"], given.get("tools"))}
+        lineage = lineage.model_copy(update={"inputs": inputs})
+    fields["lineage"] = lineage
+    try:
+        return REQUESTS[command.kind].model_validate(fields)
+    except ValueError as error:
+        return Failure(f"tasks.{command.task}.args: {error}", "tool")
+
+
+def _narrowed(allowed: list[str] | None, wanted: JsonValue) -> JsonValue:
+    """The tools of a child: those it wants among those its run allows."""
+    if wanted is None:
+        return None if allowed is None else [*allowed]
+    if allowed is None or not isinstance(wanted, list):
+        return wanted
+    return [t for t in wanted if t in allowed]
+
+
+# -- what came back -------------------------------------------------------------------------
+
+
+def output_of_child(run: RunState, work: Work, result: Any) -> TaskOutput | Failure:
+    """A child's result as the output of its task, or the failure that it means."""
+    task = work.unit.task
+    body = run.tasks[task]
+    match result:
+        case RunResult():
+            has_answer = result.answer is not None
+            good = result.status == "completed" or (result.status == "partial" and has_answer)
+            output = result.answer_ref or Stored(value=result.answer)
+            return _outcome(result.status, good, output, result.usage, result.reason)
+        case AgentResult():
+            if isinstance(body.agent, str) and body.agent in run.cast:
+                run.spoken[task] = result
+            output = result.output_ref or Stored(value=result.output)
+            has_output = result.output is not None or result.output_ref is not None
+            good = result.status in ("completed", "partial") and has_output
+            return _outcome(
+                result.status, good, output, result.usage, result.reason, result.error_class
+            )
+        case TeamResult():
+            failed = [m for m, r in result.members.items() if r.outcome is Outcome.FAILED]
+            run.failed_members[task] = failed
+            good = result.status in ("completed", "partial") and result.answer is not None
+            output = result.answer_ref or Stored(value=result.answer)
+            return _outcome(result.status, good, output, result.usage, result.reason)
+        case _:
+            raise TypeError(type(result))
+
+
+def _outcome(
+    status: str,
+    good: bool,
+    output: Stored,
+    usage: UsageReport,
+    reason: str | None,
+    error_class: str | None = None,
+) -> TaskOutput | Failure:
+    spent, tasks = usage_from_report(usage), 1 + usage.tasks
+    if status == "cancelled":
+        return Failure(reason or "cancelled", "cancelled", usage=spent, tasks=tasks)
+    if not good:
+        message = reason or f"ended {status} without an answer"
+        return Failure(message, error_class or "tool", usage=spent, tasks=tasks)
+    return TaskOutput(
+        output=output,
+        outcome=Outcome.SUCCEEDED,
+        usage=spent,
+        tasks=tasks,
+        note=None if status == "completed" else f"{status}: {reason}",
+    )
+
+
+def usage_from_report(report: UsageReport) -> Usage:
+    """What a child reports, as usage: its money is whole nano-dollars, written in dollars."""
+    return Usage(
+        input_tokens=report.input_tokens,
+        output_tokens=report.output_tokens,
+        usd_nano=round(report.usd * NANO),
+        model_calls=report.model_calls,
+        tool_calls=report.tool_calls,
+        cache_hits=report.cache_hits,
+        is_priced=report.unpriced_calls == 0,
+    )

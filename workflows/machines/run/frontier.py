@@ -1,0 +1,468 @@
+"""The frontier: which task may start now. A pure state machine, without Temporal or a clock.
+
+States of a task: `waiting` (an input has not ended), `ready` (may start, in the heap), `running`,
+then one of the seven outcomes. Inputs are of two kinds: `inputs` count for `requires`;
+`conditions` (read only by `when` or by the alternative path) are merely waited for.
+
+A map is one task whose items run as **units**; a plain task is one unit. Units compete for
+`parallel` slots in order of priority, then upward rank, then plan order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from heapq import heappop, heappush
+from typing import Literal
+
+from planloom.planner.language.plan import AtLeast, Requires
+from planloom.planner.language.values import Outcome, TaskId
+
+
+class State(StrEnum):
+    """Where a task that has not ended stands."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unit:
+    """What holds a slot: a task, or one item of a map. `mode` says which body runs."""
+
+    task: TaskId
+    index: int | None = None
+    mode: Literal["body", "fallback"] = "body"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A task as the frontier needs it."""
+
+    id: TaskId
+    inputs: tuple[TaskId, ...] = ()
+    conditions: tuple[TaskId, ...] = ()
+    requires: Requires = "all"
+    priority: int = 3
+    rank: float = 0.0
+    fallback: Literal["value", "body"] | None = None
+    on_error: Literal["fail", "skip"] | None = None
+    is_free: bool = False
+    """Holds no slot while it runs: it waits for a person."""
+    is_ahead: bool = False
+    """May start before its conditions have ended, after all that need not guess."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A task that ended without running: its inputs decided. `because` names them."""
+
+    task: TaskId
+    outcome: Outcome
+    because: tuple[TaskId, ...]
+
+
+@dataclass(slots=True)
+class Entry:
+    """A task in the frontier, and where it stands."""
+
+    node: Node
+    order: int
+    state: State | Outcome = State.WAITING
+    mode: Literal["body", "fallback"] = "body"
+    """Which body runs, once it may start."""
+    is_blocked: bool = False
+    """Ended because of its inputs, so another round of those inputs reopens it."""
+    is_held: bool = False
+    """Waits for a person's yes, or for its condition, before it may start; holds no slot."""
+    is_idle: bool = False
+    """Runs, but only waits: it has given its slot back."""
+    units_left: int = 0
+    """Items of an expanded map that have not ended."""
+    unit_next: int = 0
+    """The next item to start."""
+    unit_count: int = 0
+    units_running: set[int] = field(default_factory=set)
+
+
+class InvalidTransition(Exception):
+    """An event that does not fit the state: a bug of ours, with the task's story."""
+
+    def __init__(self, task: TaskId, state: State | Outcome | None, event: str) -> None:
+        super().__init__(f"frontier: {event} of task {task!r} in state {state}")
+
+
+@dataclass(slots=True)
+class Frontier:
+    """The working set of a run. Every method is total over legal states and O(log N) a change.
+
+    Invariants: a task is `ready` or later only when each of its inputs has ended, or its
+    `requires` is met already; at most `parallel` slots are held; a task ends once per round.
+    """
+
+    parallel: int
+    is_paused: bool = False
+    is_stopped: bool = False
+    is_closed: bool = False
+    entries: dict[TaskId, Entry] = field(default_factory=dict)
+    dependents: dict[TaskId, list[TaskId]] = field(default_factory=dict)
+    heap: list[tuple[bool, int, float, int, int, Unit]] = field(default_factory=list)
+    """What may start, best first. Of a map only the next item: it brings the one after it."""
+    slots: int = 0
+    open: int = 0
+    """How many tasks have not ended."""
+    added: int = 0
+    """How many came in so far: each has its place in the order of the plan."""
+
+    # -- what is asked ---------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """No task is left that could still run."""
+        return self.is_closed and self.open == 0
+
+    @property
+    def slots_held(self) -> int:
+        return self.slots
+
+    def state_of(self, task: TaskId) -> State | Outcome | None:
+        entry = self.entries.get(task)
+        return entry.state if entry else None
+
+    def states(self) -> dict[TaskId, State | Outcome]:
+        return {task: entry.state for task, entry in self.entries.items()}
+
+    def outcome_of(self, task: TaskId) -> Outcome | None:
+        state = self.state_of(task)
+        return state if isinstance(state, Outcome) else None
+
+    def outcomes(self) -> dict[TaskId, Outcome]:
+        return {t: e.state for t, e in self.entries.items() if isinstance(e.state, Outcome)}
+
+    def is_idle(self, task: TaskId) -> bool:
+        entry = self.entries.get(task)
+        return entry is not None and entry.is_idle
+
+    def is_held(self, task: TaskId) -> bool:
+        entry = self.entries.get(task)
+        return entry is not None and entry.is_held
+
+    def running(self) -> list[TaskId]:
+        return [t for t, e in self.entries.items() if e.state is State.RUNNING]
+
+    def unfinished(self) -> list[TaskId]:
+        return [t for t, e in self.entries.items() if isinstance(e.state, State)]
+
+    def counts(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for entry in self.entries.values():
+            found[entry.state.value] = found.get(entry.state.value, 0) + 1
+        return found
+
+    # -- tasks come and go -----------------------------------------------------------------
+
+    def add(self, nodes: Sequence[Node]) -> list[Settled]:
+        """Take in tasks; their inputs are among them or known. One that ended badly may be redone.
+
+        Raises:
+            InvalidTransition: a task of that id is unfinished or has a value.
+        """
+        for node in nodes:
+            known = self.entries.get(node.id)
+            if known is not None and not (
+                isinstance(known.state, Outcome) and not known.state.is_good
+            ):
+                raise InvalidTransition(node.id, known.state, "second add")
+            if known is None:
+                self.added += 1
+            self.entries[node.id] = Entry(node, known.order if known else self.added)
+            self.open += 1
+        for node in nodes:
+            for needed in (*node.inputs, *node.conditions):
+                waiting = self.dependents.setdefault(needed, [])
+                if node.id not in waiting:
+                    waiting.append(node.id)
+        return self._judge_all(node.id for node in nodes)
+
+    def close(self) -> None:
+        """No more tasks will come (until `reopen`)."""
+        self.is_closed = True
+
+    def reopen(self) -> None:
+        self.is_closed = False
+
+    def settle(self, task: TaskId, outcome: Outcome) -> list[Settled]:
+        """End a task that has not started: reused from another run, or cancelled, or dropped."""
+        entry = self.entries[task]
+        if entry.state not in (State.WAITING, State.READY):
+            raise InvalidTransition(task, entry.state, f"settle {outcome}")
+        return self._end(entry, outcome)
+
+    def drop(self, tasks: Iterable[TaskId]) -> None:
+        """Forget tasks that have not started: a new revision left them out."""
+        for task in tasks:
+            entry = self.entries.get(task)
+            if entry is None:
+                continue
+            if entry.state not in (State.WAITING, State.READY):
+                raise InvalidTransition(task, entry.state, "drop")
+            # Who reads it is remembered: it may come back in other words, and they still wait.
+            del self.entries[task]
+            self.open -= 1
+            for needed in (*entry.node.inputs, *entry.node.conditions):
+                waiting = self.dependents.get(needed)
+                if waiting and task in waiting:
+                    waiting.remove(task)
+
+    def rerank(self, ranks: Mapping[TaskId, float]) -> None:
+        """New ranks for what has not started: a longer plan is known now."""
+        for task, rank in ranks.items():
+            entry = self.entries.get(task)
+            if entry is None or entry.node.rank == rank or isinstance(entry.state, Outcome):
+                continue
+            entry.node = replace(entry.node, rank=rank)
+        fresh = [unit for *_, unit in self.heap if self._is_startable(unit)]
+        self.heap = []
+        for unit in fresh:
+            self._push(unit)
+
+    # -- starting --------------------------------------------------------------------------
+
+    def _is_startable(self, unit: Unit) -> bool:
+        entry = self.entries.get(unit.task)
+        if entry is None:
+            return False
+        if unit.index is None:
+            return entry.state is State.READY
+        return entry.state is State.RUNNING and unit.index == entry.unit_next < entry.unit_count
+
+    def _peek(self) -> Unit | None:
+        if self.is_paused or self.is_stopped:
+            return None
+        while self.heap and not self._is_startable(self.heap[0][-1]):
+            heappop(self.heap)
+        if not self.heap:
+            return None
+        unit = self.heap[0][-1]
+        if self.slots >= self.parallel and not self.entries[unit.task].node.is_free:
+            return None
+        return unit
+
+    def next_ready(self) -> Unit | None:
+        """The unit that should start now, or None: nothing is ready, or no slot is free."""
+        return self._peek()
+
+    def start(self, unit: Unit) -> None:
+        """The unit that `next_ready` gave has been started."""
+        if self._peek() != unit:
+            raise InvalidTransition(unit.task, self.state_of(unit.task), "start out of turn")
+        heappop(self.heap)
+        entry = self.entries[unit.task]
+        entry.state = State.RUNNING
+        if unit.index is not None:
+            entry.units_running.add(unit.index)
+            entry.unit_next += 1
+            if entry.unit_next < entry.unit_count:
+                self._push(Unit(unit.task, entry.unit_next))
+        if not entry.node.is_free:
+            self.slots += 1
+
+    def expand(self, task: TaskId, count: int, *, ended: int = 0) -> None:
+        """A running map has `count` items: its own slot is freed, and its units become ready.
+
+        The first `ended` of them have ended already, in an earlier round.
+        """
+        entry = self.entries[task]
+        if entry.state is not State.RUNNING or entry.unit_count:
+            raise InvalidTransition(task, entry.state, "expand")
+        self._release(entry)
+        entry.unit_count, entry.unit_next, entry.units_left = count, ended, count - ended
+        if ended < count:
+            self._push(Unit(task, ended))
+
+    def end_unit(self, task: TaskId, index: int) -> bool:
+        """One item ended; True when it was the last, so that the map itself can end."""
+        entry = self.entries[task]
+        if entry.state is not State.RUNNING or index not in entry.units_running:
+            raise InvalidTransition(task, entry.state, f"end of item {index}")
+        entry.units_running.discard(index)
+        entry.units_left -= 1
+        self._release(entry)
+        return entry.units_left == 0
+
+    def abandon_units(self, task: TaskId) -> int:
+        """Items of a map that have not started will not: how many. The running ones still end."""
+        entry = self.entries[task]
+        waiting = entry.units_left - len(entry.units_running)
+        entry.units_left = len(entry.units_running)
+        entry.unit_count = entry.unit_next
+        return waiting
+
+    def hold(self, task: TaskId) -> None:
+        """A task that was just started waits for a person first: it gives its slot back."""
+        entry = self.entries[task]
+        if entry.state is not State.RUNNING or entry.units_left:
+            raise InvalidTransition(task, entry.state, "hold")
+        self._release(entry)
+        entry.state, entry.is_held = State.WAITING, True
+
+    def idle(self, task: TaskId) -> None:
+        """A running task has done its work and only waits now: others may have its slot."""
+        entry = self.entries[task]
+        if entry.state is not State.RUNNING or entry.units_left or entry.is_idle:
+            raise InvalidTransition(task, entry.state, "idle")
+        self._release(entry)
+        entry.is_idle = True
+
+    def release(self, task: TaskId) -> None:
+        """A held task may start now."""
+        entry = self.entries[task]
+        if not entry.is_held:
+            raise InvalidTransition(task, entry.state, "release")
+        entry.state, entry.is_held = State.READY, False
+        self._push(Unit(task, mode=entry.mode))
+
+    # -- ending ----------------------------------------------------------------------------
+
+    def end(self, task: TaskId, outcome: Outcome, *, was_expanded: bool = False) -> list[Settled]:
+        """A running task has ended; returns the tasks that its end settles in turn."""
+        entry = self.entries[task]
+        if entry.state is not State.RUNNING:
+            raise InvalidTransition(task, entry.state, f"end {outcome}")
+        if not was_expanded:
+            self._release(entry)
+        return self._end(entry, outcome)
+
+    def retry_round(self, tasks: Iterable[TaskId]) -> tuple[list[TaskId], list[Settled]]:
+        """Open failed tasks again, and with them all that their failure had settled.
+
+        Returns what was opened, and of that what another input, which stays failed, settles again.
+        """
+        again = [t for t in tasks if isinstance(self.state_of(t), Outcome)]
+        opened = list(again)
+        while again:
+            entry = self.entries[again.pop()]
+            entry.state, entry.is_blocked = State.WAITING, False
+            entry.unit_count = entry.unit_next = entry.units_left = 0
+            self.open += 1
+            for dependent in self.dependents.get(entry.node.id, ()):
+                behind = self.entries.get(dependent)
+                if behind is not None and behind.is_blocked and dependent not in opened:
+                    opened.append(dependent)
+                    again.append(dependent)
+        opened.sort(key=lambda t: self.entries[t].order)
+        return opened, self._judge_all(opened)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _release(self, entry: Entry) -> None:
+        if not entry.node.is_free and not entry.is_idle:
+            self.slots -= 1
+
+    def _push(self, unit: Unit) -> None:
+        entry = self.entries[unit.task]
+        node, index = entry.node, unit.index if unit.index is not None else -1
+        guesses = node.is_ahead and not self._is_decidable(entry)
+        heappush(self.heap, (guesses, node.priority, -node.rank, entry.order, index, unit))
+
+    def _is_decidable(self, entry: Entry) -> bool:
+        return all(self._has_ended(i) for i in entry.node.conditions)
+
+    def _end(self, entry: Entry, outcome: Outcome) -> list[Settled]:
+        entry.state, entry.is_held, entry.is_idle = outcome, False, False
+        self.open -= 1
+        return self._judge_all(self.dependents.get(entry.node.id, ()))
+
+    def _judge_all(self, tasks: Iterable[TaskId]) -> list[Settled]:
+        """Judge tasks, and in turn those behind any that this settles."""
+        settled: list[Settled] = []
+        queue = list(tasks)
+        for task in queue:  # grows while it is walked
+            entry = self.entries.get(task)
+            if entry is not None and entry.state is State.READY and entry.node.is_ahead:
+                self._push(Unit(task))  # its condition may be known now: it guesses no more
+            if entry is None or entry.state is not State.WAITING or entry.is_held:
+                continue
+            decided = self._judge(entry)
+            if decided is None:
+                continue
+            settled.append(decided)
+            entry.state, entry.is_blocked = decided.outcome, True
+            self.open -= 1
+            queue.extend(self.dependents.get(task, ()))
+        return settled
+
+    def _judge(self, entry: Entry) -> Settled | None:
+        """Make a waiting task ready if it may run; say how it ends if it never can."""
+        node = entry.node
+        verdict = judge_inputs(node.requires, [self.outcome_of(i) for i in node.inputs])
+        if verdict == "wait":
+            return None
+        if verdict == "run":
+            if node.is_ahead or self._is_decidable(entry):
+                entry.state, entry.mode = State.READY, "body"
+                self._push(Unit(node.id))
+            return None
+        bad = tuple(i for i in node.inputs if (o := self.outcome_of(i)) and not o.is_good)
+        match node.fallback:
+            case "value":
+                return Settled(node.id, Outcome.FALLBACK, bad)
+            case "body":
+                if all(self._has_ended(i) for i in (*node.inputs, *node.conditions)):
+                    entry.state, entry.mode = State.READY, "fallback"
+                    self._push(Unit(node.id, mode="fallback"))
+                return None
+            case None:
+                outcome = Outcome.FAILED if node.on_error == "fail" else Outcome.SKIPPED
+                return Settled(node.id, outcome, bad)
+
+    def _has_ended(self, task: TaskId) -> bool:
+        # An input that is not among the tasks was finished by an earlier revision.
+        return not isinstance(self.state_of(task), State)
+
+    def check(self) -> None:
+        """Assert the invariants; tests call it after every step."""
+        held = sum(
+            len(e.units_running) if e.unit_count else 1
+            for e in self.entries.values()
+            if e.state is State.RUNNING and not e.node.is_free and not e.is_idle
+        )
+        assert held == self.slots, (held, self.slots)
+        assert self.open == len(self.unfinished())
+        for task, entry in self.entries.items():
+            assert entry.order >= 0
+            if entry.state is State.READY:
+                assert any(u.task == task for *_, u in self.heap), f"{task} is ready and lost"
+
+
+def judge_inputs(
+    requires: Requires, inputs: Sequence[Outcome | None]
+) -> Literal["run", "wait", "blocked"]:
+    """What `requires` says of the inputs' outcomes; None is an input that has not ended.
+
+    `all` is blocked by the first that is not good; `any` and `at_least` run as soon as enough are
+    good, and are blocked once too few can still be; `best_effort` waits for all to end, then runs.
+    """
+    good = sum(1 for o in inputs if o is not None and o.is_good)
+    open_ = sum(1 for o in inputs if o is None)
+    match requires:
+        case "best_effort":
+            return "wait" if open_ else "run"
+        case "all":
+            needed = len(inputs)
+        case "any":
+            needed = min(1, len(inputs))
+        case AtLeast(at_least=n):
+            needed = n
+    if good >= needed:
+        return "run"
+    return "wait" if good + open_ >= needed else "blocked"
+
+
+def units_of(frontier: Frontier) -> Iterator[Unit]:
+    """Start everything that may start now, in order (for tests and simulations)."""
+    while (unit := frontier.next_ready()) is not None:
+        frontier.start(unit)
+        yield unit

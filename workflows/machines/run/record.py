@@ -1,0 +1,204 @@
+"""What a run remembers of each task, and the reports made of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from planloom.planner.contract.results import TaskReport, TaskTimes, usage_report
+from planloom.planner.language.values import JsonValue, Outcome, Stored, TaskId, Usage
+from planloom.workflows.machines.shared.sizes import text_bytes, utf8_bytes
+
+RESULT_INLINE_BYTES = 256_000
+"""Outputs shown whole in a result, all together; beyond it they are shown as previews."""
+TEXTS_MAX_BYTES = 512_000
+"""Previews, errors and reasons of a result, all together; beyond it each is cut short."""
+TEXT_MIN_BYTES = 60
+ERROR_MAX_CHARS = 2_000
+
+
+@dataclass(slots=True)
+class Record:
+    """One task: times are seconds since the run started."""
+
+    id: TaskId
+    version: int = 1
+    """How often it was written: a task written anew is an activity of its own."""
+    output: Stored | None = None
+    outcome: Outcome | None = None
+    error: str | None = None
+    error_class: str | None = None
+    may_pass: bool = False
+    """The failure is of a kind that another DAG-level round may mend."""
+    reason: str | None = None
+    is_excused: bool = False
+    """Cancelled because nobody needs it: no failure of the run."""
+    attempts: int = 0
+    ready: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    items_source: Stored = field(default_factory=Stored)
+    """The list of a map, inline or as a reference."""
+    items: list[Stored | None] = field(default_factory=list)
+    item_outcomes: list[Outcome | None] = field(default_factory=list)
+    saved_tokens: int = 0
+    saved_usd_nano: int = 0
+    holes: int = 0
+    """Items of a map that have no value, though the map has one."""
+
+    @property
+    def seconds(self) -> float:
+        if self.started is None or self.ended is None:
+            return 0.0
+        return self.ended - self.started
+
+    def reset(self) -> None:
+        """Another round: what went wrong is forgotten, what it cost is not."""
+        self.output = self.outcome = self.error = self.error_class = self.reason = None
+        self.may_pass = False
+        self.ended = None
+        self.holes = 0
+        if not self.items:  # else only their list is to be made once more
+            self.item_outcomes = []
+
+    def fail(self, error: str, error_class: str | None, may_pass: bool = False) -> None:
+        self.error = error if len(error) <= ERROR_MAX_CHARS else error[:ERROR_MAX_CHARS] + "…"
+        self.error_class = error_class
+        self.may_pass = may_pass
+
+    def item_counts(self) -> dict[str, int] | None:
+        if not self.item_outcomes:
+            return None
+        counts: dict[str, int] = {}
+        for outcome in self.item_outcomes:
+            name = outcome.value if outcome else "running"
+            counts[name] = counts.get(name, 0) + 1
+        return counts
+
+
+class _Room:
+    """Bytes that the free texts of a result may take together: the server takes 2 MiB in all."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    def shown(self, text: str | None) -> str | None:
+        """The text, or its beginning once the room is used up."""
+        if text is None:
+            return None
+        size = utf8_bytes(text)
+        if size > TEXT_MIN_BYTES and size > self.left:
+            cut = text.encode("utf-8", "replace")[:TEXT_MIN_BYTES]
+            return cut.decode("utf-8", "ignore") + "…"
+        self.left -= size
+        return text
+
+
+def task_reports(records: Iterable[Record]) -> dict[str, TaskReport]:
+    """The `tasks` of a result; outputs are shown whole until the room is used up."""
+    room, texts = RESULT_INLINE_BYTES, _Room(TEXTS_MAX_BYTES)
+    reports: dict[str, TaskReport] = {}
+    for record in records:
+        stored = record.output
+        shown: dict[str, JsonValue] = {}
+        if stored is not None and stored.is_inline:
+            size = text_bytes(stored.value)
+            if size <= room:
+                room -= size
+                shown["output"] = stored.value
+            else:
+                shown["preview"] = texts.shown(str(stored.value)[:80])
+        elif stored is not None:
+            shown = {
+                "preview": texts.shown(stored.preview),
+                "blob": stored.blob,
+                "size_bytes": stored.size_bytes,
+            }
+        reports[record.id] = TaskReport.model_validate(
+            {
+                "outcome": record.outcome or Outcome.CANCELLED,
+                "output": None,
+                **shown,
+                "error": texts.shown(record.error),
+                "attempts": record.attempts,
+                "times": TaskTimes(
+                    ready=_rounded(record.ready),
+                    started=_rounded(record.started),
+                    ended=_rounded(record.ended),
+                ),
+                "usage": _short_usage(record.usage),
+                **{
+                    name: value
+                    for name, value in (
+                        ("error_class", record.error_class),
+                        ("items", record.item_counts()),
+                        ("reason", texts.shown(record.reason)),
+                    )
+                    if value is not None
+                },
+            }
+        )
+    return reports
+
+
+def _short_usage(usage: Usage) -> dict[str, JsonValue]:
+    """A task's usage without its zeros: a result of a thousand tasks must stay small."""
+    shown = usage_report(usage).model_dump(mode="json")
+    return {k: v for k, v in shown.items() if v}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
+
+
+def critical_path(
+    records: Mapping[TaskId, Record], inputs: Mapping[TaskId, Sequence[TaskId]]
+) -> tuple[list[TaskId], float]:
+    """The longest path by what tasks really took: its tasks in order, and its seconds.
+
+    No schedule, however parallel, could have ended before these seconds: the ideal makespan.
+    """
+    total: dict[TaskId, float] = {}
+    before: dict[TaskId, TaskId | None] = {}
+    for task in _in_order(inputs):
+        best = max((i for i in inputs[task] if i in total), key=lambda i: total[i], default=None)
+        before[task] = best
+        seconds = records[task].seconds if task in records else 0.0
+        total[task] = seconds + (total[best] if best is not None else 0.0)
+    if not total:
+        return [], 0.0
+    end = max(total, key=lambda t: total[t])
+    length = total[end]
+    last: TaskId | None = end
+    path: list[TaskId] = []
+    while last is not None:
+        path.append(last)
+        last = before[last]
+    return path[::-1], length
+
+
+def _in_order(inputs: Mapping[TaskId, Sequence[TaskId]]) -> list[TaskId]:
+    """Inputs before those that read them; iterative, as plans may be 2,000 deep."""
+    done: dict[TaskId, bool] = {}
+    order: list[TaskId] = []
+    for start in inputs:
+        stack = [(start, False)]
+        while stack:
+            task, is_back = stack.pop()
+            if is_back:
+                order.append(task)
+                continue
+            if task in done:
+                continue
+            done[task] = True
+            stack.append((task, True))
+            stack.extend((i, False) for i in inputs[task] if i in inputs and i not in done)
+    return order
+
+
+def total_usage(records: Iterable[Record]) -> Usage:
+    total = Usage()
+    for record in records:
+        total += record.usage
+    return total

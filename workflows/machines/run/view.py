@@ -1,0 +1,225 @@
+"""What a run shows of itself: its queries, search attributes and current details."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planloom.planner.compile.explain import mermaid
+from planloom.planner.contract.requests import Reused
+from planloom.planner.contract.results import Awaiting, OpenWait, Progress
+from planloom.planner.language.values import NANO, Outcome
+from planloom.workflows.machines.run.finishing import estimate_of, usage_of
+from planloom.workflows.machines.run.frontier import State
+from planloom.workflows.machines.run.people import questions_of
+from planloom.workflows.machines.run.state import Doing, RunState, Stage
+from planloom.workflows.machines.run.status import details, progress
+from planloom.workflows.machines.shared import account, waits
+from planloom.workflows.machines.shared.machine import View
+
+GRAPH_TASKS_MAX = 40
+_PHASES = {
+    Stage.PREPARING: "planning",
+    Stage.ROOM: "planning",
+    Stage.PLANNING: "planning",
+    Stage.APPROVING: "running",
+    Stage.JOINING: "joining",
+}
+
+
+# -- what is waited for ---------------------------------------------------------------------
+
+
+def open_waits(run: RunState, now: float) -> list[OpenWait]:
+    """Everything that people or the pool must give; in the order in which it is shown."""
+    if run.result is not None:
+        return []
+    id, since = run.identity.workflow_id, run.account.started
+    found: list[OpenWait] = []
+    if run.room_wait is not None:
+        found.append(waits.room_wait(run.room_wait, 0.0))
+    if run.approval.is_open:
+        why = f" ({'; '.join(run.approval.why)})" if run.approval.why else ""
+        opened = run.approval_since - since
+        found.append(waits.approval_wait(id, run.approval.revision, why, opened))
+    for task, at in run.held.items():
+        body = run.tasks[task]
+        what = body.description or f"{body.kind} {body.tool or ''}".strip()
+        found.append(waits.task_wait(id, task, what, at - since))
+    if (lack := lack_of(run, now)) is not None:
+        least = run.lack_least if run.lack is not None else account.least_of(run.account)
+        found.append(waits.budget_wait(run.account, lack, least, now))
+    for key, question in questions_of(run).items():
+        at = run.questions[key].since if key in run.questions else run.asked_since[key]
+        found.append(waits.question_wait(id, key, question, at - since))
+    return found
+
+
+def lack_of(run: RunState, now: float) -> str | None:
+    """What the budget lacks for the run to go on, in words."""
+    if run.is_time_up:
+        return account.time_lack(run.account, now)
+    return run.lack if run.lack is not None else account.lack_of(run.account)
+
+
+def awaiting(run: RunState) -> Awaiting | None:
+    """What is awaited, in one word; cheap, as it is looked at after every event."""
+    if run.result is not None:
+        return None
+    if run.room_wait is not None:
+        return "capacity"
+    if run.approval.is_open or run.held:
+        return "approval"
+    if run.lack or run.is_time_up or account.lack_of(run.account):
+        return "budget"
+    return "human" if run.questions or run.asked else None
+
+
+def is_busy(run: RunState) -> bool:
+    """Whether anything goes on that does not wait: for a person, budget, or its condition."""
+    if run.lists or (run.planning is not None and run.planning.key in run.pending):
+        return True
+    if run.joining is not None and run.joining.key in run.pending:
+        return True
+    for key, work in run.works.items():
+        if work.doing in (Doing.ASKING, Doing.WAITING) or run.frontier.is_idle(work.unit.task):
+            continue
+        # An agent of a child run asks under its task's id and what is below it.
+        if not any(w == key or w.startswith(f"{key}.") for w in run.asked):
+            return True
+    return False
+
+
+def is_asleep(run: RunState) -> bool:
+    """Whether the run does nothing but wait for people."""
+    return awaiting(run) in ("approval", "human", "budget") and not is_busy(run)
+
+
+def status_word(run: RunState) -> str:
+    """The status that `progress` and the search attributes show."""
+    if run.result is not None:
+        return run.result.status
+    if run.failed is not None:
+        return "failed"
+    if run.approval.is_open:
+        return "waiting"
+    if run.is_paused and not run.is_time_up:
+        return "paused"
+    if awaiting(run) is not None and not is_busy(run):
+        return "waiting"
+    return _PHASES.get(run.stage, "running")
+
+
+# -- queries --------------------------------------------------------------------------------
+
+
+def progress_of(run: RunState, now: float) -> Progress:
+    """The answer of the query `progress`."""
+    elsewhere: dict[str, str] = {t: "skipped" for t in run.pruned if t not in run.records}
+    for alias, kept in run.aliases.items():
+        state = run.frontier.state_of(kept)
+        good = isinstance(state, Outcome) and state.is_good
+        elsewhere[alias] = "cached" if good else str(state or State.WAITING)
+    if run.plan is not None and not run.tasks:
+        elsewhere |= {t.id: State.WAITING.value for t in run.plan.tasks}
+    waiting = open_waits(run, now)
+    shown = progress(
+        status=status_word(run),
+        awaiting=waits.first_kind(waiting),
+        detail=waits.detail_of(waiting),
+        revision=run.revision,
+        frontier=run.frontier,
+        settled_elsewhere=elsewhere,
+        usage=usage_of(run),
+        seconds=run.result.seconds if run.result else run.seconds(now),
+        goal=run.goal_text,
+        notes=run.notes,
+    )
+    return shown.model_copy(update={"waits": waiting})
+
+
+def plan_document(run: RunState) -> dict[str, Any] | None:
+    """The plan of the newest revision."""
+    plan = run.plan
+    return plan.model_dump(mode="json", exclude_unset=True, by_alias=True) if plan else None
+
+
+def graph(run: RunState, now: float) -> str:
+    """The graph as mermaid, tasks coloured by state."""
+    if run.plan is None:
+        return "flowchart TD"
+    return mermaid(run.plan, progress_of(run, now).tasks)
+
+
+def usage_document(run: RunState) -> dict[str, Any]:
+    """Usage so far, beside what is settled and reserved of which caps."""
+    ledger = run.account.ledger
+    held, caps, settled = ledger.held, ledger.caps, ledger.settled
+    return usage_of(run).model_dump(mode="json") | {
+        "settled": {
+            "tokens": settled.tokens,
+            "usd": settled.usd_nano / NANO,
+            "tasks": settled.tasks,
+        },
+        "reserved": {"tokens": held.tokens, "usd": held.usd_nano / NANO, "tasks": held.tasks},
+        "caps": {
+            "tokens": caps.tokens,
+            "usd": None if caps.usd_nano is None else caps.usd_nano / NANO,
+            "tasks": caps.tasks,
+            "seconds": run.account.cap_seconds,
+        },
+    }
+
+
+def estimate_document(run: RunState, now: float) -> dict[str, Any] | None:
+    """Low, likely and worst, beside the actual."""
+    report = estimate_of(run, now)
+    return report.model_dump(mode="json") if report else None
+
+
+def diff(run: RunState) -> list[str]:
+    """What the last revision changed."""
+    return list(run.revisions[-1].changes) if run.revisions else []
+
+
+def outputs(run: RunState) -> dict[str, Any]:
+    """Finished tasks as a fork reuses them."""
+    return {
+        task: Reused(outcome=r.outcome, output=r.output).model_dump(mode="json", exclude_unset=True)
+        for task, r in run.records.items()
+        if r.outcome is not None and r.outcome.is_good and r.output is not None
+    }
+
+
+def revisions_document(run: RunState) -> list[dict[str, Any]]:
+    """All revisions: plan, why, by whom."""
+    return [
+        {
+            "revision": r.number,
+            "why": r.why,
+            "by": r.by,
+            "changes": r.changes,
+            "plan": r.plan.model_dump(mode="json", exclude_unset=True, by_alias=True),
+        }
+        for r in run.revisions
+    ]
+
+
+def view(run: RunState, now: float) -> View:
+    """What the Web UI shows."""
+    shown = progress_of(run, now)
+    plan = run.plan
+    tree = ""
+    if plan is not None and len(shown.tasks) <= GRAPH_TASKS_MAX:
+        tree = mermaid(plan, shown.tasks)
+    return View(
+        status_word(run),
+        awaiting(run),
+        run.revision,
+        run.request.tenant,
+        details(shown, run.records, tree),
+    )
+
+
+def published(run: RunState) -> tuple[Any, ...]:
+    """What is worth an upsert of search attributes at once."""
+    return status_word(run), run.revision, awaiting(run)

@@ -1,0 +1,1 @@
+"""What runs, agents and teams share: events and commands, the budget account, questions."""

@@ -1,0 +1,253 @@
+"""What is to be done: the commands of all machines. The shell has one function per kind.
+
+A command with a `key` ends in exactly one event of that key: `Returned` or `Broke` (`TimeReached`
+for a timer), unless the machine cancelled a timer. Keys are unique among what is in flight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from planloom.planner.contract.controls import Reply
+from planloom.planner.contract.jobs import (
+    AskJob,
+    JoinJob,
+    LoadJob,
+    PatchJob,
+    PermitJob,
+    PlanJob,
+    PlannerPrefix,
+    PrepareJob,
+    ResolveJob,
+    ToolJob,
+    TurnJob,
+)
+from planloom.planner.language.catalog import PoolSpec
+from planloom.planner.language.plan import Retry
+from planloom.planner.language.values import Bindings, JsonValue, Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Urgency:
+    """A task's place in a queue: level 1 (first) to 5, and the tenant's fair share."""
+
+    level: int = 3
+    tenant: str | None = None
+    weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Ask the worker what this run must know; ends with a `Catalog`."""
+
+    key: str
+    job: PrepareJob
+
+
+@dataclass(frozen=True, slots=True)
+class LoadDefinition:
+    """An agent or team by name; ends with a `LoadedDefinition`."""
+
+    key: str
+    job: LoadJob
+
+
+@dataclass(frozen=True, slots=True)
+class TakePermit:
+    """Wait for room in a pool; ends with None."""
+
+    key: str
+    job: PermitJob
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """One tool call; ends with a `TaskOutput`.
+
+    Long literal arguments and wide bindings are stored by the shell on the way.
+    """
+
+    key: str
+    job: ToolJob
+    activity_id: str
+    summary: str
+    urgency: Urgency
+    queue: str
+    retry: Retry
+    timeout: float | None = None
+    is_local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AskModel:
+    """One model call on the first of `pools` that can serve it; ends with a `TaskOutput`."""
+
+    key: str
+    job: AskJob
+    activity_id: str
+    summary: str
+    urgency: Urgency
+    pools: tuple[PoolSpec, ...]
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTurn:
+    """One model turn of an agent on the first of `pools` that can; ends with a `TurnReply`."""
+
+    key: str
+    job: TurnJob
+    activity_id: str
+    summary: str
+    urgency: Urgency
+    pools: tuple[PoolSpec, ...]
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WritePlan:
+    """One planner call; ends with a `PlanReply`. Accepted tasks come as events meanwhile."""
+
+    key: str
+    job: PlanJob
+    urgency: Urgency
+
+
+@dataclass(frozen=True, slots=True)
+class JoinOutcomes:
+    """One joiner call; ends with a `JoinReply`."""
+
+    key: str
+    job: JoinJob
+    activity_id: str
+    urgency: Urgency
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """References over values, where blobs can be read; ends with a `Resolved`."""
+
+    key: str
+    job: ResolveJob
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOutput:
+    """A part of a large value; ends with a `Stored`."""
+
+    key: str
+    stored: Stored
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class PatchPlan:
+    """A JSON patch of a plan document; ends with a `PatchedPlan`."""
+
+    key: str
+    job: PatchJob
+
+
+@dataclass(frozen=True, slots=True)
+class StartChild:
+    """A child run, whose arguments are resolved on the way; ends with its result model.
+
+    `values` may hold references, resolved over `bindings`; `fields` are the rest of the request.
+    `request_of` (machines.run.children) makes the request of both, or says what is wrong.
+    """
+
+    key: str
+    kind: Literal["DagWorkflow", "AgentWorkflow", "TeamWorkflow"]
+    id: str
+    """The child's workflow id."""
+    task: str
+    """The task's id, for messages."""
+    values: dict[str, JsonValue]
+    bindings: Bindings
+    fields: dict[str, Any]
+    summary: str
+    urgency: Urgency
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtChild:
+    """Whether a child that was adopted still runs; ends with the server's word for its status."""
+
+    key: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Fires `TimeReached(key)` at `at`, in seconds since 1970. A key set again replaces it."""
+
+    key: str
+    at: float
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DropTimer:
+    """The timer will not fire."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Cancel what `key` started; its end still comes as an event (`Broke`, cancelled)."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """A signal to another run. One that has ended needs it no more; no event follows."""
+
+    run: str
+    signal: str
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The reply to the update that `token` stands for."""
+
+    token: int
+    reply: Reply | PlannerPrefix
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The refusal of the update that `token` stands for: a contract's error type and details."""
+
+    token: int
+    message: str
+    type: str
+    details: list[dict[str, Any]] = field(default_factory=list)
+
+
+Command = (
+    Prepare
+    | LoadDefinition
+    | TakePermit
+    | RunTool
+    | AskModel
+    | TakeTurn
+    | WritePlan
+    | JoinOutcomes
+    | Resolve
+    | ReadOutput
+    | PatchPlan
+    | StartChild
+    | LookAtChild
+    | SetTimer
+    | DropTimer
+    | Cancel
+    | Tell
+    | Answer
+    | Refuse
+)

@@ -1,0 +1,144 @@
+"""What has happened: the events of all machines. Each is a plain value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from planloom.planner.contract.controls import ChildAsks, GrantWanted
+from planloom.planner.contract.jobs import PlannedBatch, PlannerAttempt
+from planloom.planner.language.values import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How an activity or a child ended without a result, after its retries."""
+
+    message: str
+    error_class: str
+    """A class of `planner.contract.retries`, or `cancelled`."""
+    attempts: int = 1
+    usage: Usage = field(default_factory=Usage)
+    """What its attempts were paid, as far as they said."""
+    tasks: int = 1
+    """Tasks that ran for it, itself included."""
+    may_have_acted: bool = False
+    """A side effect may have happened: it is never tried again."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.error_class == "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The first event of a workflow: it starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """The first event after a continue-as-new: the state is that of the run before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The command `key` has its result."""
+
+    key: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Broke:
+    """The command `key` has failed, or was cancelled."""
+
+    key: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class TimeReached:
+    """The timer `key` has fired."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTaken:
+    """A person (or a parent run) sent a signal or an update. `token` is set for an update."""
+
+    name: str
+    payload: Any
+    """The control's model, read already."""
+    token: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignalIgnored:
+    """A signal that nobody could read, or of an unknown name."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantAsked:
+    """A child run has used its grant up."""
+
+    wanted: GrantWanted
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionOfChild:
+    """An agent of a child run asks a person, or asks no more."""
+
+    asks: ChildAsks
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineMoved:
+    """The parent run has another deadline, in seconds since 1970."""
+
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanWritten:
+    """The planner has finished writing some tasks."""
+
+    batch: PlannedBatch
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerRetried:
+    """A later attempt of the planner's activity begins; `token` waits for the prefix."""
+
+    attempt: PlannerAttempt
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody cancelled the workflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLong:
+    """The history has grown long: continue as new as soon as nothing is in flight."""
+
+
+Event = (
+    Begun
+    | Continued
+    | Returned
+    | Broke
+    | TimeReached
+    | ControlTaken
+    | SignalIgnored
+    | GrantAsked
+    | QuestionOfChild
+    | DeadlineMoved
+    | PlanWritten
+    | PlannerRetried
+    | CancelRequested
+    | HistoryLong
+)

@@ -1,0 +1,100 @@
+"""What every machine looks like to the shell.
+
+A machine is a module (or an object) with these functions over its own state. The state is a plain
+dataclass: it can be printed, compared, turned into JSON by the contract's converter and read back
+equal. Only `step` changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from planloom.planner.language.values import Problem
+from planloom.workflows.machines.shared.commands import Command
+from planloom.workflows.machines.shared.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which workflow this is."""
+
+    workflow_id: str
+    run_key: str
+    """The workflow id with the id of its first run: the start of every idempotency key."""
+
+
+@dataclass(slots=True)
+class Step:
+    """One step in progress: the time, in seconds since 1970, and the commands so far."""
+
+    now: float
+    commands: list[Command] = field(default_factory=list)
+
+    def do(self, *commands: Command) -> None:
+        self.commands.extend(commands)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a control cannot be taken, and the contract's error type for it."""
+
+    message: str
+    type: str = "Stale"
+    problems: Sequence[Problem] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The workflow fails for its caller's mistake: the contract's error type, and all problems."""
+
+    type: str
+    problems: Sequence[Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the Web UI shows: search attributes and current details (Markdown)."""
+
+    status: str
+    awaiting: str | None
+    revision: int | None
+    """None for a workflow without revisions."""
+    tenant: str | None
+    details: str
+
+
+S_contra = TypeVar("S_contra", contravariant=True)
+
+
+class Machine(Protocol[S_contra]):
+    """The functions that the shell calls. `now` is in seconds since 1970."""
+
+    def step(self, state: S_contra, event: Event, now: float) -> list[Command]:
+        """Apply one event; the only function that changes the state."""
+        ...
+
+    def ended(self, state: S_contra) -> Any | Failed | None:
+        """The workflow's result once it is over, or how it failed; None while it goes on."""
+        ...
+
+    def check(self, state: S_contra, name: str, payload: Any, now: float) -> Refusal | None:
+        """Why the control `name` cannot be taken now, or None. Asked by signal and update."""
+        ...
+
+    def may_continue(self, state: S_contra) -> bool:
+        """Whether nothing is in flight that a continue-as-new would lose (children are not)."""
+        ...
+
+    def children(self, state: S_contra) -> dict[str, str]:
+        """Child runs at work: their workflow ids by the keys of the commands that started them."""
+        ...
+
+    def published(self, state: S_contra) -> tuple[Any, ...]:
+        """What, when it changes, is worth an upsert of search attributes at once. Cheap."""
+        ...
+
+    def view(self, state: S_contra, now: float) -> View:
+        """What the Web UI shows. May walk the whole state: asked once a second at most."""
+        ...

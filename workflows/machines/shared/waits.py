@@ -1,0 +1,75 @@
+"""What a workflow waits for, each with the command that answers it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from planloom.planner.contract.results import Awaiting, OpenWait
+from planloom.planner.language.values import JsonValue
+from planloom.workflows.machines.shared.account import Account, raise_that_helps
+from planloom.workflows.machines.shared.budget import Amount
+
+
+def signal_command(workflow_id: str, name: str, payload: dict[str, JsonValue]) -> str:
+    """The `temporal` command that sends a signal, ready for a shell."""
+    text = json.dumps(payload, ensure_ascii=False)
+    return (
+        f"temporal workflow signal --workflow-id {shlex.quote(workflow_id)} --name {name} "
+        f"--input {shlex.quote(text)}"
+    )
+
+
+def approval_wait(workflow_id: str, revision: int, why: str, since: float) -> OpenWait:
+    command = signal_command(workflow_id, "approve_plan", {"revision": revision})
+    what = f"approval of revision {revision}{why}"
+    return OpenWait(kind="approval", what=what, since=since, command=command)
+
+
+def task_wait(workflow_id: str, task: str, what: str, since: float) -> OpenWait:
+    command = signal_command(workflow_id, "approve_task", {"id": task, "approve": True})
+    return OpenWait(
+        kind="approval", what=f"approval of task {task}: {what}", since=since, command=command
+    )
+
+
+def question_wait(workflow_id: str, key: str, question: str, since: float) -> OpenWait:
+    payload: dict[str, Any] = {"id": key, "output": "…"}
+    command = signal_command(workflow_id, "complete_task", payload)
+    return OpenWait(kind="human", what=f"{key}: {question}", since=since, command=command)
+
+
+def budget_wait(own: Account, lack: str, least: Amount, now: float) -> OpenWait:
+    """What lacks, with new totals that are enough; or whom to look at, where others must give."""
+    caps = raise_that_helps(own, least, now)
+    is_parents = own.has_grant if "seconds" not in caps else False
+    if own.parent is not None and (is_parents or not caps):
+        return parent_wait(own.parent, lack, 0.0)
+    command = signal_command(own.me, "raise_budget", caps)
+    what = f"The run is parked: {lack}. raise_budget lets it go on."
+    return OpenWait(kind="budget", what=what, since=0.0, command=command)
+
+
+def parent_wait(parent: str, lack: str, since: float) -> OpenWait:
+    """Budget that only the parent run can give: it gives what it has, or shows what it lacks."""
+    command = f"temporal workflow query --workflow-id {shlex.quote(parent)} --type progress"
+    what = f"It is parked: {lack}. The run that it is part of was asked for more."
+    return OpenWait(kind="budget", what=what, since=since, command=command)
+
+
+def room_wait(why: str, since: float) -> OpenWait:
+    return OpenWait(kind="capacity", what=why, since=since, command="planloom capacity")
+
+
+def first_kind(waits: list[OpenWait]) -> Awaiting | None:
+    """The kind to show where there is room for one: as urgent for people as it gets."""
+    order: tuple[Awaiting, ...] = ("capacity", "approval", "budget", "human")
+    kinds = {w.kind for w in waits}
+    return next((k for k in order if k in kinds), None)
+
+
+def detail_of(waits: list[OpenWait]) -> str | None:
+    """What is awaited of the kind that is shown, in words."""
+    kind = first_kind(waits)
+    return "; ".join(w.what for w in waits if w.kind == kind) or None

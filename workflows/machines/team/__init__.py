@@ -1,0 +1,1 @@
+"""The machine of a team: members, rounds in which they hear each other, the judge."""

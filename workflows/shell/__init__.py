@@ -1,0 +1,1 @@
+"""Temporal code that feeds events to a machine and carries out its commands. Decides nothing."""

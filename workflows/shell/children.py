@@ -1,0 +1,119 @@
+"""Child runs: started with resolved arguments, and adopted when their parent continues as new.
+
+While a workflow run lasts, a child's result is awaited. Before it continues as new, each child at
+work is asked to report its result by the signal `child_ended`, which reaches whichever run of the
+parent is current. So nothing is lost, and a run that never continues pays nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from pydantic import BaseModel
+from temporalio import workflow
+from temporalio.exceptions import FailureError
+from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
+
+from planloom.planner.contract.results import AgentResult, RunResult, TeamResult
+from planloom.workflows.machines.run.children import CONTEXT_MAX_BYTES, request_of
+from planloom.workflows.machines.shared.commands import StartChild
+from planloom.workflows.machines.shared.events import Failure
+from planloom.workflows.shell.effects import priority_of, resolved
+from planloom.workflows.shell.ends import CommandFailed
+
+REPORT = "report_to_parent"
+"""The signal that asks a child to report its result by signal."""
+ENDED = "child_ended"
+"""The signal by which it does."""
+RESULTS: dict[str, type[BaseModel]] = {
+    "DagWorkflow": RunResult,
+    "AgentWorkflow": AgentResult,
+    "TeamWorkflow": TeamResult,
+}
+
+
+class ChildEnded(BaseModel):
+    """Signal `child_ended`: how a child of ours ended that was asked to report."""
+
+    child: str
+    kind: str
+    result: dict[str, Any] | None = None
+    message: str = ""
+    """Why there is no result."""
+    error_class: str = "unknown"
+
+    def value(self) -> BaseModel | Failure:
+        """The child's result, or the failure that it means."""
+        if self.result is None:
+            return Failure(self.message or "the child run failed", self.error_class)
+        return RESULTS[self.kind].model_validate(self.result)
+
+
+class Children:
+    """The children of this workflow run, by workflow id."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, asyncio.Future[ChildWorkflowHandle[Any, Any]]] = {}
+        self._asked: list[str] = []
+        """Those that were asked to report by signal."""
+
+    async def run(self, command: StartChild) -> Any:
+        """Start a child and wait for its result.
+
+        Raises:
+            CommandFailed: its arguments cannot be made.
+            ChildWorkflowError: it failed.
+        """
+        limits = {"context": CONTEXT_MAX_BYTES}
+        values = {
+            name: await resolved(value, command.bindings, limits.get(name))
+            for name, value in command.values.items()
+        }
+        request = request_of(command, values)
+        if isinstance(request, Failure):
+            raise CommandFailed(request)
+        started: asyncio.Future[ChildWorkflowHandle[Any, Any]] = asyncio.Future()
+        self._started[command.id] = started
+        try:
+            handle = await workflow.start_child_workflow(
+                command.kind,
+                request,
+                id=command.id,
+                result_type=RESULTS[command.kind],
+                # It goes on when this run continues as new; a cancel is passed on by command.
+                parent_close_policy=ParentClosePolicy.ABANDON,
+                static_summary=command.summary,
+                priority=priority_of(command.urgency),
+            )
+            started.set_result(handle)
+            return await handle
+        finally:
+            self._started.pop(command.id, None)
+            if not started.done():
+                started.cancel()
+
+    async def until_started(self, id: str) -> None:
+        """Wait until a signal can reach a child that is being started."""
+        if (started := self._started.get(id)) is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(started)
+
+    def has_unasked(self) -> bool:
+        """Whether a child at work has not been asked to report by signal."""
+        return any(id not in self._asked for id in self._started)
+
+    async def hand_over(self) -> None:
+        """Ask every child at work to report by signal. One that has just ended is awaited still."""
+        for id in [id for id in self._started if id not in self._asked]:
+            await self.until_started(id)
+            with contextlib.suppress(FailureError):
+                await workflow.get_external_workflow_handle(id).signal(REPORT)
+                self._asked.append(id)
+
+
+async def cancel_adopted(id: str) -> None:
+    """Cancel a child that an earlier run of this workflow started. One that is gone needs none."""
+    with contextlib.suppress(FailureError):
+        await workflow.get_external_workflow_handle(id).cancel()

@@ -1,0 +1,356 @@
+"""The one shell of all machines: it feeds events, carries out commands, and decides nothing.
+
+Which event wins when several are ready in one workflow task: Temporal applies signals and updates
+before the ends of activities, and each in the order of history; every one of them is one `step`.
+A cancellation of the workflow comes after all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError
+
+from planloom.planner.contract.names import INVALID_REQUEST
+from planloom.workflows.machines.shared.commands import (
+    Answer,
+    Cancel,
+    Command,
+    DropTimer,
+    Refuse,
+    RunTool,
+    SetTimer,
+    StartChild,
+    Tell,
+)
+from planloom.workflows.machines.shared.events import (
+    Begun,
+    Broke,
+    CancelRequested,
+    Continued,
+    Event,
+    Failure,
+    HistoryLong,
+    Returned,
+    TimeReached,
+)
+from planloom.workflows.machines.shared.machine import Failed, Identity, Machine
+from planloom.workflows.shell.carried import carry
+from planloom.workflows.shell.children import ENDED, ChildEnded, Children, cancel_adopted
+from planloom.workflows.shell.effects import EFFECTS, Literals
+from planloom.workflows.shell.ends import error_of, failure_of, is_cancelled
+from planloom.workflows.shell.outgoing import Outgoing, size_of
+from planloom.workflows.shell.publish import Publisher
+
+S = TypeVar("S")
+
+EVENTS_MAX = 10_000
+"""A longer history continues as new, even if the server has not suggested it."""
+
+
+def identity() -> Identity:
+    """Which workflow this is."""
+    info = workflow.info()
+    return Identity(info.workflow_id, f"{info.workflow_id}/{info.first_execution_run_id}")
+
+
+def live_state(shell: Shell[S] | None) -> S:
+    """The state of a workflow whose request holds.
+
+    Raises:
+        ApplicationError: `InvalidRequest`: it was refused.
+    """
+    if shell is None:
+        raise ApplicationError("the request was refused", type=INVALID_REQUEST, non_retryable=True)
+    return shell.state
+
+
+class Shell(Generic[S]):
+    """Drives one workflow. Made in `@workflow.init`, as a signal may come before `run` starts."""
+
+    def __init__(
+        self,
+        machine: Machine[S],
+        adapter: TypeAdapter[S],
+        state: S,
+        *,
+        search_attributes: Callable[[S], list[str]],
+        is_continued: bool = False,
+        reports: bool = False,
+    ) -> None:
+        self.machine = machine
+        self.state = state
+        self.context = contextvars.copy_context()
+        self.reports = reports
+        """The parent has continued as new: the result goes to it by signal."""
+        self._adapter = adapter
+        self._known = search_attributes
+        self._is_continued = is_continued
+        self._has_begun = False
+        self._early: list[Event] = []
+        self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._tells: list[asyncio.Task[None]] = []
+        self._replies: dict[int, Answer | Refuse] = {}
+        self._token = 0
+        self._children = Children()
+        self._is_cancelled = False
+        self._is_draining = False
+        self._literals = Literals()
+        self._outgoing = Outgoing()
+        self._backlog: list[Command] = []
+        self._publisher = Publisher()
+        self._bug: BaseException | None = None
+
+    # -- events -----------------------------------------------------------------------------
+
+    def apply(self, event: Event) -> None:
+        """The only place where the state changes. Carrying a command out never applies an event."""
+        if not self._has_begun:
+            self._early.append(event)  # a signal or update before `run`: it waits for `Begun`
+            return
+        try:
+            commands = self.machine.step(self.state, event, workflow.time())
+        except Exception as bug:
+            self._bug = self._bug or bug
+            raise
+        for command in commands:
+            self._carry_out(command)
+        self._publish()
+
+    def begin(self) -> None:
+        """The first event; then those that came before it."""
+        self._has_begun = True
+        early, self._early = self._early, []
+        self.apply(Continued() if self._is_continued else Begun())
+        for event in early:
+            self.apply(event)
+
+    def next_token(self) -> int:
+        """The token of an update that is to be answered."""
+        self._token += 1
+        return self._token
+
+    async def answer(self, token: int) -> Any:
+        """The reply to an update.
+
+        Raises:
+            ApplicationError: the refusal, with the contract's type.
+        """
+        await workflow.wait_condition(lambda: token in self._replies or self._bug is not None)
+        if self._bug is not None:
+            raise self._bug
+        reply = self._replies.pop(token)
+        if isinstance(reply, Answer):
+            return reply.reply
+        details = [reply.details] if reply.details else []
+        raise ApplicationError(reply.message, *details, type=reply.type, non_retryable=True)
+
+    # -- commands ---------------------------------------------------------------------------
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case Answer() | Refuse():
+                self._replies[command.token] = command
+            case Tell():
+                job = self._task(self._tell(command))
+                self._tells.append(job)
+                job.add_done_callback(self._tells.remove)
+            case SetTimer():
+                self._drop(f"timer:{command.key}")
+                self._start(f"timer:{command.key}", self._sleep(command))
+            case DropTimer():
+                self._drop(f"timer:{command.key}")
+            case Cancel():
+                self._cancel(command.key)
+            case _ if not self._outgoing.has_room(workflow.info().get_current_history_length()):
+                self._backlog.append(command)
+                self._start("shell:backlog", self._send_later())
+            case _:
+                self._outgoing.add(size_of(command))
+                self._start(command.key, self._end(command))
+
+    def _start(self, key: str, work: Any) -> None:
+        if key in self._jobs:
+            work.close()
+            return
+        job = self._task(work)
+        self._jobs[key] = job
+        job.add_done_callback(lambda done: self._done(key, done))
+
+    def _task(self, work: Any) -> asyncio.Task[None]:
+        # A task may be started from a signal's handler: its spans still belong to the run.
+        return asyncio.create_task(work, context=self.context)
+
+    def _done(self, key: str, job: asyncio.Task[None]) -> None:
+        if self._jobs.get(key) is job:
+            del self._jobs[key]
+            if job.cancelled() and not key.startswith(("timer:", "shell:")):
+                # Cancelled before its first step, so that nothing in it could see it.
+                self.apply(Broke(key, failure_of(asyncio.CancelledError())))
+        if not job.cancelled() and (bug := job.exception()):
+            # `run` waits for this too: an exception nobody awaits is a run that hangs forever.
+            self._bug = self._bug or bug
+
+    def _drop(self, key: str) -> None:
+        if (job := self._jobs.pop(key, None)) is not None:
+            job.cancel()
+
+    def _cancel(self, key: str) -> None:
+        if key in self._jobs:
+            self._jobs[key].cancel()
+        elif (id := self._children_now().get(key)) is not None:
+            job = self._task(cancel_adopted(id))
+            self._tells.append(job)
+            job.add_done_callback(self._tells.remove)
+        else:
+            waiting = next((c for c in self._backlog if getattr(c, "key", "") == key), None)
+            if waiting is not None:
+                self._backlog.remove(waiting)
+                self._start(key, self._end(waiting))
+                self._jobs[key].cancel()
+
+    async def _end(self, command: Any) -> None:
+        """Carry a command out to its end, which is one event."""
+        key = command.key
+        event: Event
+        try:
+            if isinstance(command, StartChild):
+                event = Returned(key, await self._children.run(command))
+            else:
+                event = Returned(key, await EFFECTS[type(command)](command, self._literals))
+        except BaseException as error:
+            attempts = command.retry.max_attempts if isinstance(command, RunTool) else 1
+            event = Broke(key, failure_of(error, attempts))
+        if self._jobs.get(key) is asyncio.current_task():  # else its end is known already
+            del self._jobs[key]
+            self.apply(event)
+
+    async def _sleep(self, timer: SetTimer) -> None:
+        left = max(0.001, timer.at - workflow.time())
+        await workflow.sleep(left, summary=timer.summary or None)
+        self._jobs.pop(f"timer:{timer.key}", None)
+        self.apply(TimeReached(timer.key))
+
+    async def _send_later(self) -> None:
+        await workflow.sleep(0.001, summary="the rest goes in another workflow task")
+        self._jobs.pop("shell:backlog", None)
+        backlog, self._backlog = self._backlog, []
+        for command in backlog:
+            self._carry_out(command)
+
+    async def _tell(self, tell: Tell) -> None:
+        """A signal to another run. One that has ended, or is gone, needs it no more."""
+        await self._children.until_started(tell.run)
+        # To cancel a signal that is on its way would fail the workflow task forever.
+        with contextlib.suppress(FailureError):
+            handle = workflow.get_external_workflow_handle(tell.run)
+            await asyncio.shield(handle.signal(tell.signal, tell.payload))
+
+    # -- children that report ---------------------------------------------------------------
+
+    def child_ended(self, ended: ChildEnded) -> None:
+        """A child that was asked to report has ended."""
+        key = next((k for k, id in self._children_now().items() if id == ended.child), None)
+        if key is None:
+            return
+        self._jobs.pop(key, None)  # it is awaited here as well: the first word of its end counts
+        value = ended.value()
+        self.apply(Broke(key, value) if isinstance(value, Failure) else Returned(key, value))
+
+    def _children_now(self) -> dict[str, str]:
+        return self.machine.children(self.state)
+
+    # -- the whole --------------------------------------------------------------------------
+
+    async def run(self) -> Any:
+        """Until the machine has ended.
+
+        Raises:
+            ApplicationError: the caller's mistake.
+            ContinueAsNewError: another run goes on with the state.
+        """
+        self.begin()
+        while (ended := self.machine.ended(self.state)) is None:
+            # The workflow's cancellation is an event: it is looked for below.
+            with contextlib.suppress(asyncio.CancelledError):
+                await workflow.wait_condition(self._is_due)
+            if self._bug is not None:
+                raise self._bug
+            if is_cancelled() and not self._is_cancelled:
+                self._is_cancelled = True
+                self.apply(CancelRequested())
+            elif self._is_long() and not self._is_draining:
+                self._is_draining = True
+                self.apply(HistoryLong())
+            elif self._may_continue():
+                await self._continue()
+        await self._leave(ended)
+        if isinstance(ended, Failed):
+            raise error_of(ended)
+        return ended
+
+    def _is_due(self) -> bool:
+        return (
+            self._bug is not None
+            or self.machine.ended(self.state) is not None
+            or (is_cancelled() and not self._is_cancelled)
+            or (self._is_long() and not self._is_draining)
+            or self._may_continue()
+        )
+
+    def _is_long(self) -> bool:
+        info = workflow.info()
+        length = info.get_current_history_length()
+        return info.is_continue_as_new_suggested() or length > EVENTS_MAX
+
+    def _may_continue(self) -> bool:
+        return (
+            self._is_draining
+            and not self._tells
+            and not self._backlog
+            and self.machine.may_continue(self.state)
+            and workflow.all_handlers_finished()
+        )
+
+    async def _continue(self) -> None:
+        """Go on as another run, unless something came while the children were told."""
+        if self._children.has_unasked():
+            await self._children.hand_over()
+            return
+        carried = carry(self._adapter, self.state, reports=self.reports)
+        workflow.continue_as_new(carried)
+
+    async def _leave(self, ended: Any) -> None:
+        """The last words: to the server, to the parent, and to whoever waits for an answer."""
+        for key in list(self._jobs):
+            self._drop(key)
+        self._publish(is_last=True)
+        if self.reports:
+            await self._report(ended)
+        await workflow.wait_condition(lambda: not self._tells and workflow.all_handlers_finished())
+
+    async def _report(self, ended: Any) -> None:
+        info = workflow.info()
+        if info.parent is None:
+            return
+        report = {"child": info.workflow_id, "kind": info.workflow_type}
+        if isinstance(ended, Failed):
+            lines = "; ".join(p.line() for p in ended.problems[:10])
+            report |= {"message": lines, "error_class": ended.type}
+        else:
+            report |= {"result": ended.model_dump(mode="json", exclude_unset=True)}
+        with contextlib.suppress(FailureError):
+            parent = workflow.get_external_workflow_handle(info.parent.workflow_id)
+            await asyncio.shield(parent.signal(ENDED, report))
+
+    def _publish(self, is_last: bool = False) -> None:
+        now, published = workflow.time(), self.machine.published(self.state)
+        if is_last or self._publisher.is_due(published, now):
+            view = self.machine.view(self.state, now)
+            self._publisher.publish(view, published, self._known(self.state), now)

@@ -130,6 +130,15 @@ class OpenWait(Model):
     """Seconds after the run started."""
     command: str
     """What to type to answer it."""
+    task: str | None = None
+    """The id to answer by: of a task that waits for approval, or of a question."""
+    revision: int | None = None
+    """The revision of the plan that waits for approval."""
+
+    @property
+    def key(self) -> tuple[str, str | None, int | None]:
+        """The same as long as it is the same thing that is waited for."""
+        return self.kind, self.task, self.revision
 
 
 class Progress(Model):

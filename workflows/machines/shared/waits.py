@@ -24,20 +24,20 @@ def signal_command(workflow_id: str, name: str, payload: dict[str, JsonValue]) -
 def approval_wait(workflow_id: str, revision: int, why: str, since: float) -> OpenWait:
     command = signal_command(workflow_id, "approve_plan", {"revision": revision})
     what = f"approval of revision {revision}{why}"
-    return OpenWait(kind="approval", what=what, since=since, command=command)
+    return OpenWait(kind="approval", what=what, since=since, command=command, revision=revision)
 
 
 def task_wait(workflow_id: str, task: str, what: str, since: float) -> OpenWait:
     command = signal_command(workflow_id, "approve_task", {"id": task, "approve": True})
-    return OpenWait(
-        kind="approval", what=f"approval of task {task}: {what}", since=since, command=command
-    )
+    words = f"approval of task {task}: {what}"
+    return OpenWait(kind="approval", what=words, since=since, command=command, task=task)
 
 
 def question_wait(workflow_id: str, key: str, question: str, since: float) -> OpenWait:
     payload: dict[str, Any] = {"id": key, "output": "…"}
     command = signal_command(workflow_id, "complete_task", payload)
-    return OpenWait(kind="human", what=f"{key}: {question}", since=since, command=command)
+    words = f"{key}: {question}"
+    return OpenWait(kind="human", what=words, since=since, command=command, task=key)
 
 
 def budget_wait(own: Account, lack: str, least: Amount, now: float) -> OpenWait:

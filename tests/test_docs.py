@@ -205,6 +205,14 @@ def test_every_link_and_every_plan_in_a_page_holds(path: Path) -> None:
             compile(block, str(path), "exec")
 
 
+def test_the_scripts_of_the_page_on_local_runs_work() -> None:
+    blocks = BLOCK.findall((CHECKOUT / "docs" / "local.md").read_text(encoding="utf-8"))
+    scripts = [text for language, text in blocks if language == "python"]
+    assert len(scripts) == 2
+    for script in scripts:
+        exec(compile(script, "docs/local.md", "exec"), {"__name__": "script"})
+
+
 def test_every_make_target_of_the_readme_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"make ([a-z]+)", (CHECKOUT / "README.md").read_text()))

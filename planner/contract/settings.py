@@ -212,6 +212,12 @@ class Settings(Model):
         fits = (w for pattern, w in self.context_windows.items() if fnmatchcase(model, pattern))
         return next(fits, None)
 
+    def without_reservations(self) -> Settings:
+        """The same with pools that need no permits: there is nobody to give them."""
+        none = {"max_requests": None, "max_calls": None, "max_runs": None}
+        pools = {name: pool.model_copy(update=none) for name, pool in self.pools.items()}
+        return self.model_copy(update={"pools": pools})
+
     def capacity_id(self, pool: str) -> str:
         """The id of a pool's `CapacityWorkflow`."""
         return f"{self.task_queue}-capacity-{pool}"

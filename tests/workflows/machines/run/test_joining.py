@@ -150,20 +150,20 @@ def test_a_joiner_that_fails_ends_the_run_with_what_it_has() -> None:
 
 
 def test_a_condition_that_stays_unmet_is_planned_for_again() -> None:
-    drive = ran(1, stop_when="a0 == `9`")
-    assert "stop_when is not met: a0 == `9`" in str(drive.command(WritePlan).job.model_dump())
+    drive = ran(1, stop_when="${a0} == `9`")
+    assert "stop_when is not met: ${a0} == `9`" in str(drive.command(WritePlan).job.model_dump())
     drive.wrote(work("a0"), work("b"), call=2)
     assert drive.run.stage is Stage.RUNNING
 
 
 def test_a_condition_that_stays_unmet_in_the_last_round_ends_partial() -> None:
-    drive = ran(1, stop_when="a0 == `9`", replan={"max_rounds": 0})
+    drive = ran(1, stop_when="${a0} == `9`", replan={"max_rounds": 0})
     assert drive.result.status == "partial"
-    assert drive.result.reason.startswith("stop_when is not met: a0 == `9`, and max_rounds 0")
+    assert drive.result.reason.startswith("stop_when is not met: ${a0} == `9`, and max_rounds 0")
 
 
 def test_a_condition_that_cannot_be_read_when_all_has_run_counts_as_unmet() -> None:
-    drive = ran(LARGE, stop_when="length(a0) > `1`", replan={"max_rounds": 0})
+    drive = ran(LARGE, stop_when="length(${a0}) > `1`", replan={"max_rounds": 0})
     drive.breaks("stop_when", "tool")
     drive.breaks("unmet", "tool")
     drive.returns("answer", Resolved(stored=LARGE))

@@ -20,7 +20,8 @@ def cost(free: Caps, finished: tuple[str, ...] = ()) -> str | None:
 def test_a_replan_without_caps_is_worth_its_cost_in_words() -> None:
     found = cost_of_replan(TASKS, (), Caps(), CATALOG, "m")
     assert found.problem is None
-    assert found.words.startswith("about ") and found.words.endswith("for 4 tasks")
+    assert found.words.startswith("about ")
+    assert found.words.endswith("for 4 tasks")
     assert "$" in found.words
 
 

@@ -17,7 +17,13 @@ from planloom.workflows.machines.run.view import (
     usage_document,
     view,
 )
-from planloom.workflows.machines.shared.commands import Cancel, DropTimer, Resolve, RunTool
+from planloom.workflows.machines.shared.commands import (
+    Cancel,
+    DropTimer,
+    JoinOutcomes,
+    Resolve,
+    RunTool,
+)
 from planloom.workflows.machines.shared.events import CancelRequested, SignalIgnored
 from tests.support.run_driver import Drive, plan, work
 
@@ -57,17 +63,19 @@ def test_a_condition_that_can_never_be_read_is_noted_once_and_counts_as_not_true
     assert noted[0].endswith("taken as not true")
 
 
-def test_all_that_the_joiner_is_shown_is_enough() -> None:
+def test_what_the_joiner_is_not_shown_is_called_off_and_the_rest_is_enough() -> None:
     tasks = work("a"), work("b", "${a}"), work("c", "other ${a}")
     drive = Drive(goal="reach it")
     drive.begin()
     drive.writes(*tasks)
     drive.ends("a", 1)
     drive.wrote(*tasks, join_only=["b"])
+    assert drive.sent(Cancel) == ["c#body"]
     drive.ends("b", 2)
-    assert "c#body" in drive.sent(Cancel)
     assert drive.run.stop is not None
     assert drive.run.stop.reason == "early join: b"
+    drive.cancelled("c#body")
+    assert [t.id for t in drive.command(JoinOutcomes).job.finished] == ["b"]
 
 
 def test_a_task_that_acts_is_not_cut_off_by_an_early_join() -> None:

@@ -175,8 +175,18 @@ def dev(
     ] = None,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Only server and UI.")] = False,
     in_memory: Annotated[bool, typer.Option(help="Forget everything at the end.")] = False,
+    is_scripted: Annotated[
+        bool, typer.Option("--scripted", help="No model: a script plans a few goals it shows.")
+    ] = False,
 ) -> None:
     """Start server, worker and Web UI from temporal-dev.yaml. Example: planloom dev"""
+    from planloom.console.scripted import scripted
+
+    with scripted(is_scripted):
+        _dev(port, ui_port, no_worker, in_memory)
+
+
+def _dev(port: int | None, ui_port: int | None, no_worker: bool, in_memory: bool) -> None:
     from planloom.console.devserver import DevServer, DevServerError
     from planloom.console.runs import UI_PORT_ABOVE
 

@@ -43,6 +43,7 @@ class LocalParts:
         settings = (settings or settings_from(environment)).without_reservations()
         given = [t if isinstance(t, Tool) else tool(t) for t in tools]
         self.registry = ToolRegistry([*BUILTIN_TOOLS, *given], [ASK_SPEC])
+        self.registry.load_mcp(settings.mcp)
         self.blobs = BlobStore(MemoryBackend())
         self.models = ModelClient(settings, environment, Prices(settings))
         workspace = workspace.resolve()

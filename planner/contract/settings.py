@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from planloom.planner.contract.jobs import ErrorClass
+from planloom.planner.contract.mcp import McpSettings
 from planloom.planner.contract.retries import RetryOverride, RetryTable, table_with
 from planloom.planner.language.values import Model, Problem
 
@@ -191,6 +192,10 @@ class Settings(Model):
     context_windows: dict[str, Annotated[int, Field(ge=256)]] = Field(default_factory=dict)
     """`[context_windows]`: tokens that a model reads and writes, by pattern of its name; the first
     that fits counts, and a model without one is not limited here."""
+    mcp: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")], McpSettings] = Field(
+        default_factory=dict
+    )
+    """`[mcp.<name>]`: MCP servers whose tools plans may use."""
     max_activities: Annotated[int, Field(ge=1, le=5000)] = 200
     """Activity slots of one worker process per queue."""
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.language.values import Outcome, TaskId, Usage
+from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.children import usage_from_report
-from planloom.workflows.machines.run.frontier import State
 from planloom.workflows.machines.run.state import Question, Rule, RunState, Work
 from planloom.workflows.machines.shared.commands import Command
 from planloom.workflows.machines.shared.events import Broke, Event, Failure, Returned

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from planloom.planner.contract.controls import RaiseBudget
 from planloom.planner.language.values import Outcome, TaskId
+from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run import machine as run_machine
 from planloom.workflows.machines.run import view
-from planloom.workflows.machines.run.frontier import State
 from planloom.workflows.machines.run.state import Question, RunState, Stage, Work
 from planloom.workflows.machines.shared.account import PARENT, TIMER, time_lack
 from planloom.workflows.machines.shared.budget import Caps, Ledger
@@ -284,7 +284,7 @@ class Oracle:
         demand(held == frontier.slots, "slots are held by what runs", held, frontier.slots)
         for task, entry in frontier.entries.items():
             if entry.state is State.WAITING and not entry.is_held:
-                from planloom.workflows.machines.run.frontier import Unit
+                from planloom.planner.walk.frontier import Unit
 
                 is_ready = should_run(run, Unit(task))
                 demand(not is_ready, "a task is ready once its inputs have ended", task)

@@ -19,8 +19,8 @@ from planloom.planner.language.values import (
     PriorityName,
     Stored,
 )
+from planloom.planner.walk.frontier import Unit
 from planloom.workflows.machines.run.children import child_command
-from planloom.workflows.machines.run.frontier import Unit
 from planloom.workflows.machines.run.state import RunState, Work
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import AskModel, RunTool, StartChild, Urgency

@@ -11,6 +11,7 @@ from planloom.planner.contract.names import STALE
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.results import RunResult
 from planloom.planner.language.values import Stored, TaskId
+from planloom.planner.walk.frontier import Frontier
 from planloom.workflows.machines.run import (
     approving,
     controls,
@@ -24,7 +25,6 @@ from planloom.workflows.machines.run import (
     units,
     view,
 )
-from planloom.workflows.machines.run.frontier import Frontier
 from planloom.workflows.machines.run.revising import settle_changing
 from planloom.workflows.machines.run.starting import pump, settle_speculations
 from planloom.workflows.machines.run.state import (

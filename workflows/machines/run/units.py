@@ -13,6 +13,7 @@ from typing import Any
 from planloom.planner.contract.jobs import Resolved, ResolveJob, TaskOutput
 from planloom.planner.language.plan import MAP_ITEMS_MAX, Task
 from planloom.planner.language.values import Bindings, JsonValue, Outcome, Stored, TaskId, Usage
+from planloom.planner.walk.frontier import Unit
 from planloom.workflows.machines.run import people
 from planloom.workflows.machines.run.bodies import (
     amounts_of,
@@ -26,7 +27,6 @@ from planloom.workflows.machines.run.bodies import (
     may_have_acted,
 )
 from planloom.workflows.machines.run.children import output_of_child
-from planloom.workflows.machines.run.frontier import Unit
 from planloom.workflows.machines.run.state import Doing, Pending, Rule, RunState, Wait, Work
 from planloom.workflows.machines.run.tasks import end_task, take_settled
 from planloom.workflows.machines.run.timers import drop_timer, set_timer

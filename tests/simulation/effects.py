@@ -121,7 +121,7 @@ def scope_of(process: Process, bound: Bindings) -> dict[str, JsonValue]:
     if bound.item is not None and bound.index is not None:
         items = load(process, bound.item)
         picked = items[bound.index] if bound.is_item_of_list else items  # type: ignore[index]
-        scope |= {"item": picked, "index": bound.index}
+        scope |= {"item": picked, "index": bound.index + bound.first_index}
     return scope
 
 

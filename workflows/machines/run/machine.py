@@ -322,7 +322,7 @@ def _take_items(run: RunState, step: Step, key: str, found: Any) -> None:
     if isinstance(found, Failure):
         units.unit_failed(run, step, key, found)
     else:
-        units.take_items(run, step, key, found.stored, found.count or 0)
+        units.take_items(run, step, key, found)
 
 
 def _take_plan(run: RunState, step: Step, _: str, found: Any) -> None:

@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test lint bench docs lock check-python check-links
+.PHONY: setup demo dev test lint bench docs lock simulate check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -62,6 +62,12 @@ test: lint
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# Whole runs against the machines, without Temporal: make simulate RUNS=100000 SEED=1
+RUNS ?= 100000
+SEED ?= 1
+simulate: setup
+	$(BIN)/python -m tests.simulation --runs $(RUNS) --seed $(SEED)
 
 # The reference pages, from the models and from --help.
 docs: setup

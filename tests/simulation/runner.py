@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.simulation.cases import Case, random_case
@@ -11,6 +13,8 @@ from tests.simulation.violation import Violation
 from tests.simulation.world import START, World
 
 SHRINKS_MAX = 400
+CHUNK = 250
+"""Cases that one process runs before it tells how they went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,30 @@ def run_case(case: Case) -> Found | World:
         lines = traceback.format_exc().splitlines()
         return Found(case, rule, f"{type(error).__name__}: {error}", "\n".join(lines[-30:]))
     return world
+
+
+def run_many(seed: int, runs: int, processes: int) -> Iterator[tuple[int, list[Found]]]:
+    """Events and violations of the cases of `runs` seeds, some at a time."""
+    starts = range(seed, seed + runs, CHUNK)
+    chunks = [(n, min(CHUNK, seed + runs - n)) for n in starts]
+    if processes == 1 or len(chunks) == 1:
+        yield from map(run_seeds, chunks)
+        return
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        yield from pool.imap_unordered(run_seeds, chunks)
+
+
+def run_seeds(chunk: tuple[int, int]) -> tuple[int, list[Found]]:
+    """The cases of some seeds, one after another."""
+    first, count = chunk
+    events, found = 0, list[Found]()
+    for seed in range(first, first + count):
+        ended = run_case(random_case(seed))
+        if isinstance(ended, Found):
+            found.append(ended)
+        else:
+            events += ended.events
+    return events, found
 
 
 def _place_of(error: Exception) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from planloom.planner.contract.controls import RaiseBudget
+from planloom.planner.compile.schema_check import check_value
+from planloom.planner.contract.controls import Pause, RaiseBudget
+from planloom.planner.language.plan import Human
 from planloom.planner.language.values import Outcome, TaskId
 from planloom.workflows.machines.run import machine as run_machine
 from planloom.workflows.machines.run import view
@@ -18,6 +20,7 @@ from planloom.workflows.machines.shared.commands import (
     AskModel,
     Command,
     JoinOutcomes,
+    Refuse,
     RunTool,
     StartChild,
     WritePlan,
@@ -33,7 +36,7 @@ from planloom.workflows.machines.shared.events import (
 from planloom.workflows.machines.shared.machine import Refusal
 from tests.simulation.accounts import Accounts
 from tests.simulation.invariants import check_cap, check_invariants
-from tests.simulation.reading import should_run
+from tests.simulation.reading import should_run, unknown_reads
 from tests.simulation.violation import Violation, demand
 
 if TYPE_CHECKING:
@@ -184,6 +187,8 @@ class Oracle:
             if unit.index is None and run.works[key].failed is None:
                 verdict = should_run(run, unit)
                 demand(verdict, "a task starts once its inputs have ended", key)
+                strange = unknown_reads(run, unit)
+                demand(not strange, "no task reads what is not there", key, strange)
         bodies = [c for c in commands if isinstance(c, WORK) and c.key.endswith("#body")]
         if last.is_stopped and run.stop is not None:
             demand(not bodies, "nothing starts once the run is stopped", bodies)
@@ -342,6 +347,8 @@ class Oracle:
         process, run = self.process, self.run
         self.accounts.ended(run)
         self._check_result()
+        self._check_answers()
+        self.late()
         demand(not process.tokens, "every update is answered", process.tokens)
         for key, flight in process.flights.items():
             is_work = isinstance(flight.command, (*WORK, WritePlan, JoinOutcomes))
@@ -349,6 +356,29 @@ class Oracle:
         demand(not process.timers, "no timer runs at the end", process.timers)
         if self.is_cancelled and run.result is not None:
             demand(run.result.status == "cancelled", "a cancelled run ends so", run.result.status)
+
+    def late(self) -> None:
+        """An update that comes with the end is refused, and changes nothing."""
+        process, token = self.process, self.process.world.next_token()
+        before = repr(self.run)
+        control = ControlTaken("pause", Pause(), token)
+        (refused,) = run_machine.step(self.run, control, process.world.now)
+        is_refused = isinstance(refused, Refuse) and refused.token == token
+        demand(is_refused, "a late update is refused", refused)
+        demand(repr(self.run) == before, "nothing changes after the end")
+
+    def _check_answers(self) -> None:
+        """What people answered fits what was asked for."""
+        for task, record in self.run.records.items():
+            human = self.run.tasks[task].human
+            schema = human.schema_ if isinstance(human, Human) else None
+            stored = record.output
+            if schema is None or stored is None or not stored.is_inline:
+                continue
+            if self.run.tasks[task].map is not None:
+                continue
+            if record.outcome is Outcome.SUCCEEDED and task not in self.run.request.reuse:
+                demand(not check_value(stored.value, schema), "an answer fits its schema", task)
 
     def _check_result(self) -> None:
         """What the result says is what was counted, and it can be sent."""

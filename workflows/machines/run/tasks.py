@@ -119,6 +119,7 @@ def drop_task(run: RunState, step: Step, task: TaskId) -> None:
     """Forget a task that has not started: a new revision left it out."""
     _hold_no_more(run, step, task)
     run.frontier.drop([task])
+    run.outside += run.records[task].usage  # of an earlier try, in other words
     for known in (run.tasks, run.inputs, run.records):
         known.pop(task, None)
 

@@ -12,7 +12,8 @@ from planloom.planner.language.plan import Human
 from planloom.planner.language.values import Outcome, TaskId
 from planloom.workflows.machines.run import machine as run_machine
 from planloom.workflows.machines.run import view
-from planloom.workflows.machines.run.frontier import State
+from planloom.workflows.machines.run.bodies import amounts_of
+from planloom.workflows.machines.run.frontier import State, Unit
 from planloom.workflows.machines.run.state import Question, RunState, Stage, Work
 from planloom.workflows.machines.shared.account import PARENT, TIMER, time_lack
 from planloom.workflows.machines.shared.budget import Caps, Ledger
@@ -289,15 +290,20 @@ class Oracle:
         demand(held == frontier.slots, "slots are held by what runs", held, frontier.slots)
         for task, entry in frontier.entries.items():
             if entry.state is State.WAITING and not entry.is_held:
-                from planloom.workflows.machines.run.frontier import Unit
-
                 is_ready = should_run(run, Unit(task))
                 demand(not is_ready, "a task is ready once its inputs have ended", task)
+            elif frontier.is_blocked(task) and self._is_planned(task):
+                is_met = should_run(run, Unit(task))
+                demand(not is_met, "no task is skipped for inputs that are good", task)
         if self._is_held_up():
             return
         unit = frontier.next_ready()
         if unit is not None:
             demand(self._lacks_budget(unit), "what may start has started", unit)
+
+    def _is_planned(self, task: TaskId) -> bool:
+        plan = self.run.entered_plan
+        return plan is not None and plan.task(task) is not None
 
     def _is_held_up(self) -> bool:
         run = self.run
@@ -305,9 +311,7 @@ class Oracle:
         late = time_lack(run.account, self.process.world.now) is not None
         return is_early or late or run.is_long or run.is_paused or run.stop is not None
 
-    def _lacks_budget(self, unit: Any) -> bool:
-        from planloom.workflows.machines.run.bodies import amounts_of
-
+    def _lacks_budget(self, unit: Unit) -> bool:
         run = self.run
         _, least = amounts_of(run, unit, run.tasks[unit.task])
         free = run.account.ledger.free

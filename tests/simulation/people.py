@@ -25,7 +25,7 @@ from planloom.planner.contract.results import OpenWait
 from planloom.planner.language.values import NANO
 from planloom.workflows.machines.run import view
 from planloom.workflows.machines.run.controls import CONTROLS
-from planloom.workflows.machines.shared.account import PARENT
+from planloom.workflows.machines.shared.account import PARENT, SECONDS_MAX
 from planloom.workflows.machines.shared.commands import Refuse, Tell
 from planloom.workflows.machines.shared.events import (
     CancelRequested,
@@ -144,7 +144,7 @@ class People:
             self._wait_or_complain("a cancelled run needs nobody")
             return
         for process in self._live():
-            if process.state.is_paused and process.parent is None:
+            if process.state.is_paused:
                 process.control("resume", Resume(), is_update=True)
                 return
         if self._boss_acts():
@@ -174,6 +174,10 @@ class People:
         at = {w: words[n + 1] for n, w in enumerate(words[:-1]) if w.startswith("--")}
         name, payload = at["--name"], json.loads(at["--input"])
         target = self.world.processes[at["--workflow-id"]]
+        if payload.get("seconds") == SECONDS_MAX:  # there is no more to give
+            target.oracle.is_cancelled = True
+            target.apply(CancelRequested())
+            return
         if name == "complete_task":
             payload["output"] = self._fitting(target, payload["id"], random)
         if name == "approve_plan" and random.random() < 0.15:

@@ -42,6 +42,8 @@ def pump(run: RunState, step: Step) -> None:
     settle_speculations(run, step)
     if run.stage in NOT_LIVE or run.is_long:
         return
+    if run.stage is Stage.APPROVING and not run.approval.is_open:
+        return  # another revision is entered in this step: what it leaves out is not to start
     if account.time_lack(run.account, step.now) is not None:
         return
     run.lack = None

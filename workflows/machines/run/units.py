@@ -224,6 +224,8 @@ def end_map(
     record = run.records[task]
     record.outcome, record.output, record.ended = outcome, output, run.seconds(step.now)
     record.items = []
+    if Outcome.UNKNOWN in record.item_outcomes:
+        record.may_pass = False  # one of them may have acted
     bad = sum(1 for o in record.item_outcomes if o is None or not o.is_good)
     record.holes = bad if outcome is Outcome.SUCCEEDED else 0
     if record.holes:

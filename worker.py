@@ -51,7 +51,8 @@ from planloom.activities.models.prices import Prices
 from planloom.activities.prepare import PrepareActivities
 from planloom.activities.resolve import ResolveActivities
 from planloom.activities.run_tool import ToolActivities
-from planloom.activities.storage.blobs import BlobStore, open_backend
+from planloom.activities.storage.backends import open_backend
+from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.claims import ClaimStore
 from planloom.activities.telemetry.telemetry import setup_logging, setup_telemetry
@@ -221,6 +222,7 @@ def build_workers(
         tool_seconds=parts.tool_times.likely,
         agents=lambda: definitions.descriptions("agent"),
         teams=lambda: definitions.descriptions("team"),
+        disabled=definitions.disabled,
     )
     threads = ThreadPoolExecutor(
         max_workers=max(64, settings.max_activities), thread_name_prefix="planloom-activity"

@@ -134,8 +134,9 @@ class TurnActivities:
         model = await model_for(self._client, job.model, job.role, job.pool)
         attempt.model = model
         messages = await self._messages(job)
-        specs = [s for s in self._registry.specs if s.name in job.tools and s.name != "ask"]
-        tools = [] if job.is_last else _definitions(specs, job.tools)
+        names = allowed_tools(job)
+        specs = [s for s in self._registry.specs if s.name in names and s.name != "ask"]
+        tools = [] if job.is_last else _definitions(specs, names)
         request = ChatRequest(
             model=model,
             messages=cut_to_fit(
@@ -322,6 +323,15 @@ def _cut(text: str, chars_max: int, name: str) -> str:
         return text
     opens = f'; read_output("{name}", start, end) opens it' if name else ""
     return f"{text[:chars_max]}\n… (cut: {chars_max:,} of {len(text):,} characters{opens})"
+
+
+def allowed_tools(job: TurnJob) -> list[str]:
+    """What a turn may call, checked against the run's allow-list once more.
+
+    A look into a large value of its own is always allowed.
+    """
+    allow = job.allow
+    return [t for t in job.tools if allow is None or t in allow or t == READ_OUTPUT]
 
 
 def _definitions(specs: Sequence[ToolSpec], allowed: Sequence[str]) -> list[dict[str, Any]]:

@@ -11,13 +11,10 @@ from temporalio import activity
 
 from planloom.activities.models.attempt import Attempt, Target, attempt_model, model_for
 from planloom.activities.models.client import ChatReply, ChatRequest, ModelClient, ModelError
-from planloom.activities.models.structured import (
-    SchemaUnusableError,
-    json_from_text,
-    schema_problems,
-)
+from planloom.activities.models.structured import json_from_text, schema_problems
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache, cache_key
+from planloom.planner.compile.schema_check import check_schema
 from planloom.planner.contract.jobs import AskJob, TaskOutput
 from planloom.planner.language.values import JsonValue, Outcome, Usage
 from planloom.planner.prompts.ask import ASK, ask_messages, repair_messages
@@ -195,10 +192,8 @@ def _limit_of(reply: ChatReply) -> int:
 
 
 def _check_schema(schema: Mapping[str, JsonValue]) -> None:
-    try:
-        schema_problems(None, schema)
-    except SchemaUnusableError as error:
-        raise ModelError("refused", str(error)) from None  # before the model is paid
+    if problems := check_schema(schema, "output_schema"):
+        raise ModelError("refused", problems[0].line())  # before the model is paid
 
 
 def _fitted(reply: ChatReply, schema: Mapping[str, JsonValue]) -> tuple[JsonValue, list[str]]:

@@ -125,6 +125,11 @@ class Definitions:
         """Name to description of those that can be used."""
         return {n: d.description for n, d in self.all(kind).items() if d.spec is not None}
 
+    def disabled(self, kind: str) -> list[str]:
+        """Names of those that are switched off in their files."""
+        code = f"{kind}_disabled"
+        return [n for n, d in self.all(kind).items() if any(p.code == code for p in d.problems)]
+
 
 def read_definition(path: Path, kind: str) -> Definition:
     """One file as an agent or a team, with all its problems."""

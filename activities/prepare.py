@@ -38,11 +38,16 @@ def _no_seconds() -> Mapping[str, float]:
     return {}
 
 
+def _none_of(_: str) -> Sequence[str]:
+    return ()
+
+
 class PrepareActivities:
     """Answers from what the worker has loaded; the callables are asked anew for every run.
 
     `search_attributes` are those registered on the server; `tool_seconds` the likely duration of
-    each tool; `agents` and `teams` map known names to descriptions.
+    each tool; `agents` and `teams` map known names to descriptions; `disabled` gives the names of
+    agents or teams that are switched off.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class PrepareActivities:
         tool_seconds: Callable[[], Mapping[str, float]] = _no_seconds,
         agents: Callable[[], Mapping[str, str]] = _nothing,
         teams: Callable[[], Mapping[str, str]] = _nothing,
+        disabled: Callable[[str], Sequence[str]] = _none_of,
         templates: TemplateFiles | None = None,
     ) -> None:
         self._registry = registry
@@ -64,6 +70,7 @@ class PrepareActivities:
         self._tool_seconds = tool_seconds
         self._agents = agents
         self._teams = teams
+        self._disabled = disabled
         self._templates = templates or TemplateFiles(template_folders(Path(settings.workspace)))
 
     @activity.defn(name="prepare_run")
@@ -78,6 +85,10 @@ class PrepareActivities:
         roles = self._roles()
         seconds = self._tool_seconds()
         names = {t.name for t in tools}
+        # A plan that names none has no use for the list, and history none for its length.
+        agents, teams = (
+            job.is_goal or bool(listed or templates) for listed in (job.agents, job.teams)
+        )
         return Catalog(
             tools=tools,
             tool_names=self._registry.names,
@@ -85,9 +96,10 @@ class PrepareActivities:
             tools_queue=self._settings.tools_task_queue,
             models=roles,
             prices=self._known_prices([*roles.values(), *job.models, *named.models]),
-            # A plan that names none has no use for the list, and history none for its length.
-            agents=_short(self._agents()) if job.is_goal or job.agents or templates else {},
-            teams=_short(self._teams()) if job.is_goal or job.teams or templates else {},
+            agents=_short(self._agents()) if agents else {},
+            teams=_short(self._teams()) if teams else {},
+            disabled_agents=list(self._disabled("agent")) if agents else [],
+            disabled_teams=list(self._disabled("team")) if teams else [],
             templates=templates,
             template_names=self._templates.names(),
             search_attributes=list(self._search_attributes()),

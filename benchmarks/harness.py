@@ -20,7 +20,8 @@ from benchmarks.tools import nap, noop
 from planloom import worker
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.prices import Prices
-from planloom.activities.storage.blobs import BlobStore, open_backend
+from planloom.activities.storage.backends import open_backend
+from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.tools.registry import ToolRegistry
 from planloom.activities.tools.times import ToolTimes
 from planloom.console.devserver import DevServer

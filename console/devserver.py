@@ -4,6 +4,7 @@
         client = await Client.connect(server.address)
 
 `start` blocks for a fraction of a second; in a coroutine use `asyncio.to_thread(server.start)`.
+Why not the SDK's `start_local`: docs/decisions/0010-the-dev-server-is-spawned-by-hand.md.
 """
 
 from __future__ import annotations

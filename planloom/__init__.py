@@ -17,16 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from planloom.activities.tools.decorator import ToolContext, ToolError, tool
-    from planloom.client import (
+    from planloom.client import Client, Pool, Run
+    from planloom.errors import (
         AlreadyRunning,
-        Client,
         NoServer,
         NoSuchRun,
         NoWorker,
         PlanloomError,
-        Pool,
         Refused,
-        Run,
         RunFailed,
     )
     from planloom.planner.contract.capacity import (
@@ -47,25 +45,25 @@ if TYPE_CHECKING:
 _HOMES = {
     "AgentRequest": "planloom.planner.contract.requests",
     "AgentResult": "planloom.planner.contract.results",
-    "AlreadyRunning": "planloom.client",
+    "AlreadyRunning": "planloom.errors",
     "CapacityState": "planloom.planner.contract.capacity",
     "Client": "planloom.client",
-    "NoServer": "planloom.client",
-    "NoSuchRun": "planloom.client",
-    "NoWorker": "planloom.client",
+    "NoServer": "planloom.errors",
+    "NoSuchRun": "planloom.errors",
+    "NoWorker": "planloom.errors",
     "PermitReply": "planloom.planner.contract.capacity",
     "Plan": "planloom.planner.language.plan",
-    "PlanloomError": "planloom.client",
+    "PlanloomError": "planloom.errors",
     "Pool": "planloom.client",
     "Problem": "planloom.planner.language.values",
     "Progress": "planloom.planner.contract.results",
-    "Refused": "planloom.client",
+    "Refused": "planloom.errors",
     "Release": "planloom.planner.contract.capacity",
     "Renew": "planloom.planner.contract.capacity",
     "Reply": "planloom.planner.contract.controls",
     "Reserve": "planloom.planner.contract.capacity",
     "Run": "planloom.client",
-    "RunFailed": "planloom.client",
+    "RunFailed": "planloom.errors",
     "RunRequest": "planloom.planner.contract.requests",
     "RunResult": "planloom.planner.contract.results",
     "SetCapacity": "planloom.planner.contract.capacity",

@@ -26,8 +26,23 @@ from temporalio.common import Priority, WorkflowIDConflictPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
+from planloom.errors import (
+    AlreadyRunning,
+    NoServer,
+    NoSuchRun,
+    NoWorker,
+    PlanloomError,
+    Refused,
+    RunFailed,
+    answered,
+    is_task_failing,
+    is_unanswered,
+    names_no_run,
+    problems_in,
+    server_error,
+)
 from planloom.planner.contract.capacity import (
     CapacityRequest,
     CapacityState,
@@ -41,77 +56,26 @@ from planloom.planner.contract.requests import AgentRequest, RunRequest, TeamReq
 from planloom.planner.contract.results import Progress, RunResult
 from planloom.planner.contract.settings import Settings
 from planloom.planner.language.plan import Plan
-from planloom.planner.language.values import PRIORITY_KEYS, Problem
+from planloom.planner.language.values import PRIORITY_KEYS
+
+__all__ = [
+    "AlreadyRunning",
+    "Client",
+    "NoServer",
+    "NoSuchRun",
+    "NoWorker",
+    "PlanloomError",
+    "Pool",
+    "Refused",
+    "Run",
+    "RunFailed",
+]
 
 M = TypeVar("M", bound=BaseModel)
 
 QUERY_SECONDS = 10.0
 """A query needs a worker: without one it would block until the caller gives up."""
 PERMIT_AGAIN_SECONDS = 0.2
-
-
-class PlanloomError(Exception):
-    """Base of what a caller of this module may want to catch; `hint` says what to do next."""
-
-    hint = ""
-
-
-class NoServer(PlanloomError):
-    """No Temporal server answers at the configured address."""
-
-    hint = "Start one with: planloom dev (or set TEMPORAL_ADDRESS)."
-
-    def __init__(self, address: str, cause: str) -> None:
-        super().__init__(f"no Temporal server answers at {address} ({cause})")
-
-
-class NoWorker(PlanloomError):
-    """The server answers, but no worker polls the queue."""
-
-    hint = "Start one with: planloom-worker (or planloom dev)."
-
-    def __init__(self, queue: str) -> None:
-        super().__init__(f'no worker answers on task queue "{queue}"')
-
-
-class NoSuchRun(PlanloomError):
-    hint = "List runs with: planloom ps."
-
-    def __init__(self, run: str) -> None:
-        super().__init__(f'no run "{run}"')
-
-
-class AlreadyRunning(PlanloomError):
-    hint = "Choose another id, watch it with `planloom watch`, or cancel it first."
-
-    def __init__(self, run: str) -> None:
-        super().__init__(f'run "{run}" is already running')
-
-
-class RunFailed(PlanloomError):
-    """The run ended as a failure: `type` is the contract's error type, `problems` its details."""
-
-    def __init__(self, message: str, kind: str, problems: list[Problem]) -> None:
-        self.type = kind
-        self.problems = problems
-        super().__init__(message)
-
-
-class Refused(PlanloomError):
-    """An update was refused, with the reason."""
-
-    def __init__(self, message: str, kind: str = "") -> None:
-        self.type = kind
-        super().__init__(message)
-
-
-def _problems(details: Any) -> list[Problem]:
-    found: list[Problem] = []
-    for detail in details:
-        for entry in detail if isinstance(detail, list) else [detail]:
-            if isinstance(entry, dict) and {"path", "message"} <= set(entry):
-                found += [Problem.model_validate(entry)]
-    return found
 
 
 class Run:
@@ -139,11 +103,11 @@ class Run:
             cause = error.cause
             if isinstance(cause, ApplicationError):
                 raise RunFailed(
-                    str(cause.message), cause.type or "", _problems(cause.details)
+                    str(cause.message), cause.type or "", problems_in(cause.details)
                 ) from None
             raise RunFailed(str(cause), type(cause).__name__, []) from None
         except RPCError as error:
-            raise self._translated(error) from error
+            raise (await self._translated(error)) from error
         return model.model_validate(value)
 
     async def query(self, name: str) -> Any:
@@ -158,7 +122,7 @@ class Run:
         except WorkflowQueryFailedError as error:
             raise Refused(f"query {name}: {error}") from None
         except RPCError as error:
-            raise self._translated(error) from error
+            raise (await self._translated(error, asks_worker=True)) from error
 
     async def progress(self) -> Progress:
         return Progress.model_validate(await self.query("progress"))
@@ -178,14 +142,14 @@ class Run:
                 decoded = await self._client.temporal.data_converter.decode(started.input.payloads)
                 return decoded[0] if decoded else None
         except RPCError as error:
-            raise self._translated(error) from error
+            raise (await self._translated(error)) from error
         return None
 
     async def signal(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> None:
         try:
             await (self._handle.signal(name, payload) if payload else self._handle.signal(name))
         except RPCError as error:
-            raise self._translated(error) from error
+            raise (await self._translated(error)) from error
 
     async def update(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> Reply:
         """Ask and get an answer at once.
@@ -202,12 +166,15 @@ class Run:
             Refused: with the reason.
             NoWorker: nobody answered within seconds; a worker that comes soon may still take it.
         """
+        id = uuid.uuid4().hex
         try:
-            return await self._handle.execute_update(
-                name,
-                *([payload] if payload is not None else []),
-                id=uuid.uuid4().hex,
-                rpc_timeout=timedelta(seconds=QUERY_SECONDS),
+            return await answered(
+                lambda: self._handle.execute_update(
+                    name,
+                    *([payload] if payload is not None else []),
+                    id=id,
+                    rpc_timeout=timedelta(seconds=QUERY_SECONDS),
+                )
             )
         except WorkflowUpdateFailedError as error:
             kind = error.cause.type if isinstance(error.cause, ApplicationError) else ""
@@ -215,44 +182,46 @@ class Run:
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             raise NoWorker(self._client.task_queue) from None
         except RPCError as error:
-            raise self._translated(error) from error
+            raise (await self._translated(error, asks_worker=True)) from error
 
     async def describe(self) -> str:
         """The server's word for the run's state: RUNNING, COMPLETED, FAILED …"""
         try:
             status = (await self._handle.describe()).status
         except RPCError as error:
-            raise self._translated(error) from error
+            raise (await self._translated(error)) from error
         return (status or WorkflowExecutionStatus.RUNNING).name
 
     async def cancel(self) -> None:
         try:
             await self._handle.cancel()
         except RPCError as error:
-            raise self._translated(error) from error
+            raise (await self._translated(error)) from error
 
-    def _translated(self, error: RPCError) -> Exception:
-        if error.status is RPCStatusCode.NOT_FOUND and "amespace" not in error.message:
-            if "already completed" in error.message:
-                return Refused(f'run "{self.id}" has ended')
-            return NoSuchRun(self.id)
-        no_worker = (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
-        if error.status in no_worker or "no poller" in error.message:
+    async def _translated(self, error: RPCError, *, asks_worker: bool = False) -> Exception:
+        """What the server's refusal means for this run."""
+        if names_no_run(error):
+            # The server says the same of a run that has ended and of one that never was.
+            return (
+                Refused(f'run "{self.id}" has ended')
+                if await self._is_known()
+                else NoSuchRun(self.id)
+            )
+        if asks_worker and is_unanswered(error):
             return NoWorker(self._client.task_queue)
-        return _server_said(self._client.address, error)
+        if is_task_failing(error):
+            return Refused(
+                f'run "{self.id}" cannot answer now, its workflow task fails: {error.message}',
+                error.status.name,
+            )
+        return server_error(self._client.address, error)
 
-
-def _server_said(address: str, error: RPCError) -> PlanloomError:
-    """What the server would not do: it answered, and called the request too large or wrong."""
-    answered = (
-        RPCStatusCode.INVALID_ARGUMENT,
-        RPCStatusCode.RESOURCE_EXHAUSTED,
-        RPCStatusCode.PERMISSION_DENIED,
-        RPCStatusCode.NOT_FOUND,
-    )
-    if error.status in answered:
-        return Refused(f"the server at {address} refuses: {error.message}", error.status.name)
-    return NoServer(address, error.message)
+    async def _is_known(self) -> bool:
+        try:
+            await self._handle.describe()
+        except RPCError:
+            return False
+        return True
 
 
 class Pool:
@@ -296,7 +265,7 @@ class Pool:
         try:
             found = await self._client.temporal.workflow_service.describe_task_queue(request)
         except RPCError as error:
-            raise NoServer(self._client.address, error.message) from None
+            raise server_error(self._client.address, error) from None
         levels = {key: name for name, key in PRIORITY_KEYS.items()}
         return {
             str(levels.get(key, key)): stats
@@ -339,7 +308,7 @@ class Pool:
                 static_summary=f"Capacity of the pool {self.name}",
             )
         except RPCError as error:
-            raise NoServer(self._client.address, error.message) from None
+            raise server_error(self._client.address, error) from None
         run = self._client.run(self.id)
         try:
             return await run.ask(name, payload)
@@ -414,7 +383,7 @@ class Client:
         except WorkflowAlreadyStartedError:
             raise AlreadyRunning(id) from None
         except RPCError as error:
-            raise _server_said(self.address, error) from None
+            raise server_error(self.address, error) from None
         return Run(self, id, handle.result_run_id)
 
     def run(self, id: str, run_id: str | None = None) -> Run:

@@ -16,6 +16,7 @@ from planloom.workflows.shell import shell
 from planloom.workflows.shell.converter import data_converter
 from tests.model_server import ModelServer
 from tests.support.harness import Planloom
+from tests.support.updates import AskedAgain
 
 # A busy machine is no counter-example: an example may take as long as it needs.
 hypothesis.settings.register_profile(
@@ -63,7 +64,9 @@ def temporal_server() -> Iterator[DevServer]:
 @pytest.fixture
 async def client(temporal_server: DevServer) -> Client:
     """A Temporal client with the converter that workers use."""
-    return await Client.connect(temporal_server.address, data_converter=data_converter())
+    return await Client.connect(
+        temporal_server.address, data_converter=data_converter(), interceptors=[AskedAgain()]
+    )
 
 
 @pytest.fixture

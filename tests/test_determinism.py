@@ -9,7 +9,18 @@ import pytest
 from tests.support.determinism import faults
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+CLOCK = CHECKOUT / "workflows" / "shell" / "query_clock.py"
+"""Queries may look at the clock: they change nothing, and are never replayed."""
 FILES = sorted([*(CHECKOUT / "workflows").rglob("*.py"), *(CHECKOUT / "planner").rglob("*.py")])
+FILES.remove(CLOCK)
+
+
+def test_the_clock_of_queries_looks_only_where_nothing_is_replayed() -> None:
+    assert faults(CLOCK.read_text(encoding="utf-8")) == ["line 5: import time"]
+    text = CLOCK.read_text(encoding="utf-8")
+    assert "time.time() if workflow.unsafe.is_read_only() else workflow.time()" in text
+    users = [p.name for p in FILES if "query_clock" in p.read_text(encoding="utf-8")]
+    assert users == ["agent.py", "dag.py", "team.py"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(CHECKOUT)))

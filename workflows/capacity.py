@@ -33,8 +33,10 @@ with workflow.unsafe.imports_passed_through():
     from planloom.planner.syntax.documents import read_request
     from planloom.workflows.machines.pool.pool import Pool, PoolState, new_state
     from planloom.workflows.machines.pool.pool_view import view_of
-    from planloom.workflows.requests import invalid, only_input
+    from planloom.workflows.machines.shared.machine import Failed
+    from planloom.workflows.machines.shared.requests import only_input
     from planloom.workflows.shell import activities as doors
+    from planloom.workflows.shell.ends import error_of
 
 UPDATES_MAX = 1_000
 """The server allows 2,000 in one run; a new one begins well before."""
@@ -93,7 +95,7 @@ class CapacityWorkflow:
             # Who asked something meanwhile gets the same answer.
             self._is_refused = True
             await workflow.wait_condition(workflow.all_handlers_finished)
-            raise invalid(INVALID_REQUEST, self._problems)
+            raise error_of(Failed(INVALID_REQUEST, self._problems))
         while True:
             self._is_changed = False
             await self._apply(self._pool)
@@ -168,7 +170,7 @@ class CapacityWorkflow:
         """
         await workflow.wait_condition(lambda: self._pool is not None or self._is_refused)
         if self._pool is None:
-            raise invalid(INVALID_REQUEST, self._problems)
+            raise error_of(Failed(INVALID_REQUEST, self._problems))
         self._handled += 1
         return self._pool
 
@@ -309,7 +311,7 @@ def _read(model: type[M], document: Any) -> M:
     """
     found, problems = read_request(document, model)
     if found is None:
-        raise invalid(INVALID_REQUEST, problems)
+        raise error_of(Failed(INVALID_REQUEST, problems))
     return found
 
 

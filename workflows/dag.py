@@ -16,8 +16,9 @@ with workflow.unsafe.imports_passed_through():
     from planloom.workflows.machines.shared.requests import only_input, read_run
     from planloom.workflows.shell.carried import is_carried, read_carried
     from planloom.workflows.shell.handlers import with_controls
+    from planloom.workflows.shell.query_clock import query_time
     from planloom.workflows.shell.run_handlers import RUN_CONTROLS, RUN_NOTICES, RUN_QUESTIONS
-    from planloom.workflows.shell.shell import Shell, identity, live_state, query_time
+    from planloom.workflows.shell.shell import Shell, identity, live_state
     from planloom.workflows.shell.spans import in_span
 
 ADAPTER: TypeAdapter[RunState] = TypeAdapter(RunState)

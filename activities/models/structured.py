@@ -7,18 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import cast
 
-from jsonschema import Draft202012Validator, SchemaError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
+from planloom.planner.compile.schema_check import check_value
 from planloom.planner.language.values import JsonValue
 
 _FENCE = re.compile(r"```[\w-]*\n(.*?)```", re.DOTALL)
-ANSWER_PROBLEMS_MAX = 50
-
-
-class SchemaUnusableError(Exception):
-    """The schema itself is wrong: no answer could fit it."""
 
 
 def json_from_text(text: str) -> JsonValue:
@@ -49,25 +41,5 @@ def _no_constant(name: str) -> JsonValue:
 
 
 def schema_problems(value: JsonValue, schema: Mapping[str, JsonValue]) -> list[str]:
-    """Everything in `value` that does not fit, each with its path.
-
-    Raises:
-        SchemaUnusableError: `schema` is no JSON Schema, or refers to something outside itself.
-    """
-    try:
-        Draft202012Validator.check_schema(schema)
-        # An empty registry: a remote $ref is an error, not a download.
-        validator = Draft202012Validator(schema, registry=Registry())
-        errors = sorted(validator.iter_errors(value), key=lambda e: [str(p) for p in e.path])
-    except SchemaError as error:
-        raise SchemaUnusableError(f"output_schema is no JSON Schema: {error.message}") from None
-    except Unresolvable as error:
-        raise SchemaUnusableError(f"output_schema refers outside itself: {error}") from None
-    return [
-        f"{'.'.join(str(p) for p in e.absolute_path) or 'answer'}: {_short(e.message)}"
-        for e in errors[:ANSWER_PROBLEMS_MAX]
-    ]
-
-
-def _short(message: str) -> str:
-    return message if len(message) <= 300 else message[:299] + "…"
+    """Everything in `value` that does not fit, each with its path; for the model to correct."""
+    return [problem.line() for problem in check_value(value, schema, "answer")]

@@ -9,137 +9,31 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import re
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
+from planloom.activities.storage.backends import (
+    Backend,
+    BlobError,
+    FolderBackend,
+    open_backend,
+    short_reason,
+)
 from planloom.activities.storage.json_values import copied, depth_of, json_text, preview_of
 from planloom.planner.language.references import resolve, roots_of
 from planloom.planner.language.values import INLINE_MAX_BYTES, Bindings, JsonValue, Stored
 
+__all__ = ["BlobError", "BlobStore"]
+
 _HASH = re.compile(r"^[0-9a-f]{64}$")
 THREAD_MIN_BYTES = 256 * 1024
-"""Below this, hashing and writing takes less time than a thread's hand-over is worth."""
+"""Below this, reading a file takes less time than a thread's hand-over is worth."""
 PARSED_MAX_BYTES = 64 * 1024 * 1024
 INLINE_MAX_DEPTH = 64
 """Parsers of payloads stop at about 200 levels; a workflow that cannot read its result hangs."""
-
-
-class BlobError(Exception):
-    """A blob that cannot be read or written, with its hash and place."""
-
-
-class BlobBackend(Protocol):
-    """Where bytes lie. `put` of the same content twice is no error."""
-
-    place: str
-
-    def put(self, digest: str, content: bytes) -> None: ...
-    def get(self, digest: str) -> bytes | None: ...
-    def has(self, digest: str) -> bool: ...
-
-
-class FolderBackend:
-    """Blobs as files `<folder>/<first two digits>/<sha256>`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.place = str(folder)
-
-    def path(self, digest: str) -> Path:
-        return self.folder / digest[:2] / digest
-
-    def put(self, digest: str, content: bytes) -> None:
-        path = self.path(digest)
-        if path.exists() and path.stat().st_size == len(content):
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside and renamed: a reader sees the whole blob or none. Without fsync: a blob
-        # torn by a power cut fails its hash on reading, and says so.
-        part = path.parent / f".{digest[:16]}.{os.getpid()}.{threading.get_ident()}.part"
-        try:
-            part.write_bytes(content)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-
-    def get(self, digest: str) -> bytes | None:
-        try:
-            return self.path(digest).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def has(self, digest: str) -> bool:
-        return self.path(digest).exists()
-
-
-class S3Backend:
-    """Blobs as objects `<prefix>/<first two digits>/<sha256>`; `client` is boto3's S3 client."""
-
-    def __init__(self, bucket: str, prefix: str, client: Any) -> None:
-        self.bucket, self.prefix, self.client = bucket, prefix.strip("/"), client
-        self.place = f"s3://{bucket}/{self.prefix}"
-
-    def _key(self, digest: str) -> str:
-        return "/".join(part for part in (self.prefix, digest[:2], digest) if part)
-
-    def put(self, digest: str, content: bytes) -> None:
-        if not self.has(digest):
-            self.client.put_object(Bucket=self.bucket, Key=self._key(digest), Body=content)
-
-    def get(self, digest: str) -> bytes | None:
-        try:
-            answer = self.client.get_object(Bucket=self.bucket, Key=self._key(digest))
-        except Exception as error:
-            if _is_absent(error):
-                return None
-            raise
-        content: bytes = answer["Body"].read()
-        return content
-
-    def has(self, digest: str) -> bool:
-        try:
-            self.client.head_object(Bucket=self.bucket, Key=self._key(digest))
-        except Exception as error:
-            if _is_absent(error):
-                return False
-            raise
-        return True
-
-
-def _is_absent(error: Exception) -> bool:
-    # botocore makes its exception classes at run time; the code in the answer is what is stable.
-    code = getattr(error, "response", {}).get("Error", {}).get("Code")
-    return code in ("NoSuchKey", "404", "NotFound")
-
-
-def open_backend(location: str | Path) -> BlobBackend:
-    """The backend of a folder or of `s3://bucket/prefix`.
-
-    Raises:
-        BlobError: an S3 address without boto3, or an address of another kind.
-    """
-    text = str(location)
-    if text.startswith("s3://"):
-        bucket, _, prefix = text.removeprefix("s3://").partition("/")
-        if not bucket:
-            raise BlobError(f'"{text}" names no bucket: write s3://bucket/prefix')
-        try:
-            # boto3 is optional: imported by name, so that checkers do not ask for it.
-            boto3 = __import__("boto3")
-        except ImportError:
-            raise BlobError(
-                f"blobs at {text} need boto3, which is not installed: "
-                "install it into Planloom's environment (pip install boto3)"
-            ) from None
-        return S3Backend(bucket, prefix, boto3.client("s3"))
-    if "://" in text:
-        raise BlobError(f'"{text}" is no place for blobs: write a folder or s3://bucket/prefix')
-    return FolderBackend(Path(text))
 
 
 class _Parsed:
@@ -169,7 +63,7 @@ class BlobStore:
     """Stores values, loads them, and binds references to them."""
 
     def __init__(
-        self, location: str | Path | BlobBackend, *, parsed_max_bytes: int = PARSED_MAX_BYTES
+        self, location: str | Path | Backend, *, parsed_max_bytes: int = PARSED_MAX_BYTES
     ) -> None:
         self._backend = open_backend(location) if isinstance(location, str | Path) else location
         self._parsed = _Parsed(parsed_max_bytes)
@@ -207,18 +101,18 @@ class BlobStore:
 
     async def put_bytes(self, content: bytes) -> str:
         """Store bytes; returns their SHA-256 in hex."""
-        if len(content) < THREAD_MIN_BYTES and isinstance(self._backend, FolderBackend):
-            return self._put(content)
+        # In a thread however short: writing waits for the disk.
         return await asyncio.to_thread(self._put, content)
 
     def _put(self, content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()
         try:
-            self._backend.put(digest, content)
+            if self._backend.size(digest) != len(content):
+                self._backend.put(digest, content)
         except Exception as error:
             raise BlobError(
                 f"blob {digest[:12]}… ({len(content):,} bytes) cannot be written to {self.place}: "
-                f"{type(error).__name__}: {error}"
+                f"{short_reason(error)}"
             ) from error
         return digest
 
@@ -233,12 +127,12 @@ class BlobStore:
     def read_bytes_now(self, blob: str) -> bytes:
         """As `read_bytes`, for callers without an event loop."""
         if not _HASH.match(blob):
-            raise BlobError(f'"{blob[:80]}" is no blob: its name is a SHA-256, 64 hex digits')
+            raise BlobError(f'"{blob[:80]}" is not a blob: its name is a SHA-256, 64 hex digits')
         try:
             content = self._backend.get(blob)
         except Exception as error:
             raise BlobError(
-                f"blob {blob} cannot be read from {self.place}: {type(error).__name__}: {error}"
+                f"blob {blob} cannot be read from {self.place}: {short_reason(error)}"
             ) from error
         if content is None:
             raise BlobError(
@@ -254,8 +148,8 @@ class BlobStore:
 
     async def has(self, blob: str) -> bool:
         if isinstance(self._backend, FolderBackend):
-            return self._backend.has(blob)
-        return await asyncio.to_thread(self._backend.has, blob)
+            return self._backend.size(blob) is not None
+        return await asyncio.to_thread(self._backend.size, blob) is not None
 
     async def load(self, stored: Stored) -> JsonValue:
         """The value itself, the caller's own to change.

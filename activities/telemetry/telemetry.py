@@ -15,21 +15,16 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any
 from urllib.parse import urlsplit
 
 from opentelemetry import metrics, trace
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import (
-    ConsoleMetricExporter,
-    MetricExporter,
-    PeriodicExportingMetricReader,
-)
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from temporalio import activity
 from temporalio.contrib.opentelemetry import OpenTelemetryPlugin, create_tracer_provider
@@ -49,7 +44,7 @@ __all__ = ["Telemetry", "setup_logging", "setup_telemetry"]
 log = logging.getLogger("planloom.telemetry")
 
 SERVICE = "planloom"
-EXPORTERS = ("otlp", "console")
+OTLP_EXPORTERS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 CAPTURED_CHARS_MAX = 100_000
 """Of one message: a larger span attribute is more than collectors take."""
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -144,18 +139,24 @@ class Telemetry:
         labels = {"gen_ai.tool.name": tool} | ({"error.type": error} if error else {})
         self._tool_seconds.record(seconds, labels)
 
-    def start(self, environment: Mapping[str, str], switches: Switches) -> None:
-        """Install providers and exporters; called once a process, when telemetry is on."""
-        resource = _resource(environment)
+    def start(self, switches: Switches) -> None:
+        """Install providers and exporters; called once a process, when telemetry is on.
+
+        Sampler, limits, intervals, endpoints and headers are the SDK's own to read.
+        """
+        # What the standard variables name goes over ours.
+        resource = Resource.create({"service.name": SERVICE})
+        resource = resource.merge(OTELResourceDetector().detect())
         if switches.traces:
+            # Not the SDK's own configurator: its provider is not safe under replay.
             tracers = create_tracer_provider(resource=resource)
             for name in switches.traces:
-                tracers.add_span_processor(BatchSpanProcessor(_span_exporter(name)))
+                tracers.add_span_processor(BatchSpanProcessor(_exporter("traces", name)))
             trace.set_tracer_provider(tracers)
             self._providers.append(tracers)
             self.plugins.append(OpenTelemetryPlugin(add_temporal_spans=False))
         if switches.metrics:
-            readers = [PeriodicExportingMetricReader(_metric_exporter(m)) for m in switches.metrics]
+            readers = [_reader(_exporter("metrics", name)) for name in switches.metrics]
             meters = MeterProvider(readers, resource=resource, views=_views())
             metrics.set_meter_provider(meters)
             self._providers.append(meters)
@@ -179,38 +180,60 @@ class Switches:
 def switches_from(environment: Mapping[str, str]) -> Switches:
     """What the standard variables ask for, each signal by itself.
 
-    An endpoint switches its signal on, `OTEL_{TRACES,METRICS}_EXPORTER` says where it goes, and
-    `none` or `OTEL_SDK_DISABLED` switches it off.
+    An endpoint switches its signal on, `OTEL_{TRACES,METRICS}_EXPORTER` names installed exporters,
+    and `none` or `OTEL_SDK_DISABLED` switches it off.
 
     Source: OpenTelemetry specification, "Environment Variable Specification".
     """
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return Switches()
-    warnings: list[str] = []
-    chosen: dict[str, tuple[str, ...]] = {}
-    for signal in ("TRACES", "METRICS"):
-        variable = f"OTEL_{signal}_EXPORTER"
-        has_endpoint = any(
-            environment.get(name, "").strip()
-            for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
-        )
-        asked = environment.get(variable, "").strip() or ("otlp" if has_endpoint else "none")
-        names = [n for part in asked.split(",") if (n := part.strip().lower())]
-        unknown = [n for n in names if n not in (*EXPORTERS, "none")]
-        warnings += [
-            f'{variable}: no exporter "{n}" here; use otlp, console or none.' for n in unknown
-        ]
-        known = dict.fromkeys(n for n in names if n in EXPORTERS)
-        chosen[signal] = () if "none" in names else tuple(known)
-        protocol = environment.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or environment.get(
-            "OTEL_EXPORTER_OTLP_PROTOCOL"
-        )
-        if "otlp" in chosen[signal] and protocol not in (None, "", "http/protobuf"):
-            warnings.append(
-                f'OTLP {signal.lower()} go out as http/protobuf, not "{protocol}": '
-                "point the endpoint at the collector's HTTP port, often 4318."
-            )
-    return Switches(chosen["TRACES"], chosen["METRICS"], tuple(warnings))
+    traces, no_traces = _exporters_of("traces", environment)
+    meters, no_metrics = _exporters_of("metrics", environment)
+    return Switches(traces, meters, (*no_traces, *no_metrics))
+
+
+def _exporters_of(
+    signal: str, environment: Mapping[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The exporters of one signal, as the SDK's entry points name them, and what is not there."""
+
+    def value(name: str) -> str:
+        return environment.get(name, "").strip()
+
+    one, all_ = f"OTEL_EXPORTER_OTLP_{signal.upper()}", "OTEL_EXPORTER_OTLP"
+    has_endpoint = value(f"{one}_ENDPOINT") or value(f"{all_}_ENDPOINT")
+    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    asked = (value(variable) or ("otlp" if has_endpoint else "none")).lower().split(",")
+    names = [name.strip() for name in asked if name.strip()]
+    if "none" in names:
+        return (), ()
+    protocol = value(f"{one}_PROTOCOL") or value(f"{all_}_PROTOCOL") or "http/protobuf"
+    otlp = OTLP_EXPORTERS.get(protocol, f"otlp over {protocol}")
+    names = [otlp if name == "otlp" else name for name in names]
+    installed = entry_points(group=_group(signal)).names
+    warnings = [
+        f'{variable}: no exporter "{name}" is installed; there are: {", ".join(sorted(installed))}.'
+        for name in names
+        if name not in installed
+    ]
+    return tuple(dict.fromkeys(n for n in names if n in installed)), tuple(warnings)
+
+
+def _group(signal: str) -> str:
+    return f"opentelemetry_{signal}_exporter"
+
+
+def _exporter(signal: str, name: str) -> Any:
+    (entry,) = entry_points(group=_group(signal), name=name)
+    # The worker's standard output carries its one line; all else goes to standard error.
+    return entry.load()(**({"out": sys.stderr} if name == "console" else {}))
+
+
+def _reader(exporter: Any) -> MetricReader:
+    """Some exporters are asked for their metrics, and are readers themselves."""
+    if isinstance(exporter, MetricReader):
+        return exporter
+    return PeriodicExportingMetricReader(exporter)
 
 
 def setup_telemetry(environment: Mapping[str, str]) -> Telemetry:
@@ -226,7 +249,7 @@ def setup_telemetry(environment: Mapping[str, str]) -> Telemetry:
     )
     telemetry = Telemetry(is_on=is_on, captures=captures)
     if is_on:
-        telemetry.start(environment, switches)
+        telemetry.start(switches)
     return telemetry
 
 
@@ -261,22 +284,6 @@ def _parts(message: Message) -> list[dict[str, Any]]:
 def _clip(text: str) -> str:
     # Cut inside a part, so that the whole stays JSON.
     return text if len(text) <= CAPTURED_CHARS_MAX else text[: CAPTURED_CHARS_MAX - 1] + "…"
-
-
-def _resource(environment: Mapping[str, str]) -> Resource:
-    named = environment.get("OTEL_SERVICE_NAME") or "service.name=" in environment.get(
-        "OTEL_RESOURCE_ATTRIBUTES", ""
-    )
-    return Resource.create({} if named else {"service.name": SERVICE})
-
-
-def _span_exporter(name: str) -> SpanExporter:
-    # The worker's standard output carries its one line; all else goes to standard error.
-    return OTLPSpanExporter() if name == "otlp" else ConsoleSpanExporter(out=sys.stderr)
-
-
-def _metric_exporter(name: str) -> MetricExporter:
-    return OTLPMetricExporter() if name == "otlp" else ConsoleMetricExporter(out=sys.stderr)
 
 
 def _views() -> list[View]:

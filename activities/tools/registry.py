@@ -67,14 +67,15 @@ class ToolRegistry:
         return next(iter(get_close_matches(name, self.names, n=1)), None)
 
     def load_modules(self, names: Sequence[str], *, search: Sequence[Path] = ()) -> None:
-        """Import modules and register their tools; `search` joins the end of the import path.
+        """Import modules and register their tools; `search` goes before the import path.
+
+        So a tool module finds its own `activities` also where a package of that name is installed.
 
         Raises:
             ToolLoadError: with every module that cannot be used, and why.
         """
-        for folder in search:
-            if str(folder) not in sys.path:
-                sys.path.append(str(folder))
+        first = [str(folder) for folder in search]
+        sys.path[:] = [*first, *(entry for entry in sys.path if entry not in first)]
         problems: list[Problem] = []
         for name in names:
             problems += self._load(name, f"PLANLOOM_TOOLS: {name}")

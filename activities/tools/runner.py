@@ -127,6 +127,9 @@ class ToolRunner:
     async def _prepared(
         self, job: ToolJob, attempt: int, run_id: str, deadline: float | None
     ) -> _Call:
+        if job.allow is not None and job.tool not in job.allow:
+            listed = ", ".join(job.allow[:20]) or "none"
+            raise ToolCallError(f'tool "{job.tool}" is not allowed here. Allowed: {listed}')
         tool = self.registry.get(job.tool)
         if tool is None:
             near = self.registry.nearest(job.tool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from typing import Any
 
 from planloom.planner.contract.requests import PARALLEL_DEFAULT, RunRequest
@@ -38,6 +39,40 @@ def expand_request(request: RunRequest) -> tuple[Plan | None, list[Problem]]:
         return None, [Problem(path=where, code="too_short", message=message)]
     answer = {t["id"]: f"${{{t['id']}}}" for t in tasks}
     return Plan.model_validate({"goal": request.goal, "tasks": tasks, "answer": answer}), []
+
+
+def without_disabled(
+    request: RunRequest, agents: Collection[str], teams: Collection[str]
+) -> tuple[RunRequest, list[str], list[Problem]]:
+    """The request without entries that are switched off, their names, and a problem if none stay.
+
+    `agents` and `teams` are the names of those that are disabled.
+    """
+    kept: dict[str, list[AgentOrTeam]] = {}
+    dropped: list[str] = []
+    problems: list[Problem] = []
+    for field, off in (("agents", agents), ("teams", teams)):
+        entries: list[AgentOrTeam] = getattr(request, field) or []
+        kept[field] = [e for e in entries if _name_of(e) not in off]
+        dropped += [str(_name_of(e)) for e in entries if _name_of(e) in off]
+        if entries and not kept[field]:
+            named = ", ".join(str(_name_of(e)) for e in entries)
+            message = f"none of them is enabled: {named}"
+            hint = "Take `enabled: disabled` out of a file, or name others."
+            code = f"no_enabled_{field}"
+            problems.append(Problem(path=field, code=code, message=message, hint=hint))
+    if not dropped:
+        return request, [], []
+    changed = {f: k for f, k in kept.items() if getattr(request, f) is not None}
+    return request.model_copy(update=changed), dropped, problems
+
+
+def _name_of(entry: AgentOrTeam) -> str | None:
+    """What an entry is called where definitions are looked up; None for one that is inline."""
+    body: Any = entry
+    if isinstance(entry, AgentTask | TeamTask):
+        body = entry.agent if isinstance(entry, AgentTask) else entry.team
+    return body if isinstance(body, str) else None
 
 
 def _parts(kind: str, member: AgentOrTeam) -> tuple[str, Any, str | None, dict[str, JsonValue]]:

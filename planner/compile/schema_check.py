@@ -1,9 +1,9 @@
-"""Literal values against a JSON Schema, with references let through; pure and small.
+"""Values against a JSON Schema, by `jsonschema`: whole, with references let through, bounded.
 
-Covers what tool signatures give: type, properties, required, additionalProperties, items,
-prefixItems, enum, const, anyOf/oneOf/allOf, $ref to $defs, (exclusive) minimum and maximum,
-minLength/maxLength, minItems/maxItems.
-Model output is checked in full, by `jsonschema`, where the output arrives.
+This runs in workflow code, on schemas and values of models and people. So no check may hang, and
+each must come out the same in every process: work and depth are counted (not timed), patterns do
+not backtrack, and no error quotes a value. See
+docs/decisions/0008-schemas-are-checked-in-bounded-time.md.
 """
 
 from __future__ import annotations
@@ -12,243 +12,175 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from planloom.planner.language.references import references_in, whole_reference
+from jsonschema import ValidationError
+
+from planloom.planner.compile.schema_document import (
+    NESTING_MAX,
+    SchemaDocument,
+    is_deeper,
+    name_of,
+    read_schema,
+)
+from planloom.planner.compile.schema_keywords import STEPS_MAX, TooMuchError, errors_of
 from planloom.planner.language.values import JsonValue, Problem
 
-DEPTH_MAX = 20
-STEPS_MAX = 100_000
-"""Values and schemas looked at: a schema that refers to itself can ask for endlessly many."""
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-    "null": (type(None),),
-}
-
-
-SEEN_MAX_CHARS = 24
-"""A longer text is not shown in a message: it may be a prompt, or a key."""
 OPTIONS_MAX_CHARS = 300
-
-_MAPS = ("properties", "$defs")
-_LISTS = ("required", "enum", "anyOf", "oneOf", "allOf", "prefixItems")
-_NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-_COUNTS = ("minLength", "maxLength", "minItems", "maxItems")
+SHOWN_MAX_CHARS = 100
+NAMES_MAX = 100
+"""Looked through for the nearest to a wrong one."""
 
 
 def check_arguments(
     args: Mapping[str, JsonValue], schema: Mapping[str, Any], where: str = "args"
 ) -> list[Problem]:
-    """All that is wrong with a call's arguments before its references have values."""
-    return _Checker(schema, lets_references=True).check(dict(args), schema, where)
+    """All that is wrong with a call's arguments before its references have values.
+
+    What of the tool's own schema cannot be evaluated is left to the tool.
+    """
+    return _check(dict(args), read_schema(schema), where, lets_references=True)
 
 
-def check_value(
-    value: JsonValue, schema: Mapping[str, Any], where: str = "output"
-) -> list[Problem]:
+def check_value(value: JsonValue, schema: Any, where: str = "output") -> list[Problem]:
     """All that is wrong with a plain value, such as a person's answer."""
-    if faults := check_schema(schema, where):
-        return faults
-    return _Checker(schema, lets_references=False).check(value, schema, where)
+    document = read_schema(schema)
+    if document.faults:
+        return check_schema(schema, where)
+    return _check(value, document, where, lets_references=False)
 
 
-def check_schema(schema: Any, where: str, depth: int = 0) -> list[Problem]:
-    """What is wrong with a schema that a person wrote: the keywords that are read here."""
-    if isinstance(schema, bool) or depth > DEPTH_MAX:
-        return []
-    if not isinstance(schema, Mapping):
-        return [_fault(where, f"needs a JSON Schema, found {_name(schema)}")]
-    problems: list[Problem] = []
-    types = schema.get("type", [])
-    for kind in types if isinstance(types, list) else [types]:
-        if not isinstance(kind, str) or kind not in _TYPES:
-            near = get_close_matches(str(kind)[:50], list(_TYPES), n=1)
-            hint = f'Did you mean "{near[0]}"?' if near else "Types: " + ", ".join(_TYPES)
-            problems.append(_fault(f"{where}.type", f"no type {_name(kind)}", hint))
-    wanted: list[tuple[tuple[str, ...], type | tuple[type, ...], str]] = [
-        (_MAPS, Mapping, "an object"),
-        (_LISTS, list, "a list"),
-        (_NUMBERS, (int, float), "a number"),
-        (_COUNTS, int, "a whole number"),
-        (("$ref",), str, "text"),
+def check_schema(schema: Any, where: str) -> list[Problem]:
+    """What is wrong with a schema that a person or a model wrote, before a value comes."""
+    return [
+        Problem(path=_joined(where, f.path), code="bad_schema", message=f.message, hint=f.hint)
+        for f in read_schema(schema).faults
     ]
-    for names, kinds, said in wanted:
-        for name in names:
-            value = schema.get(name)
-            if name in schema and (not isinstance(value, kinds) or isinstance(value, bool)):
-                problems.append(_fault(f"{where}.{name}", f"needs {said}, found {_name(value)}"))
-    if problems:
-        return problems
-    if not all(isinstance(name, str) for name in schema.get("required", ())):
-        return [_fault(f"{where}.required", "needs a list of names")]
-    inner = [(f"{n}.{k}", v) for n in _MAPS for k, v in schema.get(n, {}).items()]
-    inner += [
-        (f"{n}[{i}]", v)
-        for n in ("anyOf", "oneOf", "allOf", "prefixItems")
-        for i, v in enumerate(schema.get(n, []))
-    ]
-    inner += [(n, schema[n]) for n in ("items", "additionalProperties") if n in schema]
-    for name, part in inner:
-        problems += check_schema(part, f"{where}.{name}", depth + 1)
-    return problems
 
 
-def _fault(where: str, message: str, hint: str = "") -> Problem:
-    return Problem(path=where, code="bad_schema", message=message, hint=hint)
+def _joined(where: str, path: str) -> str:
+    return f"{where}.{path}" if path else where
 
 
-def _name(value: object) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case str() if len(value) > SEEN_MAX_CHARS:
-            return f"a text of {len(value):,} characters"
-        case str():
-            return f'the text "{value}"'
-        case int() | float():
-            return f"the number {value}" if abs(value) < 1e15 else "a huge number"
-        case list():
-            return "a list"
-        case _:
-            return "an object"
+def _check(
+    value: JsonValue, document: SchemaDocument, where: str, *, lets_references: bool
+) -> list[Problem]:
+    if is_deeper(value, NESTING_MAX):
+        message = f"is nested deeper than {NESTING_MAX} levels"
+        return [Problem(path=where, code="too_deep", message=message)]
+    try:
+        errors = errors_of(value, document, lets_references=lets_references)
+    except TooMuchError:
+        message = f"is too much to check against its schema (over {STEPS_MAX:,} steps)"
+        hint = "Make the value smaller or its schema simpler."
+        return [Problem(path=where, code="too_complex", message=message, hint=hint)]
+    noun = "argument" if lets_references else "field"
+    problems = [problem for error in errors for problem in _problems(error, where, noun)]
+    return list({(p.path, p.message): p for p in problems}.values())
 
 
-def _same(value: Any, other: Any) -> bool:
-    """Equal as JSON is: true is not 1."""
-    return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)
+def _problems(error: ValidationError, where: str, noun: str) -> list[Problem]:
+    path = where + "".join(
+        f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path
+    )
+    wanted, value = error.validator_value, error.instance
+    match error.validator:
+        case "anyOf" | "oneOf" if error.context:
+            return _nearest(error, path, where, noun)
+        case "oneOf":
+            message = "fits more than one of the alternatives; needs exactly one"
+            return [Problem(path=path, code="ambiguous", message=message)]
+        case "type":
+            return [_wrong_type(path, _as_list(wanted), value)]
+        case "required":
+            name = str(error.path[-1])
+            hint = _described(error.schema, name)
+            message = f'"{name}" is missing'
+            return [Problem(path=path, code="missing_argument", message=message, hint=hint)]
+        case "additionalProperties":
+            name, known = str(error.path[-1]), list(_properties(error.schema))
+            near = get_close_matches(name[:100], known[:NAMES_MAX], n=1)
+            hint = (
+                f'Did you mean "{near[0]}"?'
+                if near
+                else "Known: " + (", ".join(known[:20]) or "none")
+            )
+            message = f'no {noun} "{name}"'
+            return [Problem(path=path, code="unknown_argument", message=message, hint=hint)]
+        case keyword:
+            message = _limit(str(keyword), wanted, value)
+            return [Problem(path=path, code="out_of_range", message=message)]
 
 
-def _described(part: Any) -> str:
+def _nearest(error: ValidationError, path: str, where: str, noun: str) -> list[Problem]:
+    """What is wrong by the alternative that fits best."""
+    branches: dict[Any, list[ValidationError]] = {}
+    for inner in error.context or ():
+        branches.setdefault(inner.schema_path[0], []).append(inner)
+    tries = list(branches.values())
+    if all(len(t) == 1 and t[0].validator == "type" and not t[0].path for t in tries):
+        kinds = [kind for t in tries for kind in _as_list(t[0].validator_value)]
+        return [_wrong_type(path, list(dict.fromkeys(kinds)), error.instance)]
+    return [p for inner in min(tries, key=len) for p in _problems(inner, where, noun)]
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _wrong_type(path: str, kinds: list[Any], value: Any) -> Problem:
+    message = f"needs {' or '.join(map(str, kinds))}, found {name_of(value)}"
+    return Problem(path=path, code="wrong_type", message=message)
+
+
+def _properties(schema: Any) -> Mapping[str, Any]:
+    found = schema.get("properties") if isinstance(schema, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _described(schema: Any, name: str) -> str:
+    part = _properties(schema).get(name)
     return str(part.get("description") or "") if isinstance(part, Mapping) else ""
 
 
-class _Open(str):
-    """A text with references in it: what it will say is not known yet."""
+_BOUNDS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+    "multipleOf": "a multiple of",
+}
+_UNITS = {"Length": "characters", "Items": "items", "Properties": "fields"}
 
-    __slots__ = ()
+
+def _limit(keyword: str, wanted: Any, value: Any) -> str:
+    """What a keyword asks for, and what was seen."""
+    seen = name_of(value)
+    match keyword:
+        case "enum":
+            options = ", ".join(str(o) for o in wanted[:20])[:OPTIONS_MAX_CHARS]
+            return f"needs one of {options}; found {seen}"
+        case "const":
+            return f"needs {str(wanted[0])[:OPTIONS_MAX_CHARS]}; found {seen}"
+        case _ if keyword in _BOUNDS:
+            return f"needs {_BOUNDS[keyword]} {str(wanted)[:SHOWN_MAX_CHARS]}, found {seen}"
+        case "pattern":
+            return f"needs text that matches {wanted[:SHOWN_MAX_CHARS]}; found {seen}"
+        case "uniqueItems":
+            return "needs items that differ from each other"
+        case "contains":
+            return "has no item that fits the schema of contains"
+        case "minContains":
+            return f"needs at least {wanted} items that fit the schema of contains"
+        case "maxContains":
+            return f"may have {wanted} items that fit the schema of contains"
+        case "dependentRequired":
+            return f"lacks what other fields ask for: {_dependents(wanted, value)}"
+        case _ if keyword[3:] in _UNITS:
+            least = "needs at least" if keyword.startswith("min") else "may have"
+            return f"has {len(value):,} {_UNITS[keyword[3:]]}; {least} {wanted}"
+        case _:
+            return "is not allowed here"
 
 
-class _Checker:
-    def __init__(self, root: Mapping[str, Any], *, lets_references: bool) -> None:
-        self.root = root
-        self.lets = lets_references
-        self.steps = 0
-
-    def check(self, value: JsonValue, schema: Any, where: str, depth: int = 0) -> list[Problem]:
-        self.steps += 1
-        if not isinstance(schema, Mapping) or depth > DEPTH_MAX or self.steps > STEPS_MAX:
-            return []
-        if self.lets and isinstance(value, str) and "${" in value:
-            if whole_reference(value) is not None:
-                return []  # its type is known when its task has ended
-            if references_in(value):
-                value = _Open()
-        if "$ref" in schema:
-            return self.check(value, self._target(schema["$ref"]), where, depth + 1)
-        for kind in ("anyOf", "oneOf"):
-            if schema.get(kind):
-                tries = [self.check(value, s, where, depth + 1) for s in schema[kind]]
-                return [] if any(not t for t in tries) else min(tries, key=len)
-        problems = [p for s in schema.get("allOf", ()) for p in self.check(value, s, where, depth)]
-        if (kind_problem := self._check_type(value, schema, where)) is not None:
-            return [*problems, kind_problem]
-        problems += self._check_limits(value, schema, where)
-        if isinstance(value, dict):
-            problems += self._check_object(value, schema, where, depth)
-        if isinstance(value, list):
-            first = schema.get("prefixItems", [])
-            for n, item in enumerate(value):
-                part = first[n] if n < len(first) else schema.get("items")
-                problems += self.check(item, part, f"{where}[{n}]", depth + 1)
-        return problems
-
-    def _target(self, ref: str) -> Any:
-        """What a JSON pointer into the schema itself leads to; `#` is the whole schema."""
-        node: Any = self.root
-        for step in ref.removeprefix("#").split("/")[1:]:
-            name = step.replace("~1", "/").replace("~0", "~")
-            node = node.get(name, {}) if isinstance(node, Mapping) else {}
-        return node
-
-    def _check_type(self, value: JsonValue, schema: Any, where: str) -> Problem | None:
-        wanted = schema.get("type")
-        if wanted is None:
-            return None
-        kinds = [wanted] if isinstance(wanted, str) else list(wanted)
-        for kind in kinds:
-            fits = isinstance(value, _TYPES.get(kind, (object,)))
-            if isinstance(value, bool) and kind in ("integer", "number"):
-                fits = False
-            if kind == "integer" and isinstance(value, float) and value.is_integer():
-                fits = True
-            if fits:
-                return None
-        message = f"needs {' or '.join(kinds)}, found {_name(value)}"
-        return Problem(path=where, code="wrong_type", message=message)
-
-    def _check_limits(self, value: JsonValue, schema: Any, where: str) -> list[Problem]:
-        found: list[str] = []
-        if isinstance(value, _Open):
-            return []
-        if "enum" in schema and not any(_same(value, e) for e in schema["enum"]):
-            options = ", ".join(str(e) for e in schema["enum"][:20])[:OPTIONS_MAX_CHARS]
-            found.append(f"needs one of {options}; found {_name(value)}")
-        if "const" in schema and not _same(value, schema["const"]):
-            found.append(f"needs {schema['const']}; found {_name(value)}")
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            if value < schema.get("minimum", value):
-                found.append(f"needs at least {schema['minimum']}, found {value}")
-            if value > schema.get("maximum", value):
-                found.append(f"needs at most {schema['maximum']}, found {value}")
-            if "exclusiveMinimum" in schema and value <= schema["exclusiveMinimum"]:
-                found.append(f"needs more than {schema['exclusiveMinimum']}, found {value}")
-            if "exclusiveMaximum" in schema and value >= schema["exclusiveMaximum"]:
-                found.append(f"needs less than {schema['exclusiveMaximum']}, found {value}")
-        if isinstance(value, str | list):
-            unit = "characters" if isinstance(value, str) else "items"
-            low = schema.get("minLength" if isinstance(value, str) else "minItems", 0)
-            high = schema.get("maxLength" if isinstance(value, str) else "maxItems")
-            if len(value) < low:
-                found.append(f"has {len(value)} {unit}; needs at least {low}")
-            elif high is not None and len(value) > high:
-                found.append(f"has {len(value)} {unit}; may have {high}")
-        return [Problem(path=where, code="out_of_range", message=m) for m in found]
-
-    def _check_object(
-        self, value: Mapping[str, JsonValue], schema: Any, where: str, depth: int
-    ) -> list[Problem]:
-        known: Mapping[str, Any] = schema.get("properties", {})
-        problems = [
-            Problem(
-                path=f"{where}.{name}",
-                code="missing_argument",
-                message=f'"{name}" is missing',
-                hint=_described(known.get(name)),
-            )
-            for name in schema.get("required", ())
-            if name not in value
-        ]
-        rest = schema.get("additionalProperties", True)
-        for name, item in value.items():
-            if name in known:
-                problems += self.check(item, known[name], f"{where}.{name}", depth + 1)
-            elif rest is False:
-                near = get_close_matches(name[:100], list(known), n=1)
-                hint = f'Did you mean "{near[0]}"?' if near else "Known: " + ", ".join(known)
-                problems.append(
-                    Problem(
-                        path=f"{where}.{name}",
-                        code="unknown_argument",
-                        message=f'no argument "{name}"',
-                        hint=hint,
-                    )
-                )
-            elif isinstance(rest, Mapping):
-                problems += self.check(item, rest, f"{where}.{name}", depth + 1)
-        return problems
+def _dependents(wanted: Mapping[str, list[str]], value: Mapping[str, Any]) -> str:
+    missing = [n for k, names in wanted.items() if k in value for n in names if n not in value]
+    return ", ".join(f'"{n}"' for n in dict.fromkeys(missing))[:OPTIONS_MAX_CHARS]

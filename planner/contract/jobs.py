@@ -228,6 +228,8 @@ class TurnJob(Model):
     results: list[CallResult] = Field(default_factory=list)
     problems: list[str] = Field(default_factory=list)
     tools: list[str] = Field(default_factory=list)
+    allow: list[str] | None = None
+    """The run's allow-list, checked again where the turn is taken; None allows every tool."""
     is_last: bool = False
     """No tools any more: the answer must come now."""
     form: Literal["agent", "member", "free"] = "free"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from planloom.planner.language.conditions import readable_condition
 from planloom.planner.language.definitions import (
@@ -137,7 +138,8 @@ class Common(Model):
     priority: PriorityName = "normal"
     tenant: Annotated[str, Field(max_length=64), AfterValidator(_short_enough)] | None = None
     cache: CacheMode = "off"
-    lineage: Lineage = Field(default_factory=Lineage)
+    lineage: SkipJsonSchema[Lineage] = Field(default_factory=Lineage)
+    """What a parent run says to its child, beside the request: no part of the public schema."""
 
     def model_for(self, role: Role) -> str | None:
         """The model this request names for a role, or None."""

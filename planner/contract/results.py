@@ -173,6 +173,8 @@ class AgentResult(Model):
 
     status: RunStatus
     output: JsonValue = None
+    output_ref: Stored | None = None
+    """Where the whole of a large output is."""
     preview: str | None = None
     blob: str | None = None
     fields: dict[str, JsonValue] = Field(default_factory=dict)

@@ -88,7 +88,8 @@ class Settings(Model):
     llm_queue_prefix: str | None = None
     data_dir: str = ""
     blob_url: str | None = None
-    """`s3://bucket/prefix` or a folder; None means `<data_dir>/blobs`."""
+    """A folder, or object storage: `s3://bucket/prefix`, `gs://…`, `az://account/container/prefix`.
+    None means `<data_dir>/blobs`."""
     workspace: str = "."
     tools: list[str] = Field(default_factory=list)
     """Tool modules to load."""

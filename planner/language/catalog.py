@@ -69,6 +69,9 @@ class Catalog(Model):
     agents: dict[str, str] = Field(default_factory=dict)
     """Known agents: name to description."""
     teams: dict[str, str] = Field(default_factory=dict)
+    disabled_agents: list[str] = Field(default_factory=list)
+    disabled_teams: list[str] = Field(default_factory=list)
+    """Those that are switched off in their files: known, and not to be used."""
     templates: dict[str, JsonValue] = Field(default_factory=dict)
     """The templates the request and its sub-plans name: name to plan document."""
     template_names: list[str] = Field(default_factory=list)
@@ -125,6 +128,8 @@ class Catalog(Model):
                 "tools": list(tools.values()),
                 "agents": self.agents | more.agents,
                 "teams": self.teams | more.teams,
+                "disabled_agents": more.disabled_agents or self.disabled_agents,
+                "disabled_teams": more.disabled_teams or self.disabled_teams,
                 "templates": self.templates | more.templates,
                 "prices": self.prices | more.prices,
                 "tool_seconds": self.tool_seconds | more.tool_seconds,

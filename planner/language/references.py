@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -174,6 +174,18 @@ def whole_reference(text: str) -> Reference | None:
     """The reference that a string wholly is, or None."""
     parts = _parts(text) if "${" in text else ()
     return parts[0] if len(parts) == 1 and isinstance(parts[0], Reference) else None
+
+
+def with_words(text: str, words: Callable[[Reference], str | None]) -> str:
+    """The text with plain words in place of references, where `words` gives some; else as it is."""
+    made = ""
+    for part in _parts(text) if "${" in text else (text,):
+        if isinstance(part, Reference):
+            said = words(part)
+            made += part.text if said is None else said.replace("${", "$${")
+        else:
+            made += part.replace("${", "$${")
+    return made
 
 
 def resolve(value: JsonValue, scope: Mapping[str, JsonValue]) -> JsonValue:

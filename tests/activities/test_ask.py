@@ -148,8 +148,8 @@ async def test_an_answer_that_does_not_fit_is_repaired_once_with_all_its_problem
     assert output.output.value == {"n": 4}
     assert output.usage.model_calls == 2
     shown = bench.server.requests[1].last
-    assert "n: 'four' is not of type 'integer'" in shown
-    assert "'m' was unexpected" in shown
+    assert 'answer.n: needs integer, found the text "four"' in shown
+    assert 'answer.m: no field "m"' in shown
 
 
 async def test_an_answer_that_never_fits_is_a_schema_violation_after_two_attempts(

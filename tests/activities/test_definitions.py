@@ -12,7 +12,8 @@ from planloom.activities.definitions import (
     Definitions,
     read_definition,
 )
-from planloom.activities.storage.blobs import BlobStore, open_backend
+from planloom.activities.storage.backends import open_backend
+from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.contract.jobs import LoadJob
 from planloom.planner.language.definitions import AgentSpec, TeamSpec
 
@@ -91,6 +92,9 @@ def test_the_workspace_wins_over_what_ships(tmp_path: Path) -> None:
     assert known.descriptions("agent")["reviewer"] == "mine"
     assert {"researcher", "architect", "implementer", "tester"} <= set(known.descriptions("agent"))
     assert len(known.descriptions("team")) >= 4
+    assert known.disabled("agent") == []
+    (folder / "idle.md").write_text("---\nname: idle\nenabled: disabled\n---\nYou rest.")
+    assert known.disabled("agent") == ["idle"]
 
 
 def test_everything_that_ships_is_valid(tmp_path: Path) -> None:

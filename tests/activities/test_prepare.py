@@ -56,6 +56,7 @@ def prepare(tmp_path: Path) -> PrepareActivities:
         search_attributes=lambda: ["PlanloomStatus"],
         tool_seconds=lambda: {"http_get": 0.5, "gone": 1.0},
         agents=lambda: {"scout": "finds things\nlong text"},
+        disabled=lambda kind: [f"{kind}-off"],
         templates=TemplateFiles([tmp_path / "none", folder]),
     )
 
@@ -76,6 +77,13 @@ def test_a_goal_gets_all_that_the_allow_list_leaves(prepare: PrepareActivities) 
     assert [t.name for t in allowed.tools] == ["ask", "calculate"]
     plan = prepare.catalog(PrepareJob(tools=["http_get"], allow=["calculate"]))
     assert [t.name for t in plan.tools] == ["ask"]
+
+
+def test_who_names_agents_learns_which_are_switched_off(prepare: PrepareActivities) -> None:
+    named = prepare.catalog(PrepareJob(agents=["scout"]))
+    assert (named.agents, named.disabled_agents) == ({"scout": "finds things"}, ["agent-off"])
+    assert (named.teams, named.disabled_teams) == ({}, [])
+    assert prepare.catalog(PrepareJob()).disabled_agents == []
 
 
 def test_templates_come_with_those_they_name_and_their_tools(prepare: PrepareActivities) -> None:

@@ -153,6 +153,19 @@ async def test_references_are_bound_and_the_result_is_stored(house: House) -> No
     assert output.usage == Usage(tool_calls=1, usd_nano=1_000_000)
 
 
+async def test_a_tool_outside_the_runs_allow_list_is_refused_where_it_would_run(
+    house: House,
+) -> None:
+    """The workflow checks it too; a plan that came past that check must still not run it."""
+    allowed = await house.call("double", args={"n": 1}, allow=["double"])
+    assert allowed.output.value == 2
+    with pytest.raises(ToolCallError) as caught:
+        await house.call("double", args={"n": 2}, allow=["calculate"])
+    assert caught.value.message == 'tool "double" is not allowed here. Allowed: calculate'
+    assert not caught.value.retry
+    assert calls == [1]
+
+
 async def test_a_built_in_tool_runs(house: House) -> None:
     bindings = Bindings(inputs={"fr": Stored(value={"v": 68}), "es": Stored(value={"v": 48})})
     args = {"expression": "${fr.v} / ${es.v}"}

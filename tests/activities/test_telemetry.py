@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +23,7 @@ from planloom.activities.telemetry.telemetry import (
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 URL = "http://127.0.0.1:4318"
+HTTP = "otlp_proto_http"
 
 
 @pytest.mark.parametrize(
@@ -26,15 +31,15 @@ URL = "http://127.0.0.1:4318"
     [
         ({}, (), ()),
         ({ENDPOINT: ""}, (), ()),
-        ({ENDPOINT: URL}, ("otlp",), ("otlp",)),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": URL}, ("otlp",), ()),
-        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": URL}, (), ("otlp",)),
-        ({"OTEL_TRACES_EXPORTER": "otlp"}, ("otlp",), ()),
+        ({ENDPOINT: URL}, (HTTP,), (HTTP,)),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": URL}, (HTTP,), ()),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": URL}, (), (HTTP,)),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, (HTTP,), ()),
         ({"OTEL_TRACES_EXPORTER": "none"}, (), ()),
-        ({ENDPOINT: URL, "OTEL_TRACES_EXPORTER": "none"}, (), ("otlp",)),
-        ({ENDPOINT: URL, "OTEL_METRICS_EXPORTER": "none"}, ("otlp",), ()),
-        ({ENDPOINT: URL, "OTEL_TRACES_EXPORTER": "console"}, ("console",), ("otlp",)),
-        ({ENDPOINT: URL, "OTEL_TRACES_EXPORTER": "console, OTLP"}, ("console", "otlp"), ("otlp",)),
+        ({ENDPOINT: URL, "OTEL_TRACES_EXPORTER": "none"}, (), (HTTP,)),
+        ({ENDPOINT: URL, "OTEL_METRICS_EXPORTER": "none"}, (HTTP,), ()),
+        ({ENDPOINT: URL, "OTEL_TRACES_EXPORTER": "console"}, ("console",), (HTTP,)),
+        ({ENDPOINT: URL, "OTEL_TRACES_EXPORTER": "console, OTLP"}, ("console", HTTP), (HTTP,)),
         ({ENDPOINT: URL, "OTEL_SDK_DISABLED": "True"}, (), ()),
     ],
 )
@@ -45,13 +50,58 @@ def test_each_signal_is_switched_by_its_own_variables(
     assert (switches.traces, switches.metrics, switches.warnings) == (traces, metrics, ())
 
 
-def test_what_is_not_obeyed_is_said() -> None:
-    asked = {ENDPOINT: URL, "OTEL_TRACES_EXPORTER": "zipkin", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+def test_an_exporter_that_is_not_installed_is_told() -> None:
+    asked = {
+        ENDPOINT: URL,
+        "OTEL_TRACES_EXPORTER": "zipkin, console",
+        "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/json",
+    }
     switches = switches_from(asked)
-    assert (switches.traces, switches.metrics) == ((), ("otlp",))
+    assert (switches.traces, switches.metrics) == (("console",), ())
     unknown, protocol = switches.warnings
-    assert 'OTEL_TRACES_EXPORTER: no exporter "zipkin"' in unknown
-    assert 'http/protobuf, not "grpc"' in protocol
+    assert 'OTEL_TRACES_EXPORTER: no exporter "zipkin" is installed; there are: console' in unknown
+    assert 'no exporter "otlp over http/json" is installed' in protocol
+
+
+def test_an_exporter_that_somebody_installed_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "kept-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kept\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[opentelemetry_traces_exporter]\nkept = kept:Kept\n"
+        "[opentelemetry_metrics_exporter]\nkept = kept:Read\n"
+    )
+    (tmp_path / "kept.py").write_text(
+        "from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult\n"
+        "from opentelemetry.sdk.metrics.export import InMemoryMetricReader as Read\n"
+        "class Kept(SpanExporter):\n"
+        "    def export(self, spans):\n"
+        "        for s in spans:\n"
+        "            print(s.name, s.resource.attributes['service.name'])\n"
+        "        return SpanExportResult.SUCCESS\n"
+    )
+    code = (
+        "import os\n"
+        "from opentelemetry import trace\n"
+        "from planloom.activities.telemetry.telemetry import setup_telemetry\n"
+        "telemetry = setup_telemetry(os.environ)\n"
+        "trace.get_tracer('x').start_span('seen').end()\n"
+        "telemetry.shutdown()\n"
+    )
+
+    def printed(**variables: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OTEL_TRACES_EXPORTER": "kept"}
+        environment |= {"OTEL_METRICS_EXPORTER": "kept", **variables}
+        command = [sys.executable, "-c", code]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return ran.stdout.strip()
+
+    assert printed() == "seen planloom"
+    assert printed(OTEL_RESOURCE_ATTRIBUTES="service.name=mine") == "seen mine"
+    assert printed(OTEL_TRACES_SAMPLER="always_off") == ""
+    assert printed(OTEL_SDK_DISABLED="true") == ""
 
 
 def test_telemetry_that_nobody_asked_for_is_inert() -> None:

@@ -13,6 +13,7 @@ from planloom.planner.compile.expand import (
     parallel_of,
     pool_limit,
     teams_at_once,
+    without_disabled,
 )
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.language.definitions import Limits
@@ -74,3 +75,21 @@ def test_the_limits_bound_what_runs_at_once() -> None:
     assert parallel(teams=["a", "b", "c"], limits={"teams": 1, "calls": 6}) == 1
     assert parallel(teams=["a", "b"], budget={"parallel": 1}) == 1
     assert parallel() == 100
+
+
+def test_entries_that_are_switched_off_are_left_out_and_named() -> None:
+    """A disabled id of `subagentIds` was called unknown, and the whole call was refused."""
+    agents = ["tester", "off", {"agent": "off", "task": "x"}, {"id": "mine", "system": "s"}]
+    request = RunRequest.model_validate({"goal": "Look", "agents": agents})
+    kept, dropped, problems = without_disabled(request, ["off", "other"], ["tester"])
+    assert [e if isinstance(e, str) else e.id for e in kept.agents or []] == ["tester", "mine"]
+    assert (dropped, problems, kept.teams) == (["off", "off"], [], None)
+    same, _, _ = without_disabled(request, ["other"], [])
+    assert same is request
+
+
+def test_nobody_left_is_a_problem_of_its_own() -> None:
+    request = RunRequest.model_validate({"goal": "Look", "teams": ["off"]})
+    _, _, problems = without_disabled(request, [], ["off"])
+    assert [(p.path, p.code) for p in problems] == [("teams", "no_enabled_teams")]
+    assert "none of them is enabled: off" in problems[0].message

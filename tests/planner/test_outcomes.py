@@ -53,6 +53,25 @@ def test_aggregates_of_7d(failures: list[str | None], code: str, retry: bool) ->
     assert found.failed == [f"a{n}" for n, text in enumerate(failures) if text]
 
 
+@pytest.mark.parametrize(
+    ("text", "error_class", "code"),
+    [
+        ("the endpoint did not answer within 30 s", "timeout", "RETRYABLE_FAILURE"),
+        ("HTTP 402", "rate_limit", "RETRYABLE_FAILURE"),
+        ("the answer has no CLAIM", "schema_violation", "RETRYABLE_FAILURE"),
+        ("the key timed out of use", "auth", "NONRETRYABLE_FAILURE"),
+        ("cancelled by a person, try again later", "cancelled", "NONRETRYABLE_FAILURE"),
+        ("503 service unavailable", "tool", "RETRYABLE_FAILURE"),
+        ("no such page", "tool", "NONRETRYABLE_FAILURE"),
+    ],
+)
+def test_the_error_class_decides_before_the_words(text: str, error_class: str, code: str) -> None:
+    """A time-out whose text does not say so was a NONRETRYABLE_FAILURE."""
+    found = aggregate({"a": text}, classes={"a": error_class})
+    assert found.code == code
+    assert found.retry_recommended is (code == "RETRYABLE_FAILURE")
+
+
 def test_a_team_with_failed_members_counts_as_partial() -> None:
     found = aggregate({"x": None, "y": None}, {"x": ["m1"], "y": []})
     assert (found.code, found.partial) == ("PARTIAL_SUCCESS", ["x"])

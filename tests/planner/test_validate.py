@@ -268,3 +268,13 @@ def test_nearly_right_plans_compile_or_say_why(document: JsonValue) -> None:
     for task, inputs in compiled.inputs.items():
         assert all(compiled.ranks[i] >= compiled.ranks[task] for i in inputs)
     assert compile_plan(compiled.plan, CATALOG).problems == []
+
+
+@pytest.mark.parametrize("body", ["ask", "human", "agent"])
+def test_a_schema_that_no_answer_can_be_held_against_is_told_before_it_is_paid_for(
+    body: str,
+) -> None:
+    name = "schema" if body == "human" else "output_schema"
+    words = {"ask": {"prompt": "?"}, "human": {"question": "?"}, "agent": {"system": "x"}}[body]
+    task = {"id": "a", body: {**words, name: {"pattern": "("}}, "description": "do it"}
+    assert found(task) == [(f"tasks.a.{body}.{name}.pattern", "bad_schema")]

@@ -195,6 +195,25 @@ async def test_agents_with_tasks_of_their_own_end_with_an_outcome_code(
     assert theirs["aggregate"]["code"] == "SUCCESS"
 
 
+async def test_an_agent_that_is_switched_off_is_left_out_and_never_called_unknown(
+    planloom: Planloom, tools: Tools
+) -> None:
+    folder = planloom.workspace / ".planloom" / "agents"
+    folder.mkdir(parents=True)
+    (folder / "idle.md").write_text("---\nname: idle\nenabled: disabled\n---\nYou rest.")
+    planloom.model.script("", "fine")
+    task = {"id": "t", "agent": "idle", "args": {"task": "x"}}
+    async with planloom.worker(**tools):
+        both = await planloom.run({"task": "Look", "subagentIds": ["tester", "idle"]})
+        alone = await planloom.start({"task": "Look", "subagentIds": ["idle"]})
+        nobody = await planloom.failure(alone)
+        named = await planloom.failure(await planloom.start({"plan": {"tasks": [task]}}))
+    assert (both["status"], both["answer"]) == ("completed", {"tester": "fine"})
+    assert '"idle" is disabled, and was left out' in both["notes"]
+    assert "none of them is enabled: idle" in str(nobody)
+    assert 'agent "idle" is disabled' in str(named)
+
+
 async def test_search_attributes_say_what_an_agent_waits_for(
     planloom: Planloom, tools: Tools
 ) -> None:

@@ -158,6 +158,7 @@ async def test_a_cancelled_agent_says_so(planloom: Planloom, tools: Tools) -> No
         ({"agent": "researcher"}, "task"),
         ({"agent": "researcher", "task": "x", "max_turns": 0}, "max_turns"),
         ({"agent": "researcher", "task": "x", "tols": []}, 'Did you mean "tools"'),
+        ({"agent": {"output_schema": {"type": "strng"}}, "task": "x"}, 'Did you mean "string"'),
     ],
 )
 async def test_a_bad_request_is_refused_at_once(

@@ -286,3 +286,20 @@ async def test_speculations_in_vain_count_as_tasks(planloom: Planloom, tools: To
         result = await planloom.run(request)
     started = [t for t, r in result["tasks"].items() if r["times"]["started"] is not None]
     assert result["usage"]["tasks"] == len(started) <= 3, result
+
+
+async def test_a_child_whose_time_is_over_takes_its_own_children_along(
+    planloom: Planloom, tools: Tools
+) -> None:
+    """The server's time-out ended the child and left its children running."""
+    inner = {"tasks": [{"id": "slow", "tool": "nap", "args": {"name": "slow", "seconds": 60}}]}
+    middle = {"tasks": [{"id": "inner", "plan": inner}]}
+    plan = {"tasks": [{"id": "sub", "plan": middle, "timeout": 1.5}]}
+    async with planloom.worker(**tools):
+        handle = await planloom.start({"plan": plan, "retry_rounds": 0})
+        result = await planloom.result(handle)
+        grandchild = planloom.client.get_workflow_handle(f"{handle.id}/sub/inner")
+        ended = await grandchild.result()
+    assert result["tasks"]["sub"]["outcome"] == "failed"
+    assert result["tasks"]["sub"]["error_class"] == "timeout"
+    assert ended["status"] == "cancelled"

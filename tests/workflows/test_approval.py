@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
 from planloom.planner.contract.controls import ApprovePlan
-from planloom.workflows.control_table import control_table
-from planloom.workflows.controls import Refusal
+from planloom.planner.contract.requests import RunRequest
+from planloom.workflows.machines.run import machine
+from planloom.workflows.machines.run.state import Stage
 from planloom.workflows.machines.shared.approval import ApprovalState, Verdict, needs_approval
+from planloom.workflows.machines.shared.machine import Identity
 
 
 @pytest.mark.parametrize(
@@ -61,11 +60,12 @@ def test_a_revision_that_does_not_exist_or_does_not_wait_is_refused() -> None:
 
 def test_approving_what_was_rejected_is_refused_as_that() -> None:
     # Between the rejection and the run's end, which may be in one workflow task.
-    desk = ApprovalState()
-    desk.open(1)
-    desk.decide(Verdict(1, "rejected", by="ann"))
-    run: Any = SimpleNamespace(result=None, engine=SimpleNamespace(desk=desk))
-    refused = control_table(run)["approve_plan"].check(ApprovePlan(revision=1))
-    assert isinstance(refused, Refusal)
+    request = RunRequest.model_validate({"goal": "x", "approval": "plan"})
+    run = machine.begin(request, Identity("w", "w/1"), 0.0)
+    run.stage = Stage.STOPPING
+    run.approval.open(1)
+    run.approval.decide(Verdict(1, "rejected", by="ann"))
+    refused = machine.check(run, "approve_plan", ApprovePlan(revision=1), 0.0)
+    assert refused is not None
     assert refused.type == "PlanRejected"
     assert 'was rejected already by "ann"' in refused.message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from planloom.workflows.grants import key_of_child
+from planloom.workflows.machines.shared.account import key_of_child
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from planloom.planner.syntax.labelled import (
     problem_with,
     repair_member,
 )
+from planloom.workflows.machines.shared.member_retry import may_retry
 from planloom.workflows.machines.team.rounds import (
     REMOVED,
     Said,
@@ -21,7 +22,6 @@ from planloom.workflows.machines.team.rounds import (
     disagreements,
     is_consensus,
     links_of,
-    may_retry,
     snippet,
 )
 

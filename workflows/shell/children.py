@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
@@ -75,7 +74,8 @@ class Children:
         request = request_of(command, values)
         if isinstance(request, Failure):
             raise CommandFailed(request)
-        started = self._started[command.id] = asyncio.get_running_loop().create_future()
+        started: asyncio.Future[ChildWorkflowHandle[Any, Any]] = asyncio.Future()
+        self._started[command.id] = started
         try:
             handle = await workflow.start_child_workflow(
                 command.kind,
@@ -84,7 +84,6 @@ class Children:
                 result_type=RESULTS[command.kind],
                 # It goes on when this run continues as new; a cancel is passed on by command.
                 parent_close_policy=ParentClosePolicy.ABANDON,
-                execution_timeout=timedelta(seconds=command.timeout) if command.timeout else None,
                 static_summary=command.summary,
                 priority=priority_of(command.urgency),
             )

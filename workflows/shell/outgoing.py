@@ -1,18 +1,21 @@
-"""What one workflow task may send, and what one history may hold. Pure.
+"""What one workflow task may send. Pure.
 
-Beyond 4 MiB of commands in one workflow task, 51,200 events or 50 MiB of history the server
-terminates the run, with all that it knew.
+Beyond 4 MiB of commands in one workflow task the server terminates the run, with all that it knew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
-from planloom.planner.compile.pipeline import values_of
 from planloom.planner.language.plan import Body, Plan
-from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import Bindings, Stored
-from planloom.workflows.machines.shared.commands import AskModel, Command, RunTool, StartChild
+from planloom.workflows.machines.shared.commands import (
+    AskModel,
+    Command,
+    RunTool,
+    StartChild,
+    TakeTurn,
+)
 from planloom.workflows.machines.shared.sizes import text_bytes
 
 COMMANDS_MAX_BYTES = 2_000_000
@@ -21,8 +24,6 @@ UNIT_BYTES = 1_500
 BINDINGS_MAX_BYTES = 13_000
 """Bindings that would be larger travel behind one reference."""
 REFERENCE_BYTES = 400
-HISTORY_MAX_EVENTS = 45_000
-HISTORY_MAX_BYTES = 40_000_000
 
 
 class Outgoing:
@@ -52,6 +53,11 @@ def size_of(command: Command) -> int:
                 size += text_bytes(dict(command.job.args))
             else:
                 size += text_bytes([command.job.prompt, command.job.context, command.job.system])
+        case TakeTurn():
+            job = command.job
+            outputs = [r.output for r in job.results if r.output is not None]
+            words = [job.spec, job.task, job.context, job.others_answers]
+            size += stored_bytes([*words, *job.inputs.values(), *outputs])
         case StartChild():
             size += bindings_bytes(command.bindings) + text_bytes(command.values)
             for part in command.fields.values():
@@ -64,9 +70,13 @@ def size_of(command: Command) -> int:
 
 def bindings_bytes(bound: Bindings) -> int:
     """Rough size of bindings as they travel."""
-    values = [*bound.inputs.values(), *([bound.item] if bound.item is not None else [])]
-    size = sum(REFERENCE_BYTES + (text_bytes(s.value) if s.is_inline else 0) for s in values)
-    return min(size, BINDINGS_MAX_BYTES)
+    return min(stored_bytes([*bound.inputs.values(), bound.item]), BINDINGS_MAX_BYTES)
+
+
+def stored_bytes(values: Iterable[Stored | None]) -> int:
+    """Rough size of values as they travel: inline, or behind a reference."""
+    given = [s for s in values if s is not None]
+    return sum(REFERENCE_BYTES + (text_bytes(s.value) if s.is_inline else 0) for s in given)
 
 
 def literal_bytes(body: Body) -> int:
@@ -81,17 +91,3 @@ def literal_bytes(body: Body) -> int:
         elif part is not None and not isinstance(part, str):
             size += text_bytes(part.model_dump(mode="json", exclude_unset=True))
     return size
-
-
-def bound_bytes(body: Body, value_of: Callable[[str], Stored | None]) -> int:
-    """Rough size of the values that a body's references stand for, as they travel."""
-    size = 0
-    for name in dict.fromkeys(r for _, value in values_of(body) for r in roots_of(value)):
-        stored = value_of(name)
-        is_inline = stored is not None and stored.is_inline
-        size += REFERENCE_BYTES + (text_bytes(stored.value) if stored and is_inline else 0)
-    return min(size, BINDINGS_MAX_BYTES)
-
-
-def is_history_full(events: int, size_bytes: int) -> bool:
-    return events > HISTORY_MAX_EVENTS or size_bytes > HISTORY_MAX_BYTES

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -59,12 +58,6 @@ def identity() -> Identity:
     """Which workflow this is."""
     info = workflow.info()
     return Identity(info.workflow_id, f"{info.workflow_id}/{info.first_execution_run_id}")
-
-
-def query_time() -> float:
-    """The time of a query, in seconds since 1970. Nothing a query does is replayed, so it may look
-    at the clock: a run that waits has no newer workflow time."""
-    return time.time() if workflow.unsafe.is_read_only() else workflow.time()
 
 
 def live_state(shell: Shell[S] | None) -> S:

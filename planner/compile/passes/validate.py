@@ -16,7 +16,7 @@ from planloom.planner.compile.schema_check import check_arguments, check_schema
 from planloom.planner.compile.templates import first_name, is_needed, schema_of
 from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import check_condition, roots_of_condition
-from planloom.planner.language.definitions import TeamSpec
+from planloom.planner.language.definitions import AgentSpec, TeamSpec
 from planloom.planner.language.plan import (
     BODY_FIELDS,
     MAP_ITEMS_MAX,
@@ -171,9 +171,11 @@ class _TaskChecker:
             case "tool":
                 problems += self._tool(body, where)
             case "agent" if isinstance(body.agent, str):
-                problems += self._named(body.agent, self.catalog.agents, "agent", where)
+                off = self.catalog.disabled_agents
+                problems += self._named(body.agent, self.catalog.agents, "agent", where, off=off)
             case "team" if isinstance(body.team, str):
-                problems += self._named(body.team, self.catalog.teams, "team", where)
+                off = self.catalog.disabled_teams
+                problems += self._named(body.team, self.catalog.teams, "team", where, off=off)
             case "team" if isinstance(body.team, TeamSpec):
                 problems += _check_members(body.team, where)
             case "plan":
@@ -182,12 +184,9 @@ class _TaskChecker:
                     problems += self._named(body.plan, names, "template", where, kind="plan")
                 if params := _params_of(body, self.catalog):
                     problems += check_arguments(body.args, _schema_of(params), f"{where}args")
-            case "ask" if (schema := body.ask_body().output_schema) is not None:
-                problems += check_schema(schema, f"{where}ask.output_schema")
-            case "human" if (schema := body.human_body().schema_) is not None:
-                problems += check_schema(schema, f"{where}human.schema")
             case _:
                 pass
+        problems += _check_schemas(body, where)
         if body.kind in ("ask", "human") and body.args:
             wanted = "ask: {prompt: …, context: …}" if body.ask else "human: {question: …}"
             problems.append(
@@ -209,10 +208,21 @@ class _TaskChecker:
         return problems
 
     def _named(
-        self, name: str, names: Mapping[str, Any], what: str, where: str, kind: str = ""
+        self,
+        name: str,
+        names: Mapping[str, Any],
+        what: str,
+        where: str,
+        kind: str = "",
+        off: Sequence[str] = (),
     ) -> list[Problem]:
         if name in names:
             return []
+        if name in off:
+            message = f'{what} "{shortened(name)}" is disabled'
+            hint = "Take `enabled: disabled` out of its file, or name another."
+            path = f"{where}{kind or what}"
+            return [Problem(path=path, code=f"{what}_disabled", message=message, hint=hint)]
         near = get_close_matches(name[:200], list(names), n=1)
         listed = f"{what.capitalize()}s: " + (", ".join(list(names)[:12]) or "none")
         hint = f'Did you mean "{near[0]}"?' if near else listed
@@ -240,6 +250,20 @@ class _TaskChecker:
             message = f'no tool "{shortened(name)}"'
             return [Problem(path=place, code="unknown_tool", message=message, hint=hint)]
         return check_arguments(body.args, spec.parameters, f"{where}args")
+
+
+def _check_schemas(body: Body, where: str) -> list[Problem]:
+    """What is wrong with the schemas that answers are held against."""
+    match body.kind:
+        case "ask":
+            schema, place = body.ask_body().output_schema, "ask.output_schema"
+        case "human":
+            schema, place = body.human_body().schema_, "human.schema"
+        case "agent" if isinstance(body.agent, AgentSpec):
+            schema, place = body.agent.output_schema, "agent.output_schema"
+        case _:
+            return []
+    return [] if schema is None else check_schema(schema, where + place)
 
 
 def _is_reference(value: JsonValue) -> bool:

@@ -26,6 +26,7 @@ from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import AskModel, RunTool, StartChild, Urgency
 from planloom.workflows.machines.shared.estimates import amounts_for, answer_room, prompt_tokens
 from planloom.workflows.machines.shared.events import Failure
+from planloom.workflows.machines.shared.member_retry import may_retry
 
 RETRY_DEFAULT = Retry()
 ONE_TASK = Amount(tasks=1)
@@ -255,6 +256,8 @@ def is_worth_a_round(run: RunState, work: Work, failed: Failure) -> bool:
     tried = [body_of(work.unit, task), *([task] if work.failed is not None else [])]
     if any(_acts_once(run, body) for body in tried):
         return False
+    if isinstance(body.agent, str) and body.agent in run.cast:  # a member of a team
+        return may_retry(failed.error_class, failed.message, run.round + 1)
     return is_class_worth_a_round(failed.error_class, run.catalog)
 
 

@@ -20,6 +20,7 @@ from planloom.planner.contract.requests import (
 )
 from planloom.planner.contract.results import AgentResult, RunResult, TeamResult, UsageReport
 from planloom.planner.language.plan import Body
+from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import (
     NANO,
     Bindings,
@@ -32,6 +33,7 @@ from planloom.workflows.machines.run.state import Child, RunState, Work
 from planloom.workflows.machines.shared.account import ends_at
 from planloom.workflows.machines.shared.commands import StartChild, Urgency
 from planloom.workflows.machines.shared.events import Failure
+from planloom.workflows.machines.shared.large_inputs import split_context
 
 CONTEXT_MAX_BYTES = 2_000
 """A longer context travels as an input that the child reads where blobs can be read."""
@@ -88,11 +90,16 @@ def child_command(
         values: dict[str, JsonValue] = {"params": dict(body.args)}
     else:
         values = {"task": body.args.get("task", task.description)}
-        if (context := body.args.get("context")) is not None:
+        context, inputs = split_context(body.args.get("context"), run.value_of)
+        if context is not None:
             values["context"] = context
+        lineage = lineage.model_copy(update={"inputs": inputs})
         rest = {k: v for k, v in body.args.items() if k not in ("task", "context")}
         if rest:
             values["args"] = rest
+        if inputs:
+            still = {k: v for k, v in bindings.inputs.items() if k in roots_of(values)}
+            bindings = bindings.model_copy(update={"inputs": still})
         common |= {body.kind: body.agent if body.kind == "agent" else body.team}
         if isinstance(body.agent, str) and body.agent in run.cast:
             common |= {**run.cast_fields, "agent": run.cast[body.agent]}
@@ -136,7 +143,7 @@ def request_of(command: StartChild, resolved: Mapping[str, Stored]) -> Common | 
         if not small:
             lineage = lineage.model_copy(update={"params": params})
     else:
-        inputs: dict[str, Stored] = {}
+        inputs: dict[str, Stored] = dict(lineage.inputs)
         context, task = resolved.get("context"), resolved["task"]
         if context is not None and not context.is_inline:
             inputs["context"] = context
@@ -182,8 +189,8 @@ def output_of_child(run: RunState, work: Work, result: Any) -> TaskOutput | Fail
         case AgentResult():
             if isinstance(body.agent, str) and body.agent in run.cast:
                 run.spoken[task] = result
-            output = stored_of(result.output, result.preview, result.blob)
-            has_output = result.output is not None or result.blob is not None
+            output = result.output_ref or Stored(value=result.output)
+            has_output = result.output is not None or result.output_ref is not None
             good = result.status in ("completed", "partial") and has_output
             return _outcome(
                 result.status, good, output, result.usage, result.reason, result.error_class
@@ -219,12 +226,6 @@ def _outcome(
         tasks=tasks,
         note=None if status == "completed" else f"{status}: {reason}",
     )
-
-
-def stored_of(value: JsonValue, preview: str | None, blob: str | None) -> Stored:
-    if blob is None:
-        return Stored(value=value)
-    return Stored(blob=blob, preview=preview, media="text")
 
 
 def usage_from_report(report: UsageReport) -> Usage:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from planloom.planner.compile.expand import expand_request
+from planloom.planner.compile.expand import expand_request, without_disabled
 from planloom.planner.compile.revision import fingerprint, major_changes, stability
 from planloom.planner.compile.templates import check_params, read_template
 from planloom.planner.contract.jobs import JoinReply, ResolveJob
@@ -147,7 +147,12 @@ def _given_plan(run: RunState) -> tuple[Plan | None, list[Problem]]:
         return request.plan, []
     if request.template is not None:
         return read_template(request.template, catalog.templates, catalog.template_names)
-    return expand_request(request)
+    kept, dropped, problems = without_disabled(
+        request, catalog.disabled_agents, catalog.disabled_teams
+    )
+    for name in dropped:
+        run.note(f'"{name}" is disabled, and was left out')
+    return (None, problems) if problems else expand_request(kept)
 
 
 # -- planning -------------------------------------------------------------------------------

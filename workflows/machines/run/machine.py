@@ -235,6 +235,8 @@ def _take_time(run: RunState, step: Step, key: str) -> None:
             units.nobody_answered(run, step, subject)
         case "approve" if TaskId(subject) in run.held:
             people.nobody_approved(run, step, TaskId(subject))
+        case "child" if subject in run.works:
+            units.child_is_late(run, step, subject)
         case "children":
             _look_at_children(run, step)
 

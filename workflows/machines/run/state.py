@@ -132,6 +132,8 @@ class Work:
     """How the speculation came out, while its condition is still not known."""
     is_cancelled: bool = False
     """Its command was cancelled: whatever comes of it starts nothing more."""
+    is_late: bool = False
+    """A child run whose time is over; it is being cancelled."""
     is_losing: bool = False
     """A speculation whose condition said no; it is being cancelled."""
 

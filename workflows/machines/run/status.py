@@ -10,13 +10,7 @@ from planloom.planner.contract.results import Aggregate, Awaiting, Progress, Run
 from planloom.planner.language.values import Outcome, TaskId
 from planloom.workflows.machines.run.frontier import Frontier
 from planloom.workflows.machines.run.record import Record
-
-GOAL_MAX_CHARS = 300
-DETAILS_MAX_CHARS = 19_000
-"""Details are at most 20,000 bytes."""
-DETAILS_ROWS_MAX = 40
-CELL_MAX_CHARS = 80
-EM_SPACE = "\u2003"
+from planloom.workflows.machines.shared.page import DETAILS_MAX_CHARS, markdown_page
 
 
 def run_status(
@@ -93,7 +87,11 @@ def aggregate_of(
         str(task): None if r.outcome and r.outcome.is_good else r.error or r.reason or "failed"
         for task, r in records.items()
     }
-    return aggregate(failures, failed_members)
+    return aggregate(failures, failed_members, {str(t): _class_of(r) for t, r in records.items()})
+
+
+def _class_of(record: Record) -> str | None:
+    return "cancelled" if record.outcome is Outcome.CANCELLED else record.error_class
 
 
 _ORDER = ("running", "ready", "waiting", "failed", "unknown", "cancelled", "skipped")
@@ -115,38 +113,3 @@ def details(shown: Progress, records: Mapping[TaskId, Record], graph: str) -> st
     if graph and len(graph) < 6_000:
         page += f"\n\n```mermaid\n{graph}\n```"
     return page[:DETAILS_MAX_CHARS]
-
-
-def markdown_page(
-    title: str,
-    head: str,
-    waits: tuple[str | None, str | None],
-    columns: Sequence[str] = (),
-    rows: Sequence[tuple[str, ...]] = (),
-) -> str:
-    """Current details of any workflow: what it is to do, how it stands, what it waits for, a table.
-
-    The Web UI draws tables without room between their columns, so each cell brings its own.
-    """
-    lines = [f"### {_one_line(title)}", ""] if title else []
-    lines.append(head)
-    if waits[1]:
-        lines.append(f"\nAwaiting {waits[0]}: {waits[1]}")
-    if rows:
-        lines += ["", _table_row(columns), "|" + "---|" * len(columns)]
-        lines += [_table_row(row) for row in rows[:DETAILS_ROWS_MAX]]
-    if len(rows) > DETAILS_ROWS_MAX:
-        lines.append(
-            _table_row((f"… and {len(rows) - DETAILS_ROWS_MAX} more", *[""] * (len(columns) - 1)))
-        )
-    return "\n".join(lines)[:DETAILS_MAX_CHARS]
-
-
-def _table_row(cells: Sequence[str]) -> str:
-    told = (" ".join(c.split())[:CELL_MAX_CHARS].replace("|", "/") for c in cells)
-    return "| " + " | ".join(f"{c}{EM_SPACE}" for c in told) + " |"
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= GOAL_MAX_CHARS else line[: GOAL_MAX_CHARS - 1] + "…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from planloom.planner.compile.estimate import estimate_task
@@ -130,14 +131,15 @@ def drop_task(run: RunState, step: Step, task: TaskId) -> None:
 def spare(run: RunState, task: TaskId, now: float) -> None:
     """A task is called off: what it would likely still have cost is saved.
 
-    Of one that runs that is the share of its likely time that is left.
+    Of one that runs that is the share of its likely time that is left, in tenths.
     """
     estimate = estimate_task(run.tasks[task], run.catalog, run.model_for("worker"))
     started = run.records[task].started
     likely = estimate.seconds[1]
     left = 1.0
     if started is not None:
-        left = max(0.0, 1 - (run.seconds(now) - started) / likely) if likely > 0 else 0.0
+        share = 1 - (run.seconds(now) - started) / likely if likely > 0 else 0.0
+        left = max(0.0, math.ceil(share * 10) / 10)
     run.saved.tasks += 1
     run.saved.tokens += estimate.tokens[1] * left
     run.saved.seconds += likely * left

@@ -29,11 +29,12 @@ from planloom.workflows.machines.run.children import output_of_child
 from planloom.workflows.machines.run.frontier import Unit
 from planloom.workflows.machines.run.state import Doing, Pending, Rule, RunState, Wait, Work
 from planloom.workflows.machines.run.tasks import end_task, take_settled
+from planloom.workflows.machines.run.timers import drop_timer, set_timer
 from planloom.workflows.machines.run.values import condition_now, resolve_now, store_job
 from planloom.workflows.machines.shared import account
 from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.budget import Amount
-from planloom.workflows.machines.shared.commands import Cancel, Command, Resolve
+from planloom.workflows.machines.shared.commands import Cancel, Command, Resolve, StartChild
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Step
 from planloom.workflows.machines.shared.sizes import text_bytes
@@ -48,6 +49,18 @@ def _send(run: RunState, step: Step, key: str, rule: Rule, command: Command) -> 
     work.command = command.key  # type: ignore[union-attr]
     run.pending[work.command] = Pending(rule, key)
     step.do(command)
+    if isinstance(command, StartChild) and command.timeout is not None:
+        # Not the server's time-out: that would end the child and leave its own children running.
+        at = step.now + command.timeout
+        set_timer(run, step, f"child:{key}", at, f"{key}: timeout")
+
+
+def child_is_late(run: RunState, step: Step, key: str) -> None:
+    """The time of a child run is over: it is cancelled, with all that it has started."""
+    work = run.works[key]
+    if work.command:
+        work.is_late = True
+        step.do(Cancel(work.command))
 
 
 def _resolve(run: RunState, step: Step, key: str, rule: Rule, job: ResolveJob) -> None:
@@ -309,8 +322,12 @@ def body_ended(run: RunState, step: Step, key: str, found: Any) -> None:
     work = run.works[key]
     work.command = ""
     run.children = {i: c for i, c in run.children.items() if c.key != f"{key}#body"}
+    drop_timer(run, step, f"child:{key}")
     if not isinstance(found, TaskOutput | Failure):
         found = output_of_child(run, work, found)
+    if work.is_late and isinstance(found, Failure) and found.is_cancelled:
+        timeout = run.tasks[work.unit.task].timeout or 0.0
+        found = replace(found, error_class="timeout", message=f"timed out after {timeout:g} s")
     if work.is_losing:
         _lose(run, step, key, found.usage)
     elif work.is_ahead and work.is_cancelled:

@@ -46,7 +46,8 @@ def open_waits(run: RunState, now: float) -> list[OpenWait]:
         what = body.description or f"{body.kind} {body.tool or ''}".strip()
         found.append(waits.task_wait(id, task, what, at - since))
     if (lack := lack_of(run, now)) is not None:
-        found.append(_budget_wait(run, lack, now))
+        least = run.lack_least if run.lack is not None else account.least_of(run.account)
+        found.append(waits.budget_wait(run.account, lack, least, now))
     for key, question in questions_of(run).items():
         at = run.questions[key].since if key in run.questions else run.asked_since[key]
         found.append(waits.question_wait(id, key, question, at - since))
@@ -58,17 +59,6 @@ def lack_of(run: RunState, now: float) -> str | None:
     if run.is_time_up:
         return account.time_lack(run.account, now)
     return run.lack if run.lack is not None else account.lack_of(run.account)
-
-
-def _budget_wait(run: RunState, lack: str, now: float) -> OpenWait:
-    """What lacks, with new totals that are enough: or whom to look at, where others must give."""
-    own = run.account
-    least = run.lack_least if run.lack is not None else account.least_of(own)
-    caps = account.raise_that_helps(own, least, now)
-    is_parents = own.has_grant if "seconds" not in caps else False
-    if own.parent is not None and (is_parents or not caps):
-        return waits.parent_wait(own.parent, lack, 0.0)
-    return waits.budget_wait(run.identity.workflow_id, lack, caps, 0.0)
 
 
 def awaiting(run: RunState) -> Awaiting | None:
@@ -135,7 +125,7 @@ def progress_of(run: RunState, now: float) -> Progress:
     shown = progress(
         status=status_word(run),
         awaiting=waits.first_kind(waiting),
-        detail=detail_of(waiting),
+        detail=waits.detail_of(waiting),
         revision=run.revision,
         frontier=run.frontier,
         settled_elsewhere=elsewhere,
@@ -145,12 +135,6 @@ def progress_of(run: RunState, now: float) -> Progress:
         notes=run.notes,
     )
     return shown.model_copy(update={"waits": waiting})
-
-
-def detail_of(waiting: list[OpenWait]) -> str | None:
-    """What is awaited of the kind that is shown, in words."""
-    kind = waits.first_kind(waiting)
-    return "; ".join(w.what for w in waiting if w.kind == kind) or None
 
 
 def plan_document(run: RunState) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from planloom.planner.contract.agents_runtime import run_document
+from planloom.planner.contract.agents_runtime import agent_document, run_document, team_document
 from planloom.planner.contract.names import (
     ASK_HUMAN,
     INVALID_PLAN,
@@ -14,7 +14,7 @@ from planloom.planner.contract.names import (
     READ_OUTPUT,
     UNKNOWN_TOOL,
 )
-from planloom.planner.contract.requests import RunRequest
+from planloom.planner.contract.requests import AgentRequest, RunRequest, TeamRequest
 from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import check_condition
 from planloom.planner.language.plan import Plan
@@ -43,6 +43,20 @@ def read_run(document: Any) -> RunRequest | Failed:
         return request
     is_plan = all(p.path.startswith(("plan", "tasks")) for p in problems)
     return Failed(INVALID_PLAN if is_plan else INVALID_REQUEST, problems)
+
+
+def read_agent(document: Any) -> AgentRequest | Failed:
+    """The request of an agent, or all that is wrong with it."""
+    given = {} if document is None else agent_document(document)
+    request, problems = read_request(given, AgentRequest)
+    return Failed(INVALID_REQUEST, problems) if request is None else request
+
+
+def read_team(document: Any) -> TeamRequest | Failed:
+    """The request of a team, or all that is wrong with it."""
+    given = {} if document is None else team_document(document)
+    request, problems = read_request(given, TeamRequest)
+    return Failed(INVALID_REQUEST, problems) if request is None else request
 
 
 def only_input(document: Any, more: Sequence[Any]) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 
 from planloom.planner.contract.results import Awaiting, OpenWait
 from planloom.planner.language.values import JsonValue
+from planloom.workflows.machines.shared.account import Account, raise_that_helps
+from planloom.workflows.machines.shared.budget import Amount
 
 
 def signal_command(workflow_id: str, name: str, payload: dict[str, JsonValue]) -> str:
@@ -38,11 +40,15 @@ def question_wait(workflow_id: str, key: str, question: str, since: float) -> Op
     return OpenWait(kind="human", what=f"{key}: {question}", since=since, command=command)
 
 
-def budget_wait(workflow_id: str, lack: str, caps: dict[str, JsonValue], since: float) -> OpenWait:
-    """`caps` are new totals with which it goes on."""
-    command = signal_command(workflow_id, "raise_budget", caps)
+def budget_wait(own: Account, lack: str, least: Amount, now: float) -> OpenWait:
+    """What lacks, with new totals that are enough; or whom to look at, where others must give."""
+    caps = raise_that_helps(own, least, now)
+    is_parents = own.has_grant if "seconds" not in caps else False
+    if own.parent is not None and (is_parents or not caps):
+        return parent_wait(own.parent, lack, 0.0)
+    command = signal_command(own.me, "raise_budget", caps)
     what = f"The run is parked: {lack}. raise_budget lets it go on."
-    return OpenWait(kind="budget", what=what, since=since, command=command)
+    return OpenWait(kind="budget", what=what, since=0.0, command=command)
 
 
 def parent_wait(parent: str, lack: str, since: float) -> OpenWait:
@@ -61,3 +67,9 @@ def first_kind(waits: list[OpenWait]) -> Awaiting | None:
     order: tuple[Awaiting, ...] = ("capacity", "approval", "budget", "human")
     kinds = {w.kind for w in waits}
     return next((k for k in order if k in kinds), None)
+
+
+def detail_of(waits: list[OpenWait]) -> str | None:
+    """What is awaited of the kind that is shown, in words."""
+    kind = first_kind(waits)
+    return "; ".join(w.what for w in waits if w.kind == kind) or None

@@ -1,6 +1,6 @@
-"""Rounds of a team: who hears whom, what is said, who is asked again, when it is enough. Pure.
+"""Rounds of a team: who hears whom, what is said, when it is enough. Pure.
 
-Source: facts on the agents runtime, §2c and §2e.
+Source: facts on the agents runtime, §2c.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from planloom.planner.contract.outcomes import failure_class
 from planloom.planner.language.team_links import check_links
 from planloom.planner.syntax.labelled import clip
 
@@ -23,8 +22,6 @@ _ORDERS = re.compile(
     r"next output)\b",
     re.IGNORECASE,
 )
-NOT_RETRIED = ("rate_limit", "capacity", "auth", "refused", "cancelled", "context_length")
-"""Another round would meet the same: these are waited out elsewhere, or are for good."""
 SAME_WORDS = 0.8
 """Claims share four fifths of their words."""
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -133,21 +130,6 @@ def context_for(
 
 def _open(next_step: str) -> str:
     return "" if next_step.strip().lower() in ("none", "") else next_step
-
-
-def may_retry(error_class: str | None, reason: str | None, round_number: int) -> bool:
-    """Whether a failed member is asked again: never for pressure or what is for good.
-
-    A time-out is tried once more, in the first round; anything else in every round. Where only
-    words are known, or a 503 that may have passed, the words decide.
-    """
-    told = failure_class(reason or "")
-    if error_class == "capacity" and told == "transient":
-        return True
-    if error_class in NOT_RETRIED or (error_class is None and told in ("rate_limit", "capacity")):
-        return False
-    is_late = error_class == "timeout" or (error_class is None and told == "timeout")
-    return round_number == 1 if is_late else True
 
 
 def is_consensus(said: Sequence[Said], confidences: Sequence[float | None]) -> bool:

@@ -1,0 +1,229 @@
+"""Where bytes lie: a folder, or object storage. Both write whole or not at all, and can create.
+
+The folder is written by hand: obstore's `LocalStore` has neither fsync nor permissions, and takes
+two to five times as long a call. See docs/decisions/0009-blob-backends.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import ObjectStore, from_url
+
+SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
+RETRIES_MAX = 3
+RETRY_SECONDS = 30.0
+"""Of one call. Temporal tries the activity again anyway, and says so."""
+
+
+REASON_MAX_CHARS = 300
+
+
+class BlobError(Exception):
+    """A blob that cannot be read or written, with its hash and place."""
+
+
+class Backend(Protocol):
+    """Bytes by name, at `<first two characters>/<name>`. A reader sees a whole value or nothing."""
+
+    place: str
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write, over what was there. When it returns, a power cut loses nothing."""
+        ...
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write unless there is something: of many who try at once exactly one gets True.
+
+        Over a network, a call that was answered and whose answer was lost says False.
+        """
+        ...
+
+    def get(self, name: str) -> bytes | None: ...
+
+    def size(self, name: str) -> int | None:
+        """Bytes; None when there is nothing."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Harmless when there is nothing."""
+        ...
+
+
+class FolderBackend:
+    """Files that only their owner may read; folders that only their owner may enter."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.place = str(folder)
+
+    def path(self, name: str) -> Path:
+        return self.folder / name[:2] / name
+
+    def put(self, name: str, content: bytes) -> None:
+        with self._written_beside(name, content) as (part, path):
+            part.replace(path)
+
+    def create(self, name: str, content: bytes) -> bool:
+        with self._written_beside(name, content) as (part, path):
+            try:
+                # A link, not a rename: it fails when the name is taken, and is whole at once.
+                os.link(part, path)
+            except FileExistsError:
+                return False
+        return True
+
+    @contextlib.contextmanager
+    def _written_beside(self, name: str, content: bytes) -> Iterator[tuple[Path, Path]]:
+        path = self.path(name)
+        self._make_folder(path.parent)
+        descriptor, part_name = tempfile.mkstemp(".part", ".", path.parent)  # of mode 0600
+        part = Path(part_name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            yield part, path
+            _sync_folder(path.parent)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(self.folder)
+
+    def get(self, name: str) -> bytes | None:
+        try:
+            return self.path(name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def size(self, name: str) -> int | None:
+        try:
+            return self.path(name).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def delete(self, name: str) -> None:
+        self.path(name).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class ObjectBackend:
+    """Objects in S3, Google Cloud Storage or Azure, by obstore."""
+
+    def __init__(self, place: str, store: ObjectStore) -> None:
+        self.place = place
+        self._store = store
+
+    def put(self, name: str, content: bytes) -> None:
+        obstore.put(self._store, _key(name), content)
+
+    def create(self, name: str, content: bytes) -> bool:
+        try:
+            obstore.put(self._store, _key(name), content, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def get(self, name: str) -> bytes | None:
+        try:
+            return bytes(obstore.get(self._store, _key(name)).bytes())
+        except FileNotFoundError:
+            return None
+
+    def size(self, name: str) -> int | None:
+        try:
+            return int(obstore.head(self._store, _key(name))["size"])
+        except FileNotFoundError:
+            return None
+
+    def delete(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            obstore.delete(self._store, _key(name))
+
+
+def _key(name: str) -> str:
+    return f"{name[:2]}/{name}"
+
+
+def open_backend(location: str | Path, environment: Mapping[str, str] = os.environ) -> Backend:
+    """The backend of a folder, or of `s3://bucket/prefix`, `gs://…`, `az://…`.
+
+    Object storage takes its keys, region and endpoint from the variables that its own programs
+    read (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …); for S3 also from profiles, when
+    boto3 is installed.
+
+    Raises:
+        BlobError: an address of another kind, or one that cannot be used.
+    """
+    text = str(location)
+    if "://" not in text:
+        return FolderBackend(Path(text))
+    url = urlsplit(text)
+    if url.scheme not in SCHEMES:
+        raise BlobError(
+            f'"{text}" is not a place for blobs: write a folder, s3://bucket/prefix, '
+            "gs://bucket/prefix or az://account/container/prefix"
+        )
+    if not url.netloc:
+        raise BlobError(f'"{text}" names no bucket: write {url.scheme}://bucket/prefix')
+    is_s3 = url.scheme == "s3"
+    try:
+        store = from_url(
+            text,
+            # One DELETE a key: not every S3-compatible store has the other way.
+            config={"disable_bulk_delete": True} if is_s3 else None,
+            client_options={"allow_http": _is_plain_http(environment)},
+            retry_config={
+                "max_retries": RETRIES_MAX,
+                "retry_timeout": timedelta(seconds=RETRY_SECONDS),
+            },
+            credential_provider=_profile(environment) if is_s3 else None,
+        )
+    except Exception as error:
+        raise BlobError(f"{text} cannot be used for blobs: {short_reason(error)}") from None
+    return ObjectBackend(text.rstrip("/"), store)
+
+
+def short_reason(error: Exception) -> str:
+    """The first line of an error: obstore adds pages of its own state."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:REASON_MAX_CHARS]}"
+
+
+def _is_plain_http(environment: Mapping[str, str]) -> bool:
+    # Who names an endpoint by http:// means it; over https:// nothing falls back.
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    return any(environment.get(name, "").startswith("http://") for name in names)
+
+
+def _profile(environment: Mapping[str, str]) -> Any:
+    """Credentials of `~/.aws`, which obstore does not read by itself."""
+    if environment.get("AWS_ACCESS_KEY_ID"):
+        return None
+    try:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        return Boto3CredentialProvider()
+    except Exception:  # no boto3, or no credentials in it: a role of the machine, perhaps
+        return None

@@ -1,0 +1,210 @@
+"""Backends: whole or not at all, created once, private; S3 by its own protocol over HTTP."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planloom.activities.storage.backends import Backend, BlobError, FolderBackend, open_backend
+from planloom.activities.storage.blobs import BlobStore
+
+NAME = "ab" * 32
+
+
+class _S3(BaseHTTPRequestHandler):
+    """What S3 answers to PUT (also conditional), GET, HEAD and DELETE, over a dict."""
+
+    protocol_version = "HTTP/1.1"
+    objects: dict[str, bytes]
+    lock: threading.Lock
+
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        with self.lock:
+            if self.headers.get("If-None-Match") == "*" and self.path in self.objects:
+                return self._answer(412)
+            self.objects[self.path] = content
+        return self._answer(200)
+
+    def do_GET(self) -> None:
+        content = self.objects.get(self.path)
+        self._answer(404) if content is None else self._answer(200, content)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def do_DELETE(self) -> None:
+        self.objects.pop(self.path, None)
+        self._answer(204)
+
+    def _answer(self, status: int, content: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("ETag", '"e"')
+        self.send_header("Last-Modified", "Wed, 01 Jan 2025 00:00:00 GMT")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
+    handler = type("_S3", (_S3,), {"objects": {}, "lock": threading.Lock()})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    try:
+        yield handler.objects
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def backend(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Backend]:
+    if request.param == "folder":
+        yield open_backend(tmp_path / "blobs")
+        return
+    with s3(monkeypatch):
+        yield open_backend("s3://bucket/runs/")
+
+
+def test_what_was_put_is_read_replaced_and_deleted(backend: Backend) -> None:
+    assert backend.get(NAME) is None
+    assert backend.size(NAME) is None
+    backend.delete(NAME)
+    for content in (b"one", b"", b"three" * 100_000):
+        backend.put(NAME, content)
+        assert backend.get(NAME) == content
+        assert backend.size(NAME) == len(content)
+    backend.delete(NAME)
+    assert backend.get(NAME) is None
+
+
+def test_of_many_who_create_at_once_exactly_one_does(backend: Backend) -> None:
+    contents = [bytes([n]) * 5_000 for n in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(lambda content: backend.create(NAME, content), contents))
+    assert won.count(True) == 1
+    assert backend.get(NAME) == contents[won.index(True)]
+    assert not backend.create(NAME, b"late")
+    backend.delete(NAME)
+    assert backend.create(NAME, b"again")
+
+
+def test_a_folder_is_for_its_owner_only(tmp_path: Path) -> None:
+    """Values of runs may be private, and the umask of most systems lets everybody read."""
+    before = os.umask(0o022)
+    try:
+        backend = FolderBackend(tmp_path / "data" / "blobs")
+        backend.put(NAME, b"x")
+        backend.create("cd" * 32, b"x")
+    finally:
+        os.umask(before)
+    found = {p.relative_to(tmp_path): stat.S_IMODE(p.stat().st_mode) for p in tmp_path.rglob("*")}
+    assert {m for p, m in found.items() if len(p.name) == 64} == {0o600}
+    assert {m for p, m in found.items() if len(p.name) == 2 or p.name == "blobs"} == {0o700}
+    assert len(found) == 6  # and nothing is left beside them
+
+
+def test_a_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = FolderBackend(tmp_path)
+    backend.put(NAME, b"whole")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (backend.put, backend.create):
+        with pytest.raises(OSError, match="No space"):
+            write(NAME, b"half")
+    assert backend.get(NAME) == b"whole"
+    assert [p.name for p in backend.path(NAME).parent.iterdir()] == [NAME]
+
+
+def test_content_is_on_the_disk_before_its_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut a name without its content is worse than no name."""
+    order: list[str] = []
+    sync, replace, link = os.fsync, Path.replace, os.link
+
+    def seen_sync(descriptor: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        order.append("sync folder" if is_folder else "sync file")
+        sync(descriptor)
+
+    def seen_replace(self: Path, target: Path) -> Path:
+        order.append("name")
+        return replace(self, target)
+
+    def seen_link(*args: Any) -> None:
+        order.append("name")
+        link(*args)
+
+    backend = FolderBackend(tmp_path)
+    backend.put(NAME, b"x")  # makes the folders
+    monkeypatch.setattr(os, "fsync", seen_sync)
+    monkeypatch.setattr(Path, "replace", seen_replace)
+    monkeypatch.setattr(os, "link", seen_link)
+    backend.put(NAME, b"y")
+    backend.create(NAME[:2] * 31 + "00", b"y")
+    assert order == ["sync file", "name", "sync folder"] * 2
+
+
+async def test_blobs_lie_in_a_bucket_under_its_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3(monkeypatch) as objects:
+        blobs = BlobStore("s3://bucket/runs/")
+        value = {"a": "x" * 3_000}
+        stored = await blobs.store_value(value)
+        assert stored.blob is not None
+        assert list(objects) == [f"/bucket/runs/{stored.blob[:2]}/{stored.blob}"]
+        assert await BlobStore("s3://bucket/runs").load(stored) == value
+        assert await blobs.has(stored.blob)
+        with pytest.raises(BlobError, match=r"is not in s3://bucket/runs"):
+            await blobs.read_bytes("0" * 64)
+
+
+async def test_a_bucket_that_does_not_answer_is_told_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with s3(monkeypatch):
+        pass  # its port is closed again
+    with pytest.raises(BlobError, match=r"cannot be written to s3://bucket"):
+        await BlobStore("s3://bucket").put_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("s3:///x", "names no bucket"),
+        ("ftp://host/x", "is not a place for blobs"),
+        ("memory:///", "is not a place for blobs"),
+        ("s3://bucket", "cannot be used"),
+    ],
+)
+def test_places_that_cannot_be_used_are_told(
+    address: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONDITIONAL_PUT", "no such way")
+    with pytest.raises(BlobError, match=said):
+        open_backend(address)

@@ -1,0 +1,107 @@
+"""What an agent shows of itself: its result, the query `progress`, search attributes, details."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planloom.planner.contract.requests import AgentRequest
+from planloom.planner.contract.results import AgentResult, usage_report
+from planloom.workflows.machines.agent import host
+from planloom.workflows.machines.agent.state import AgentState, Ended
+from planloom.workflows.machines.shared.machine import View
+from planloom.workflows.machines.shared.page import markdown_page
+
+NOTES_SHOWN = 20
+
+
+def name_of(request: AgentRequest) -> str:
+    """What the agent is called: in activity ids, and when it asks a person."""
+    return request.agent if isinstance(request.agent, str) else request.agent.id or "agent"
+
+
+def result_of(state: AgentState, ended: Ended, now: float) -> AgentResult:
+    """The result of an agent whose talk came out like this."""
+    reply = ended.reply
+    output = None
+    if reply is not None:
+        output = reply.text if reply.problems else reply.value or reply.text
+    shown: dict[str, Any] = {"output": None}
+    if output is not None and output.is_inline:
+        shown = {"output": output.value}
+    elif output is not None:
+        shown = {
+            "output": None,
+            "output_ref": output,
+            "preview": output.preview,
+            "blob": output.blob,
+        }
+    diagnosis = None
+    if reply is not None and state.lineage.form == "member":
+        names = ("confidence", "violations", "evidence", "contradictions", "conflicts")
+        diagnosis = {n: getattr(reply, n) for n in names}
+    return AgentResult.model_validate(
+        {
+            "status": ended.status,
+            **shown,
+            "fields": dict(reply.fields) if reply is not None else {},
+            "turns": ended.turns,
+            "tool_calls": ended.tool_calls,
+            "usage": usage_report(state.used),
+            "seconds": round(state.seconds(now), 3),
+            "notes": state.notes,
+            "reason": ended.reason,
+            "error_class": ended.error_class,
+            "transcript": ended.transcript.blob if ended.transcript else None,
+            "diagnosis": diagnosis,
+        }
+    )
+
+
+def _status(state: AgentState) -> str:
+    if state.failed is not None:
+        return "failed"
+    return state.result.status if state.result else host.status_word(state, "running")
+
+
+def _is_over(state: AgentState) -> bool:
+    return state.result is not None or state.failed is not None
+
+
+def _awaiting(state: AgentState) -> str | None:
+    return None if _is_over(state) else host.awaiting(state)
+
+
+def progress(state: AgentState, now: float) -> dict[str, Any]:
+    """The answer of the query `progress`."""
+    result = state.result
+    return {
+        "status": _status(state),
+        **host.shown_waits(state, now, is_over=_is_over(state)),
+        "usage": usage(state),
+        "seconds": result.seconds if result else state.seconds(now),
+        "notes": state.notes[-NOTES_SHOWN:],
+    }
+
+
+def usage(state: AgentState) -> dict[str, Any]:
+    """The answer of the query `usage`."""
+    return usage_report(state.used).model_dump(mode="json")
+
+
+def published(state: AgentState) -> tuple[Any, ...]:
+    """What, when it changes, is worth an upsert of search attributes at once."""
+    # Until the catalog is known, nobody knows which search attributes there are.
+    return _status(state), _awaiting(state), bool(state.catalog.search_attributes)
+
+
+def view(state: AgentState, now: float) -> View:
+    """What the Web UI shows."""
+    word, awaiting, talk = _status(state), _awaiting(state), state.talk
+    told = f"**{word}**: agent {name_of(state.request)}"
+    if talk is not None:
+        told += f", {talk.ended.turns} turns, {talk.ended.tool_calls} tool calls"
+    if state.result is not None and state.result.reason:
+        told += f"; {state.result.reason}"
+    detail = host.shown_waits(state, now, is_over=_is_over(state))["detail"]
+    page = markdown_page(state.request.task, told, (awaiting, detail))
+    return View(word, awaiting, None, state.request.tenant, page)

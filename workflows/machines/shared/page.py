@@ -1,0 +1,45 @@
+"""Current details of a workflow, as the Web UI shows them: a page of Markdown. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+GOAL_MAX_CHARS = 300
+DETAILS_MAX_CHARS = 19_000
+"""Details are at most 20,000 bytes."""
+ROWS_MAX = 40
+CELL_MAX_CHARS = 80
+EM_SPACE = "\u2003"
+
+
+def markdown_page(
+    title: str,
+    head: str,
+    waits: tuple[str | None, str | None],
+    columns: Sequence[str] = (),
+    rows: Sequence[tuple[str, ...]] = (),
+) -> str:
+    """Current details of any workflow: what it is to do, how it stands, what it waits for, a table.
+
+    The Web UI draws tables without room between their columns, so each cell brings its own.
+    """
+    lines = [f"### {_one_line(title)}", ""] if title else []
+    lines.append(head)
+    if waits[1]:
+        lines.append(f"\nAwaiting {waits[0]}: {waits[1]}")
+    if rows:
+        lines += ["", _table_row(columns), "|" + "---|" * len(columns)]
+        lines += [_table_row(row) for row in rows[:ROWS_MAX]]
+    if len(rows) > ROWS_MAX:
+        lines.append(_table_row((f"… and {len(rows) - ROWS_MAX} more", *[""] * (len(columns) - 1))))
+    return "\n".join(lines)[:DETAILS_MAX_CHARS]
+
+
+def _table_row(cells: Sequence[str]) -> str:
+    told = (" ".join(c.split())[:CELL_MAX_CHARS].replace("|", "/") for c in cells)
+    return "| " + " | ".join(f"{c}{EM_SPACE}" for c in told) + " |"
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= GOAL_MAX_CHARS else line[: GOAL_MAX_CHARS - 1] + "…"

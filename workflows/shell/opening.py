@@ -1,0 +1,51 @@
+"""The shell of a workflow that begins: from its request, or from the state that it continues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+from temporalio import workflow
+
+from planloom.workflows.machines.shared.machine import Failed, Identity, Machine
+from planloom.workflows.machines.shared.requests import only_input
+from planloom.workflows.shell.carried import is_carried, read_carried
+from planloom.workflows.shell.shell import Shell, identity
+
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+def open_shell(
+    machine: Machine[S],
+    adapter: TypeAdapter[S],
+    payloads: Sequence[Any],
+    *,
+    read: Callable[[Any], R | Failed],
+    begin: Callable[[R, Identity, float], S],
+    search_attributes: Callable[[S], list[str]],
+) -> Shell[S] | Failed:
+    """The shell for what the workflow was started with; or all that is wrong with that.
+
+    `read` makes the request of the input, `begin` the state of the request.
+    """
+    document = only_input(payloads[0] if payloads else None, payloads[1:])
+    if is_carried(document):
+        found = read_carried(adapter, document)
+        if isinstance(found, Failed):
+            return found
+        state, reports = found
+        return Shell(
+            machine,
+            adapter,
+            state,
+            search_attributes=search_attributes,
+            is_continued=True,
+            reports=reports,
+        )
+    request = read(document)
+    if isinstance(request, Failed):
+        return request
+    state = begin(request, identity(), workflow.time())
+    return Shell(machine, adapter, state, search_attributes=search_attributes)

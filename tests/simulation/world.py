@@ -179,8 +179,6 @@ class World:
         if isinstance(request, RunRequest) and is_machine:
             child = self._process(command.id, request, (process, flight))
             self.at(self.now + random.choice([0.0, 0.1]), lambda: self._begin(child))
-            if command.timeout is not None:
-                self.at(self.now + command.timeout, lambda: self._time_out(child))
             return child
         played = self.children[command.id] = Child(process, flight, request, random)
         played.start()
@@ -189,10 +187,6 @@ class World:
     def _begin(self, child: Process) -> None:
         if not child.is_over and child.steps == 0:
             child.begin()
-
-    def _time_out(self, child: Process) -> None:
-        if not child.is_over:
-            self.terminate(child, "TIMED_OUT", Failure("timed out", "timeout"))
 
     def terminate(self, child: Process, status: str, failed: Failure) -> None:
         """A child run is gone without a word, and all below it."""

@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test lint bench docs lock simulate check-python check-links
+.PHONY: setup demo dev test test-servers simulate lint bench docs lock converters check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -58,7 +58,14 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	$(BIN)/pytest -n $(TEST_PROCESSES)
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadgroup
+
+# Servers that other people wrote, in an environment of their own.
+SERVERS := .venv-servers
+test-servers: setup
+	@test -d $(SERVERS) || $(PYTHON) -m venv $(SERVERS)
+	$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/real_servers/requirements.txt
+	PLANLOOM_REAL_SERVERS=$(SERVERS) $(BIN)/pytest tests/real_servers
 
 bench: setup
 	$(BIN)/python -m benchmarks
@@ -79,6 +86,10 @@ PIP_COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_INDEX_URL= PIP_EXTR
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 DEV_GROUP := import tomllib; d = tomllib.load(open("pyproject.toml", "rb")); \
 	print(*d["project"]["dependencies"], *d["dependency-groups"]["dev"], sep="\n")
+
+# llama.cpp's own converter of schemas, for tests/planner/test_plan_schema.py: one file, not built.
+converters: setup
+	$(BIN)/python -m tests.support.llama_converter
 
 lock: setup
 	$(PIP_COMPILE) --output-file requirements.lock pyproject.toml

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import signal
+import stat
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
@@ -48,6 +49,9 @@ from planloom.activities.look_at_child import ChildActivities
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.pool_slots import PoolSlots
 from planloom.activities.models.prices import Prices
+from planloom.activities.models.probe import known_models
+from planloom.activities.models.quirks import FILE as QUIRKS_FILE
+from planloom.activities.models.quirks import read_rows
 from planloom.activities.prepare import PrepareActivities
 from planloom.activities.resolve import ResolveActivities
 from planloom.activities.run_tool import ToolActivities
@@ -56,14 +60,21 @@ from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.claims import ClaimStore
 from planloom.activities.telemetry.telemetry import setup_logging, setup_telemetry
+from planloom.activities.template_files import TemplateFiles, template_folders
 from planloom.activities.tools.builtin import ASK_SPEC, BUILTIN_TOOLS
 from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
 from planloom.activities.tools.runner import ToolRunner
 from planloom.activities.tools.times import ToolTimes
+from planloom.activities.tools.trusted import trusted_places
 from planloom.activities.write_plan import PlanActivities
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.names import SEARCH_ATTRIBUTES
-from planloom.planner.contract.settings import Settings, SettingsError, settings_from
+from planloom.planner.contract.settings import (
+    Settings,
+    SettingsError,
+    key_problem,
+    settings_from,
+)
 from planloom.planner.language.values import Problem
 from planloom.workflows.agent import AgentWorkflow
 from planloom.workflows.capacity import CapacityWorkflow
@@ -79,6 +90,9 @@ another; the server's default is ten seconds."""
 WORKFLOWS: list[type] = [DagWorkflow, AgentWorkflow, TeamWorkflow, CapacityWorkflow]
 GARBAGE_EVERY = 10_000
 """New objects between two collections of the youngest generation; Python's own is 700."""
+SWITCH_SECONDS = 0.001
+"""How long a thread that computes keeps the interpreter when the event loop wants it; Python's own
+is 0.005. A short run beside a hundred long calculations took 1.5 s, and 2.9 s without this."""
 RUNNER = UnsandboxedWorkflowRunner()
 """Workflow code is kept deterministic by reading it (tests/test_determinism.py), for every process
 and at no cost; docs/decisions/0006-no-sandbox.md."""
@@ -188,8 +202,8 @@ def _snake(kind: str) -> str:
 def build_workers(
     client: Client, parts: Parts, interceptors: Sequence[Interceptor] = ()
 ) -> list[Worker]:
-    """One worker for workflows, one for tools, one per pool, one for notices to this process; all
-    share the client.
+    """One worker for workflows and tools, one per pool, one for notices to this process, and one
+    for tools where they have a queue to themselves; all share the client.
     """
     settings = parts.settings
     limiters = parts.limiters = PoolLimiters(client, settings)
@@ -202,8 +216,9 @@ def build_workers(
         parts.blobs,
         workspace=Path(settings.workspace).resolve(),
         cache=cache,
-        claims=ClaimStore(data / "claims"),
+        claims=ClaimStore(parts.blobs.backend.within("claims")),
         times=parts.tool_times,
+        trusted=trusted_places(settings, os.environ),
     )
     tools = ToolActivities(runner)
     models = ModelActivities(parts.models, parts.blobs, cache)
@@ -256,16 +271,20 @@ def build_workers(
         workflow_runner=RUNNER,
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         max_concurrent_activities=settings.max_activities,
-        **common,
-    )
-    tool_worker = Worker(
-        client,
-        task_queue=settings.tools_task_queue,
-        activities=[tools.run_tool],
-        max_concurrent_activities=settings.max_activities,
         max_concurrent_activity_task_polls=10,
         **common,
     )
+    tool_workers = [
+        Worker(
+            client,
+            task_queue=settings.tools_task_queue,
+            activities=[tools.run_tool],
+            max_concurrent_activities=settings.max_activities,
+            max_concurrent_activity_task_polls=10,
+            **common,
+        )
+        for _ in range(settings.tools_task_queue != settings.task_queue)
+    ]
     pools = [
         Worker(
             client,
@@ -285,7 +304,7 @@ def build_workers(
         max_concurrent_activity_task_polls=1,
         **common,
     )
-    return [main, tool_worker, *pools, notice_worker]
+    return [main, *tool_workers, *pools, notice_worker]
 
 
 def collect_garbage_rarely() -> None:
@@ -311,6 +330,17 @@ def _tuner(limiters: PoolLimiters, pool: str, maximum: int) -> WorkerTuner:
     )
 
 
+def make_private(folder: Path) -> None:
+    """Make the data folder, for this user alone. An older one is left as it is, with a warning."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        log.warning(
+            "%s holds the values of all runs, and other users of this machine may read it; "
+            "close it with: chmod 700 %s",
+            *(folder, folder),
+        )
+
+
 async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], None]) -> None:
     """Run workers for all queues until SIGINT or SIGTERM."""
     telemetry = setup_telemetry(os.environ)
@@ -320,12 +350,12 @@ async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], 
         **config, data_converter=data_converter(), plugins=telemetry.plugins
     )
     data = Path(settings.data_dir)
-    data.mkdir(parents=True, exist_ok=True)
+    make_private(data)
     parts = Parts(
         settings,
         registry,
         BlobStore(open_backend(settings.blob_url or data / "blobs")),
-        ModelClient(settings, os.environ, Prices(settings)),
+        ModelClient(settings, os.environ, Prices(settings), quirks_file=data / QUIRKS_FILE),
         ToolTimes(data / "tool_times.json"),
         await register_search_attributes(client),
     )
@@ -368,7 +398,9 @@ def _print_catalog(settings: Settings, registry: ToolRegistry, job: PrepareJob) 
 def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> None:
     definitions = Definitions(Path(settings.workspace).resolve())
     definitions_read = [(kind, read_definition(Path(file), kind)) for kind, file in files] or [
-        (kind, each) for kind in ("agent", "team") for each in definitions.all(kind).values()
+        (kind, each)
+        for kind in ("agent", "team")
+        for each in [*definitions.all(kind).values(), *definitions.unused(kind)]
     ]
     rows = [
         {
@@ -387,6 +419,47 @@ def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> N
     print(json.dumps(rows, indent=2))
 
 
+def _key_problems(settings: Settings) -> list[Problem]:
+    problems = [key_problem(name, pool, os.environ) for name, pool in settings.pools.items()]
+    return [problem for problem in problems if problem is not None]
+
+
+def _unused_files(settings: Settings) -> list[Problem]:
+    """Definitions and templates of the workspace that are not used: their names are taken."""
+    workspace = Path(settings.workspace).resolve()
+    definitions = Definitions(workspace)
+    unused = [*definitions.unused("agent"), *definitions.unused("team")]
+    return [each.problems[-1] for each in unused] + TemplateFiles(
+        template_folders(workspace)
+    ).unused()
+
+
+async def _print_models(settings: Settings, is_probe: bool) -> None:
+    """What is known of the pools' models; with a probe, what they answer now."""
+    path = Path(settings.data_dir) / QUIRKS_FILE
+    client = ModelClient(settings, os.environ, Prices(settings), quirks_file=path)
+    try:
+        rows = await known_models(client, list(settings.pools), read_rows(path), is_probe=is_probe)
+    finally:
+        await client.close()
+    print(json.dumps(rows))
+
+
+def _was_asked(given: argparse.Namespace, settings: Settings, registry: ToolRegistry) -> bool:
+    """Whether only something was to be printed; it is."""
+    if given.list_definitions:
+        _list_definitions(settings, [(k, f) for k, f in given.definition or []])
+    elif given.list_tools:
+        _list_tools(registry)
+    elif given.models:
+        asyncio.run(_print_models(settings, given.probe))
+    elif given.catalog:
+        _print_catalog(settings, registry, PrepareJob.model_validate_json(given.catalog))
+    else:
+        return False
+    return True
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `planloom-worker`."""
     parser = argparse.ArgumentParser(prog="planloom-worker", description=__doc__)
@@ -398,6 +471,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--catalog", metavar="JOB", help="print the catalog that a run of a plan would get"
     )
+    parser.add_argument("--models", action="store_true", help="print what is known of models")
+    parser.add_argument("--probe", action="store_true", help="with --models: ask them")
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
     try:
@@ -407,20 +482,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for problem in error.problems:
             print(f"error: {problem.line()}", file=sys.stderr)
         raise SystemExit(2) from None
-    if given.list_definitions:
-        _list_definitions(settings, [(k, f) for k, f in given.definition or []])
-        return
-    if given.list_tools:
-        _list_tools(registry)
-        return
-    if given.catalog:
-        _print_catalog(settings, registry, PrepareJob.model_validate_json(given.catalog))
+    if _was_asked(given, settings, registry):
         return
     setup_logging(os.environ)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    if problems := _key_problems(settings):
+        for problem in problems:
+            print(f"error: {problem.line()}", file=sys.stderr)
+        raise SystemExit(2)
     for name, pool in settings.pools.items():
         if "api_key_env" in pool.model_fields_set and not os.environ.get(pool.api_key_env):
             log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)
-    queues = f"{settings.task_queue}, {settings.tools_task_queue}"
+    for problem in _unused_files(settings):
+        log.warning("%s", problem.line())
+    queues = ", ".join(dict.fromkeys((settings.task_queue, settings.tools_task_queue)))
     pools = ", ".join(settings.pools)
     address = ClientConfig.load_client_connect_config().get("target_host", "localhost:7233")
 

@@ -7,36 +7,39 @@ short fields of an answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from temporalio import activity
 
+from planloom.activities.agent_tools import OfferedTools, agent_call
 from planloom.activities.models.attempt import (
     ATTEMPTS_MAX,
     Attempt,
     Target,
     attempt_model,
     model_for,
+    whole_reply,
 )
 from planloom.activities.models.chat import ChatReply, ChatRequest, Message
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.context_window import cut_to_fit
-from planloom.activities.models.structured import json_from_text, schema_problems
 from planloom.activities.resolve import read_output
 from planloom.activities.storage.blobs import BlobStore
-from planloom.planner.contract.jobs import AgentCall, CallResult, TurnJob, TurnReply
-from planloom.planner.contract.names import ASK_HUMAN, READ_OUTPUT
+from planloom.planner.compile.answers import AnswerSchema
+from planloom.planner.contract.jobs import CallResult, TurnJob, TurnReply
+from planloom.planner.contract.names import READ_OUTPUT
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.references import as_text
 from planloom.planner.language.values import JsonValue, Stored
+from planloom.planner.prompts.history import accepted_history, with_note
 from planloom.planner.syntax.labelled import (
     AGENT_LIMITS,
     AGENT_MIN_CHARS,
     AGENT_REQUIRED,
     CONFIDENCE_DEFAULT,
+    LABELS,
     MEMBER_LIMITS,
     MEMBER_MIN_CHARS,
     MEMBER_REQUIRED,
@@ -62,22 +65,7 @@ ANSWER_MAX_CHARS = 200_000
 TURN_ANSWER_TOKENS = 512
 """Kept free for the answer when a conversation is cut to fit its model."""
 FIELD_MAX_CHARS = 400
-_PSEUDO: dict[str, dict[str, Any]] = {
-    ASK_HUMAN: {
-        "description": "Ask the person who started this; use it only when you cannot go on.",
-        "properties": {"question": {"type": "string"}},
-        "required": ["question"],
-    },
-    READ_OUTPUT: {
-        "description": "Read a part of a large value that was shown cut.",
-        "properties": {
-            "id": {"type": "string", "description": "its name"},
-            "start": {"type": "integer"},
-            "end": {"type": "integer"},
-        },
-        "required": ["id"],
-    },
-}
+LAST_TURN = "No more tool calls: answer now."
 MEMBER_FORM = """Answer in this form, every label at the start of a line:
 SUMMARY: one sentence
 CLAIM: what you hold to be true
@@ -121,6 +109,7 @@ class TurnActivities:
             retry=job.retry,
             tokens_max=job.tokens_max,
             before=job.before,
+            has_fallback=self._client.has_fallback(job.pool),
         )
         return await attempt_model(lambda attempt: self._turn(job, attempt), self._client, target)
 
@@ -133,30 +122,40 @@ class TurnActivities:
     async def _turn(self, job: TurnJob, attempt: Attempt) -> TurnReply:
         model = await model_for(self._client, job.model, job.role, job.pool)
         attempt.model = model
-        messages = await self._messages(job)
-        names = allowed_tools(job)
-        specs = [s for s in self._registry.specs if s.name in names and s.name != "ask"]
-        tools = [] if job.is_last else _definitions(specs, names)
+        messages = accepted_history(await self._messages(job))
+        offered = OfferedTools(self._registry.specs, allowed_tools(job))
+        # Some servers refuse a conversation with tool calls that comes without the tools.
+        has_tools = not job.is_last or any(m.get("tool_calls") for m in messages)
+        tools = offered.definitions if has_tools else []
+        is_free = not tools or job.is_last
         request = ChatRequest(
             model=model,
             messages=cut_to_fit(
                 messages, self._client.settings.context_window(model), TURN_ANSWER_TOKENS
             ),
-            max_tokens=attempt.room(messages, job.max_tokens),
+            max_tokens=job.max_tokens,
             tools=tools or None,
-            response_schema=job.output_schema if job.output_schema and not tools else None,
+            tool_choice="none" if tools and job.is_last else None,
+            response_schema=job.output_schema if job.output_schema and is_free else None,
             timeout_seconds=attempt.timeout_seconds,
         )
-        reply = await self._client.chat(job.pool, request)
-        attempt.paid(reply.usage)
-        messages.append(_bounded(reply).as_message())
+        reply = await whole_reply(self._client, job.pool, request, attempt)
+        written_problem = None
+        if not _is_answer(reply, job):
+            reply, written_problem = offered.with_written_calls(reply)
+        if job.is_last:  # it was told so: what it calls now is not run
+            reply = replace(reply, tool_calls=())
+        calls = offered.read(reply)
+        messages.append(offered.message_of(_bounded(reply), calls))
         transcript = await self._blobs.store_value(json.loads(json.dumps(messages)), 0)
-        if reply.tool_calls and not job.is_last:
-            calls = [await self._call(c.id, c.name, c.arguments) for c in reply.tool_calls]
+        if calls:
             return TurnReply(
-                transcript=transcript, calls=calls, usage=attempt.total, attempts=attempt.number
+                transcript=transcript,
+                calls=[await agent_call(call, self._blobs) for call in calls],
+                usage=attempt.total,
+                attempts=attempt.number,
             )
-        return await self._answer(job, reply, transcript, attempt)
+        return await self._answer(job, reply, transcript, attempt, written_problem)
 
     # -- the conversation -------------------------------------------------------------------
 
@@ -176,10 +175,8 @@ class TurnActivities:
         if job.problems:
             wrong = "\n".join(f"- {p}" for p in job.problems)
             text = f"Your answer cannot be taken:\n{wrong}\nWrite the whole of it again."
-            messages.append({"role": "user", "content": text})
-        if job.is_last and not job.problems:
-            messages.append({"role": "user", "content": "No more tool calls: answer now."})
-        return messages
+            return with_note(messages, text)
+        return with_note(messages, LAST_TURN) if job.is_last else messages
 
     async def _opening(self, job: TurnJob) -> list[Message]:
         spec = AgentSpec.model_validate(await self._blobs.load(job.spec))
@@ -214,58 +211,46 @@ class TurnActivities:
         )
 
     async def _result_text(self, result: CallResult) -> str:
+        note = f"\n\n({result.note})" if result.note else ""
         if result.error is not None:
-            return f"error: {result.error}"
+            return f"error: {result.error}{note}"
         value = await self._blobs.load(result.output) if result.output is not None else None
-        return _cut(as_text(value), RESULT_MAX_CHARS, result.name)
+        return _cut(as_text(value), RESULT_MAX_CHARS, result.name) + note
 
-    # -- what the model wants, or says ------------------------------------------------------
-
-    async def _call(self, id: str, name: str, arguments: str) -> AgentCall:
-        try:
-            args = json.loads(arguments or "{}")
-        except json.JSONDecodeError as error:
-            problem = f"the arguments are no JSON: {error.msg}"
-            return AgentCall(
-                id=id, name=name, fingerprint=f"{name} {arguments[:200]}", problem=problem
-            )
-        if not isinstance(args, dict):
-            problem = "the arguments must be a JSON object"
-            return AgentCall(
-                id=id, name=name, fingerprint=f"{name} {arguments[:200]}", problem=problem
-            )
-        kept: dict[str, JsonValue] = {}
-        inputs: dict[str, Stored] = {}
-        for n, (key, value) in enumerate(args.items()):
-            stored = await self._blobs.store_value(value)
-            has_reference = "${" in json.dumps(value)
-            if stored.is_inline and not has_reference:
-                kept[key] = value
-            else:  # large, or with text that must not be read as a reference
-                kept[key], inputs[f"arg{n}"] = f"${{arg{n}}}", stored
-        fingerprint = f"{name} {json.dumps(args, sort_keys=True)}"[:400]
-        return AgentCall(id=id, name=name, args=kept, inputs=inputs, fingerprint=fingerprint)
+    # -- what the model says ----------------------------------------------------------------
 
     async def _answer(
-        self, job: TurnJob, reply: ChatReply, transcript: Stored, attempt: Attempt
+        self,
+        job: TurnJob,
+        reply: ChatReply,
+        transcript: Stored,
+        attempt: Attempt,
+        problem_before: str | None,
     ) -> TurnReply:
         text, problems = _bounded(reply).text, list[str]()
         value: Stored | None = None
         violations: list[str] = []
-        if job.output_schema is not None:
+        labels = AGENT_REQUIRED if job.form == "agent" else LABELS
+        if problem_before is not None:
+            problems = [problem_before]
+        elif reply.is_cut_off:
+            problems = [f"{_cut_words(reply)}: say it in fewer words"]
+        elif job.output_schema is not None:
             value, problems = await self._by_schema(text, job.output_schema)
         elif job.form != "free":
             limits = MEMBER_LIMITS if job.form == "member" else AGENT_LIMITS
-            violations = field_violations(parse_labelled(text), limits)
+            violations = field_violations(parse_labelled(text, labels), limits)
             text, problem = _in_form(text, job.form)
             problems = [problem] if problem else []
         elif not text.strip():
             problems = ["empty output"]
         if problems and job.problems:
             self._client.report_schema_violation(job.pool)
-        fields = parse_labelled(text)
+        fields = parse_labelled(text, labels)
         stored = await self._blobs.store_value(text)
         confidence = parse_confidence(fields.get("CONFIDENCE"))
+        if fields.get("CONFIDENCE") and confidence is None:
+            violations.append("CONFIDENCE:unclear")
         return TurnReply(
             transcript=transcript,
             text=stored,
@@ -285,11 +270,20 @@ class TurnActivities:
         self, text: str, schema: dict[str, JsonValue]
     ) -> tuple[Stored | None, list[str]]:
         try:
-            parsed = json_from_text(text)
+            found, problems = AnswerSchema(schema).read(text)
         except ValueError as error:
             return None, [str(error)]
-        problems = schema_problems(parsed, schema)
-        return (None, problems) if problems else (await self._blobs.store_value(parsed), [])
+        return (None, problems) if problems else (await self._blobs.store_value(found), [])
+
+
+def _is_answer(reply: ChatReply, job: TurnJob) -> bool:
+    """Whether an answer fits the schema that was asked for, whatever it looks like else."""
+    if job.output_schema is None or reply.tool_calls:
+        return False
+    try:
+        return not AnswerSchema(job.output_schema).read(reply.text)[1]
+    except ValueError:
+        return False
 
 
 def _in_form(text: str, form: str) -> tuple[str, str | None]:
@@ -308,6 +302,10 @@ def _in_form(text: str, form: str) -> tuple[str, str | None]:
         return text, None
     repaired = repair_member(text)
     return (text, problem) if repaired is None else (repaired, None)
+
+
+def _cut_words(reply: ChatReply) -> str:
+    return f"the answer was cut off at its limit, after {reply.usage.output_tokens:,} tokens"
 
 
 def _bounded(reply: ChatReply) -> ChatReply:
@@ -332,20 +330,3 @@ def allowed_tools(job: TurnJob) -> list[str]:
     """
     allow = job.allow
     return [t for t in job.tools if allow is None or t in allow or t == READ_OUTPUT]
-
-
-def _definitions(specs: Sequence[ToolSpec], allowed: Sequence[str]) -> list[dict[str, Any]]:
-    made = [_definition(s.name, s.description, dict(s.parameters)) for s in specs]
-    for name, pseudo in _PSEUDO.items():
-        if name in allowed:
-            schema = {"type": "object", **{k: pseudo[k] for k in ("properties", "required")}}
-            made.append(_definition(name, pseudo["description"], schema))
-    return made
-
-
-def _definition(name: str, description: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    schema = parameters or {"type": "object", "properties": {}}
-    return {
-        "type": "function",
-        "function": {"name": name, "description": description, "parameters": schema},
-    }

@@ -9,12 +9,17 @@ from dataclasses import dataclass, replace
 
 from temporalio import activity
 
-from planloom.activities.models.attempt import Attempt, Target, attempt_model, model_for
+from planloom.activities.models.attempt import (
+    Attempt,
+    Target,
+    attempt_model,
+    model_for,
+    whole_reply,
+)
 from planloom.activities.models.client import ChatReply, ChatRequest, ModelClient, ModelError
-from planloom.activities.models.structured import json_from_text, schema_problems
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache, cache_key
-from planloom.planner.compile.schema_check import check_schema
+from planloom.planner.compile.answers import AnswerSchema, SchemaUnusableError
 from planloom.planner.contract.jobs import AskJob, TaskOutput
 from planloom.planner.language.values import JsonValue, Outcome, Usage
 from planloom.planner.prompts.ask import ASK, ask_messages, repair_messages
@@ -54,7 +59,13 @@ class ModelActivities:
             ApplicationError: its type is the error class; details hold the usage paid so far.
         """
         target = Target(
-            job.pool, job.model, job.max_attempts, job.retry, job.tokens_max, job.before
+            job.pool,
+            job.model,
+            job.max_attempts,
+            job.retry,
+            job.tokens_max,
+            job.before,
+            has_fallback=self._client.has_fallback(job.pool),
         )
         return await attempt_model(lambda attempt: self._ask(job, attempt), self._client, target)
 
@@ -135,70 +146,68 @@ def _key(job: AskJob, request: ChatRequest) -> str:
 async def ask(client: ModelClient, pool: str, request: ChatRequest, attempt: Attempt) -> Answer:
     """One question answered: text, or JSON that fits `request.response_schema`.
 
-    An answer that does not fit is repaired once, shown all its problems. Text cut off at its limit
-    is returned with a note; JSON cut off is an error.
+    An answer that does not fit is repaired once, shown all its problems. One that its limit cut off
+    is asked for once more with more room; what is still cut is an error, never an answer.
 
     Raises:
         ModelError: also for an empty answer; usage already paid is in `attempt`.
     """
-    if request.response_schema is not None:
-        _check_schema(request.response_schema)
-    reply = await _paid_call(client, pool, request, attempt)
-    if request.response_schema is None:
-        return _text_answer(reply, attempt.usage)
+    schema = _usable_schema(request.response_schema)
+    reply = await whole_reply(client, pool, request, attempt)
+    if schema is None:
+        return _text_answer(reply, attempt)
     for repairs_left in range(ASK_REPAIRS_MAX, -1, -1):
-        value, problems = _fitted(reply, request.response_schema)
+        if reply.is_cut_off and not _is_json(reply.text):
+            raise _cut_off(reply, "JSON cut off")
+        value, problems = _fitted(reply, schema)
         if not problems:
             return Answer(value, attempt.usage, _note_of(reply))
-        if reply.is_cut_off:
-            raise ModelError("context_length", f"JSON cut off after {_limit_of(reply)} tokens")
         if repairs_left:
             again = [*request.messages, *repair_messages(reply.text, problems)]
-            reply = await _paid_call(client, pool, replace(request, messages=again), attempt)
+            reply = await whole_reply(client, pool, replace(request, messages=again), attempt)
     raise ModelError("schema_violation", f"answer does not fit its schema: {problems[0]}")
 
 
-async def _paid_call(
-    client: ModelClient, pool: str, request: ChatRequest, attempt: Attempt
-) -> ChatReply:
-    room = attempt.room(request.messages, request.max_tokens)
-    reply = await client.chat(pool, replace(request, max_tokens=room))
-    attempt.paid(reply.usage)
-    return reply
-
-
-def _text_answer(reply: ChatReply, usage: Usage) -> Answer:
-    if reply.text.strip():
-        return Answer(reply.text, usage, _note_of(reply))
+def _text_answer(reply: ChatReply, attempt: Attempt) -> Answer:
     if reply.is_cut_off:
-        raise ModelError(
-            "context_length",
-            f"cut off after {_limit_of(reply)} tokens before any answer: raise max_tokens",
-        )
-    raise ModelError("schema_violation", "the answer is empty")
+        what = "cut off" if reply.text.strip() else "cut off before any answer"
+        raise _cut_off(reply, what)
+    if reply.text.strip():
+        return Answer(reply.text, attempt.usage, _note_of(reply))
+    thought = f": {len(reply.reasoning):,} characters of reasoning came" if reply.reasoning else ""
+    raise ModelError("schema_violation", f"the answer is empty{thought}")
+
+
+def _cut_off(reply: ChatReply, what: str) -> ModelError:
+    written = reply.usage.output_tokens
+    return ModelError("context_length", f"{what} after {written:,} tokens: raise max_tokens")
 
 
 def _note_of(reply: ChatReply) -> str | None:
-    notes = []
-    if reply.is_cut_off:
-        notes.append(f"cut off at max_tokens ({_limit_of(reply)} tokens)")
+    notes = list(reply.notes)
     if reply.is_usage_estimated:
         notes.append("the endpoint reported no usage: estimated from the lengths")
     return "; ".join(notes) or None
 
 
-def _limit_of(reply: ChatReply) -> int:
-    return reply.usage.output_tokens
-
-
-def _check_schema(schema: Mapping[str, JsonValue]) -> None:
-    if problems := check_schema(schema, "output_schema"):
-        raise ModelError("refused", problems[0].line())  # before the model is paid
-
-
-def _fitted(reply: ChatReply, schema: Mapping[str, JsonValue]) -> tuple[JsonValue, list[str]]:
+def _is_json(text: str) -> bool:
+    """Whether the limit came just after the end."""
     try:
-        value = json_from_text(reply.text)
-        return value, schema_problems(value, schema)
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _usable_schema(schema: Mapping[str, JsonValue] | None) -> AnswerSchema | None:
+    try:
+        return None if schema is None else AnswerSchema(schema)
+    except SchemaUnusableError as error:
+        raise ModelError("refused", str(error)) from None  # before the model is paid
+
+
+def _fitted(reply: ChatReply, schema: AnswerSchema) -> tuple[JsonValue, list[str]]:
+    try:
+        return schema.read(reply.text)
     except ValueError as error:
         return None, [str(error)]

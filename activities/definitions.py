@@ -2,7 +2,8 @@
 
 Markdown with front matter, or YAML. Looked for in the workspace (`.planloom/agents`,
 `.planloom/teams`, `.claude/agents`, `.pi/agent-teams/definitions`), in the user's configuration
-folder, and among those that ship; the first that has a name wins. A Claude subagent file and a
+folder, and among those that ship. The user's win over those that ship, and both over those of the
+workspace, which may have come with somebody's repository. A Claude subagent file and a
 team file of the agents runtime load unchanged; fields we do not use are warnings.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from planloom import planner
 from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.compile.team_check import team_problems
 from planloom.planner.contract.jobs import LoadedDefinition, LoadJob
-from planloom.planner.language.definitions import AgentSpec, TeamSpec
+from planloom.planner.language.definitions import AgentSpec, TeamSpec, name_taken
 from planloom.planner.language.team_links import check_links
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.documents import problems_from_validation
@@ -94,24 +95,38 @@ class Definitions:
         """Files as they were read, by path, time and size: every run asks for them."""
 
     def folders(self, kind: str) -> list[Path]:
+        """Where definitions are looked for; the first folder that has a name wins."""
         user = Path(platformdirs.user_config_dir("planloom"))
         shipped = Path(planner.__file__).parent / "library"
         return [
-            *(self._workspace / f for f in FOLDERS[kind]),
             user / f"{kind}s",
             shipped / f"{kind}s",
+            *(self._workspace / f for f in FOLDERS[kind]),
         ]
 
     def all(self, kind: str) -> dict[str, Definition]:
         """By name, broken ones included."""
         by_name: dict[str, Definition] = {}
+        for each in self._definitions(kind):
+            by_name.setdefault(each.name, each)
+        return by_name
+
+    def unused(self, kind: str) -> list[Definition]:
+        """Those of the workspace whose name is taken; their problems say by which file."""
+        by_name = self.all(kind)
+        return [
+            replace(each, spec=None, problems=[*each.problems, _taken(each, by_name[each.name])])
+            for each in self._definitions(kind)
+            if each.path != by_name[each.name].path and each.path.is_relative_to(self._workspace)
+        ]
+
+    def _definitions(self, kind: str) -> Iterator[Definition]:
         for path in self._files(kind):
             seen = path.stat()
             key = (path, seen.st_mtime_ns, seen.st_size)
             if key not in self._read:
                 self._read[key] = read_definition(path, kind)
-            by_name.setdefault(self._read[key].name, self._read[key])
-        return by_name
+            yield self._read[key]
 
     def _files(self, kind: str) -> Iterator[Path]:
         for folder in self.folders(kind):
@@ -129,6 +144,10 @@ class Definitions:
         """Names of those that are switched off in their files."""
         code = f"{kind}_disabled"
         return [n for n, d in self.all(kind).items() if any(p.code == code for p in d.problems)]
+
+
+def _taken(unused: Definition, used: Definition) -> Problem:
+    return name_taken(unused.kind, unused.name, unused=str(unused.path), used=str(used.path))
 
 
 def read_definition(path: Path, kind: str) -> Definition:

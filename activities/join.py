@@ -9,6 +9,7 @@ from typing import Any
 
 from temporalio import activity
 
+from planloom.activities.cut_answers import has_more_room, wider_limit
 from planloom.activities.finished_tasks import load_finished_tasks
 from planloom.activities.models.attempt import Attempt, Target, attempt_model, model_for
 from planloom.activities.models.chat import ChatRequest
@@ -123,23 +124,25 @@ async def decide(
 ) -> ParsedDecision:
     """The model's decision; an answer without one is shown its problem, at most twice.
 
-    So is one that asks to look at other outputs than those that were `cut`.
+    So is one that asks to look at other outputs than those that were `cut`. An answer that its
+    limit cut off is tried once more with more room, where the reservation has it.
 
     Raises:
         ModelError: no decision, or an answer cut off at its limit.
     """
     problems: list[str] = []
-    for repairs_left in range(JOIN_REPAIRS_MAX, -1, -1):
+    repairs_left, limit, was_cut = JOIN_REPAIRS_MAX, job.max_tokens, False
+    while True:
         request = ChatRequest(
             model=model,
             messages=messages,
-            max_tokens=attempt.room(messages, job.max_tokens),
+            max_tokens=attempt.room(messages, limit),
             response_schema=JOIN_SCHEMA,
             timeout_seconds=attempt.timeout_seconds,
         )
         reply = await client.chat(job.pool, request)
         attempt.paid(reply.usage)
-        parsed = parse_join(reply.text)
+        parsed = parse_join(reply.text, is_cut_off=reply.is_cut_off)
         if isinstance(parsed, JoinDecision):
             wrong = check_look(parsed, cut, job.looks_left)
             if not wrong:
@@ -147,11 +150,16 @@ async def decide(
             parsed = wrong
         lines = [p.line() for p in parsed]
         problems += lines
+        written = reply.usage.output_tokens
         if reply.is_cut_off:
-            limit = reply.usage.output_tokens
-            raise ModelError("context_length", f"the decision was cut off after {limit} tokens")
-        if repairs_left:
+            limit = wider_limit(limit, written)
+            if was_cut or not has_more_room(attempt.room(messages, limit), written):
+                why = f"the decision was cut off after {written} tokens"
+                raise ModelError("context_length", why)
+            was_cut = True
+        elif repairs_left:
+            repairs_left -= 1
             messages = [*messages, *repair_messages(reply.text, lines)]
-    raise ModelError(
-        "schema_violation", f"no decision after {JOIN_REPAIRS_MAX} repairs: {problems[-1]}"
-    )
+        else:
+            why = f"no decision after {JOIN_REPAIRS_MAX} repairs: {problems[-1]}"
+            raise ModelError("schema_violation", why)

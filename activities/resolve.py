@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from planloom.activities.storage.blobs import BlobError, BlobStore
 from planloom.activities.storage.json_values import ValueNotJsonError, json_text
 from planloom.planner.contract.jobs import PatchedPlan, PatchJob, Resolved, ResolveJob
 from planloom.planner.language.conditions import evaluate
+from planloom.planner.language.expressions import IN_ACTIVITY, Meter
 from planloom.planner.language.values import Bindings, JsonValue, Stored
 
 READ_MAX_CHARS = 20_000
@@ -38,7 +40,12 @@ class ResolveActivities:
     async def _resolved(self, job: ResolveJob) -> Resolved:
         if job.mode == "condition":
             outputs = await self._all_of(job.bindings)
-            return Resolved(stored=Stored(value=evaluate(str(job.value), job.outcomes, outputs)))
+            meter = Meter(IN_ACTIVITY)
+            # In a thread: bounded, but up to seconds, and other activities go on meanwhile.
+            holds = await asyncio.to_thread(
+                evaluate, str(job.value), job.outcomes, outputs, None, meter
+            )
+            return Resolved(stored=Stored(value=holds))
         value = await self._blobs.bind(job.value, job.bindings)
         if job.mode == "value":
             return Resolved(stored=await self._blobs.store_value(value, job.inline_max_bytes))

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from planloom.activities.models.heartbeats import Heartbeat, deadline_seconds
-from planloom.activities.tools.runner import ToolCallError, ToolRunner
+from planloom.activities.tools.call import ToolCallError
+from planloom.activities.tools.runner import ToolRunner
 from planloom.planner.contract.jobs import TaskOutput, ToolJob
+
+NOTHING_DONE = "nothing_done"
+"""In heartbeat details: attempts 1 to this one had no side effect. A retry on any worker reads it,
+also on one that does not see the claims of the attempt before."""
 
 
 class ToolActivities:
@@ -26,16 +33,31 @@ class ToolActivities:
             ApplicationError: its type is the error class; details hold class, tool and usage.
         """
         info = activity.info()
-        async with Heartbeat():
+        nothing_done = nothing_done_of(info.heartbeat_details)
+        details = [{NOTHING_DONE: nothing_done}] if nothing_done else []
+        async with Heartbeat(*details) as beat:
             try:
                 return await self._runner.call(
                     job,
                     attempt=info.attempt,
                     run_id=info.workflow_id or "",
                     deadline_seconds=deadline_seconds(),
+                    # A task that is run again may have the same activity id; it begins later.
+                    execution=f"{info.workflow_run_id}/{info.activity_id}/"
+                    f"{info.scheduled_time.isoformat()}",
+                    nothing_done=nothing_done,
                 )
             except ToolCallError as failure:
+                if failure.nothing_done and failure.retry:
+                    beat.set({NOTHING_DONE: info.attempt})
                 raise failure_of(failure, job, info.attempt) from failure.__cause__
+
+
+def nothing_done_of(details: Sequence[Any]) -> int:
+    """How many attempts, from the first on, are known to have done nothing; 0 when in doubt."""
+    last = details[0] if details else None
+    count = last.get(NOTHING_DONE) if isinstance(last, dict) else None
+    return count if type(count) is int and count > 0 else 0
 
 
 def failure_of(failure: ToolCallError, job: ToolJob, attempt: int) -> ApplicationError:

@@ -11,7 +11,8 @@ import platformdirs
 import yaml
 
 from planloom import planner
-from planloom.planner.language.values import JsonValue
+from planloom.planner.language.definitions import name_taken
+from planloom.planner.language.values import JsonValue, Problem
 
 SHIPPED = Path(planner.__file__).parent / "library" / "templates"
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -19,11 +20,14 @@ TEMPLATE_MAX_BYTES = 1_000_000
 
 
 def template_folders(workspace: Path) -> list[Path]:
-    """Where templates are looked for; the first that has a name wins."""
+    """Where templates are looked for; the first that has a name wins: the workspace's come last.
+
+    They may have come with somebody's repository.
+    """
     return [
-        workspace / ".planloom" / "templates",
         Path(platformdirs.user_config_dir("planloom")) / "templates",
         SHIPPED,
+        workspace / ".planloom" / "templates",
     ]
 
 
@@ -36,13 +40,25 @@ class TemplateFiles:
 
     def paths(self) -> dict[str, Path]:
         paths: dict[str, Path] = {}
-        for folder in self.folders:
-            if not folder.is_dir():
-                continue
-            for path in sorted(folder.iterdir()):
-                if path.suffix in SUFFIXES and path.is_file():
-                    paths.setdefault(path.stem, path)
+        for path in self._files(self.folders):
+            paths.setdefault(path.stem, path)
         return paths
+
+    def unused(self) -> list[Problem]:
+        """Files of the last folder (the workspace's) whose name is taken, and by which file."""
+        paths = self.paths()
+        return [
+            name_taken("template", path.stem, unused=str(path), used=str(paths[path.stem]))
+            for path in self._files(self.folders[-1:])
+            if paths[path.stem] != path
+        ]
+
+    def _files(self, folders: Sequence[Path]) -> Iterator[Path]:
+        for folder in folders:
+            if folder.is_dir():
+                yield from sorted(
+                    p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file()
+                )
 
     def names(self) -> list[str]:
         return sorted(self.paths())

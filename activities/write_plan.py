@@ -23,6 +23,7 @@ from planloom.activities.models.attempt import Attempt, Target, attempt_model, m
 from planloom.activities.models.chat import ChatReply, ChatRequest, estimate_tokens
 from planloom.activities.models.client import ModelClient, ModelError
 from planloom.activities.storage.blobs import BlobStore
+from planloom.planner.compile.tool_arguments import meant_arguments
 from planloom.planner.contract.jobs import (
     PlanJob,
     PlannedBatch,
@@ -33,9 +34,10 @@ from planloom.planner.contract.jobs import (
 )
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.values import Problem, Usage
-from planloom.planner.prompts.planner import JSON_SCHEMA, planner_messages
+from planloom.planner.prompts.planner import planner_messages
 from planloom.planner.syntax.calls.parser import CallsParser, ParsedEnd, call_text
 from planloom.planner.syntax.json_stream import JsonPlanParser
+from planloom.planner.syntax.plan_schema import plan_schema
 
 log = logging.getLogger("planloom.planner")
 
@@ -48,6 +50,9 @@ BEAT_CHARS = 400
 """Text between two notes of what was paid so far."""
 PLAN_TEXT_MAX_BYTES = 400_000
 """A plan travels as text and as tasks, and goes back with its problems: together below 2 MiB."""
+PLAN_TOKENS_MAX = 16_384
+"""Asked for when nothing else limits a planner call: a model in a loop ends there. A plan that is
+cut there goes on in the next call."""
 SIGNAL = "plan_written"
 UPDATE = "planner_attempt"
 
@@ -157,8 +162,14 @@ class PlanWriter:
 
         async with Outbox(self._emit if job.stream else None) as outbox:
             request = self._request(job, model, accepted, attempt)
-            reply = await self._chat(job, request, attempt, lambda text: take(parser.feed(text)))
+
+            def feed(text: str) -> bool:
+                take(parser.feed(text))
+                return parser.is_over
+
+            reply = await self._chat(job, request, attempt, feed)
             end: ParsedEnd = parser.close(is_cut_off=reply.is_cut_off)
+            take(end.late)
         if size > PLAN_TEXT_MAX_BYTES:
             end.problems.insert(0, _too_large(size))
         return PlanReply(
@@ -184,7 +195,9 @@ class PlanWriter:
         earlier_calls |= {t.id: t.call for t in job.finished}
         kept = [t.task.id for t in job.kept]
         if job.syntax == "json":
-            return JsonPlanParser(self._tools, earlier=list(earlier_calls), kept=kept)
+            return JsonPlanParser(
+                self._tools, earlier=list(earlier_calls), kept=kept, meant=meant_arguments
+            )
         return CallsParser(
             self._tools,
             earlier=earlier_calls,
@@ -192,6 +205,7 @@ class PlanWriter:
             teams=job.teams or None,
             template_names=job.template_names or None,
             kept=kept,
+            meant=meant_arguments,
         )
 
     def _request(
@@ -201,10 +215,18 @@ class PlanWriter:
         return ChatRequest(
             model=model,
             messages=messages,
-            max_tokens=attempt.room(messages, job.max_tokens),
-            response_schema=JSON_SCHEMA if job.syntax == "json" else None,
+            max_tokens=attempt.room(messages, job.max_tokens or PLAN_TOKENS_MAX),
+            response_schema=self._schema(job) if job.syntax == "json" else None,
             stream=job.stream,
             timeout_seconds=attempt.timeout_seconds,
+        )
+
+    def _schema(self, job: PlanJob) -> dict[str, Any]:
+        return plan_schema(
+            self._tools,
+            agents=job.agents or (),
+            teams=job.teams or (),
+            template_names=job.template_names or (),
         )
 
     async def _chat(
@@ -212,19 +234,21 @@ class PlanWriter:
         job: PlanJob,
         request: ChatRequest,
         attempt: Attempt,
-        feed: Callable[[str], None],
+        feed: Callable[[str], bool],
     ) -> ChatReply:
+        """The call, its text handed to `feed`; once that returns true nothing more is read."""
         prompt_tokens = estimate_tokens(request.messages)
         chars, due = 0, 0  # the prompt is paid with the first word
 
-        async def on_text(text: str) -> None:
+        async def on_text(text: str) -> bool:
             nonlocal chars, due
-            feed(text)
+            is_over = feed(text)
             chars += len(text)
             if chars >= due:
                 due = chars + BEAT_CHARS
                 so_far = Usage(input_tokens=prompt_tokens, output_tokens=chars // 4, model_calls=1)
                 attempt.is_writing(self._client.prices.charge(request.model, job.pool, so_far))
+            return is_over
 
         reply = await self._client.chat(job.pool, request, on_text)
         attempt.paid(reply.usage)

@@ -1,45 +1,50 @@
-"""The same activities in bare Temporal workflows, as an expert would write them."""
+"""The reference: bare Temporal workflows as an expert would write them.
+
+Their own no-op activities, on the workflow's own queue (so that the server dispatches eagerly),
+without heartbeats and without the sandbox.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
 
-from temporalio import workflow
-
-with workflow.unsafe.imports_passed_through():
-    from planloom.planner.contract.jobs import TaskOutput, ToolJob
+from temporalio import activity, workflow
 
 
-async def _call(queue: str, job: ToolJob) -> TaskOutput:
-    output: TaskOutput = await workflow.execute_activity(
-        "run_tool",
-        job,
-        result_type=TaskOutput,
-        task_queue=queue,
-        start_to_close_timeout=timedelta(minutes=10),
-        heartbeat_timeout=timedelta(seconds=10),
-    )
-    return output
+@activity.defn
+async def bare_noop(n: int) -> int:
+    return n
+
+
+@activity.defn
+async def bare_nap(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+LIMIT = timedelta(minutes=10)
+
+
+async def _noop(n: int) -> int:
+    return await workflow.execute_activity(bare_noop, n, start_to_close_timeout=LIMIT)
 
 
 @workflow.defn
 class BareChain:
     @workflow.run
-    async def run(self, queue: str, length: int) -> int:
+    async def run(self, length: int) -> int:
         value = 0
-        for n in range(length):
-            job = ToolJob(task=f"t{n}", tool="noop", args={"n": value + 1})
-            value = int(str((await _call(queue, job)).output.value))
+        for _ in range(length):
+            value = await _noop(value + 1)
         return value
 
 
 @workflow.defn
 class BareFanOut:
     @workflow.run
-    async def run(self, queue: str, width: int) -> int:
-        jobs = [ToolJob(task=f"t{n}", tool="noop", args={"n": n}) for n in range(width)]
-        return len(await asyncio.gather(*(_call(queue, job) for job in jobs)))
+    async def run(self, width: int) -> int:
+        return len(await asyncio.gather(*(_noop(n) for n in range(width))))
 
 
 @workflow.defn
@@ -47,14 +52,18 @@ class BareDag:
     """A graph by asyncio tasks that await their inputs' tasks."""
 
     @workflow.run
-    async def run(self, queue: str, graph: dict[str, tuple[float, list[str]]]) -> int:
-        tasks: dict[str, asyncio.Task[TaskOutput]] = {}
+    async def run(self, graph: dict[str, tuple[float, list[str]]]) -> int:
+        tasks: dict[str, asyncio.Task[float]] = {}
 
-        async def one(name: str, seconds: float, inputs: list[str]) -> TaskOutput:
+        async def one(seconds: float, inputs: list[str]) -> float:
             for needed in inputs:
                 await tasks[needed]
-            return await _call(queue, ToolJob(task=name, tool="nap", args={"seconds": seconds}))
+            return await workflow.execute_activity(bare_nap, seconds, start_to_close_timeout=LIMIT)
 
         for name, (seconds, inputs) in graph.items():
-            tasks[name] = asyncio.create_task(one(name, seconds, inputs))
+            tasks[name] = asyncio.create_task(one(seconds, inputs))
         return len([await task for task in tasks.values()])
+
+
+ACTIVITIES = [bare_noop, bare_nap]
+WORKFLOWS = [BareChain, BareFanOut, BareDag]

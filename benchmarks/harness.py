@@ -15,7 +15,7 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from benchmarks.bare import BareChain, BareDag, BareFanOut
+from benchmarks import bare
 from benchmarks.tools import nap, noop
 from planloom import worker
 from planloom.activities.models.client import ModelClient
@@ -55,7 +55,7 @@ class Bench:
     async def bare(self, workflow: str, *args: Any) -> tuple[Any, Any]:
         handle = await self.client.start_workflow(
             workflow,
-            args=[f"{self.queue}-tools", *args],
+            args=args,
             id=f"bare-{uuid.uuid4().hex[:8]}",
             task_queue=self.bare_queue,
         )
@@ -83,14 +83,17 @@ async def bench(environment: Mapping[str, str] | None = None) -> AsyncIterator[B
             ToolTimes(),
             list(SEARCH_ATTRIBUTES),
         )
-        bare = Worker(
+        reference = Worker(
             client,
             task_queue=f"{queue}-bare",
-            workflows=[BareChain, BareFanOut, BareDag],
+            workflows=bare.WORKFLOWS,
+            activities=bare.ACTIVITIES,
+            max_concurrent_activities=600,
+            max_concurrent_activity_task_polls=10,
             workflow_runner=worker.RUNNER,
         )
         async with contextlib.AsyncExitStack() as stack:
-            for each in [*worker.build_workers(client, parts), bare]:
+            for each in [*worker.build_workers(client, parts), reference]:
                 await stack.enter_async_context(each)
             assert parts.limiters is not None
             await parts.limiters.start()

@@ -10,8 +10,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from planloom.console.app import Json, app, errors, fail, out, say_json
-from planloom.console.documents import settings_now, templates_now, tool_specs_now
+from planloom.console.app import Json, app, err, errors, fail, out, say_json
+from planloom.console.documents import (
+    settings_now,
+    templates_now,
+    tool_specs_now,
+    unused_templates,
+)
 from planloom.console.views import tools_table
 
 
@@ -31,6 +36,8 @@ def templates(as_json: Json = False) -> None:
     """The templates, with their parameters. Example: planloom templates"""
     with errors():
         by_name = templates_now()
+    for problem in unused_templates():
+        err.print(f"warning: {problem.line()}", markup=False, soft_wrap=True)
     if as_json:
         say_json(
             {

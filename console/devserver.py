@@ -288,7 +288,7 @@ class DevServer:
 
     def _start_once(self, program: str) -> None:
         if self.database:
-            self.data_dir.mkdir(parents=True, exist_ok=True)
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._log = self.log_path.open("wb+") if self.log_path else _unnamed_file()
         self._process = subprocess.Popen(
             self.command(program),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import yaml
 
 from planloom.planner.compile.templates import check_template
@@ -18,6 +19,7 @@ from planloom.planner.contract.prepare import prepare_job
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.settings import Settings, SettingsError, settings_from
 from planloom.planner.language.catalog import Catalog, ToolSpec
+from planloom.planner.language.definitions import name_taken
 from planloom.planner.language.plan import PLAN_MAX_BYTES, Plan
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.documents import read_plan
@@ -133,6 +135,17 @@ def definitions_now(files: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any
     return definitions
 
 
+def models_now(*, probe: bool = False) -> list[dict[str, Any]]:
+    """The pools that a worker here would have, and what is known of their models; with `probe`
+    each is asked.
+
+    Raises:
+        UsageError: a worker cannot start here.
+    """
+    rows: list[dict[str, Any]] = _ask_worker("--models", *(["--probe"] if probe else []))
+    return rows
+
+
 def _ask_worker(flag: str, *more: str) -> Any:
     done = subprocess.run(
         [sys.executable, "-P", "-m", "planloom.worker", flag, *more, "--json"],
@@ -178,27 +191,44 @@ def _names(plan: Plan) -> dict[str, list[str]]:
     return by_kind
 
 
-def templates_folder() -> list[Path]:
-    """Where templates lie: the workspace's, the user's, then those that ship."""
+def _template_files() -> tuple[list[Path], list[Path]]:
+    """Template files, those that win first: the user's and those that ship; the workspace's."""
     from planloom import planner
 
     workspace = Path(os.environ.get("PLANLOOM_WORKSPACE", "."))
     shipped = Path(planner.__file__).parent / "library" / "templates"
-    user = Path.home() / ".config" / "planloom" / "templates"
-    return [workspace / ".planloom" / "templates", user, shipped]
+    user = Path(platformdirs.user_config_dir("planloom")) / "templates"
+    return _files_in(user) + _files_in(shipped), _files_in(workspace / ".planloom" / "templates")
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.yaml"), *folder.glob("*.yml"), *folder.glob("*.json")])
 
 
 def templates_now() -> dict[str, tuple[Path, Plan | None, list[Problem]]]:
-    """All templates by name: file, plan, problems. The first folder that has a name wins."""
+    """All templates by name: file, plan, problems. The first file that has a name wins."""
     by_name: dict[str, tuple[Path, Plan | None, list[Problem]]] = {}
-    for folder in templates_folder():
-        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml"), *folder.glob("*.json")]):
-            if path.stem in by_name:
-                continue
-            try:
-                plan, problems = read_plan(read_document(str(path)))
-                problems += check_template(plan) if plan is not None else []
-            except UsageError as error:  # one broken file hides no other
-                plan, problems = None, [Problem(path=str(path), code="bad", message=str(error))]
-            by_name[path.stem] = (path, plan, problems)
+    trusted, others = _template_files()
+    for path in trusted + others:
+        if path.stem in by_name:
+            continue
+        try:
+            plan, problems = read_plan(read_document(str(path)))
+            problems += check_template(plan) if plan is not None else []
+        except UsageError as error:  # one broken file hides no other
+            plan, problems = None, [Problem(path=str(path), code="bad", message=str(error))]
+        by_name[path.stem] = (path, plan, problems)
     return by_name
+
+
+def unused_templates() -> list[Problem]:
+    """Templates of the workspace whose name is taken, and by which file."""
+    trusted, others = _template_files()
+    taken: dict[str, Path] = {}
+    for path in trusted + others:
+        taken.setdefault(path.stem, path)
+    return [
+        name_taken("template", path.stem, unused=str(path), used=str(taken[path.stem]))
+        for path in others
+        if taken[path.stem] != path
+    ]

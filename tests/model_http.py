@@ -54,8 +54,10 @@ class Exchange:
         raw = body if isinstance(body, str) else json.dumps(body)
         await self.send(status, raw.encode(), "application/json", headers)
 
-    async def begin_stream(self, headers: dict[str, str], content_type: str) -> None:
-        self._head(200, content_type, headers | {"transfer-encoding": "chunked"})
+    async def begin_stream(
+        self, headers: dict[str, str], content_type: str, status: int = 200
+    ) -> None:
+        self._head(status, content_type, headers | {"transfer-encoding": "chunked"})
         await self.writer.drain()
 
     def _head(self, status: int, content_type: str, headers: dict[str, str]) -> None:

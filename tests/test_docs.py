@@ -26,7 +26,11 @@ from tests.model_server import Seen
 from tests.support.harness import Planloom
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    CHECKOUT / "README.md",
+    CHECKOUT / "SECURITY.md",
+    *sorted((CHECKOUT / "docs").rglob("*.md")),
+]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
 
@@ -215,6 +219,18 @@ def test_every_test_that_the_page_of_faults_names_exists() -> None:
     for file, test in named:
         source = CHECKOUT / "tests" / "server" / (file or "test_llmcompiler_faults.py")
         assert f"def {test}(" in source.read_text(encoding="utf-8"), test
+
+
+def test_every_promise_of_the_security_page_names_a_test_that_exists() -> None:
+    page = (CHECKOUT / "SECURITY.md").read_text(encoding="utf-8")
+    rows = [row for row in page.splitlines() if row.startswith("| ") and "`test_" in row]
+    assert len(rows) > 20
+    for row in rows:
+        file = re.search(r"`(tests/[\w/]+\.py)`", row)
+        assert file, row
+        source = (CHECKOUT / file[1]).read_text(encoding="utf-8")
+        for name in re.findall(r"`(test_\w+)`", row):
+            assert f"def {name}(" in source, name
 
 
 @pytest.mark.parametrize("room", ["planner", "workflows", "activities", "console"])

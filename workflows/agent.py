@@ -12,7 +12,6 @@ with workflow.unsafe.imports_passed_through():
     from planloom.planner.contract.results import AgentResult
     from planloom.workflows.machines.agent import machine, view
     from planloom.workflows.machines.agent.state import AgentState
-    from planloom.workflows.machines.shared.machine import Failed
     from planloom.workflows.machines.shared.requests import read_agent
     from planloom.workflows.shell.agent_handlers import AGENT_CONTROLS, AGENT_NOTICES
     from planloom.workflows.shell.handlers import with_controls
@@ -29,9 +28,11 @@ ADAPTER: TypeAdapter[AgentState] = TypeAdapter(AgentState)
 class AgentWorkflow:
     """Run one agent; see docs/agents-and-teams.md."""
 
+    shell: Shell[AgentState] | None
+
     @workflow.init
     def __init__(self, request: Any = None, *more: Any) -> None:
-        found = open_shell(
+        self.shell, self._failed = open_shell(
             machine.MACHINE,
             ADAPTER,
             [request, *more],
@@ -39,8 +40,6 @@ class AgentWorkflow:
             begin=machine.begin,
             search_attributes=lambda agent: agent.catalog.search_attributes,
         )
-        self.shell: Shell[AgentState] | None = None if isinstance(found, Failed) else found
-        self._failed = found if isinstance(found, Failed) else None
 
     @workflow.run
     async def run(self, request: Any = None, *more: Any) -> AgentResult:

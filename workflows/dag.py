@@ -12,13 +12,12 @@ with workflow.unsafe.imports_passed_through():
     from planloom.planner.contract.results import RunResult
     from planloom.workflows.machines.run import machine, view
     from planloom.workflows.machines.run.state import RunState
-    from planloom.workflows.machines.shared.machine import Failed, Identity
-    from planloom.workflows.machines.shared.requests import only_input, read_run
-    from planloom.workflows.shell.carried import is_carried, read_carried
+    from planloom.workflows.machines.shared.requests import read_run
     from planloom.workflows.shell.handlers import with_controls
+    from planloom.workflows.shell.opening import open_shell
     from planloom.workflows.shell.query_clock import query_time
     from planloom.workflows.shell.run_handlers import RUN_CONTROLS, RUN_NOTICES, RUN_QUESTIONS
-    from planloom.workflows.shell.shell import Shell, identity, live_state
+    from planloom.workflows.shell.shell import Shell, live_state
     from planloom.workflows.shell.spans import in_span
 
 ADAPTER: TypeAdapter[RunState] = TypeAdapter(RunState)
@@ -29,24 +28,19 @@ ADAPTER: TypeAdapter[RunState] = TypeAdapter(RunState)
 class DagWorkflow:
     """Run a goal, a plan or a template; see docs/contract.md."""
 
+    shell: Shell[RunState] | None
+
     @workflow.init
     def __init__(self, request: Any = None, *more: Any) -> None:
         # State stands before the first handler runs, which may be before `run`.
-        self.shell: Shell[RunState] | None = None
-        self._failed: Failed | None = None
-        found = _state(identity(), only_input(request, more))
-        if isinstance(found, Failed):
-            self._failed = found
-        else:
-            state, is_continued, reports = found
-            self.shell = Shell(
-                machine.MACHINE,
-                ADAPTER,
-                state,
-                search_attributes=lambda run: run.catalog.search_attributes,
-                is_continued=is_continued,
-                reports=reports,
-            )
+        self.shell, self._failed = open_shell(
+            machine.MACHINE,
+            ADAPTER,
+            [request, *more],
+            read=read_run,
+            begin=machine.begin,
+            search_attributes=lambda run: run.catalog.search_attributes,
+        )
 
     @workflow.run
     async def run(self, request: Any = None, *more: Any) -> RunResult:
@@ -88,14 +82,3 @@ class DagWorkflow:
     @workflow.query(description="All revisions: plan, why, by whom")
     def revisions(self, *_: Any) -> list[dict[str, Any]]:
         return view.revisions_document(self._run)
-
-
-def _state(who: Identity, document: Any) -> tuple[RunState, bool, bool] | Failed:
-    """The state to begin with; whether it is continued; whether its parent is told by signal."""
-    if is_carried(document):
-        found = read_carried(ADAPTER, document)
-        return found if isinstance(found, Failed) else (found[0], True, found[1])
-    request = read_run(document)
-    if isinstance(request, Failed):
-        return request
-    return machine.begin(request, who, workflow.time()), False, False

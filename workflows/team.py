@@ -14,7 +14,6 @@ with workflow.unsafe.imports_passed_through():
     from planloom.planner.contract.results import TeamResult
     from planloom.workflows.machines.run import view as run_view
     from planloom.workflows.machines.run.state import RunState
-    from planloom.workflows.machines.shared.machine import Failed
     from planloom.workflows.machines.shared.requests import read_team
     from planloom.workflows.machines.team import machine, view
     from planloom.workflows.machines.team.state import TeamState
@@ -37,9 +36,11 @@ ADAPTER: TypeAdapter[TeamState] = TypeAdapter(TeamState)
 class TeamWorkflow:
     """Run one team; see docs/agents-and-teams.md."""
 
+    shell: Shell[TeamState] | None
+
     @workflow.init
     def __init__(self, request: Any = None, *more: Any) -> None:
-        found = open_shell(
+        self.shell, self._failed = open_shell(
             machine.MACHINE,
             ADAPTER,
             [request, *more],
@@ -47,8 +48,6 @@ class TeamWorkflow:
             begin=machine.begin,
             search_attributes=lambda team: team.catalog.search_attributes,
         )
-        self.shell: Shell[TeamState] | None = None if isinstance(found, Failed) else found
-        self._failed = found if isinstance(found, Failed) else None
 
     @workflow.run
     async def run(self, request: Any = None, *more: Any) -> TeamResult:

@@ -7,15 +7,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from pydantic_core import to_json
 from temporalio.exceptions import ApplicationError
 
-from planloom.activities.models.chat import Message, cautious_tokens
+from planloom.activities.cut_answers import wider_limit
+from planloom.activities.models.chat import ChatReply, ChatRequest, Message, cautious_tokens
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.errors import (
     ModelError,
     as_application_error,
     classify,
     is_free_wait,
+    is_turn_wait,
     requested_wait_seconds,
 )
 from planloom.activities.models.heartbeats import (
@@ -49,6 +52,8 @@ class Target:
     """What is reserved for the whole call, its repairs and failed attempts included."""
     before: Mapping[str, Any] | None = None
     """Counts of an activity that this one goes on for."""
+    has_fallback: bool = False
+    """Another pool takes the call when this one cannot serve it."""
 
 
 class Attempt:
@@ -88,6 +93,10 @@ class Attempt:
         """Beat with what is paid so far: if this attempt dies, the next one still knows it."""
         self._beat.set(replace(self.before, usage=self.total + so_far).details())
 
+    def room_left(self, messages: Sequence[Message]) -> int | None:
+        """Tokens that another answer may have; None when nothing limits it."""
+        return None if self.tokens_max is None else self._left(messages)
+
     def room(self, messages: Sequence[Message], max_tokens: int | None) -> int | None:
         """`max_tokens` for the next request, so that the whole call stays within its reservation.
 
@@ -96,7 +105,7 @@ class Attempt:
         """
         if self.tokens_max is None:
             return max_tokens
-        left = self.tokens_max - self.total.tokens - cautious_tokens(messages)
+        left = self._left(messages)
         if self.total.tokens and left < ROOM_MIN_TOKENS:
             raise ModelError(
                 "refused",
@@ -105,6 +114,53 @@ class Attempt:
             )
         # A first request whose prompt is longer than was thought has less room for its answer.
         return max(ROOM_MIN_TOKENS, min(left, max_tokens or left))
+
+    def _left(self, messages: Sequence[Message]) -> int:
+        return (self.tokens_max or 0) - self.total.tokens - cautious_tokens(messages)
+
+
+def _storable(result: T) -> T:
+    """What an activity gives back, known to be such that the server takes it.
+
+    Raises:
+        ModelError: it cannot be stored. Unseen, Temporal would have the whole work paid again.
+    """
+    try:
+        to_json(result)
+    except (ValueError, TypeError, RecursionError) as exc:
+        text = f"the result cannot be stored: {type(exc).__name__}"
+        raise ModelError("refused", text) from None
+    return result
+
+
+async def whole_reply(
+    client: ModelClient, pool: str, request: ChatRequest, attempt: Attempt
+) -> ChatReply:
+    """One answer within the attempt's reservation; where a limit cut it, asked for once more with
+    more room, if there is any. What is still cut then says so (`is_cut_off`).
+
+    Raises:
+        ModelError: usage already paid is in `attempt`.
+    """
+    reply = await _paid_reply(client, pool, request, attempt)
+    if not reply.is_cut_off:
+        return reply
+    written = reply.usage.output_tokens
+    # A limit that somebody set stays; the endpoint's own may be lower, and is passed by naming one.
+    limit = request.max_tokens or wider_limit(None, written)
+    left = attempt.room_left(request.messages)
+    if limit <= written or (left is not None and min(left, limit) <= written):
+        return reply
+    return await _paid_reply(client, pool, replace(request, max_tokens=limit), attempt)
+
+
+async def _paid_reply(
+    client: ModelClient, pool: str, request: ChatRequest, attempt: Attempt
+) -> ChatReply:
+    room = attempt.room(request.messages, request.max_tokens)
+    reply = await client.chat(pool, replace(request, max_tokens=room))
+    attempt.paid(reply.usage)
+    return reply
 
 
 async def attempt_model(
@@ -124,7 +180,7 @@ async def attempt_model(
         try:
             if before.lost > LOST_MAX:
                 raise ModelError("refused", f"{before.lost} workers were lost during this call")
-            return await work(attempt)
+            return _storable(await work(attempt))
         except ApplicationError:
             raise
         except Exception as exc:
@@ -139,9 +195,11 @@ def _failure(
     spent = attempt.total + (getattr(exc, "usage", None) or Usage())
     after = replace(before, usage=spent)
     table = client.settings.retry_table
-    if classify(exc) == "schema_violation":  # no call of ours fails so: its answer did
-        client.report_schema_violation(target.pool)
-    if is_free_wait(classify(exc), before.waits, table):
+    if classify(exc) == "schema_violation" and not getattr(exc, "is_of_call", False):
+        client.report_schema_violation(target.pool)  # the call has ended well, its answer not
+    if is_turn_wait(exc):
+        beat.set(replace(after, turns=before.turns + 1).details())
+    elif is_free_wait(exc, before.waits, table, has_fallback=target.has_fallback):
         beat.set(replace(after, waits=before.waits + 1).details())
     else:
         beat.set(replace(after, failures=before.failures + 1).details())
@@ -156,6 +214,7 @@ def _failure(
         retry=target.retry,
         usage=spent,
         table=table,
+        has_fallback=target.has_fallback,
     )
 
 

@@ -1,7 +1,8 @@
 """The model client: one chat call on an OpenAI-compatible endpoint, of any base URL.
 
-No retries here: Temporal's policies retry, once (DESIGN §5). What an endpoint does not know
-(`stream_options`, JSON mode, `max_completion_tokens`) is left out when it says so, and remembered.
+No retries here: Temporal's policies retry, once (DESIGN §5). What an endpoint does not take
+(`stream_options`, JSON mode, `max_completion_tokens`) is left out when it says so, and remembered
+once the call has worked without.
 """
 
 from __future__ import annotations
@@ -9,45 +10,50 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 from temporalio import activity
 
+from planloom.activities.models.answer_stream import CallbackError, OnText, read_answer
 from planloom.activities.models.chat import (
     ChatReply,
     ChatRequest,
-    ReplyBuilder,
-    SseDecoder,
-    ToolCall,
     estimate_tokens,
+    least_tokens,
 )
+from planloom.activities.models.connections import CONNECT_SECONDS, Connections
 from planloom.activities.models.context_window import within
 from planloom.activities.models.errors import (
     ModelError,
+    body_of,
     cause_of,
     classify,
     host_of,
+    is_unreachable,
     requested_wait_seconds,
+    words_of,
 )
+from planloom.activities.models.next_try import Refused, Try, next_try
 from planloom.activities.models.pool_limiter import ADMIT_WAIT_MAX_SECONDS, PoolLimiter
 from planloom.activities.models.prices import Prices
+from planloom.activities.models.quirks import QuirkBook
+from planloom.activities.models.reply_builder import ReplyBuilder
+from planloom.activities.models.request_params import params_of, unwrapped
+from planloom.activities.models.tool_calls import ToolCall
 from planloom.planner.contract.jobs import ErrorClass
 from planloom.planner.contract.settings import PoolSettings, Settings
 from planloom.planner.language.values import Usage
 
-OPENAI_URL = "https://api.openai.com/v1"
-OPENAI_DEFAULT_MODEL = "gpt-4o-mini"
-CONNECT_SECONDS = 15.0
-DROPS_MAX = 5
-"""How many parameters one call may leave out before the endpoint's refusal is final."""
-NO_KEY = "none"
-"""Local servers want no key, the SDK wants some."""
-
-OnText = Callable[[str], Awaitable[None]]
+TRIES_MAX = 7
+"""Requests of one call, each with less than the one before, until a refusal is final."""
+CUT_PROMPT_MIN_TOKENS = 256
+"""Of a shorter prompt nobody can say from its length that a part of it was not read."""
 
 
 @dataclass(slots=True)
@@ -64,6 +70,9 @@ class ModelCall:
     """What a failed call has paid, as far as known."""
     retry_after: float | None = None
 
+    is_unreachable: bool = False
+    """Nothing listened at the address."""
+
     @property
     def tokens(self) -> int:
         paid = self.reply.usage if self.reply is not None else self.usage
@@ -76,30 +85,6 @@ LIKELY_ANSWER_TOKENS = 256
 """Taken for an answer whose length nobody limits, until the real one is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quirks:
-    """What an endpoint was found not to accept, by model."""
-
-    dropped: frozenset[str] = frozenset()
-    response_format: str = "json_schema"
-    """json_schema, then json_object, then none."""
-    is_limit_swapped: bool = False
-
-    def without(self, name: str) -> Quirks | None:
-        """The next thing to try when `name` is refused; None when nothing is left to try."""
-        if name in ("max_tokens", "max_completion_tokens"):
-            # The limit itself is never left out: the budget was reserved for it.
-            return None if self.is_limit_swapped else replace(self, is_limit_swapped=True)
-        if name == "response_format":
-            following = {"json_schema": "json_object", "json_object": "none"}
-            return replace(self, response_format=following.get(self.response_format, "none"))
-        return replace(self, dropped=self.dropped | {name})
-
-
-class _CallbackError(Exception):
-    """Keeps an error of the caller's own `on_text` apart from errors of the endpoint."""
-
-
 class ModelClient:
     """Chat calls by pool. One per worker process; built where settings are known."""
 
@@ -109,16 +94,15 @@ class ModelClient:
         environment: Mapping[str, str],
         prices: Prices | None = None,
         observers: Sequence[Observer] = (),
+        quirks_file: Path | None = None,
     ) -> None:
         self.settings = settings
-        self._environment = environment
         self._prices = prices or Prices(settings)
         self._observers = list(observers)
         self.find_limiter: FindLimiter = lambda pool: None
         """The pool's limiter, where the worker has one."""
-        self._clients: dict[str, openai.AsyncOpenAI] = {}
-        self._quirks: dict[tuple[str, str], Quirks] = {}
-        self._default_models: dict[str, str] = {}
+        self.quirks = QuirkBook(settings, quirks_file)
+        self.connections = Connections(settings, environment)
 
     @property
     def prices(self) -> Prices:
@@ -128,18 +112,22 @@ class ModelClient:
         self._observers.append(observer)
 
     def endpoint(self, pool: str) -> str:
-        """The pool's base URL, for messages; OpenAI's own for a pool that is not known."""
-        settings = self.settings.pools.get(pool, PoolSettings())
-        return settings.base_url or self._environment.get("OPENAI_BASE_URL") or OPENAI_URL
+        """The pool's base URL, for messages."""
+        return self.connections.endpoint(pool)
 
     def timeout_seconds(self, pool: str) -> float:
         """The longest that one call on this pool may take."""
         return self.settings.pools.get(pool, PoolSettings()).timeout_seconds
 
+    def has_fallback(self, pool: str) -> bool:
+        """Whether another pool takes what this one cannot serve."""
+        return self.settings.pools.get(pool, PoolSettings()).fallback is not None
+
     async def chat(
         self, pool: str, request: ChatRequest, on_text: OnText | None = None
     ) -> ChatReply:
-        """One call. With `on_text` each piece of text is handed over as it arrives.
+        """One call. With `on_text` each piece of text is passed on as it arrives; when that gives
+        back true, it has enough, and the rest of the answer is not paid for.
 
         Raises:
             ModelError: with its class, the usage already paid, and the wait the server asked for.
@@ -181,18 +169,23 @@ class ModelClient:
             try:
                 async with asyncio.timeout(request.timeout_seconds):
                     reply = await self._call(pool, request, on_text, builder)
-            except _CallbackError as failed:
+            except CallbackError as failed:
                 call.error_class = "unknown"
                 raise failed.__cause__ or failed from None
             except Exception as exc:
                 error = self._model_error(exc, pool, request, builder)
                 call.error_class, call.retry_after = error.error_class, error.retry_after
                 call.error, call.usage = str(error), error.usage
+                call.is_unreachable = error.is_unreachable
                 raise error from exc
             except asyncio.CancelledError:
                 call.error_class = "cancelled"
                 raise
-            call.reply = replace(reply, usage=self._priced(pool, request, reply))
+            call.reply = replace(
+                reply,
+                usage=self._priced(pool, request, reply),
+                notes=(*reply.notes, *_notes_on(request, reply)),
+            )
             return call.reply
 
     def report_schema_violation(self, pool: str) -> None:
@@ -202,104 +195,66 @@ class ModelClient:
             limiter.report_schema_violation()
 
     async def default_model(self, pool: str) -> str:
-        """The model of a pool when nobody names one: its first listed name, else what it serves.
-
-        Raises:
-            ModelError: nothing is known and the endpoint lists no models.
-        """
-        named = [m for m in self._pool(pool).models if not re.search(r"[*?\[]", m)]
-        if named:
-            return named[0]
-        if _is_openai(self.endpoint(pool)):
-            return OPENAI_DEFAULT_MODEL
-        if pool not in self._default_models:
-            try:
-                listed = await self._client(pool).models.list(timeout=CONNECT_SECONDS)
-                self._default_models[pool] = listed.data[0].id
-            except (openai.OpenAIError, IndexError, TypeError, AttributeError) as exc:
-                raise ModelError(
-                    classify(exc) if isinstance(exc, openai.OpenAIError) else "auth",
-                    f"no model is named, and {host_of(self.endpoint(pool))} lists none "
-                    f"({cause_of(exc)}): set PLANLOOM_MODEL, or give the request a model",
-                ) from exc
-        return self._default_models[pool]
+        """The model of a pool when nobody names one; see `Connections.default_model`."""
+        return await self.connections.default_model(pool)
 
     async def close(self) -> None:
-        for client in self._clients.values():
-            await client.close()
-        self._clients.clear()
+        await self.connections.close()
 
     # Inside.
-
-    def _pool(self, pool: str) -> PoolSettings:
-        settings = self.settings.pools.get(pool)
-        if settings is None and pool == "default" and not self.settings.pools:
-            return PoolSettings()
-        if settings is None:
-            names = ", ".join(self.settings.pools)
-            raise ModelError("refused", f'no pool "{pool}". Pools of this worker: {names}')
-        return settings
-
-    def _client(self, pool: str) -> openai.AsyncOpenAI:
-        if pool not in self._clients:
-            settings = self._pool(pool)
-            key = self._environment.get(settings.api_key_env)
-            url = self.endpoint(pool)
-            if not key and (_is_openai(url) or "api_key_env" in settings.model_fields_set):
-                other = "" if settings.base_url else " or OPENAI_BASE_URL"
-                raise ModelError(
-                    "auth",
-                    f'pool "{pool}" has no key: '
-                    f"set {settings.api_key_env}{other} where the worker runs",
-                )
-            self._clients[pool] = openai.AsyncOpenAI(
-                api_key=key or NO_KEY, base_url=url, max_retries=0
-            )
-        return self._clients[pool]
 
     async def _call(
         self, pool: str, request: ChatRequest, on_text: OnText | None, builder: ReplyBuilder
     ) -> ChatReply:
-        client = self._client(pool)
-        place = (pool, request.model)
-        quirks = self._quirks.get(place, Quirks())
-        for drops in range(DROPS_MAX + 1):
-            params = params_of(request, quirks, is_openai=_is_openai(self.endpoint(pool)))
+        client = self.connections.client(pool)
+        is_openai = self.connections.is_openai(pool)
+        known = self.quirks.of(pool, request.model, is_openai=is_openai)
+        tried = Try(request, known)
+        extra = self.connections.pool(pool).extra_for(request.model)
+        for n in range(TRIES_MAX):
+            params = params_of(tried.request, tried.quirks, is_openai=is_openai)
             try:
-                return await self._send(client, params, request, on_text, builder)
+                reply = await self._send(client, params | _extra(extra), tried, on_text, builder)
             except openai.APIStatusError as exc:
-                name = refused_parameter(exc, params)
-                following = quirks.without(name) if name else None
-                if following is None or drops == DROPS_MAX:
+                following = next_try(tried, _refused(exc))
+                if following is None or n == TRIES_MAX - 1:
                     raise
-                quirks = following
-                if "invalid schema" not in str(exc).lower():  # that is about this schema only
-                    self._quirks[place] = quirks
-        raise AssertionError("unreachable: the last drop raises")
+                tried = following
+                continue
+            if tried.quirks != known:
+                self.quirks.learn(pool, request.model, tried.quirks)
+            return reply
+        raise AssertionError("unreachable: the last try raises")
 
     async def _send(
         self,
         client: openai.AsyncOpenAI,
         params: dict[str, Any],
-        request: ChatRequest,
+        tried: Try,
         on_text: OnText | None,
         builder: ReplyBuilder,
     ) -> ChatReply:
+        request = tried.request
         started = time.monotonic()
         first: float | None = None
+
+        async def passed_on(text: str) -> bool | None:
+            nonlocal first
+            first = time.monotonic() - started if first is None else first
+            return None if on_text is None else await on_text(text)
+
         create: Any = client.chat.completions.with_streaming_response.create
         limit = openai.Timeout(request.timeout_seconds, connect=CONNECT_SECONDS)
         async with create(**params, timeout=limit) as response:
-            async for text in _texts(response, builder):
-                if first is None and (text or builder.has_choices):
-                    first = time.monotonic() - started
-                if text and on_text is not None:
-                    await _hand_over(on_text, text)
+            is_stopped = await read_answer(response, builder, passed_on)
             headers = {k.lower(): v for k, v in response.headers.items()}
-        if (rest := builder.end_text()) and on_text is not None:
-            await _hand_over(on_text, rest)
+        reply = builder.reply(request, is_stopped=is_stopped)
+        text = reply.text
+        if request.response_schema is not None and "response_format" in params:
+            text = unwrapped(text, request.response_schema)
         return replace(
-            builder.reply(request),
+            reply,
+            text=text,
             seconds=time.monotonic() - started,
             first_chunk_seconds=first,
             headers={k: v for k, v in headers.items() if "ratelimit" in k or "retry-after" in k},
@@ -315,7 +270,7 @@ class ModelClient:
     ) -> ModelError:
         """Any failure as a `ModelError`, with what was paid for it as far as known."""
         usage = getattr(exc, "usage", None)
-        if usage is None and (builder.has_choices or builder.received_chars):
+        if usage is None and builder.is_paid:
             usage = builder.usage(request)[0]
         if usage is not None:
             usage = self._prices.charge(request.model, pool, usage)
@@ -324,99 +279,45 @@ class ModelClient:
         if error_class == "timeout" and isinstance(exc, TimeoutError):
             message = f"no whole answer in {request.timeout_seconds:g} s"
         if error_class == "auth" and not isinstance(exc, ModelError):
-            message += f" (the key is read from {self._pool(pool).api_key_env})"
-        # Endpoints quote the key they refuse; messages land in history.
-        key = self._environment.get(self._pool(pool).api_key_env)
-        message = message.replace(key, "[key]") if key else message
+            message += f" (the key is read from {self.connections.pool(pool).api_key_env})"
+        message += _hint(exc, self.endpoint(pool))
         return ModelError(
-            error_class, message, usage=usage, retry_after=requested_wait_seconds(exc, time.time())
+            error_class,
+            self.connections.without_secrets(pool, message),
+            usage=usage,
+            retry_after=requested_wait_seconds(exc, time.time()),
+            is_unreachable=is_unreachable(exc),
+            is_of_call=True,
         )
 
 
-def _is_openai(url: str) -> bool:
-    return host_of(url) == host_of(OPENAI_URL)
+def _extra(extra: Mapping[str, Any]) -> dict[str, Any]:
+    return {"extra_body": dict(extra)} if extra else {}
 
 
-async def _hand_over(on_text: OnText, text: str) -> None:
-    try:
-        await on_text(text)
-    except Exception as exc:
-        raise _CallbackError from exc
+def _refused(exc: openai.APIStatusError) -> Refused:
+    return Refused(exc.status_code, classify(exc), words_of(exc), body_of(exc), exc.param)
 
 
-async def _texts(response: Any, builder: ReplyBuilder) -> AsyncIterator[str]:
-    """Pieces of text as they come, from a stream or from a whole JSON body."""
-    if "event-stream" not in response.headers.get("content-type", ""):
-        # Asked for a stream or not: this endpoint answers at once, or mislabels its events.
-        body = await response.read()
-        if not body.lstrip().startswith(b"data:"):
-            yield builder.add_whole(body.decode("utf-8", errors="replace"))
-            return
-        whole = SseDecoder()
-        for data in [*whole.feed(body), *whole.close()]:
-            yield builder.add_event(data)
-        return
-    decoder = SseDecoder()
-    async for chunk in response.iter_bytes():
-        for data in decoder.feed(chunk):
-            yield builder.add_event(data)
-    for data in decoder.close():
-        yield builder.add_event(data)
+def _hint(exc: Exception, url: str) -> str:
+    """What to do about an address that leads nowhere."""
+    is_nowhere = isinstance(exc, openai.APIStatusError) and exc.status_code in (404, 405)
+    if not is_nowhere or re.search(r"/v\d", urlsplit(url).path):
+        return ""
+    if "model" in words_of(exc).lower():  # type: ignore[arg-type]
+        return ""
+    return f" (the base URL has no /v1: is it {urlsplit(url).scheme}://{host_of(url)}/v1?)"
 
 
-def params_of(request: ChatRequest, quirks: Quirks, *, is_openai: bool) -> dict[str, Any]:
-    """The call's parameters, without those that the endpoint is known to refuse."""
-    params: dict[str, Any] = {"model": request.model, "messages": list(request.messages)}
-    if request.max_tokens is not None:
-        # OpenAI's newer models know only the one name, most other servers only the other.
-        is_new_name = is_openai != quirks.is_limit_swapped
-        name = "max_completion_tokens" if is_new_name else "max_tokens"
-        params[name] = request.max_tokens
-    if request.tools:
-        params["tools"] = list(request.tools)
-    if request.response_schema is not None:
-        format_ = _response_format(request.response_schema, quirks.response_format)
-        if format_ is not None:
-            params["response_format"] = format_
-    if request.temperature is not None:
-        params["temperature"] = request.temperature
-    if request.stop:
-        params["stop"] = list(request.stop)
-    if request.stream:
-        params["stream"] = True
-        params["stream_options"] = {"include_usage": True}
-    return {k: v for k, v in params.items() if k not in quirks.dropped}
-
-
-def _response_format(schema: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
-    if kind == "none" or schema.get("type") != "object":
-        return None  # endpoints take objects only; the prompt asks for the schema in any case
-    if kind == "json_object":
-        return {"type": "json_object"}
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "output", "schema": dict(schema), "strict": False},
-    }
-
-
-_DROPPABLE = ("stream_options", "response_format", "temperature", "stop")
-_LIMITS = ("max_completion_tokens", "max_tokens")
-
-
-def refused_parameter(exc: openai.APIStatusError, params: Mapping[str, Any]) -> str | None:
-    """The parameter that this answer refuses, if it is one that we sent and can do without."""
-    if exc.status_code not in (400, 422) or classify(exc) != "refused":
-        return None
-    sent = [name for name in (*_DROPPABLE, *_LIMITS) if name in params]
-    if exc.param in sent:
-        return exc.param
-    text = f"{exc.message} {exc.body}"
-    if re.search(r"json_(schema|object|mode)|structured output", text) and (
-        "response_format" in sent
-    ):
-        return "response_format"
-    # "Unsupported 'max_tokens'. Use 'max_completion_tokens'" names both; only one was sent.
-    return next((n for n in sent if re.search(rf"\b{n}\b", text)), None)
+def _notes_on(request: ChatRequest, reply: ChatReply) -> list[str]:
+    """What a person should know of this answer: that not all of its prompt was read."""
+    least, counted = least_tokens(request.messages), reply.usage.input_tokens
+    if reply.is_usage_estimated or least < CUT_PROMPT_MIN_TOKENS or counted >= 0.9 * least:
+        return []
+    return [
+        f"the endpoint counted {counted:,} tokens of a prompt of at least {least:,}: it has cut it "
+        "(a larger context window is set on the server; with Ollama by num_ctx)"
+    ]
 
 
 __all__ = [

@@ -11,7 +11,8 @@
 | `context_length` | prompt too long for the model, or answer cut off before it was usable | no | |
 | `cancelled` | the run or task was cancelled | no | |
 | `tool` | a tool's own `ToolError` | as the tool says | yes |
-| `unknown` | connection lost or refused, 500, 502, nonsense for an answer, a bug | yes | yes |
+| `unknown` | connection lost, 500, 502, nonsense for an answer, a bug | yes | yes |
+| `unknown` | nothing listens at the address: the server may be restarting | yes | no, 5 times |
 
 Numbers are in `planner/contract/retries.py`. The class is the `type` of the `ApplicationError`.
 """
@@ -19,10 +20,11 @@ Numbers are in `planner/contract/retries.py`. The class is the `type` of the `Ap
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import get_args
 from urllib.parse import urlsplit
@@ -31,15 +33,29 @@ import openai
 import pydantic
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, CancelledError
 
+from planloom.activities.models.error_bodies import (
+    classify_status,
+    classify_text,
+    error_text,
+    message_of,
+    span_seconds,
+    wait_in_body,
+)
 from planloom.planner.contract.jobs import ErrorClass
 from planloom.planner.contract.retries import RETRY_TABLE, RetryRule, RetryTable
+from planloom.planner.language.clean_text import clean_text
 from planloom.planner.language.plan import Retry
 from planloom.planner.language.values import Usage
 
 RETRY_WAIT_MAX_SECONDS = 300.0
 """A server that asks for more is asked again after this."""
 RETRY_WAIT_MIN_SECONDS = 0.05
+ERROR_BODY_MAX_BYTES = 200_000
+"""Of an error's body: the rest is not read."""
 MODEL_ERROR_MAX_CHARS = 500
+UNREACHABLE_WAITS_MAX = 5
+"""Pauses that cost no attempt while nothing listens at an address: about half a minute."""
+_UNREACHABLE = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN)
 
 
 class ModelError(Exception):
@@ -52,103 +68,20 @@ class ModelError(Exception):
         *,
         usage: Usage | None = None,
         retry_after: float | None = None,
+        is_ours: bool = False,
+        is_unreachable: bool = False,
+        is_of_call: bool = False,
     ) -> None:
         super().__init__(message)
         self.error_class: ErrorClass = error_class
         self.usage = usage
         self.retry_after = retry_after
-
-
-_TEXTS: tuple[tuple[ErrorClass, str], ...] = (
-    (
-        "context_length",
-        r"context_length|string_above_max_length|context (length|window|size)|maximum context|"
-        r"(prompt|input|request)\S* is too (long|large)|too many (input )?tokens|"
-        r"exceeds? the (model'?s )?(maximum|available) (number of tokens|context)",
-    ),
-    (
-        "auth",
-        r"insufficient_quota|exceeded your current quota|billing|credit balance|payment required|"
-        r"invalid_api_key|invalid api key|incorrect api key|authenticat|unauthori[sz]ed|"
-        r"permission|invalid_token|no api key",
-    ),
-    (
-        "refused",
-        r"content_filter|content_policy|content policy|content management policy|"
-        r"safety system|model_not_found|model .{0,80}(does not exist|not found)",
-    ),
-    (
-        "rate_limit",
-        r"rate.?limit|too many requests|\b429\b|tokens per (min|day)|requests per (min|day)|"
-        r"resource.?exhausted|throttl",
-    ),
-    (
-        "capacity",
-        r"overload|capacity|service.?unavailable|temporarily unavailable|\b503\b|\b529\b|"
-        r"server (is )?busy|try again later",
-    ),
-    ("timeout", r"timed? ?out|deadline exceeded|timeout"),
-)
-_PATTERNS = tuple((error_class, re.compile(text, re.IGNORECASE)) for error_class, text in _TEXTS)
-
-_STATUSES: dict[int, ErrorClass] = {
-    401: "auth",
-    402: "auth",
-    403: "auth",
-    408: "timeout",
-    409: "unknown",
-    425: "unknown",
-    429: "rate_limit",
-    503: "capacity",
-    504: "timeout",
-    524: "timeout",
-    529: "capacity",
-}
-
-
-def classify_text(text: str) -> ErrorClass:
-    """The class that an endpoint's own words speak of; `unknown` when they say nothing."""
-    return next((c for c, pattern in _PATTERNS if pattern.search(text)), "unknown")
-
-
-def classify_status(status: int, text: str = "") -> ErrorClass:
-    """The class of an HTTP answer with its error text (`code type message` of the body)."""
-    by_text = classify_text(text)
-    if status == 429:
-        return "auth" if by_text == "auth" else "rate_limit"
-    if status in (400, 404, 413, 422):
-        # These are final, unless the body speaks of what may pass.
-        return (
-            "refused"
-            if by_text in ("unknown", "timeout", "auth") and status != 400
-            else ("refused" if by_text == "unknown" else by_text)
-        )
-    if status in (401, 402, 403):
-        return "refused" if by_text == "refused" else "auth"
-    if by_status := _STATUSES.get(status):
-        return by_status
-    if status >= 500:
-        return (
-            by_text
-            if by_text in ("rate_limit", "capacity", "timeout", "context_length")
-            else "unknown"
-        )
-    return "refused" if 400 <= status < 500 else by_text
-
-
-def error_text(body: object) -> str:
-    """`code type message` of an error body, in the shapes endpoints use; `""` for none."""
-    if isinstance(body, str):
-        return body
-    if isinstance(body, list):
-        return " ".join(error_text(part) for part in body)
-    if not isinstance(body, Mapping):
-        return ""
-    inner = body.get("error")
-    if isinstance(inner, Mapping | list | str) and inner:
-        return error_text(inner)
-    parts = [body.get(k) for k in ("code", "type", "status", "message", "detail")]
-    return " ".join(str(p) for p in parts if isinstance(p, str | int) and not isinstance(p, bool))
+        self.is_ours = is_ours
+        """The pool turned the call away: no endpoint was asked."""
+        self.is_unreachable = is_unreachable
+        """Nothing listens at the address."""
+        self.is_of_call = is_of_call
+        """The call itself failed, and its pool knows of it."""
 
 
 def classify(exc: BaseException) -> ErrorClass:
@@ -165,7 +98,7 @@ def classify(exc: BaseException) -> ErrorClass:
         case openai.APIConnectionError():
             return "timeout" if _is_timeout(exc.__cause__) else "unknown"
         case openai.APIStatusError():
-            return classify_status(exc.status_code, f"{error_text(exc.body)} {exc.message}")
+            return classify_status(exc.status_code, words_of(exc))
         case openai.ContentFilterFinishReasonError():
             return "refused"
         case openai.LengthFinishReasonError():
@@ -191,11 +124,48 @@ def _is_timeout(exc: BaseException | None) -> bool:
     return "TimeoutException" in names or "TimeoutError" in names
 
 
-# How long a server asks us to wait.
+def body_of(exc: openai.APIStatusError) -> object:
+    """The whole body of an error's answer: the client library keeps a part of it only."""
+    raw = exc.response.content[:ERROR_BODY_MAX_BYTES]
+    try:
+        body: object = json.loads(raw)
+    except (ValueError, RecursionError):
+        return _page_text(raw.decode("utf-8", errors="replace")) or exc.body
+    return body
 
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|h|m|s)", re.IGNORECASE)
-_SPANS = re.compile(r"^\s*(?:\d+(?:\.\d+)?\s*(?:ms|h|m|s)\s*)+$", re.IGNORECASE)
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+def words_of(exc: openai.APIStatusError) -> str:
+    """`code type message` of an error's answer."""
+    return error_text(body_of(exc))
+
+
+def _page_text(text: str) -> str:
+    """The words of a body that is not JSON; of a web page, without its tags."""
+    if text.lstrip()[:1] == "<":
+        text = re.sub(
+            r"<(script|style)\b.{0,20000}?</\1>|<[^<>]{0,2000}>", " ", text, flags=re.S | re.I
+        )
+    return " ".join(text.split())
+
+
+def is_unreachable(exc: BaseException | None) -> bool:
+    """Whether nothing listens at the address: the server may be restarting."""
+    seen = 0
+    waiting = [exc]
+    while waiting and seen < 50:
+        each = waiting.pop()
+        seen += 1
+        if each is None:
+            continue
+        if isinstance(each, OSError) and each.errno in _UNREACHABLE:
+            return True
+        waiting += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            waiting += list(each.exceptions)
+    return isinstance(exc, ModelError) and exc.is_unreachable
+
+
+# How long a server asks us to wait.
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:
@@ -204,19 +174,42 @@ def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:
     `now` is in seconds since the epoch. `retry-after-ms` and `retry-after` (seconds, an HTTP date,
     or a span such as `6m0s`) win; else the larger reset among the used-up rate-limit buckets.
     """
+    asked = _explicit_wait(headers, now)
+    return _bounded(_reset_wait(headers, now) if asked is None else asked)
+
+
+def _explicit_wait(headers: Mapping[str, str], now: float) -> float | None:
     lower = {k.lower(): v for k, v in headers.items()}
-    asked = _seconds(lower.get("retry-after-ms"), now, scale=0.001)
-    if asked is None:
-        asked = _seconds(lower.get("retry-after"), now)
-    if asked is None:
-        resets = [
-            seconds
-            for bucket in ("requests", "tokens")
-            if not _is_positive(lower.get(f"x-ratelimit-remaining-{bucket}"))
-            and (seconds := _seconds(lower.get(f"x-ratelimit-reset-{bucket}"), now))
-        ]
-        asked = max(resets, default=None)
-    return None if asked is None else min(asked, RETRY_WAIT_MAX_SECONDS)
+    for name, scale in (
+        ("retry-after-ms", 0.001),
+        ("x-ms-retry-after-ms", 0.001),
+        ("retry-after", 1.0),
+        ("x-retry-after", 1.0),
+    ):
+        if (asked := _seconds(lower.get(name), now, scale)) is not None:
+            return asked
+    return None
+
+
+def _reset_wait(headers: Mapping[str, str], now: float) -> float | None:
+    lower = {k.lower(): v for k, v in headers.items()}
+    resets = [
+        seconds
+        for remaining, reset in (
+            ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+            ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+            ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
+            ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
+            ("x-ratelimit-remaining", "x-ratelimit-reset"),
+            ("ratelimit-remaining", "ratelimit-reset"),
+        )
+        if not _is_positive(lower.get(remaining)) and (seconds := _seconds(lower.get(reset), now))
+    ]
+    return max(resets, default=None)
+
+
+def _bounded(seconds: float | None) -> float | None:
+    return None if seconds is None else min(seconds, RETRY_WAIT_MAX_SECONDS)
 
 
 def _is_positive(text: str | None) -> bool:
@@ -232,7 +225,7 @@ def _seconds(text: str | None, now: float, scale: float = 1.0) -> float | None:
     try:
         seconds = float(text) * scale
     except ValueError:
-        seconds = _span_seconds(text, now)
+        seconds = _span_or_moment(text.strip(), now)
     if seconds > 1e12:  # some endpoints send the moment itself, in milliseconds
         seconds = seconds / 1000 - now
     elif seconds > 1e9:
@@ -240,23 +233,31 @@ def _seconds(text: str | None, now: float, scale: float = 1.0) -> float | None:
     return seconds if 0 <= seconds < float("inf") else None
 
 
-def _span_seconds(text: str, now: float) -> float:
-    if _SPANS.match(text):
-        return sum(float(n) * _UNITS[unit.lower()] for n, unit in _SPAN.findall(text))
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        return -1.0
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
+def _span_or_moment(text: str, now: float) -> float:
+    if re.fullmatch(r"(?:\d+(?:\.\d+)?\s*[a-z]+\s*)+", text, re.IGNORECASE):
+        seconds = span_seconds(text)
+        return -1.0 if seconds is None else seconds
+    for read in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            moment = read(text)
+        except (ValueError, TypeError):
+            continue
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
+    return -1.0
 
 
 def requested_wait_seconds(exc: BaseException, now: float) -> float | None:
-    """Seconds that the answer behind `exc` asks to wait, or None."""
+    """Seconds that the answer behind `exc` asks to wait, or None: by its headers, else its words,
+    else the resets of its rate limits."""
     if isinstance(exc, ModelError):
         return exc.retry_after
-    if isinstance(exc, openai.APIStatusError):
-        return retry_after_seconds(dict(exc.response.headers), now)
-    return None
+    if not isinstance(exc, openai.APIStatusError):
+        return None
+    headers = dict(exc.response.headers)
+    asked = _explicit_wait(headers, now)
+    if asked is None:
+        asked = wait_in_body(body_of(exc))
+    return _bounded(_reset_wait(headers, now) if asked is None else asked)
 
 
 # What the workflow is told.
@@ -276,14 +277,13 @@ _SECRET = re.compile(r"\b((?:sk|pk|gsk|key)-|Bearer )[A-Za-z0-9_\-*.]{6,}")
 def cause_of(exc: BaseException) -> str:
     """One short line about the cause, without anything that looks like a key."""
     if isinstance(exc, openai.APIStatusError):
-        message = _message_of(exc.body) or exc.message
-        text = f"HTTP {exc.status_code}: {message}"
+        text = f"HTTP {exc.status_code}: {message_of(body_of(exc)) or exc.message}"
     elif isinstance(exc, openai.APITimeoutError | TimeoutError):
         text = "no answer in time"
     elif isinstance(exc, openai.APIConnectionError):
         text = f"no connection ({_root_of(exc)})"
     elif isinstance(exc, openai.APIError):
-        text = _message_of(exc.body) or exc.message
+        text = message_of(exc.body) or exc.message
     elif isinstance(exc, ModelError | ApplicationError):
         text = str(exc)
     elif isinstance(exc, pydantic.ValidationError):
@@ -291,17 +291,8 @@ def cause_of(exc: BaseException) -> str:
         text = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
     else:
         text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-    text = " ".join(_SECRET.sub(r"\1…", text).split())
+    text = " ".join(_SECRET.sub(r"\1…", clean_text(text)).split())
     return text if len(text) <= MODEL_ERROR_MAX_CHARS else text[: MODEL_ERROR_MAX_CHARS - 1] + "…"
-
-
-def _message_of(body: object) -> str:
-    if isinstance(body, Mapping):
-        inner = body.get("error")
-        if isinstance(inner, Mapping | str):
-            return _message_of(inner)
-        return str(body.get("message") or body.get("detail") or "")
-    return body[:300] if isinstance(body, str) else ""
 
 
 def _root_of(exc: BaseException) -> str:
@@ -323,6 +314,7 @@ def as_application_error(
     retry: Retry | None = None,
     usage: Usage | None = None,
     table: RetryTable = RETRY_TABLE,
+    has_fallback: bool = False,
 ) -> ApplicationError:
     """The failure as Temporal sees it: type = error class, the message names endpoint and cause.
 
@@ -333,7 +325,7 @@ def as_application_error(
     """
     error_class = classify(exc)
     rule = table[error_class]
-    is_wait = is_free_wait(error_class, waits, table)
+    is_wait = is_free_wait(exc, waits, table, has_fallback=has_fallback)
     is_last = not rule.retryable or (
         not is_wait and counted_attempt >= min(max_attempts, rule.attempts_max)
     )
@@ -361,9 +353,26 @@ def as_application_error(
     )
 
 
-def is_free_wait(error_class: ErrorClass, waits: int, table: RetryTable = RETRY_TABLE) -> bool:
-    """Whether this failure is a pause that the endpoint asked for, and costs no attempt."""
-    return waits < table[error_class].waits_max
+def is_turn_wait(exc: BaseException) -> bool:
+    """Whether the pool itself had no room: no endpoint was asked, and nothing is counted."""
+    return isinstance(exc, ModelError) and exc.is_ours
+
+
+def is_free_wait(
+    exc: BaseException,
+    waits: int,
+    table: RetryTable = RETRY_TABLE,
+    *,
+    has_fallback: bool = False,
+) -> bool:
+    """Whether this failure is a pause that costs no attempt: the endpoint asked for it, or nothing
+    listens there for the moment. Where another pool takes over, nothing is waited for that may
+    never come.
+    """
+    most = table[classify(exc)].waits_max
+    if is_unreachable(exc):
+        most = 0 if has_fallback else max(most, UNREACHABLE_WAITS_MAX)
+    return is_turn_wait(exc) or waits < most
 
 
 def _next_delay(

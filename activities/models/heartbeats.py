@@ -20,20 +20,26 @@ from temporalio import activity
 from planloom.planner.language.values import Usage
 
 BEAT_SECONDS = 2.0
+FIRST_BEAT_SECONDS = 1.0
 DEADLINE_MARGIN = 0.1
 """Part of the server's time-out, at most a second, that is left to report our own."""
+
+
+_COUNTS = ("failures", "waits", "turns")
 
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
     """What earlier attempts of this activity came to.
 
-    `failures` are real ones, `waits` pauses that an endpoint asked for, `lost` attempts that ended
-    without a word (a killed worker), `usage` what they paid for nothing, as far as known.
+    `failures` are real ones, `waits` pauses that an endpoint asked for, `turns` waits for a turn at
+    the pool, where no endpoint was asked, `lost` attempts that ended without a word (a killed
+    worker), `usage` what they paid for nothing, as far as known.
     """
 
     failures: int = 0
     waits: int = 0
+    turns: int = 0
     lost: int = 0
     usage: Usage = field(default_factory=Usage)
 
@@ -44,20 +50,19 @@ class Attempts:
 
     def details(self) -> dict[str, Any]:
         """As heartbeat details carry it."""
-        return {"failures": self.failures, "waits": self.waits, "usage": self.usage.model_dump()}
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        return {**counts, "usage": self.usage.model_dump()}
 
 
 def attempts_so_far(details: Sequence[Any], attempt: int) -> Attempts:
     """Counts from the last heartbeat's details; `attempt` is the server's number of this one."""
     last = details[0] if details and isinstance(details[0], dict) else {}
-    failures, waits = (
-        n if isinstance(n := last.get(k), int) and n >= 0 else 0 for k in ("failures", "waits")
-    )
+    counts = {k: n if isinstance(n := last.get(k), int) and n >= 0 else 0 for k in _COUNTS}
     try:
         usage = Usage.model_validate(last.get("usage") or {})
     except ValidationError:  # written by another version of this code
         usage = Usage()
-    return Attempts(failures, waits, max(0, attempt - 1 - failures - waits), usage)
+    return Attempts(**counts, lost=max(0, attempt - 1 - sum(counts.values())), usage=usage)
 
 
 def attempts_now(before: Mapping[str, Any] | None = None) -> Attempts:
@@ -95,7 +100,6 @@ class Heartbeat:
 
     async def __aenter__(self) -> Self:
         if activity.in_activity():
-            self._beat()
             self._task = asyncio.create_task(self._run(self._seconds or _interval()))
         return self
 
@@ -111,9 +115,11 @@ class Heartbeat:
                 await self._task
 
     async def _run(self, seconds: float) -> None:
+        # Each beat is a write on the server, and most activities are over before the first one.
+        await asyncio.sleep(min(FIRST_BEAT_SECONDS, seconds))
         while True:
-            await asyncio.sleep(seconds)
             self._beat()
+            await asyncio.sleep(seconds)
 
     def _beat(self) -> None:
         if activity.in_activity():

@@ -39,6 +39,8 @@ IDLE_SECONDS = 15.0
 REPORT_GAP_SECONDS = 0.05
 REPORT_TIMEOUT_SECONDS = 3.0
 """Calls go on without a workflow that does not answer within this."""
+VERDICT_SECONDS = 1.0
+"""Between two looks whether another's probe of an open breaker has ended."""
 REPORT_RETRY_SECONDS = 5.0
 """Until it is asked again after that."""
 ADMIT_WAIT_MAX_SECONDS = 30.0
@@ -79,6 +81,7 @@ class PoolLimiter:
         self.others = 0
         """Calls of planner and joiner: they obey rate and cool-down, not the parallelism."""
         self.directive: Directive | None = None
+        self._directed_at = 0.0
         self.is_proven = False
         self._report = report
         self.task_queue = task_queue
@@ -148,9 +151,10 @@ class PoolLimiter:
         try:
             await self._wait_for_directive()
             while True:
-                self._refuse_if_broken(model)
                 now = self._clock()
-                wait = self._wait(now, is_queued) if self._queue[0] is me else 5.0
+                wait = self._broken_wait(model, now)
+                if wait <= 0:
+                    wait = self._wait(now, is_queued) if self._queue[0] is me else 5.0
                 if wait <= 0:
                     return self._start(model, estimate, now, is_queued)
                 if now >= deadline or now + self.cool_seconds(now) > deadline:
@@ -260,7 +264,9 @@ class PoolLimiter:
             return 1.0
         if not self.is_proven:
             under_way = self.in_flight + self.others + self._unproven_failures
-            if under_way >= directive.unproven_starts:
+            # Who was asked to try an open breaker may, whoever has the other tries.
+            is_prober = any(b.is_probe for b in directive.breakers)
+            if under_way >= max(directive.unproven_starts, int(is_prober)):
                 return 1.0
         waits = [0.0]
         if directive.starts_per_second is not None:
@@ -287,18 +293,30 @@ class PoolLimiter:
             self.others += 1
         return AdmittedCall(model, is_queued, estimate)
 
-    def _refuse_if_broken(self, model: str) -> None:
+    def _broken_wait(self, model: str, now: float) -> float:
+        """Seconds to wait because of breakers: until another's probe has its verdict; 0 for none.
+
+        Raises:
+            ModelError: a breaker is open, and no probe is due yet.
+        """
+        waits = 0.0
         for each in self.directive.breakers if self.directive else ():
             if each.key != "auth" and not each.key.startswith(f"refused:{model}:"):
                 continue
-            if each.is_probe and not self.in_flight and not self.others:
+            left = each.retry_seconds - (now - self._directed_at)
+            if left <= 0:
+                is_free = not self.in_flight and not self.others
+                # Without an answer of the workflow nobody else is asked to try.
+                is_mine = is_free and (each.is_probe or self._is_warned)
+                waits = max(waits, 0.0 if is_mine else VERDICT_SECONDS)
                 continue
             if self.settings.on_broken == "wait":
                 text = f'pool "{self.pool}" waits for: {each.cause}'
-                raise ModelError("rate_limit", text, retry_after=max(1.0, each.retry_seconds))
+                raise ModelError("rate_limit", text, retry_after=max(1.0, left), is_ours=True)
             text = f"{each.cause} (not asked again for now: others met the same; see "
             error_class: ErrorClass = "auth" if each.key == "auth" else "refused"
             raise ModelError(error_class, f"{text}planloom capacity resume {self.pool})")
+        return waits
 
     def _no_turn_error(self, now: float) -> ModelError:
         left = self.cool_seconds(now)
@@ -306,7 +324,7 @@ class PoolLimiter:
         if self.directive and self.directive.is_drained:
             why = "it is drained"
         text = f'no room in pool "{self.pool}": {why}'
-        return ModelError("rate_limit", text, retry_after=max(left, 1.0))
+        return ModelError("rate_limit", text, retry_after=max(left, 1.0), is_ours=True)
 
     async def _wait_for_change(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -419,4 +437,4 @@ class PoolLimiter:
         # The answer does not know what happened while it was under way.
         is_newer = self._was_notified or any(self._tally.failed[c] for c in PRESSURE_CLASSES)
         self._cool_until = max(self._cool_until, asked) if is_newer else asked
-        self.directive = directive
+        self.directive, self._directed_at = directive, now

@@ -8,15 +8,23 @@ from dataclasses import dataclass, field
 
 from planloom.planner.contract.capacity import PRESSURE_CLASSES, Failure
 
-_OF_ONE_PROMPT = re.compile(r"content|safety|policy|filter|too (long|large)", re.IGNORECASE)
+_OF_MODEL = re.compile(
+    r"HTTP 40[45]\b|model_not_found|deploymentnotfound|no endpoints found|unknown model|"
+    r"(invalid|no such|unsupported) model|no models? (is |are )?loaded|"
+    r"\bmodel\b.{0,80}(does not exist|not found|not available|no longer|deprecated|decommissioned|"
+    r"retired|not loaded|not supported|disabled)",
+    re.IGNORECASE,
+)
+"""A refusal of the model or of the address. All others are about one conversation: its messages,
+its tools, its schema, its length."""
 _PARTICULARS = re.compile(r"[0-9a-f]{8}[0-9a-f-]*|\d+")
 
 
 def breaker_key(error_class: str | None, model: str, cause: str) -> str | None:
-    """What a permanent failure shares with its siblings; None when it is of one prompt only."""
+    """What a permanent failure shares with its siblings; None when it is of one conversation."""
     if error_class == "auth":
         return "auth"
-    if error_class == "refused" and not _OF_ONE_PROMPT.search(cause):
+    if error_class == "refused" and _OF_MODEL.search(cause):
         return f"refused:{model}:{_PARTICULARS.sub('#', cause)[:160]}"
     return None
 

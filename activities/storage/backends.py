@@ -37,6 +37,10 @@ class Backend(Protocol):
 
     place: str
 
+    def within(self, folder: str) -> Backend:
+        """A backend for other values in the same place, in a folder that no name can begin with."""
+        ...
+
     def put(self, name: str, content: bytes) -> None:
         """Write, over what was there. When it returns, a power cut loses nothing."""
         ...
@@ -65,6 +69,9 @@ class FolderBackend:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.place = str(folder)
+
+    def within(self, folder: str) -> FolderBackend:
+        return FolderBackend(self.folder / folder)
 
     def path(self, name: str) -> Path:
         return self.folder / name[:2] / name
@@ -99,11 +106,13 @@ class FolderBackend:
             part.unlink(missing_ok=True)
 
     def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
-            return
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(self.folder)
+        missing: list[Path] = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for each in reversed(missing):
+            each.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(each.parent)
 
     def get(self, name: str) -> bytes | None:
         try:
@@ -132,39 +141,42 @@ def _sync_folder(folder: Path) -> None:
 class ObjectBackend:
     """Objects in S3, Google Cloud Storage or Azure, by obstore."""
 
-    def __init__(self, place: str, store: ObjectStore) -> None:
+    def __init__(self, place: str, store: ObjectStore, prefix: str = "") -> None:
         self.place = place
         self._store = store
+        self._prefix = prefix
+
+    def within(self, folder: str) -> ObjectBackend:
+        return ObjectBackend(f"{self.place}/{folder}", self._store, f"{self._prefix}{folder}/")
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}{name[:2]}/{name}"
 
     def put(self, name: str, content: bytes) -> None:
-        obstore.put(self._store, _key(name), content)
+        obstore.put(self._store, self._key(name), content)
 
     def create(self, name: str, content: bytes) -> bool:
         try:
-            obstore.put(self._store, _key(name), content, mode="create", use_multipart=False)
+            obstore.put(self._store, self._key(name), content, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return False
         return True
 
     def get(self, name: str) -> bytes | None:
         try:
-            return bytes(obstore.get(self._store, _key(name)).bytes())
+            return bytes(obstore.get(self._store, self._key(name)).bytes())
         except FileNotFoundError:
             return None
 
     def size(self, name: str) -> int | None:
         try:
-            return int(obstore.head(self._store, _key(name))["size"])
+            return int(obstore.head(self._store, self._key(name))["size"])
         except FileNotFoundError:
             return None
 
     def delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            obstore.delete(self._store, _key(name))
-
-
-def _key(name: str) -> str:
-    return f"{name[:2]}/{name}"
+            obstore.delete(self._store, self._key(name))
 
 
 def open_backend(location: str | Path, environment: Mapping[str, str] = os.environ) -> Backend:

@@ -23,7 +23,9 @@ from planloom.activities.storage.backends import (
     short_reason,
 )
 from planloom.activities.storage.json_values import copied, depth_of, json_text, preview_of
-from planloom.planner.language.references import resolve, roots_of
+from planloom.planner.language.clean_text import clean_value
+from planloom.planner.language.expressions import IN_ACTIVITY, Meter
+from planloom.planner.language.references import builds, resolve, roots_of
 from planloom.planner.language.values import INLINE_MAX_BYTES, Bindings, JsonValue, Stored
 
 __all__ = ["BlobError", "BlobStore"]
@@ -72,6 +74,11 @@ class BlobStore:
     def place(self) -> str:
         return self._backend.place
 
+    @property
+    def backend(self) -> Backend:
+        """Where they lie: what else all workers share lies in a folder within."""
+        return self._backend
+
     async def store_value(
         self, value: JsonValue, inline_max_bytes: int | None = INLINE_MAX_BYTES
     ) -> Stored:
@@ -82,14 +89,15 @@ class BlobStore:
             BlobError: the blob cannot be written.
         """
         limit = INLINE_MAX_BYTES if inline_max_bytes is None else inline_max_bytes
+        value = clean_value(value)  # a tool may give half of a character back
         if isinstance(value, str):
-            content = value.encode("utf-8", "replace")  # a lone surrogate is in no valid JSON
+            content = value.encode()
             if len(content) <= limit and len(json.dumps(value)) <= limit:
                 return Stored(value=content.decode(), size_bytes=len(content), media="text")
             stored = await self._store(content, "text", preview_of(value, len(content)))
         else:
             text = json_text(value)
-            content = text.encode("utf-8", "replace")
+            content = text.encode()
             if len(content) <= limit and depth_of(value) <= INLINE_MAX_DEPTH:
                 return Stored(value=json.loads(content), size_bytes=len(content))
             stored = await self._store(content, "json", preview_of(text, len(content)))
@@ -190,8 +198,9 @@ class BlobStore:
         result is the caller's own to change.
         """
         scope = await self.scope(bindings, roots_of(value))
-        bound: JsonValue = copied(resolve(value, scope))
-        return bound
+        if builds(value):  # bounded, but up to seconds: other activities go on meanwhile
+            return await asyncio.to_thread(_resolved, value, scope)
+        return _resolved(value, scope)
 
     async def scope(self, bindings: Bindings, names: Iterable[str]) -> Mapping[str, JsonValue]:
         """Values by first name, for those of `names` that are bound. Shared: not to be changed."""
@@ -232,6 +241,11 @@ class BlobStore:
         packed = await self._load_shared(bundle)
         assert isinstance(packed, dict)
         return {name: Stored.model_validate(stored) for name, stored in packed.items()}
+
+
+def _resolved(value: JsonValue, scope: Mapping[str, JsonValue]) -> JsonValue:
+    bound: JsonValue = copied(resolve(value, scope, Meter(IN_ACTIVITY)))
+    return bound
 
 
 def _item_of(items: JsonValue, index: int | None) -> JsonValue:

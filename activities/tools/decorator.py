@@ -18,6 +18,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pydantic import PydanticUserError
 
+from planloom.activities.tools.closed import Trusted
 from planloom.activities.tools.docstrings import parse_docstring
 from planloom.activities.tools.signature import (
     Signature,
@@ -67,7 +68,14 @@ class ToolContext:
     run_id: str = ""
     tenant: str | None = None
     attempt: int = 1
+    trusted: Trusted = field(default_factory=Trusted, repr=False)
+    """Places in the workspace that file tools keep closed."""
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
+
+    @property
+    def owner(self) -> str:
+        """The run that the call belongs to, the same for its child runs: `<run>/<task>`."""
+        return self.run_id.partition("/")[0]
 
     @property
     def is_cancelled(self) -> bool:
@@ -189,7 +197,9 @@ def _make(
         parameters=schema,
         idempotent=idempotent,
         side_effects=options.side_effects,
-        local=options.local,
+        # When its worker dies, a local activity starts again as attempt 1: a later attempt must be
+        # known as one.
+        local=options.local and (idempotent or not options.side_effects),
         timeout_seconds=_seconds_of(function, options.timeout),
         cost_usd=options.cost,
         pool=options.pool,
@@ -231,7 +241,8 @@ def tool(function: Callable[P, R] | None = None, /, **given: Any) -> Any:
 
     Options: `name`; `idempotent` (equal calls may share one result: default true, false with side
     effects); `side_effects` (it changes the world: never cached, claimed before it acts); `local`
-    (a few milliseconds: runs inside the workflow's worker);
+    (a few milliseconds: runs inside the workflow's worker; ignored with side effects, unless it is
+    `idempotent`);
     `timeout` (seconds or "30s"); `cost` (usd per call); `pool`; `examples` (calls as the planner
     should write them); `check` (was a claimed act done? its result, or None); `fingerprint` (what
     the result depends on beside the arguments); `version` (default: a hash of source and schema).

@@ -74,8 +74,9 @@ class ToolRegistry:
         Raises:
             ToolLoadError: with every module that cannot be used, and why.
         """
-        first = [str(folder) for folder in search]
-        sys.path[:] = [*first, *(entry for entry in sys.path if entry not in first)]
+        if names:  # without modules to find, nothing that a tool writes there is ever imported
+            first = [str(folder) for folder in search]
+            sys.path[:] = [*first, *(entry for entry in sys.path if entry not in first)]
         problems: list[Problem] = []
         for name in names:
             problems += self._load(name, f"PLANLOOM_TOOLS: {name}")

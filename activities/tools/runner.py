@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import inspect
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,61 +11,18 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from planloom.activities.storage.blobs import BlobError, BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache, cache_key
-from planloom.activities.storage.claims import Claim, ClaimStore, claim_id
+from planloom.activities.storage.claims import ClaimStore
 from planloom.activities.storage.json_values import ValueNotJsonError, json_text
-from planloom.activities.tools.decorator import Tool, ToolContext, ToolError
+from planloom.activities.tools.call import ToolCall, ToolCallError, cut_off
+from planloom.activities.tools.closed import Trusted
+from planloom.activities.tools.decorator import ToolContext, ToolError
 from planloom.activities.tools.registry import ToolRegistry
+from planloom.activities.tools.side_effects import SideEffect
 from planloom.activities.tools.signature import ToolArgumentsError
+from planloom.activities.tools.threads import in_thread
 from planloom.activities.tools.times import ToolTimes
-from planloom.planner.contract.jobs import ErrorClass, TaskOutput, ToolJob
-from planloom.planner.language.values import NANO, JsonValue, Outcome, Stored, Usage
-
-TOOL_ERROR_MAX_CHARS = 500
-
-
-class ToolCallError(Exception):
-    """A call that failed: its class, and whether and when the same call may be made again."""
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        error_class: ErrorClass = "tool",
-        retry: bool = False,
-        retry_after: float | None = None,
-        usage: Usage | None = None,
-    ) -> None:
-        self.message = message
-        self.error_class: ErrorClass = error_class
-        self.retry = retry
-        self.retry_after = retry_after
-        self.usage = usage or Usage()
-        super().__init__(message)
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One attempt of one job, bound and checked."""
-
-    tool: Tool[..., Any]
-    job: ToolJob
-    args: dict[str, JsonValue]
-    kwargs: dict[str, Any]
-    context: ToolContext
-    timeout_seconds: float | None
-
-    @property
-    def name(self) -> str:
-        return self.tool.spec.name
-
-    @property
-    def usage(self) -> Usage:
-        cost = self.tool.spec.cost_usd or 0.0
-        return Usage(tool_calls=1, usd_nano=-int(-cost * NANO // 1))
-
-    def failure(self, message: str, **more: Any) -> ToolCallError:
-        text = message.removeprefix(f"{self.name}: ")
-        return ToolCallError(f'tool "{self.name}": {text}', usage=self.usage, **more)
+from planloom.planner.contract.jobs import TaskOutput, ToolJob
+from planloom.planner.language.values import JsonValue, Outcome, Stored, Usage
 
 
 class ToolRunner:
@@ -85,6 +37,7 @@ class ToolRunner:
         cache: ResultCache | None = None,
         claims: ClaimStore | None = None,
         times: ToolTimes | None = None,
+        trusted: Trusted | None = None,
     ) -> None:
         self.registry = registry
         self.blobs = blobs
@@ -92,6 +45,7 @@ class ToolRunner:
         self._workspace = workspace
         self._cache = cache
         self._claims = claims
+        self._trusted = trusted or Trusted()
 
     async def call(
         self,
@@ -100,18 +54,30 @@ class ToolRunner:
         attempt: int = 1,
         run_id: str = "",
         deadline_seconds: float | None = None,
+        execution: str = "",
+        nothing_done: int = 0,
     ) -> TaskOutput:
         """The outcome of one attempt of a job, within the tool's own timeout and the deadline.
+
+        `execution` names the scheduled activity whose attempts `attempt` counts. Its attempts 1 to
+        `nothing_done` are known to have done nothing, so that a side effect may still happen.
 
         Raises:
             ToolCallError: with a message that says what, where and how to mend it.
         """
         started = time.monotonic()
-        call = await self._prepared(job, attempt, run_id, deadline_seconds)
+        try:
+            call = await self._prepared(job, attempt, run_id, deadline_seconds)
+        except ToolCallError as failure:
+            failure.nothing_done = nothing_done >= attempt - 1
+            raise
+        call = replace(call, execution=execution, nothing_done=nothing_done)
         spec = call.tool.spec
         try:
             if spec.side_effects and self._claims is not None and job.key:
-                output = await self._act_once(call, self._claims)
+                output = await SideEffect(
+                    call, self._claims, run=self._run, store=self._stored
+                ).act_once()
             elif self._cache and job.cache != "off" and spec.idempotent and not spec.side_effects:
                 output = await self._cached(call, self._cache)
             else:
@@ -126,7 +92,7 @@ class ToolRunner:
 
     async def _prepared(
         self, job: ToolJob, attempt: int, run_id: str, deadline: float | None
-    ) -> _Call:
+    ) -> ToolCall:
         if job.allow is not None and job.tool not in job.allow:
             listed = ", ".join(job.allow[:20]) or "none"
             raise ToolCallError(f'tool "{job.tool}" is not allowed here. Allowed: {listed}')
@@ -158,11 +124,12 @@ class ToolRunner:
             run_id=run_id,
             tenant=job.tenant,
             attempt=attempt,
+            trusted=self._trusted,
         )
         limits = [t for t in (tool.spec.timeout_seconds, deadline) if t is not None]
-        return _Call(tool, job, bound, kwargs, context, min(limits, default=None))
+        return ToolCall(tool, job, bound, kwargs, context, min(limits, default=None))
 
-    async def _cached(self, call: _Call, cache: ResultCache) -> TaskOutput:
+    async def _cached(self, call: ToolCall, cache: ResultCache) -> TaskOutput:
         async def make() -> CacheEntry:
             outcome = await self._run(call)
             return CacheEntry(
@@ -198,129 +165,21 @@ class ToolRunner:
             saved_tokens=entry.usage.tokens,
         )
 
-    async def _act_once(self, call: _Call, claims: ClaimStore) -> TaskOutput:
-        """Claim, act, record. The order of the three is what makes an act happen once."""
-        act = claim_id(call.job.key, call.name, call.args)
-        claim = await asyncio.to_thread(
-            claims.claim, act, tool=call.name, attempt=call.context.attempt
-        )
-        if claim.result is not None:
-            return claim.result.model_copy(
-                update={"note": "done by an earlier attempt, whose result was on record"}
-            )
-        if claim.state == "open" and not call.tool.spec.idempotent:
-            settled = await self._settled(call, claim)
-            if settled is not None:
-                if settled.outcome is Outcome.SUCCEEDED:
-                    await asyncio.to_thread(claims.finish, act, settled)
-                return settled
-        try:
-            output = await self._run(call)
-        except asyncio.CancelledError:
-            claims.leave(act, f"attempt {call.context.attempt} was cancelled while it acted")
-            raise
-        except ToolCallError as failure:
-            if isinstance(failure.__cause__, ToolError):
-                # The tool's own word: nothing was done.
-                await asyncio.to_thread(claims.release, act)
-                raise
-            claims.leave(act, f"attempt {call.context.attempt} ended with: {failure.message}")
-            raise self._after_act(call, failure) from failure.__cause__
-        # In a thread, which a cancel does not stop: what was done is recorded.
-        await asyncio.to_thread(claims.finish, act, output)
-        return output
-
-    def _after_act(self, call: _Call, failure: ToolCallError) -> ToolCallError:
-        can_repeat = call.tool.spec.idempotent or call.tool.check is not None
-        if can_repeat or failure.error_class == "timeout" or not failure.retry:
-            return failure
-        return ToolCallError(
-            failure.message + " (not tried again: it has side effects and may have acted. "
-            "If it had not, let it raise ToolError(…, retry=True), or give it a `check`.)",
-            error_class=failure.error_class,
-            usage=failure.usage,
-        )
-
-    async def _settled(self, call: _Call, claim: Claim) -> TaskOutput | None:
-        """What became of a claimed act: its result, `unknown`, or None when it was not done."""
-        before = f" ({claim.note})" if claim.note else ""
-        doubt = (
-            f'tool "{call.name}" was begun by an earlier attempt that left no result{before}; '
-            "whether it acted is not known. "
-        )
-        check = call.tool.check
-        if check is None:
-            return _unknown(doubt + "Look for yourself, then complete the task or run it again.")
-        try:
-            checked = await self._outcome_of(call, lambda: check(call.context, dict(call.kwargs)))
-        except ToolCallError as failure:
-            if call.context.attempt >= call.job.max_attempts:
-                return _unknown(f"{doubt}Its check failed: {failure.message}")
-            raise call.failure(
-                f"its check could not tell whether it acted: {failure.message}",
-                retry=True,
-                retry_after=failure.retry_after,
-            ) from failure
-        if checked is None:
-            return None
-        return TaskOutput(
-            output=await self._stored(call, checked),
-            note="done by an earlier attempt, as its check found",
-        )
-
-    async def _run(self, call: _Call) -> TaskOutput:
+    async def _run(self, call: ToolCall) -> TaskOutput:
         started = time.monotonic()
-        result = await self._outcome_of(
-            call, lambda: call.tool.call(call.kwargs, call.context), is_async=call.tool.is_async
+        result = await call.outcome_of(
+            lambda: call.tool.call(call.kwargs, call.context), is_async=call.tool.is_async
         )
         output = await self._stored(call, result)
         seconds = time.monotonic() - started
         self.times.record(call.name, seconds)
         return TaskOutput(output=output, usage=call.usage, seconds=seconds)
 
-    async def _outcome_of(
-        self, call: _Call, function: Callable[[], Any], *, is_async: bool = False
-    ) -> Any:
-        """What `function` gives within the tool's time, its exceptions as `ToolCallError`."""
-        limit = call.timeout_seconds
-        try:
-            async with asyncio.timeout(limit) as clock:
-                result = function() if is_async else await in_thread(function)
-                return await result if inspect.isawaitable(result) else result
-        except ToolError as error:
-            raise call.failure(
-                _cut(error.message), retry=error.retry, retry_after=error.retry_after
-            ) from error
-        except TimeoutError as error:
-            call.context.cancelled.set()
-            if clock.expired():
-                raise call.failure(
-                    f"it took longer than its timeout of {limit:.3g} s",
-                    error_class="timeout",
-                    retry=True,
-                ) from error
-            raise call.failure(_said(error), error_class="timeout", retry=True) from error
-        except Exception as error:
-            raise call.failure(_said(error), retry=True) from error
-
-    async def _stored(self, call: _Call, result: Any) -> Stored:
+    async def _stored(self, call: ToolCall, result: Any) -> Stored:
         try:
             return await self.blobs.store_value(_as_json(result))
         except ValueNotJsonError as error:
             raise call.failure(f"its result cannot travel as JSON: {error}") from error
-
-
-def _unknown(note: str) -> TaskOutput:
-    return TaskOutput(output=Stored(), outcome=Outcome.UNKNOWN, note=_cut(note, 1000))
-
-
-def _cut(text: str, max_chars: int = TOOL_ERROR_MAX_CHARS) -> str:
-    return text if len(text) <= max_chars else text[:max_chars] + "… (cut)"
-
-
-def _said(error: BaseException) -> str:
-    text = str(error)
-    return _cut(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def _as_json(value: Any) -> JsonValue:
@@ -334,7 +193,7 @@ def _as_json(value: Any) -> JsonValue:
     try:
         plain: JsonValue = to_jsonable_python(value, by_alias=True, fallback=_array_values)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
-        raise ValueNotJsonError(_cut(str(error))) from error
+        raise ValueNotJsonError(cut_off(str(error))) from error
     if isinstance(plain, float):
         json_text(plain)  # NaN and Infinity are found here, and inside values when they are stored
     return plain
@@ -345,43 +204,3 @@ def _array_values(value: Any) -> Any:
     if callable(tolist := getattr(value, "tolist", None)):
         return tolist()
     raise ValueNotJsonError(f"a value of type {type(value).__name__} has no JSON form")
-
-
-async def in_thread(function: Callable[[], Any]) -> Any:
-    """Run a blocking function in a thread of its own, with the caller's context variables.
-
-    A daemon thread, unlike an executor's: a tool that never returns must keep neither the others
-    waiting for a place nor the worker from stopping. Cancelled, the caller goes on at once and the
-    thread's result is dropped.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-
-    def work() -> None:
-        result: Any = None
-        error: BaseException | None = None
-        try:
-            result = context.run(function)
-        except StopIteration as stop:  # a future cannot carry it
-            error = RuntimeError(f"StopIteration: {stop}")
-        except BaseException as caught:
-            error = caught
-        try:
-            loop.call_soon_threadsafe(settle, result, error)
-        except RuntimeError:
-            return  # the loop has closed: nobody waits any more
-
-    threading.Thread(target=work, name="planloom-tool", daemon=True).start()
-    return await future
-
-
-__all__ = ["ToolCallError", "ToolRunner", "in_thread"]

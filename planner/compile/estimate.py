@@ -83,10 +83,28 @@ def estimate_task(task: Task, catalog: Catalog, model: str | None = None) -> Tas
         )
     if task.estimate is not None:
         basis = "declared"
-        tokens = _around(task.estimate.tokens) if task.estimate.tokens is not None else tokens
-        usd = _around(task.estimate.usd * NANO) if task.estimate.usd is not None else usd
+        most = _most(task, catalog, model)
+        if task.estimate.tokens is not None:
+            tokens = _at_worst(_around(task.estimate.tokens), most[0])
+        if task.estimate.usd is not None:
+            usd = _at_worst(_around(task.estimate.usd * NANO), most[1])
         seconds = _around(task.estimate.seconds) if task.estimate.seconds is not None else seconds
     return TaskEstimate(tokens, usd, seconds, basis)
+
+
+def _most(task: Task, catalog: Catalog, model: str | None) -> tuple[float, float]:
+    """Tokens and nano-dollars that the task's own `max_tokens` lets it cost, whatever it declares;
+    0 where it names none.
+    """
+    if task.ask is None or not task.ask_body().max_tokens:
+        return 0.0, 0.0
+    tokens = _defaults(task, catalog)[0][2]
+    price = catalog.prices.get(_model_of(task, model) or "")
+    return tokens, tokens * max(price) if price is not None else 0.0
+
+
+def _at_worst(span: Span, worst: float) -> Span:
+    return (span[0], span[1], max(span[2], worst))
 
 
 def _model_of(body: Body, model: str | None) -> str | None:

@@ -208,6 +208,8 @@ class CallResult(Model):
     """By which `read_output` opens it, when it is too large to be shown whole."""
     output: Stored | None = None
     error: str | None = None
+    note: str | None = None
+    """What the model is told beside the result."""
 
 
 class TurnJob(Model):

@@ -214,7 +214,7 @@ class TeamRequest(Common):
 
     team: str | TeamSpec
     task: str
-    rounds: Annotated[int, Field(ge=0, le=20)] = 1
+    rounds: Annotated[int, Field(ge=0, le=100)] = 1
     retry_rounds: Annotated[int, Field(ge=0, le=2)] = 1
     strategy: Literal["parallel", "sequential"] = "parallel"
     quorum: Annotated[int, Field(ge=1)] | None = None

@@ -26,11 +26,29 @@ class Price(Model):
     output_usd_per_million: Annotated[float, Field(ge=0)]
 
 
+class Accepts(Model):
+    """`[pools.<name>.accepts."<pattern>"]`: what is known of the models whose name fits a pattern.
+
+    What is set here is not found out by trying, and never forgotten.
+    """
+
+    without: list[str] = Field(default_factory=list)
+    """Parameters that are never sent, such as `temperature`."""
+    response_format: Literal["json_schema", "json_object", "none"] | None = None
+    """The most that answers may be constrained by."""
+    limit: Literal["max_tokens", "max_completion_tokens"] | None = None
+    """The name by which the limit of an answer is sent."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """The largest limit of an answer."""
+
+
 class PoolSettings(Model):
     """`[pools.<name>]`: one model endpoint. The key itself stays in the worker's environment."""
 
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
+    """The variable that holds the key: a name that ends in `_API_KEY`, or one that is listed in the
+    worker's environment in `PLANLOOM_KEY_VARIABLES`."""
     models: list[str] = Field(default_factory=lambda: ["*"])
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
@@ -52,6 +70,16 @@ class PoolSettings(Model):
     max_runs: Annotated[int, Field(ge=1)] | None = None
     """Reservations: holders at once."""
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 600.0
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Headers of each request, such as a route. None of them may be secret: see `headers_env`."""
+    headers_env: dict[str, str] = Field(default_factory=dict)
+    """Headers whose values are secret, each with the name of the variable that holds its value."""
+    query: dict[str, str] = Field(default_factory=dict)
+    """Parameters in each request's address, such as Azure's `api-version`."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Parameters beside Planloom's own, such as `chat_template_kwargs`; a table whose name is a
+    pattern of model names (`"qwen*"`) is for those models only."""
+    accepts: dict[str, Accepts] = Field(default_factory=dict)
 
     @field_validator("api_key_env")
     @classmethod
@@ -60,11 +88,49 @@ class PoolSettings(Model):
             raise ValueError("give the name of the variable that holds the key, not the key")
         return name
 
+    @field_validator("headers_env")
+    @classmethod
+    def _are_names(cls, names: dict[str, str]) -> dict[str, str]:
+        if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names.values()):
+            raise ValueError("give the names of the variables that hold the values, not the values")
+        return names
+
+    @field_validator("headers")
+    @classmethod
+    def _are_no_secrets(cls, headers: dict[str, str]) -> dict[str, str]:
+        if wrong := [h for h in headers if re.search(r"auth|key|token|secret|cookie", h, re.I)]:
+            raise ValueError(f"{', '.join(wrong)}: secret values belong to headers_env")
+        return headers
+
+    @field_validator("extra_body")
+    @classmethod
+    def _does_not_replace(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        ours = ("model", "messages", "stream", "stream_options", "tools", "tool_choice")
+        nested = [v for k, v in extra.items() if _is_pattern(k) and isinstance(v, dict)]
+        if wrong := [k for table in (extra, *nested) for k in table if k in ours]:
+            raise ValueError(f"{', '.join(wrong)}: Planloom sets this itself")
+        return extra
+
+    def extra_for(self, model: str) -> dict[str, Any]:
+        """The extra parameters of a call to this model."""
+        found: dict[str, Any] = {}
+        for name, value in self.extra_body.items():
+            if isinstance(value, dict) and (_is_pattern(name) or name in self.models):
+                found |= value if fnmatchcase(model, name) else {}
+            else:
+                found[name] = value
+        return found
+
+    def accepts_of(self, model: str) -> Accepts:
+        """What the settings say of this model: the first pattern that fits."""
+        fits = (a for pattern, a in self.accepts.items() if fnmatchcase(model, pattern))
+        return next(fits, Accepts())
+
     def limits(self) -> PoolSettings:
         """What rules a pool's rate and room: history holds no address, for it may hold a password,
         and no name of a key.
         """
-        kept = self.model_dump(exclude={"base_url", "api_key_env", "models", "prices", "fallback"})
+        kept = self.model_dump(include=set(_LIMITS))
         return PoolSettings.model_validate(kept)
 
     @property
@@ -78,6 +144,27 @@ class PoolSettings(Model):
 
     def serves(self, model: str) -> bool:
         return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+
+_SECRET_PLACES = {"api_key_env", "headers_env", "headers"}
+"""Where people write a secret by mistake."""
+_LIMITS = (
+    "requests_per_minute",
+    "tokens_per_minute",
+    "parallel",
+    "penalty",
+    "penalty_seconds",
+    "predictive",
+    "on_broken",
+    "max_requests",
+    "max_calls",
+    "max_runs",
+    "timeout_seconds",
+)
+
+
+def _is_pattern(name: str) -> bool:
+    return re.search(r"[*?\[]", name) is not None
 
 
 class Settings(Model):
@@ -109,7 +196,9 @@ class Settings(Model):
 
     @property
     def tools_task_queue(self) -> str:
-        return self.tools_queue or f"{self.task_queue}-tools"
+        """Where tools run: the run's own queue, so that the server may hand a tool at once to the
+        worker that asked for it; another one where `PLANLOOM_TOOLS_QUEUE` names it."""
+        return self.tools_queue or self.task_queue
 
     def llm_task_queue(self, pool: str) -> str:
         return f"{self.llm_queue_prefix or self.task_queue + '-llm'}-{pool}"
@@ -141,6 +230,31 @@ class SettingsError(Exception):
     @classmethod
     def of(cls, path: str, message: str) -> SettingsError:
         return cls([Problem(path=path, code="unreadable", message=message)])
+
+
+KEY_VARIABLES = "PLANLOOM_KEY_VARIABLES"
+_KEY_NAME = re.compile(r"[A-Z0-9_]+_API_KEY")
+_NOT_FOR_MODELS = ("TEMPORAL_API_KEY",)
+
+
+def key_problem(
+    pool: str, settings: PoolSettings, environment: Mapping[str, str]
+) -> Problem | None:
+    """Why a pool may not send the variable it names to its endpoint, or None.
+
+    A settings file chooses both the address and the variable. Whoever wrote it, or brought it with
+    a repository, must not be able to send any secret of the worker's environment anywhere.
+    """
+    name = settings.api_key_env
+    allowed = [each.strip() for each in environment.get(KEY_VARIABLES, "").split(",")]
+    if name in allowed or (_KEY_NAME.fullmatch(name) and name not in _NOT_FOR_MODELS):
+        return None
+    return Problem(
+        path=f"planloom.toml: pools.{pool}.api_key_env",
+        code="key_not_allowed",
+        message=f"the variable {name} is not known to hold a model key, so it is not sent.",
+        hint=f"Use a name that ends in _API_KEY, or set {KEY_VARIABLES}={name} for the worker.",
+    )
 
 
 _FROM_ENVIRONMENT = {
@@ -188,7 +302,7 @@ def settings_from(
                     code=e["type"],
                     # Who writes a key where its variable's name belongs does not see it printed.
                     message=e["msg"]
-                    + ("" if "api_key_env" in e["loc"] else f" (seen: {e['input']!r})"),
+                    + ("" if _SECRET_PLACES & set(e["loc"]) else f" (seen: {e['input']!r})"),
                 )
                 for e in error.errors()
             ]

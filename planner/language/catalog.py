@@ -63,7 +63,7 @@ class Catalog(Model):
     tool_names: list[str] = Field(default_factory=list)
     """All registered names, for near misses; `tools` describes only those this run may use."""
     pools: list[PoolSpec] = Field(default_factory=list)
-    tools_queue: str = "planloom-tools"
+    tools_queue: str = "planloom"
     models: dict[str, str] = Field(default_factory=dict)
     prices: dict[str, tuple[int, int]] = Field(default_factory=dict)
     agents: dict[str, str] = Field(default_factory=dict)

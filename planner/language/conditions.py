@@ -18,18 +18,18 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from jmespath.parser import ParsedResult
-
-from planloom.planner.language.references import (
-    FAULTS,
+from planloom.planner.language.expressions import (
     BadPathError,
-    Reference,
+    Expression,
+    Meter,
     compiled_expression,
+    shortened,
+)
+from planloom.planner.language.references import (
+    Reference,
     end_of_reference,
-    fault_of,
     references_in,
     rename,
-    shortened,
 )
 from planloom.planner.language.values import VALUE_NAMES, JsonValue, Problem
 
@@ -93,7 +93,7 @@ def _translated(condition: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _compiled(condition: str) -> ParsedResult:
+def _compiled(condition: str) -> Expression:
     shown = shortened(condition)
     if len(condition) > CONDITION_MAX_CHARS:
         raise ConditionError(
@@ -122,11 +122,14 @@ def evaluate(
     outcomes: Mapping[str, str],
     outputs: Mapping[str, JsonValue],
     extra: Mapping[str, JsonValue] | None = None,
+    meter: Meter | None = None,
 ) -> bool:
     """Whether a condition holds. `outputs` without an outcome are given values, such as `params`.
 
+    `meter` bounds the work; without it the bounds are those of workflow code.
+
     Raises:
-        ConditionError: it does not parse, or does not fit the values.
+        ConditionError: it does not parse, does not fit the values, or takes too much work.
     """
     scope: dict[str, Any] = dict(extra or {})
     for name in [*outcomes, *outputs]:
@@ -138,10 +141,10 @@ def evaluate(
         scope[name] = {**fields, "outcome": outcomes[name], "output": value}
     compiled = _compiled(condition)
     try:
-        result = compiled.search(scope)
-    except FAULTS as error:
-        raise ConditionError(f'"{shortened(condition)}": {fault_of(error)}') from None
-    return bool(result)
+        found = compiled.search(scope, meter or Meter())
+    except BadPathError as error:
+        raise ConditionError(f'"{shortened(condition)}": {error}') from None
+    return bool(found)
 
 
 def _identifiers(node: Any, names: list[str]) -> None:
@@ -160,7 +163,7 @@ def _identifiers(node: Any, names: list[str]) -> None:
 def roots_of_condition(condition: str, among: Collection[str] = ()) -> tuple[str, ...]:
     """The tasks and values that a condition reads, in order; unknown names are left out."""
     try:
-        parsed: Any = _compiled(condition).parsed
+        parsed: Any = _compiled(condition).tree
     except ConditionError:
         return ()
     roots: list[str] = []

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from planloom.planner.language.values import ID_PATTERN, JsonValue, Model
+from planloom.planner.language.values import ID_PATTERN, JsonValue, Model, Problem
 
 
 class AgentSpec(Model):
@@ -86,3 +86,13 @@ class Subtask(Model):
     member: str | None = None
     """Without it, the member of the same id."""
     depends_on: list[str] = Field(default_factory=list)
+
+
+def name_taken(kind: str, name: str, *, unused: str, used: str) -> Problem:
+    """What is wrong with a file of the workspace whose name is taken by one that comes first."""
+    return Problem(
+        path=unused,
+        code="name_taken",
+        message=f'not used: the {kind} "{name}" is {used}.',
+        hint="Give it another name, or move it to your own configuration folder.",
+    )

@@ -15,26 +15,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any
 
-import jmespath
-from jmespath.exceptions import JMESPathError, JMESPathTypeError
-from jmespath.functions import Functions
-from jmespath.parser import ParsedResult
-
+from planloom.planner.language.expressions import (
+    BadPathError,
+    Meter,
+    TooMuchWorkError,
+    UnresolvedError,
+    compiled_path,
+)
+from planloom.planner.language.expressions import shortened as shortened
 from planloom.planner.language.values import JsonValue, Problem
 
 REFERENCE_MAX_CHARS = 1_000
 """From `${` to `}`: what is longer is text."""
 UNCLOSED_MAX = 20
 """After so many references of a string that never close, its rest is text: keeps it linear."""
-PATH_DEPTH_MAX = 100
-"""Levels of a JMESPath expression, so that evaluating it never runs out of stack."""
 SHORT_MAX_CHARS = 2_000
-SHOWN_MAX_CHARS = 80
-
-FAULTS = (JMESPathError, RecursionError, TypeError, ValueError, ArithmeticError)
-"""What JMESPath raises: its own errors, and Python's where it does not look."""
 
 _BEGIN = re.compile(r'\s*[A-Za-z0-9_"]')
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
@@ -52,10 +48,6 @@ class Reference:
     text: str
 
 
-class UnresolvedError(ValueError):
-    """A reference that cannot be resolved; the message says which, and how to mend it."""
-
-
 class MissingReferenceError(UnresolvedError):
     """No value of that name."""
 
@@ -68,8 +60,16 @@ class MissingReferenceError(UnresolvedError):
         super().__init__(f'no value "{shortened(reference.root)}" for "{text}".{hint}{listed}')
 
 
-class BadPathError(UnresolvedError):
-    """What follows the name is no JMESPath, or does not fit the value."""
+class NothingFoundError(UnresolvedError):
+    """A path in the middle of a text that finds nothing there."""
+
+    def __init__(self, reference: Reference) -> None:
+        text = shortened(reference.text)
+        example = shortened(f"${{{reference.root}{reference.path} || 'unknown'}}")
+        super().__init__(
+            f'"{text}" finds nothing, and stands inside a longer text. '
+            f"Correct the path, or give a default: {example}."
+        )
 
 
 def _parts(text: str) -> tuple[str | Reference, ...]:
@@ -188,29 +188,97 @@ def with_words(text: str, words: Callable[[Reference], str | None]) -> str:
     return made
 
 
-def resolve(value: JsonValue, scope: Mapping[str, JsonValue]) -> JsonValue:
+def resolve(
+    value: JsonValue, scope: Mapping[str, JsonValue], meter: Meter | None = None
+) -> JsonValue:
     """The value with every reference replaced, once.
+
+    A string that is wholly a reference becomes `null` where that finds nothing. Inside a longer
+    text a path that finds nothing is an error; a value that is `null` as a whole, such as that of a
+    task that failed, is named there: `(b has no value)`. `meter` bounds the work and the size of
+    what is built, over all references; without it the bounds are those of workflow code.
 
     Raises:
         MissingReferenceError: a name that is not in `scope`.
-        BadPathError: a path that is no JMESPath or does not fit the value.
+        BadPathError: a path that is not JMESPath, does not fit the value, or builds too much.
+        NothingFoundError: a path inside a longer text that finds nothing.
     """
-    match value:
-        case str():
-            return _resolve_text(value, scope) if "${" in value else value
-        case list():
-            return [resolve(v, scope) for v in value]
-        case dict():
-            return {k: resolve(v, scope) for k, v in value.items()}
-        case _:
+    return _Resolving(scope, meter or Meter()).value(value)
+
+
+class _Resolving:
+    """One call of `resolve`."""
+
+    def __init__(self, scope: Mapping[str, JsonValue], meter: Meter) -> None:
+        self._scope = scope
+        self._meter = meter
+        self._seen: set[str] = set()
+
+    def value(self, value: JsonValue) -> JsonValue:
+        match value:
+            case str():
+                return self._text(value) if "${" in value else value
+            case list():
+                return [self.value(v) for v in value]
+            case dict():
+                return {k: self.value(v) for k, v in value.items()}
+            case _:
+                return value
+
+    def _text(self, text: str) -> JsonValue:
+        parts = _parts(text)
+        if len(parts) == 1 and isinstance(parts[0], Reference):
+            return self._whole(parts[0])
+        return "".join(p if isinstance(p, str) else self._inside(p) for p in parts)
+
+    def _whole(self, reference: Reference) -> JsonValue:
+        found = self._found(reference)
+        if reference.text in self._seen:  # the same value in many places makes a large document
+            self._count(reference, found)
+        self._seen.add(reference.text)
+        return found
+
+    def _inside(self, reference: Reference) -> str:
+        found = self._found(reference)
+        if found is None:
+            if reference.path and self._scope[reference.root] is not None:
+                raise NothingFoundError(reference)
+            return f"({shortened(reference.root)} has no value)"
+        text = as_text(found)
+        self._count(reference, text)
+        return text
+
+    def _count(self, reference: Reference, found: JsonValue) -> None:
+        try:
+            self._meter.built(found)
+        except TooMuchWorkError as error:
+            raise TooMuchWorkError(f'"{shortened(reference.text)}": {error}') from None
+
+    def _found(self, reference: Reference) -> JsonValue:
+        if reference.root not in self._scope:
+            raise MissingReferenceError(reference, self._scope)
+        value = self._scope[reference.root]
+        if not reference.path:
             return value
+        try:
+            return compiled_path(reference.path).search(value, self._meter)  # type: ignore[no-any-return]
+        except BadPathError as error:
+            raise type(error)(f'"{shortened(reference.text)}": {error}') from None
 
 
-def _resolve_text(text: str, scope: Mapping[str, JsonValue]) -> JsonValue:
-    parts = _parts(text)
-    if len(parts) == 1 and isinstance(parts[0], Reference):
-        return _look_up(parts[0], scope)
-    return "".join(p if isinstance(p, str) else as_text(_look_up(p, scope)) for p in parts)
+def builds(value: JsonValue) -> bool:
+    """Whether a reference of the value computes something, beyond picking a part.
+
+    Such a value may take seconds to resolve, so it should not be resolved in an event loop.
+    """
+    return any(not _is_selection(r) for r in find_references(value))
+
+
+def _is_selection(reference: Reference) -> bool:
+    try:
+        return not reference.path or compiled_path(reference.path).is_selection
+    except BadPathError:
+        return True  # resolving it fails at once
 
 
 def as_text(value: JsonValue) -> str:
@@ -218,80 +286,6 @@ def as_text(value: JsonValue) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _look_up(reference: Reference, scope: Mapping[str, JsonValue]) -> JsonValue:
-    if reference.root not in scope:
-        raise MissingReferenceError(reference, scope)
-    value = scope[reference.root]
-    if not reference.path:
-        return value
-    try:
-        result: Any = compiled_path(reference.path).search(value)
-    except BadPathError as error:
-        raise BadPathError(f'"{shortened(reference.text)}": {error}') from None
-    except FAULTS as error:
-        raise BadPathError(f'"{shortened(reference.text)}": {fault_of(error)}') from None
-    return result  # type: ignore[no-any-return]
-
-
-@lru_cache(maxsize=4096)
-def compiled_path(path: str) -> ParsedResult:
-    """The JMESPath after a reference's name: `.a.b`, `[0]`, ` | length(@)`.
-
-    Raises:
-        BadPathError: it does not parse, nests too deep, or calls a function that there is not.
-    """
-    if path[0] not in ".[|":
-        raise BadPathError(f'a name is followed by ".", "[" or "|", not by "{path[0]}"')
-    return compiled_expression("@" + path)
-
-
-def compiled_expression(expression: str) -> ParsedResult:
-    """A JMESPath expression that can be evaluated.
-
-    Raises:
-        BadPathError: as `compiled_path`.
-    """
-    try:
-        parsed = jmespath.compile(expression)
-    except FAULTS as error:
-        raise BadPathError(fault_of(error)) from None
-    level: list[Any] = [parsed.parsed]
-    for _ in range(PATH_DEPTH_MAX):
-        for node in level:
-            if node["type"] == "function_expression":
-                _check_function(node["value"])
-        level = [c for n in level for c in n.get("children", ()) if isinstance(c, dict)]
-        if not level:
-            return parsed
-    raise BadPathError(f"is nested deeper than {PATH_DEPTH_MAX} levels")
-
-
-def _check_function(name: str) -> None:
-    functions = Functions.FUNCTION_TABLE
-    if name not in functions:
-        near = get_close_matches(name, list(functions), n=1)
-        raise BadPathError(
-            f'no function "{shortened(name)}".' + (f' Did you mean "{near[0]}"?' if near else "")
-        )
-
-
-def fault_of(error: Exception) -> str:
-    """What JMESPath found wrong, in one line and without the values that it looked at."""
-    match error:
-        case RecursionError():
-            return "is nested too deeply"
-        case JMESPathTypeError():
-            wanted = " or ".join(error.expected_types)
-            return f"{error.function_name}() needs {wanted}, found {error.actual_type}"
-        case _:
-            return str(error).split("\n")[0].removesuffix(", for expression:")[:160]
-
-
-def shortened(text: str) -> str:
-    """A text as messages show it."""
-    return text if len(text) <= SHOWN_MAX_CHARS else text[: SHOWN_MAX_CHARS - 1] + "…"
 
 
 def check_path(reference: Reference, where: str) -> list[Problem]:

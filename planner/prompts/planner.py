@@ -63,24 +63,6 @@ holds, else the task is skipped.
 - "timeout": "30s", "description": what it is for.
 - "stop_when", beside "tasks": a condition; stop the rest as soon as it holds."""
 
-JSON_SCHEMA: dict[str, JsonValue] = {
-    "type": "object",
-    "properties": {
-        "tasks": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"id": {"type": "string"}},
-                "required": ["id"],
-            },
-        },
-        "answer": {},
-        "stop_when": {"type": "string"},
-    },
-    "required": ["tasks"],
-}
-"""What an endpoint with structured output is held to; the compiler checks the rest."""
-
 
 def planner_messages(
     job: PlanJob, tools: Sequence[ToolSpec], accepted: Sequence[PlannedTask]

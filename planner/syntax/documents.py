@@ -27,6 +27,24 @@ TEXT_FIELD_MAX_BYTES = 1_000_000
 VALUE_SHOWN_MAX_CHARS = 24
 """A longer text is not shown in a message: it may be a prompt, or a key."""
 
+_CALLED_ELSEWHERE = {
+    **dict.fromkeys(("arguments", "parameters", "params", "input", "inputs", "kwargs"), ("args",)),
+    **dict.fromkeys(("tool_name", "function", "action", "call", "operation"), ("tool",)),
+    "name": ("id", "tool"),
+    **dict.fromkeys(("task_id", "step", "key"), ("id",)),
+    **dict.fromkeys(("dependencies", "deps", "needs", "after", "requires_tasks"), ("depends_on",)),
+    **dict.fromkeys(("condition", "if", "only_if"), ("when",)),
+    **dict.fromkeys(("foreach", "for_each", "loop", "items", "over"), ("map",)),
+    **dict.fromkeys(("steps", "nodes", "plan", "calls"), ("tasks",)),
+    **dict.fromkeys(("output", "result", "final", "return", "final_answer"), ("answer",)),
+    **dict.fromkeys(("default", "else", "on_failure"), ("fallback",)),
+    **dict.fromkeys(("question", "text", "message", "query"), ("prompt",)),
+    **dict.fromkeys(("schema", "response_format", "json_schema"), ("output_schema",)),
+    **dict.fromkeys(("retries", "max_retries", "attempts"), ("retry", "max_attempts")),
+    **dict.fromkeys(("timeout_seconds", "deadline"), ("timeout",)),
+    **dict.fromkeys(("note", "notes", "comment", "reason", "purpose"), ("description",)),
+}
+"""What other tools and models call our fields: nearer in meaning than in letters."""
 _CONTAINERS = (typing.Union, types.UnionType, list, dict, typing.Annotated)
 _FORMS = ("string_type", "literal_error", "model_type", "model_attributes_type")
 
@@ -142,9 +160,7 @@ def _problem(entry: Any, loc: tuple[int | str, ...], path: str, model: type[Base
         case "extra_forbidden":
             message = f'no field "{loc[-1] if loc else path}"'
             fields = _fields_at(model, loc[:-1])
-            near = get_close_matches(str(loc[-1])[:100] if loc else "", fields, n=1, cutoff=0.5)
-            listed = "Fields: " + ", ".join(fields) if fields else ""
-            hint = f'Did you mean "{near[0]}"?' if near else listed
+            hint = _field_hint(str(loc[-1])[:100] if loc else "", fields)
         case "missing":
             message = "is missing"
         case "model_type" | "model_attributes_type":
@@ -179,6 +195,15 @@ def _problem(entry: Any, loc: tuple[int | str, ...], path: str, model: type[Base
         case _:
             message = f"{message[:1].lower()}{message[1:]}, found {_shown(entry['input'])}"
     return Problem(path=path, code=kind, message=message, hint=hint)
+
+
+def _field_hint(written: str, fields: Sequence[str]) -> str:
+    """The field that was meant: by what it is called elsewhere, else the nearest in its letters."""
+    elsewhere = _CALLED_ELSEWHERE.get(written.lower().replace("-", "_"), ())
+    near = [name for name in elsewhere if name in fields]
+    near = near or get_close_matches(written, fields, n=1, cutoff=0.5)
+    listed = "Fields: " + ", ".join(fields) if fields else ""
+    return f'Did you mean "{near[0]}"?' if near else listed
 
 
 def _kind_of(value: Any) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from planloom.planner.language.clean_text import clean_text
 from planloom.planner.language.values import JsonValue, Problem
-from planloom.planner.syntax.json_text import objects_in, parse_json
+from planloom.planner.syntax.json_text import json_in, parse_json
 
 LOOKS_MAX = 2
 """How often one joining may ask to see more of outputs that were cut."""
@@ -16,12 +18,17 @@ LOOK_IDS_MAX = 5
 """Outputs of one look: more of them would hardly be shown larger than before."""
 QUESTION_MAX_CHARS = 500
 
+_ANSWER_TYPES = ("string", "number", "boolean", "null", "array", "object")
 JOIN_SCHEMA: dict[str, JsonValue] = {
     "type": "object",
     "properties": {
         "thought": {"type": "string"},
         "action": {"type": "string", "enum": ["finish", "replan", "look"]},
-        "answer": {"description": "with finish: the answer to the goal"},
+        "answer": {
+            # Each type by name: llama.cpp reads a schema without one as an object, or refuses it.
+            "anyOf": [{"type": kind} for kind in _ANSWER_TYPES],
+            "description": "with finish: the answer to the goal",
+        },
         "feedback": {"type": "string", "description": "with replan: what is missing, and why"},
         "ids": {
             "type": "array",
@@ -46,33 +53,46 @@ class JoinDecision:
     question: str = ""
 
 
-_ACTION = re.compile(r"^[ \t>*_#-]*Action[*_ \t]*:[*_ \t]*(Finish|Replan)\b[ \t]*", re.I | re.M)
-_BARE = re.compile(r"^[ \t>*_#-]*(Finish|Replan)(?=[ \t]*\()[ \t]*", re.I | re.M)
-_THOUGHT = re.compile(r"^[ \t>*_#-]*Thought[*_ \t]*:[*_ \t]*(.*)$", re.I | re.M)
+_LINE = r"^[ \t>*_#-]*"
+_ACTION = re.compile(_LINE + r"Action[*_ \t]*:[*_ \t`]*(Finish|Replan)\b[ \t]*", re.I | re.M)
+_BARE = re.compile(_LINE + r"(Finish|Replan)(?=[ \t]*[(\[])[ \t]*", re.I | re.M)
+_FINAL = re.compile(_LINE + r"(Final[ _]Answer)[*_ \t]*:", re.I | re.M)
+_INPUT = re.compile(r"[\s*_>`]*Action[ _]?Input[*_ \t]*:[*_]*", re.I)
+_THOUGHT = re.compile(_LINE + r"Thought[*_ \t]*:[*_ \t]*(.*)$", re.I | re.M)
 _QUOTED = re.compile(r'"([^"]*)"|\'([^\']*)\'')
 _HINT = 'Answer with {"action": "finish", "answer": …} or {"action": "replan", "feedback": "…"}.'
 _ACTIONS = ("finish", "replan", "look")
+_ANSWERS = ("answer", "action_input", "final_answer", "response", "output")
+_REASONS = ("feedback", "reason", "action_input")
+"""Under which names models write the answer, and the reason of a replan; the first is the rule."""
 _ACTIONS_MAX = 50
-"""How many places of a text are looked at."""
+"""How many actions of a text are looked at."""
+_LOOKED_AT_MAX = 4
+"""How often, on average, a character is looked at for the ends of brackets."""
 _WRAPPERS_MAX = 3
 """How deep inside other objects a decision is looked for."""
 
 
-def parse_join(text: str) -> JoinDecision | list[Problem]:
+def parse_join(text: str, *, is_cut_off: bool = False) -> JoinDecision | list[Problem]:
     """The decision in a joiner's answer, as JSON or in LLMCompiler's text, or the problems.
 
     Of several decisions the last counts. JSON goes before text; JSON whose action is none of the
-    three is a decision gone wrong only when no text form is there either.
+    three is a decision gone wrong only when no text form is there either. An answer that was cut
+    off at its limit holds no decision: what it says is not whole.
     """
-    text = text.replace("\r", "").split("<END_OF_RESPONSE>")[0]
+    if is_cut_off:
+        message = "the answer was cut off at its limit before its end"
+        return [Problem(path="join", code="cut_off", message=message, hint="Be brief.")]
+    text = clean_text(text).replace("\r", "").split("<END_OF_RESPONSE>")[0]
+    brackets = _Brackets(text)
     documents = _decisions_in(text)
     good = [d for d in documents if str(d["action"]).strip().lower() in _ACTIONS]
-    action = _last_action(text, _ACTION)
-    if good and not (action and _is_inside(text, action)):
+    action = _last_action(text, _ACTION, brackets)
+    if good and not (action and _is_inside(text, action, brackets)):
         return _from_json(good[-1])
-    action = action or _last_action(text, _BARE)
+    action = action or _last_action(text, _BARE, brackets) or _last_final(text)
     if action is not None:
-        return _from_text(text, action)
+        return _from_text(text, action, brackets)
     if documents:
         return _from_json(documents[-1])
     beginning = text.strip()[:80]
@@ -82,19 +102,8 @@ def parse_join(text: str) -> JoinDecision | list[Problem]:
 
 def _decisions_in(text: str) -> list[dict[str, Any]]:
     """The JSON objects with an action, fenced, wrapped or with prose around, in order."""
-    decisions = [d for d in map(_decision, objects_in(text)) if d is not None]
-    begins = [m.start() for m in re.finditer(r"\{", text)][:_ACTIONS_MAX]
-    while begins and not decisions:  # a stray brace or quote in prose hides what follows
-        inner = objects_in(text[begins.pop(0) + 1 :])
-        decisions = [d for d in map(_decision, inner[:_ACTIONS_MAX]) if d is not None]
-    return decisions
-
-
-def _decision(text: str) -> dict[str, Any] | None:
-    try:
-        return _unwrapped(parse_json(text), _WRAPPERS_MAX)
-    except ValueError:
-        return None
+    found = (_unwrapped(each.value, _WRAPPERS_MAX) for each in json_in(text))
+    return [document for document in found if document is not None]
 
 
 def _unwrapped(document: Any, depth: int) -> dict[str, Any] | None:
@@ -106,13 +115,17 @@ def _unwrapped(document: Any, depth: int) -> dict[str, Any] | None:
     return next((d for d in inner if d is not None), None)
 
 
+def _value_of(document: dict[str, Any], names: Sequence[str]) -> Any:
+    return next((document[name] for name in names if name in document), None)
+
+
 def _from_json(document: dict[str, Any]) -> JoinDecision | list[Problem]:
     thought = str(document.get("thought") or "")
     match str(document["action"]).strip().lower():
-        case "finish" if "answer" in document:
-            return JoinDecision("finish", answer=document["answer"], thought=thought)
-        case "replan" if str(document.get("feedback") or "").strip():
-            return JoinDecision("replan", feedback=str(document["feedback"]), thought=thought)
+        case "finish" if any(name in document for name in _ANSWERS):
+            return JoinDecision("finish", answer=_value_of(document, _ANSWERS), thought=thought)
+        case "replan" if reason := str(_value_of(document, _REASONS) or "").strip():
+            return JoinDecision("replan", feedback=reason, thought=thought)
         case "look" if (ids := _ids(document.get("ids"))) is not None:
             question = str(document.get("question") or "").strip()[:QUESTION_MAX_CHARS]
             return JoinDecision("look", ids=ids, question=question, thought=thought)
@@ -154,7 +167,7 @@ def check_look(decision: JoinDecision, cut: Sequence[str], looks_left: int) -> l
     return []
 
 
-def _last_action(text: str, pattern: re.Pattern[str]) -> re.Match[str] | None:
+def _last_action(text: str, pattern: re.Pattern[str], brackets: _Brackets) -> re.Match[str] | None:
     """The last action that does not stand inside the brackets of one before it."""
     last, at = None, 0
     for _ in range(_ACTIONS_MAX):
@@ -162,65 +175,97 @@ def _last_action(text: str, pattern: re.Pattern[str]) -> re.Match[str] | None:
         if match is None:
             break
         last = match
-        end = _closing(text, match.end())
+        end = brackets.closing(match.end())
         at = match.end() if end is None else end + 1
     return last
 
 
-def _is_inside(text: str, action: re.Match[str]) -> bool:
+def _last_final(text: str) -> re.Match[str] | None:
+    return next(iter(deque(_FINAL.finditer(text), maxlen=1)), None)
+
+
+def _is_inside(text: str, action: re.Match[str], brackets: _Brackets) -> bool:
     """Whether the JSON is the answer that the text form holds: `Finish({"action": …})`."""
-    if not text.startswith("(", action.end()):
+    if text[action.end() : action.end() + 1] not in ("(", "["):
         return False
-    end = _closing(text, action.end())
+    end = brackets.closing(action.end())
     return action.end() < text.find("{") < (len(text) if end is None else end)
 
 
-def _from_text(text: str, action: re.Match[str]) -> JoinDecision | list[Problem]:
-    kind: Literal["finish", "replan"] = "finish" if action[1].lower() == "finish" else "replan"
-    inner = _in_brackets(text, action.end())
+def _from_text(
+    text: str, action: re.Match[str], brackets: _Brackets
+) -> JoinDecision | list[Problem]:
+    kind: Literal["finish", "replan"] = "replan" if action[1].lower() == "replan" else "finish"
+    inner = brackets.inside(action.end())
+    answer: JsonValue = None
     if inner is None:
         inner = text[action.end() :].strip(" \t:*_")
+        if given := _INPUT.match(inner):
+            inner = inner[given.end() :]
+            answer = _wrapped_answer(inner, _ANSWERS if kind == "finish" else _REASONS)
     inner = inner.strip()
     thoughts = _THOUGHT.findall(text[: action.start()])
     thought = thoughts[-1].strip() if thoughts else ""
     if quoted := _QUOTED.fullmatch(inner):
         inner = quoted[1] if quoted[1] is not None else quoted[2]
     if kind == "replan":
-        return JoinDecision(
-            "replan", feedback=inner or thought or "no reason given", thought=thought
-        )
+        reason = str(answer or inner or thought or "no reason given")
+        return JoinDecision("replan", feedback=reason, thought=thought)
+    if answer is not None:
+        return JoinDecision("finish", answer=answer, thought=thought)
     if not inner:
         message = "Finish has no answer"
         return [Problem(path="join", code="no_answer", message=message, hint=_HINT)]
     return JoinDecision("finish", answer=inner, thought=thought)
 
 
-def _in_brackets(text: str, start: int) -> str | None:
-    """What stands in the brackets that open at `start`; an answer may hold brackets of its own."""
-    if not text.startswith("(", start):
+def _wrapped_answer(text: str, names: Sequence[str]) -> JsonValue:
+    """The answer of `Action Input: {"answer": …}`; None when it is not written so."""
+    try:
+        document = parse_json(text)
+    except ValueError:
         return None
-    end = _closing(text, start)
-    if end is None:
-        last = text.rfind(")")
-        end = last if last > start else len(text)
-    return text[start + 1 : end]
+    is_wrapped = isinstance(document, dict) and len(document) == 1
+    return _value_of(document, names) if is_wrapped else None
 
 
-def _closing(text: str, start: int) -> int | None:
-    """Where the bracket that opens at `start` closes: the one that matches and ends its line."""
-    if not text.startswith("(", start):
-        return None
-    depth = 0
-    for at in range(start, len(text)):
-        depth += (text[at] == "(") - (text[at] == ")")
-        if depth == 0:
-            if _ends_line(text, at + 1):
-                return at
-            depth = 1  # it closed too early: the answer itself is unbalanced
-    return None
+class _Brackets:
+    """Where the brackets of a text close. All look-ups together take linear time."""
 
+    _SIGNS: dict[str, re.Pattern[str]] = {  # noqa: RUF012 - never changed
+        "(": re.compile(r"[()]"),
+        "[": re.compile(r"[\[\]]"),
+    }
+    _ENDS = re.compile(r"[ \t*_.`]{0,200}(?:\n|\Z)")
 
-def _ends_line(text: str, at: int) -> bool:
-    while at < len(text) and text[at] in " \t*_.`":
-        at += 1
-    return at == len(text) or text[at] == "\n"
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._work = _LOOKED_AT_MAX * len(text) + 10_000
+
+    def closing(self, start: int) -> int | None:
+        """Where the bracket that opens at `start` closes: where it matches and ends its line."""
+        text, opened = self._text, self._text[start : start + 1]
+        signs = self._SIGNS.get(opened)
+        if signs is None or self._work <= 0:
+            return None
+        depth, end = 0, None
+        for sign in signs.finditer(text, start):
+            depth += 1 if sign[0] == opened else -1
+            if depth == 0:
+                if self._ENDS.match(text, sign.end()):
+                    end = sign.start()
+                    break
+                depth = 1  # it closed too early: the answer itself is unbalanced
+        self._work -= (len(text) if end is None else end) - start
+        return end
+
+    def inside(self, start: int) -> str | None:
+        """What stands in the bracket that opens at `start`; an answer may hold brackets itself."""
+        opened = self._text[start : start + 1]
+        if opened not in self._SIGNS:
+            return None
+        end = self.closing(start)
+        if end is None:
+            last = self._text.rfind({"(": ")", "[": "]"}[opened])
+            end = last if last > start else len(self._text)
+        return self._text[start + 1 : end]

@@ -1,7 +1,8 @@
 """The labelled form in which agents and members answer: `SUMMARY:`, `CLAIM:`, `RESULT:` … Pure.
 
 Labels are English, one at the start of a line, case ignored; a field is the rest of its line, or
-the lines below it up to the next label. JSON with the same names is read as well.
+the lines below it up to the next label. Read as well: labels as headings (`## SUMMARY`), numbered,
+bold, with the colons of other scripts, and JSON with the same names.
 Source: facts on the agents runtime, §1d.
 """
 
@@ -9,9 +10,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from planloom.planner.language.values import JsonValue
+from planloom.planner.syntax.json_text import json_in
 
 LABELS = (
     "SUMMARY",
@@ -30,35 +33,85 @@ MEMBER_WRAP_MIN_CHARS = 10
 CONFIDENCE_DEFAULT = 0.5
 
 _LABEL = re.compile(
-    r"^[ \t>*#-]{0,8}([A-Z][A-Z_]{2,30})[*]{0,2}[ \t]{0,4}:[*]{0,2}", re.MULTILINE | re.IGNORECASE
+    r"^(?P<lead>[ \t>*#_•+-]{0,12})(?:\d{1,2}[.)][ \t]{0,3})?(?P<bold>[*_`]{0,3})"
+    r"(?P<name>SUMMARY|CLAIMS?|EVIDENCE|DISCUSSION|RESULTS?|NEXT[ _-]?STEPS?|CONFIDENCE)"
+    r"(?P<close>[*_`]{0,3})[ \t]{0,4}(?P<colon>[:：﹕︰]?)(?P<after>[*_`]{0,3})(?P<rest>[^\n]?)",
+    re.MULTILINE | re.IGNORECASE,
 )
+_FENCE = re.compile(r"\A\s*```[\w-]*\n|\n[ \t]*```\s*\Z")
 
 
-def parse_labelled(text: str) -> dict[str, str]:
-    """The fields of an answer by label in capitals; the first of each wins."""
-    from_json = _from_json(text)
-    if from_json:
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A label as it stands in a text. A weak one is a plain word: `Evidence:`."""
+
+    label: str
+    start: int
+    end: int
+    is_strong: bool
+    is_bold: bool
+
+
+def parse_labelled(text: str, labels: Collection[str] = LABELS) -> dict[str, str]:
+    """The fields of an answer by label in capitals; of several whole answers the last.
+
+    `labels` are those of the form that was asked for: only these are read when they stand as plain
+    words among decorated ones, where `Evidence: …` may be a line of the result.
+    """
+    text = _FENCE.sub("", text)
+    marks = _marks(text, labels)
+    if len({m.label for m in marks}) < 2 and (from_json := _from_json(text)):
         return from_json
-    fields: dict[str, str] = {}
-    labels = [m for m in _LABEL.finditer(text) if m[1].upper() in LABELS]
-    ends = [m.start() for m in labels[1:]] + [len(text)]
-    for label, end in zip(labels, ends, strict=False):
-        fields.setdefault(label[1].upper(), text[label.end() : end].strip())
-    return fields
+    if not marks:
+        return {}
+    ends = [m.start for m in marks[1:]] + [len(text)]
+    groups: list[dict[str, str]] = [{}]
+    for mark, end in zip(marks, ends, strict=True):
+        value = text[mark.end : end].strip()
+        if mark.is_bold and "**" not in value.removesuffix("**"):
+            value = value.removesuffix("**").rstrip()
+        if groups[-1] and mark.label == next(iter(groups[-1])):
+            groups.append({})
+        groups[-1].setdefault(mark.label, value)
+    whole = [g for g in groups if g.get("RESULT")]
+    if whole:
+        return whole[-1]
+    return {label: value for group in reversed(groups) for label, value in group.items()}
+
+
+def _marks(text: str, labels: Collection[str]) -> list[_Mark]:
+    marks = [mark for match in _LABEL.finditer(text) if (mark := _mark_of(match)) is not None]
+    strong = {m.label for m in marks if m.is_strong}
+    if not strong:
+        return marks
+    return [m for m in marks if m.is_strong or (m.label in labels and m.label not in strong)]
+
+
+def _mark_of(match: re.Match[str]) -> _Mark | None:
+    name, lead = match["name"], match["lead"]
+    is_bold = bool(match["bold"].strip("`")) or lead.rstrip().endswith(("**", "__"))
+    is_heading = "#" in lead
+    is_upper = name.isupper()
+    if not match["colon"]:
+        # Without a colon only what is clearly no sentence, and alone on its line.
+        is_alone = not match["rest"].strip()
+        if not is_alone or not (is_heading or is_upper or (is_bold and match["close"])):
+            return None
+    label = re.sub(r"[ -]", "_", name.upper()).rstrip("S") if name.upper() != "SUMMARY" else name
+    label = {"NEXTSTEP": "NEXT_STEP"}.get(label.upper(), label.upper())
+    end = match.start("rest")
+    is_strong = is_upper or is_heading or is_bold
+    return _Mark(label, match.start(), end, is_strong, is_bold and not match["close"])
 
 
 def _from_json(text: str) -> dict[str, str]:
-    at, decoder = text.find("{"), json.JSONDecoder()
-    if at < 0:
-        return {}
-    try:
-        document, _ = decoder.raw_decode(text, at)
-    except json.JSONDecodeError:
-        return {}
-    if not isinstance(document, dict):
-        return {}
-    upper = {str(k).upper(): v for k, v in document.items()}
-    return {k: _as_text(upper[k]) for k in LABELS if k in upper} if "RESULT" in upper else {}
+    for found in reversed(json_in(text)):
+        if not isinstance(found.value, dict):
+            continue
+        fields = {re.sub(r"[ -]", "_", k.upper()): v for k, v in found.value.items()}
+        if "RESULT" in fields:
+            return {k: _as_text(fields[k]) for k in LABELS if k in fields}
+    return {}
 
 
 def _as_text(value: JsonValue) -> str:
@@ -116,14 +169,32 @@ def field_violations(fields: Mapping[str, str], limits: FieldLimits) -> list[str
     return violations
 
 
+_FORM_RANGE = re.compile(r"\b0(?:\.0)?\s*(?:to|and|-|–|…|\.\.)\s*1(?:\.0)?\b")
+_NUMBER = re.compile(r"-?(?:\d+(?:[.,]\d+)?|[.,]\d+)")
+_PART_OF = re.compile(r"\s*(?:/|out of|of|von|sur)\s*(\d+(?:[.,]\d+)?)", re.IGNORECASE)
+
+
 def parse_confidence(text: str | None) -> float | None:
-    """`80%` and `85` are parts of a hundred, `0.8` and `1` are as they are; None is no number."""
-    match = re.search(r"-?\d+(?:\.\d+)?", text or "")
+    """`80%` and `85` are parts of a hundred, `8/10` is one of ten, `0.8` and `1` are as they are.
+
+    None is no number, or one that may mean two things: `9` of ten, or of a hundred.
+    """
+    plain = _FORM_RANGE.sub(" ", text or "")
+    match = _NUMBER.search(plain)
     if match is None:
         return None
-    value = float(match[0])
-    is_percent = (text or "")[match.end() :].lstrip().startswith("%")
-    if value > 1 or is_percent:
+    value = float(match[0].replace(",", "."))
+    behind = plain[match.end() :]
+    if whole := _PART_OF.match(behind):
+        most = float(whole[1].replace(",", "."))
+        if most <= 0:
+            return None
+        value /= most
+    elif behind.lstrip().startswith(("%", "％", "percent", "per cent")):
+        value /= 100
+    elif 1 < value <= 10:
+        return None
+    elif value > 10:
         value /= 100
     return min(1.0, max(0.0, value))
 

@@ -15,11 +15,12 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from planloom.activities.ask import ModelActivities
-from planloom.activities.models.client import ModelClient
-from planloom.activities.models.structured import json_from_text, schema_problems
+from planloom.activities.models.client import ModelClient, ModelError
+from planloom.activities.models.pool_limiter import AdmittedCall
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.planner.contract.jobs import AskJob, TaskOutput
+from planloom.planner.contract.retries import RetryOverride
 from planloom.planner.contract.settings import PoolSettings, Settings
 from planloom.planner.language.values import Bindings, Outcome, Stored, Usage
 from tests.model_server import ModelServer, Reply
@@ -171,11 +172,31 @@ async def test_an_unusable_schema_is_refused_before_the_model_is_paid(bench: Ben
     assert bench.server.calls() == 0
 
 
-async def test_text_cut_at_its_limit_is_returned_with_a_note(bench: Bench) -> None:
+async def test_text_cut_at_its_limit_is_no_answer(bench: Bench) -> None:
     bench.server.script("tell", Reply(text="once upon a ti", finish="length"))
-    output = await bench.ask("tell", max_tokens=4)
-    assert output.output.value == "once upon a ti"
-    assert "cut off at max_tokens" in (output.note or "")
+    with pytest.raises(ApplicationError, match="cut off after 4 tokens: raise max_tokens") as seen:
+        await bench.ask("tell", max_tokens=4)
+    assert (seen.value.type, seen.value.non_retryable) == ("context_length", True)
+    assert bench.server.calls() == 1  # a limit that somebody set is not passed
+
+
+async def test_text_that_the_endpoint_cut_is_asked_for_once_more_with_more_room(
+    bench: Bench,
+) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 300}
+    cut = Reply(text="once upon a ti", finish="length", usage=usage)
+    bench.server.script("tell", cut, "once upon a time")
+    output = await bench.ask("tell")
+    assert output.output.value == "once upon a time"
+    assert [r.body.get("max_tokens") for r in bench.server.requests] == [None, 1200]
+    assert output.usage.model_calls == 2
+
+
+async def test_more_room_stays_within_the_reservation(bench: Bench) -> None:
+    bench.server.script("tell", Reply(text="x" * 9_000))
+    with pytest.raises(ApplicationError, match="cut off"):
+        await bench.ask("tell", tokens_max=400)
+    assert bench.server.tokens_paid() <= 400
 
 
 @pytest.mark.parametrize(
@@ -292,25 +313,79 @@ async def test_the_model_is_the_jobs_else_the_roles_else_what_is_served(
         await client.close()
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ('{"a": 1}', {"a": 1}),
-        (" [1, 2] ", [1, 2]),
-        ('"text"', "text"),
-        ('Here:\n```json\n{"a": [1]}\n```\nDone.', {"a": [1]}),
-        ('I think {this} is it: {"a": {"b": 2}} ok?', {"a": {"b": 2}}),
-    ],
-)
-def test_the_json_of_an_answer_is_found(text: str, value: object) -> None:
-    assert json_from_text(text) == value
+async def test_waits_for_a_turn_at_the_pool_are_not_counted_as_the_endpoints(
+    bench: Bench,
+) -> None:
+    """`waits_max = 1` says how often an endpoint may ask for a pause; this one was never asked."""
+
+    class Full:
+        task_queue = "q"
+        turned_away = 0
+
+        async def admit(self, *_: object, **__: object) -> AdmittedCall:
+            if self.turned_away == 12:
+                return AdmittedCall("m", False, 1)
+            self.turned_away += 1
+            raise ModelError("rate_limit", "no room", retry_after=0, is_ours=True)
+
+        def end(self, *_: object, **__: object) -> None:
+            """Nothing is counted here."""
+
+    limiter = Full()
+    client = bench.activities._client
+    client.find_limiter = lambda pool: limiter  # type: ignore[assignment,return-value]
+    rule = RetryOverride(waits_max=1)
+    client.settings = client.settings.model_copy(update={"retries": {"rate_limit": rule}})
+    busy = Reply(status=429, headers={"retry-after": "0"})
+    bench.server.script("capital", busy, "Paris")
+    output = await bench.attempts("capital", max_attempts=1)
+    assert output.output.value == "Paris"
+    assert limiter.turned_away == 12
+    last = bench.beats[-1]
+    assert (last["turns"], last["waits"], last["failures"]) == (12, 1, 0)
 
 
-@pytest.mark.parametrize("text", ["", "no", "{half", "NaN", "we have 3 apples"])
-def test_prose_is_no_json(text: str) -> None:
-    with pytest.raises(ValueError, match="no JSON"):
-        json_from_text(text)
+async def test_what_cannot_be_stored_fails_once_with_its_own_words(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.server.script("capital", "Paris")
+
+    async def unstorable(*_: object) -> TaskOutput:
+        return TaskOutput.model_construct(output=Stored.model_construct(value="\ud83d"))
+
+    monkeypatch.setattr(bench.activities, "_ask", unstorable)
+    with pytest.raises(ApplicationError, match="the result cannot be stored") as seen:
+        await bench.ask("capital")
+    assert seen.value.non_retryable
 
 
-def test_all_schema_problems_come_at_once() -> None:
-    assert len(schema_problems({"n": "x", "z": 1}, SCHEMA)) == 2
+async def test_nothing_that_listens_is_waited_for_without_costing_an_attempt(
+    bench: Bench,
+) -> None:
+    client = bench.activities._client
+    dead = PoolSettings(base_url="http://127.0.0.1:9/v1")
+    client.settings.pools["default"] = dead
+    with pytest.raises(ApplicationError, match="no connection") as seen:
+        await bench.attempts("capital", max_attempts=2)
+    assert seen.value.details[0]["waits"] == 5
+    assert seen.value.details[0]["attempts"] == 2
+
+
+async def test_where_another_pool_takes_over_nothing_is_waited_for(bench: Bench) -> None:
+    client = bench.activities._client
+    client.settings.pools["spare"] = client.settings.pools["default"]
+    dead = PoolSettings(base_url="http://127.0.0.1:9/v1", fallback="spare")
+    client.settings.pools["default"] = dead
+    with pytest.raises(ApplicationError, match="no connection") as seen:
+        await bench.attempts("capital", max_attempts=1)
+    assert seen.value.details[0]["waits"] == 0
+
+
+async def test_a_prompt_that_the_endpoint_cut_is_noticed(bench: Bench) -> None:
+    cut = {"prompt_tokens": 2051, "completion_tokens": 2}
+    bench.server.script("word", Reply(text="ok", usage=cut))
+    output = await bench.ask("word " * 4500)
+    assert "counted 2,051 tokens of a prompt of at least 4,500" in (output.note or "")
+    bench.server.script("東", Reply(text="ok", usage=cut))
+    output = await bench.ask("東京" * 1_500)
+    assert output.note is None  # wide characters may well share a token

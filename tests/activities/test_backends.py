@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,63 +13,9 @@ import pytest
 
 from planloom.activities.storage.backends import Backend, BlobError, FolderBackend, open_backend
 from planloom.activities.storage.blobs import BlobStore
+from tests.support.s3 import s3
 
 NAME = "ab" * 32
-
-
-class _S3(BaseHTTPRequestHandler):
-    """What S3 answers to PUT (also conditional), GET, HEAD and DELETE, over a dict."""
-
-    protocol_version = "HTTP/1.1"
-    objects: dict[str, bytes]
-    lock: threading.Lock
-
-    def do_PUT(self) -> None:
-        content = self.rfile.read(int(self.headers["Content-Length"]))
-        with self.lock:
-            if self.headers.get("If-None-Match") == "*" and self.path in self.objects:
-                return self._answer(412)
-            self.objects[self.path] = content
-        return self._answer(200)
-
-    def do_GET(self) -> None:
-        content = self.objects.get(self.path)
-        self._answer(404) if content is None else self._answer(200, content)
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def do_DELETE(self) -> None:
-        self.objects.pop(self.path, None)
-        self._answer(204)
-
-    def _answer(self, status: int, content: bytes = b"") -> None:
-        self.send_response(status)
-        self.send_header("ETag", '"e"')
-        self.send_header("Last-Modified", "Wed, 01 Jan 2025 00:00:00 GMT")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextmanager
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
-    handler = type("_S3", (_S3,), {"objects": {}, "lock": threading.Lock()})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    try:
-        yield handler.objects
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -109,19 +52,32 @@ def test_of_many_who_create_at_once_exactly_one_does(backend: Backend) -> None:
     assert backend.create(NAME, b"again")
 
 
+def test_what_lies_within_a_folder_of_a_backend_is_apart(backend: Backend) -> None:
+    """Claims lie in the store of the blobs: same store, other names."""
+    inside = backend.within("claims")
+    assert inside.create(NAME, b"claim")
+    assert backend.get(NAME) is None
+    assert backend.create(NAME, b"blob")
+    assert not inside.create(NAME, b"late")
+    assert backend.within("claims").get(NAME) == b"claim"
+    assert inside.place == f"{backend.place}/claims"
+
+
 def test_a_folder_is_for_its_owner_only(tmp_path: Path) -> None:
     """Values of runs may be private, and the umask of most systems lets everybody read."""
     before = os.umask(0o022)
     try:
         backend = FolderBackend(tmp_path / "data" / "blobs")
         backend.put(NAME, b"x")
-        backend.create("cd" * 32, b"x")
+        backend.within("claims").create("cd" * 32, b"x")
     finally:
         os.umask(before)
     found = {p.relative_to(tmp_path): stat.S_IMODE(p.stat().st_mode) for p in tmp_path.rglob("*")}
     assert {m for p, m in found.items() if len(p.name) == 64} == {0o600}
-    assert {m for p, m in found.items() if len(p.name) == 2 or p.name == "blobs"} == {0o700}
-    assert len(found) == 6  # and nothing is left beside them
+    assert {m for p, m in found.items() if len(p.name) == 2 or p.name in ("blobs", "claims")} == {
+        0o700
+    }
+    assert len(found) == 7  # and nothing is left beside them
 
 
 def test_a_write_that_fails_leaves_what_was_there(

@@ -86,7 +86,7 @@ async def test_lone_surrogates_do_not_reach_a_payload(blobs: BlobStore) -> None:
     for value in ("a\ud800b", {"k": "a\ud800b"}):
         stored = await blobs.store_value(value)
         stored.model_dump_json()
-        assert await blobs.load(stored) in ("a?b", {"k": "a?b"})
+        assert await blobs.load(stored) in ("a\ufffdb", {"k": "a\ufffdb"})
 
 
 async def test_a_missing_blob_names_hash_and_folder(blobs: BlobStore) -> None:

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
-from planloom.activities.tools.builtin.calculate import calculate
-from planloom.activities.tools.decorator import ToolError
+from planloom.activities.tools.builtin.calculate import calculate as tool
+from planloom.activities.tools.decorator import ToolContext, ToolError
+
+
+def calculate(expression: str) -> Any:
+    return tool(expression, ToolContext())
 
 
 @pytest.mark.parametrize(
@@ -99,3 +103,37 @@ def test_nothing_but_arithmetic_is_evaluated(expression: str) -> None:
     with pytest.raises(ToolError):
         calculate(expression)
     assert time.process_time() - began < 1
+
+
+def _filled(item: str, around: str = "sum([{}])") -> str:
+    """As many of them as one expression may hold."""
+    return around.format(",".join([item] * (19_900 // (len(item) + 1))))
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "comb(10000,5000)",  # took 8 s
+        "comb(9999,4000)",
+        "factorial(1000)",
+        "9**2999",
+        "9**2900%7**2000",
+        "gcd(9**2900,7**3000)",
+        "round(9**2900,-2000)",
+        "9**1800*9**1800",
+    ],
+)
+def test_an_expression_of_many_long_numbers_is_refused_soon(item: str) -> None:
+    """Each operation was bounded and their number was not: 1,171 of them took 8 s."""
+    began = time.process_time()
+    with pytest.raises(ToolError, match="too much work"):
+        calculate(_filled(item))
+    assert time.process_time() - began < 1
+    calculate(f"[{item}, {item}]")  # a few are what the tool is for
+
+
+def test_a_sum_of_as_many_numbers_as_fit_is_no_work_at_all() -> None:
+    assert calculate(_filled("7")) == 7 * 9_950
+    assert calculate(_filled("1+1")) == 2 * 4_975
+    assert calculate(_filled("3", "stdev([{}])")) == 0
+    assert calculate(_filled("comb(50,25)")) == 126_410_606_437_752 * 1_658

@@ -84,17 +84,43 @@ def test_all_problems_of_a_file_come_at_once(tmp_path: Path) -> None:
     assert 'Did you mean "tools"' in text
 
 
-def test_the_workspace_wins_over_what_ships(tmp_path: Path) -> None:
-    folder = tmp_path / ".planloom" / "agents"
-    folder.mkdir(parents=True)
-    (folder / "reviewer.md").write_text("---\nname: reviewer\ndescription: mine\n---\nMine.")
+def test_a_file_of_the_workspace_never_replaces_one_that_ships(tmp_path: Path) -> None:
+    """`.claude/agents/researcher.md` took the shipped one's place in every planner's prompt."""
+    _read(
+        tmp_path, "---\nname: researcher\ndescription: mine\n---\nMine.", name=".claude/agents/a.md"
+    )
+    _read(tmp_path, "---\nname: own\ndescription: own\n---\nOwn.", name=".planloom/agents/own.md")
+    team = "---\nid: bug-hunt\ndescription: mine\nmembers: [{id: a}]\n---\n"
+    _read(tmp_path, team, "team", ".planloom/teams/t.md")
     known = Definitions(tmp_path)
-    assert known.descriptions("agent")["reviewer"] == "mine"
-    assert {"researcher", "architect", "implementer", "tester"} <= set(known.descriptions("agent"))
-    assert len(known.descriptions("team")) >= 4
+    descriptions = known.descriptions("agent")
+    assert descriptions["own"] == "own"
+    assert descriptions["researcher"] != "mine"
+    assert known.descriptions("team")["bug-hunt"] != "mine"
+    assert {"reviewer", "architect", "implementer", "tester"} <= set(descriptions)
+    for kind, name in (("agent", "researcher"), ("team", "bug-hunt")):
+        (unused,) = known.unused(kind)
+        line = unused.problems[-1].line()
+        assert unused.spec is None
+        assert str(unused.path) in line
+        assert f'not used: the {kind} "{name}" is' in line
+        assert f"library/{kind}s" in line
+
+
+def test_two_files_of_the_workspace_with_one_name_are_told(tmp_path: Path) -> None:
+    for folder in (".planloom/agents", ".claude/agents"):
+        _read(tmp_path, f"---\nname: mine\ndescription: {folder}\n---\nHi", name=f"{folder}/m.md")
+    known = Definitions(tmp_path)
+    assert known.descriptions("agent")["mine"] == ".planloom/agents"
+    assert [each.path.parent.parent.name for each in known.unused("agent")] == [".claude"]
+
+
+def test_a_disabled_definition_is_known_as_disabled(tmp_path: Path) -> None:
+    known = Definitions(tmp_path)
     assert known.disabled("agent") == []
-    (folder / "idle.md").write_text("---\nname: idle\nenabled: disabled\n---\nYou rest.")
-    assert known.disabled("agent") == ["idle"]
+    text = "---\nname: idle\nenabled: disabled\n---\nYou rest."
+    _read(tmp_path, text, name=".planloom/agents/idle.md")
+    assert Definitions(tmp_path).disabled("agent") == ["idle"]
 
 
 def test_everything_that_ships_is_valid(tmp_path: Path) -> None:
@@ -178,23 +204,29 @@ def test_a_file_that_cannot_be_used_says_why(
     assert said in "\n".join(p.line() for p in found.problems)
 
 
-def test_workspace_then_user_then_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def test_user_then_shipped_then_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platformdirs.user_config_dir", lambda _: str(tmp_path / "config"))
+    workspace = tmp_path / "ws"
     for folder, word in (
-        (".planloom/agents", "ours"),
-        (".claude/agents", "theirs"),
+        ("ws/.planloom/agents", "ours"),
+        ("ws/.claude/agents", "theirs"),
         ("config/agents", "user's"),
     ):
         _read(tmp_path, f"---\nname: mine\ndescription: {word}\n---\nHi", name=f"{folder}/m.md")
-        _read(
-            tmp_path, f"---\nname: o-{folder[1:3]}\ndescription: d\n---\nHi", name=f"{folder}/o.md"
-        )
-    known = Definitions(tmp_path).descriptions("agent")
-    assert known["mine"] == "ours"
-    assert {"o-pl", "o-cl", "o-on", "reviewer"} <= set(known)
-    (tmp_path / ".planloom/agents/m.md").unlink()
-    assert Definitions(tmp_path).descriptions("agent")["mine"] == "theirs"
+        short = folder.partition("/")[2][1:3]
+        _read(tmp_path, f"---\nname: o-{short}\ndescription: d\n---\nHi", name=f"{folder}/o.md")
+    text = "---\nname: reviewer\ndescription: user's\n---\nHi"
+    _read(tmp_path, text, name="config/agents/r.md")
+    known = Definitions(workspace).descriptions("agent")
+    assert (known["mine"], known["reviewer"]) == ("user's", "user's")
+    assert {"o-pl", "o-cl", "o-ge", "researcher"} <= set(known)
+    # The user's own files are no surprise to the user.
+    assert [e.path.parent for e in Definitions(workspace).unused("agent")] == [
+        workspace / ".planloom/agents",
+        workspace / ".claude/agents",
+    ]
+    (tmp_path / "config/agents/m.md").unlink()
+    assert Definitions(workspace).descriptions("agent")["mine"] == "ours"
 
 
 async def test_a_definition_gives_its_turns_schema_and_strategy(tmp_path: Path) -> None:

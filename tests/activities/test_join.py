@@ -125,7 +125,29 @@ async def test_a_decision_cut_off_is_an_error_that_says_so(
     server.script("ratio?", Reply(text='{"action": "finish", "answer": "half', finish="length"))
     with pytest.raises(ApplicationError, match="cut off") as caught:
         await bench.join(FR)
-    assert (caught.value.type, server.calls()) == ("context_length", 1)
+    assert (caught.value.type, server.calls()) == ("context_length", 2)
+
+
+async def test_an_answer_in_text_that_was_cut_off_is_never_a_decision(
+    server: ModelServer, bench: Bench
+) -> None:
+    half = "Action: Finish(The three cities are Oslo, Bergen and Tron"
+    server.script("ratio?", Reply(text=half, finish="length"), half + "dheim)")
+    reply = await bench.join(FR, max_tokens=100)
+    assert reply.answer is not None
+    assert reply.answer.value == "The three cities are Oslo, Bergen and Trondheim"
+    assert [r.body["max_tokens"] for r in server.requests] == [100, 1_024]
+    assert any("cut off" in p for p in reply.problems)
+
+
+async def test_a_cut_off_decision_is_not_paid_again_without_more_room(
+    server: ModelServer, bench: Bench
+) -> None:
+    paid = {"prompt_tokens": 600, "completion_tokens": 600, "total_tokens": 1_200}
+    server.script("ratio?", Reply(text="Action: Finish(Os", finish="length", usage=paid))
+    with pytest.raises(ApplicationError, match="cut off"):
+        await bench.join(FR, max_tokens=600, tokens_max=2_150)
+    assert server.calls() == 1
 
 
 async def test_with_no_task_at_all_the_joiner_is_told_so(server: ModelServer, bench: Bench) -> None:

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from planloom.activities.models.chat import ReplyBuilder, SseDecoder, ThoughtFilter
 from planloom.activities.models.client import ChatRequest, ModelCall, ModelClient, ModelError
+from planloom.activities.models.keys import without_key
+from planloom.activities.models.reply_builder import ReplyBuilder
+from planloom.activities.models.sse import SseDecoder
 from planloom.planner.contract.settings import (
     PoolSettings,
     Price,
@@ -169,7 +171,7 @@ async def test_the_token_limit_changes_its_name_but_is_never_dropped(server: Mod
         (Reply(status=500), "unknown", "500"),
         (Reply(status=503), "capacity", "503"),
         (Reply(fault="error_body"), "capacity", "overloaded"),
-        (Reply(fault="not_json"), "unknown", "no JSON"),
+        (Reply(fault="not_json"), "unknown", "web page"),
         (Reply(fault="empty_choices"), "unknown", "without any choice"),
         (Reply(fault="close"), "unknown", "no connection"),
         (Reply(text="x", finish="content_filter"), "refused", "content filter"),
@@ -263,13 +265,64 @@ async def test_a_local_server_needs_no_key(server: ModelServer) -> None:
 async def test_a_missing_key_is_named_by_its_variable_and_nothing_is_asked(
     server: ModelServer,
 ) -> None:
-    own = PoolSettings(base_url=server.url, api_key_env="MAIN_KEY")
+    own = PoolSettings(base_url=server.url, api_key_env="MAIN_API_KEY")
     error = await failure(
         made(Settings(pools={"default": own}), {"OPENAI_API_KEY": "sk-other-123456"}), request()
     )
     assert error.error_class == "auth"
-    assert str(error) == 'pool "default" has no key: set MAIN_KEY where the worker runs'
+    assert str(error) == 'pool "default" has no key: set MAIN_API_KEY where the worker runs'
     assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("name", "listed", "is_sent"),
+    [
+        ("OPENAI_API_KEY", "", True),
+        ("MY_OWN_API_KEY", "", True),
+        ("AWS_SECRET_ACCESS_KEY", "", False),
+        ("AWS_SECRET_ACCESS_KEY", "OTHER, MORE", False),
+        ("GITHUB_TOKEN", "", False),
+        ("DATABASE_URL", "", False),
+        ("TEMPORAL_API_KEY", "", False),
+        ("MAIN_KEY", "OTHER, MAIN_KEY", True),
+    ],
+)
+async def test_only_a_variable_that_may_hold_a_model_key_is_sent(
+    server: ModelServer, name: str, listed: str, is_sent: bool
+) -> None:
+    """A settings file with a foreign `base_url` and `AWS_SECRET_ACCESS_KEY` sent the secret."""
+    server.script("hello", "hi")
+    own = PoolSettings(base_url=server.url, api_key_env=name)
+    environment = {name: "canary-12345678", "PLANLOOM_KEY_VARIABLES": listed}
+    client = made(Settings(pools={"default": own}), environment)
+    if is_sent:
+        assert (await client.chat("default", request())).text == "hi"
+        assert server.requests[-1].headers["authorization"] == "present"
+        return
+    error = await failure(client, request())
+    assert error.error_class == "auth"
+    assert f"PLANLOOM_KEY_VARIABLES={name}" in str(error)
+    assert "canary" not in str(error)
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("key", "message", "shown"),
+    [
+        ("x", "the limit exceeds the next index", "the limit exceeds the next index"),
+        ("abc", "no abc here", "no abc here"),
+        ("test", "the latest key test, not test-2", "the latest key [key], not test-2"),
+        ("sk-long-key", "key=sk-long-key1 is wrong", "key=[key]1 is wrong"),
+        ("a.b*c", "is a.b*c ok, aXb*c", "is [key] ok, aXb*c"),
+        ("", "nothing", "nothing"),
+        (None, "nothing", "nothing"),
+    ],
+)
+def test_a_key_is_taken_out_of_a_message_and_words_are_left(
+    key: str | None, message: str, shown: str
+) -> None:
+    """`OPENAI_API_KEY=x` made of every message "e[key]ceeds"."""
+    assert without_key(message, key) == shown
 
 
 def test_a_key_in_place_of_its_variables_name_is_refused_and_not_shown() -> None:
@@ -334,29 +387,10 @@ def test_events_are_the_same_however_the_bytes_are_cut(size: int) -> None:
     assert events + decoder.close() == ['{"a": "é\u2028"}', "one\ntwo", "[DONE]"]
 
 
-@pytest.mark.parametrize(
-    ("raw", "answer"),
-    [
-        ("<think>a plan?\n</think>\n\na = f()", "a = f()"),
-        ("  <think></think>x", "x"),
-        ("<thin air", "<thin air"),
-        ("a <think>b</think>", "a <think>b</think>"),
-        ("<think>never closed", ""),
-        ("<", "<"),
-        ("", ""),
-    ],
-)
-def test_a_leading_thought_is_no_part_of_the_answer(raw: str, answer: str) -> None:
-    whole = ThoughtFilter()
-    assert whole.feed(raw) + whole.close() == answer
-    by_char = ThoughtFilter()
-    assert "".join(by_char.feed(c) for c in raw) + by_char.close() == answer
-
-
 def test_usage_is_read_in_both_apis_names() -> None:
     builder = ReplyBuilder()
     choice = {"message": {"content": "x"}, "finish_reason": "stop"}
     usage = {"input_tokens": 9, "output_tokens": 4, "input_tokens_details": {"cached_tokens": 5}}
-    builder.add_whole(json.dumps({"choices": [choice], "usage": usage}))
+    builder.add_whole(json.dumps({"choices": [choice], "usage": usage}).encode())
     found = builder.reply(request()).usage
     assert (found.input_tokens, found.output_tokens, found.cached_tokens) == (9, 4, 5)

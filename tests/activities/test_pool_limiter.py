@@ -287,7 +287,10 @@ async def test_an_open_breaker_waits_when_the_pool_says_so(make_limiter: MakeLim
     limiter, _ = make_limiter(Directive(breakers=[opened]), on_broken="wait")
     with pytest.raises(ModelError) as seen:
         await limiter.admit("m", 10, is_queued=True)
-    assert (seen.value.error_class, seen.value.retry_after) == ("rate_limit", 12)
+    assert (seen.value.error_class, seen.value.retry_after) == (
+        "rate_limit",
+        pytest.approx(12, abs=0.1),
+    )
 
 
 async def test_a_breaker_of_one_model_lets_others_pass(make_limiter: MakeLimiter) -> None:
@@ -301,15 +304,57 @@ async def test_a_breaker_of_one_model_lets_others_pass(make_limiter: MakeLimiter
     assert "planloom capacity resume p" in str(seen.value)
 
 
-async def test_a_half_open_breaker_lets_one_probe_pass(make_limiter: MakeLimiter) -> None:
-    probe = OpenBreaker(key="auth", error_class="auth", cause="401", retry_seconds=0, is_probe=True)
-    limiter, reports = make_limiter(Directive(breakers=[probe]))
+def half_open(is_probe: bool) -> OpenBreaker:
+    return OpenBreaker(
+        key="auth", error_class="auth", cause="stale 401", retry_seconds=0, is_probe=is_probe
+    )
+
+
+async def test_who_is_not_the_prober_waits_for_the_verdict(make_limiter: MakeLimiter) -> None:
+    """A person has resumed the pool with a good key; one call of this process tries it."""
+    probing, closed = Directive(breakers=[half_open(True)]), Directive()
+    limiter, reports = make_limiter(probing)
     admitted = await limiter.admit("m", 10, is_queued=True)
-    with pytest.raises(ModelError):
-        await limiter.admit("m", 10, is_queued=True)
+    second = asyncio.create_task(limiter.admit("m", 10, is_queued=True))
+    await asyncio.sleep(0.05)
+    assert not second.done()  # neither refused with the old cause, nor sent
+
+    async def report(sent: Report) -> Directive:
+        reports.append(sent)
+        return closed
+
+    limiter._report = report
     limiter.end(admitted, error_class=None)
+    limiter.end(await asyncio.wait_for(second, 3), error_class=None)
     await limiter.close()
     assert [key for r in reports for key in r.worked] == ["auth"]
+
+
+async def test_a_prober_without_a_try_of_its_own_may_try(make_limiter: MakeLimiter) -> None:
+    """Another process had all tries of the unproven key, and this one was asked to probe: neither
+    began."""
+    told = Directive(breakers=[half_open(True)], unproven_starts=0)
+    limiter, _ = make_limiter(told, is_proven=False)
+    await asyncio.wait_for(call(limiter), 2)
+
+
+async def test_calls_of_other_processes_wait_for_a_probe_and_hear_its_end(
+    make_limiter: MakeLimiter,
+) -> None:
+    again = OpenBreaker(key="auth", error_class="auth", cause="still 401", retry_seconds=30)
+    limiter, _ = make_limiter(Directive(breakers=[half_open(False)]), Directive(breakers=[again]))
+    with pytest.raises(ModelError, match="still 401"):
+        await asyncio.wait_for(limiter.admit("m", 10, is_queued=True), 5)
+
+
+async def test_a_probe_of_which_nothing_is_heard_costs_no_attempt(
+    make_limiter: MakeLimiter,
+) -> None:
+    limiter, _ = make_limiter(Directive(breakers=[half_open(False)]))
+    with pytest.raises(ModelError) as seen:
+        await limiter.admit("m", 10, is_queued=True, wait_max_seconds=0.2)
+    assert seen.value.error_class == "rate_limit"
+    assert seen.value.is_ours
 
 
 @pytest.mark.parametrize(
@@ -317,7 +362,18 @@ async def test_a_half_open_breaker_lets_one_probe_pass(make_limiter: MakeLimiter
     [
         ("auth", "401: wrong key", "auth"),
         ("refused", "HTTP 404: The model `x-1` does not exist", "refused:m:HTTP #: The model"),
-        ("refused", "HTTP 400: invalid schema for response_format", "refused:m:HTTP #: invalid"),
+        ("refused", "HTTP 404: 404 page not found", "refused:m:HTTP #: # page"),
+        ("refused", "HTTP 400: Model llama is not loaded", "refused:m:HTTP #: Model llama"),
+        ("refused", "HTTP 400: The model gpt-3 has been deprecated", "refused:m:HTTP #: The"),
+        # Of one conversation: its schema, its messages, its tools, its length.
+        ("refused", "HTTP 400: invalid schema for response_format", None),
+        ("refused", "HTTP 400: Unexpected role 'user' after role 'tool'", None),
+        ("refused", "HTTP 400: tool_call_ids did not have response messages: a", None),
+        ("refused", "HTTP 400: Invalid 'messages[2].tool_calls[0].function.name'", None),
+        ("refused", "HTTP 422: field required", None),
+        ("refused", "model refused: I cannot help with that", None),
+        ("schema_violation", "HTTP 400: Failed to call a function", None),
+        ("context_length", "HTTP 413: Request too large for model x", None),
         ("refused", "HTTP 400: content management policy", None),
         ("timeout", "no answer in time", None),
         (None, "", None),

@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from planloom.activities.models.prices import Prices
 from planloom.activities.prepare import PrepareActivities
-from planloom.activities.template_files import TemplateFiles, names_used_in
+from planloom.activities.template_files import TemplateFiles, names_used_in, template_folders
 from planloom.activities.tools.builtin import builtin_registry
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.settings import PoolSettings, Price, Settings
@@ -140,3 +140,23 @@ async def test_it_takes_a_few_milliseconds(prepare: PrepareActivities) -> None:
     for _ in range(20):
         await ActivityEnvironment().run(prepare.prepare_run, job)
     assert (time.process_time() - began) / 20 < 0.02
+
+
+def test_a_template_of_the_workspace_never_replaces_one_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda _: str(tmp_path / "config"))
+    own = tmp_path / ".planloom" / "templates"
+    own.mkdir(parents=True)
+    for name in ("research-brief", "mine"):
+        (own / f"{name}.yaml").write_text("tasks: [{id: a, ask: hi}]\n")
+    files = TemplateFiles(template_folders(tmp_path))
+    assert files.paths()["mine"].parent == own
+    assert files.paths()["research-brief"].parent != own
+    (problem,) = files.unused()
+    assert f"{own / 'research-brief.yaml'}" in problem.line()
+    assert 'not used: the template "research-brief" is' in problem.line()
+    users = tmp_path / "config" / "templates"
+    users.mkdir(parents=True)
+    (users / "research-brief.yaml").write_text("tasks: [{id: b, ask: hi}]\n")
+    assert files.paths()["research-brief"].parent == users

@@ -22,9 +22,10 @@ from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.claims import ClaimStore
 from planloom.activities.tools.builtin import builtin_registry
+from planloom.activities.tools.call import ToolCallError
 from planloom.activities.tools.decorator import ToolContext, ToolError, tool
 from planloom.activities.tools.registry import ToolRegistry
-from planloom.activities.tools.runner import ToolCallError, ToolRunner
+from planloom.activities.tools.runner import ToolRunner
 from planloom.activities.tools.times import ToolTimes
 from planloom.planner.contract.jobs import ToolJob
 from planloom.planner.language.values import Bindings, Outcome, Stored, Usage

@@ -256,6 +256,26 @@ async def test_tools_and_templates_are_listed_with_own_modules(planloom: Planloo
     assert all(not t["problems"] for t in found.values())
 
 
+async def test_a_file_of_the_workspace_whose_name_is_taken_is_shown(planloom: Planloom) -> None:
+    """It replaced the shipped one, and nothing said so."""
+    own = planloom.workspace / ".planloom"
+    for folder in ("agents", "templates"):
+        (own / folder).mkdir(parents=True)
+    (own / "agents" / "r.md").write_text("---\nname: researcher\ndescription: mine\n---\nObey.")
+    (own / "templates" / "data-report.yaml").write_text("tasks: [{id: a, ask: Obey}]\n")
+    listed = await planloom_cli(planloom, "agents")
+    checked = await planloom_cli(planloom, "agents", "check")
+    shown = await planloom_cli(planloom, "agents", "show", "researcher")
+    for done in (listed, checked):
+        assert done.code == 2
+        assert 'not used: the agent "researcher" is' in done.err
+        assert str(own / "agents" / "r.md") in done.err
+    assert "Obey" not in shown.out
+    templates = await planloom_cli(planloom, "templates", "--json")
+    assert 'not used: the template "data-report" is' in templates.err
+    assert "planner/library" in json.loads(templates.out)["data-report"]["file"]
+
+
 async def test_plan_explain_shows_passes_and_estimate(planloom: Planloom, plan_file: str) -> None:
     for arguments in (("plan", "--explain", plan_file), ("plan", "check", plan_file, "--explain")):
         done = await planloom_cli(planloom, *arguments)

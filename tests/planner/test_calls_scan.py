@@ -47,14 +47,15 @@ def test_any_text_gives_the_same_however_it_is_cut(text: str, data, cut: bool) -
 
 @settings(max_examples=300, deadline=None)
 @given(TEXTS)
-def test_a_task_comes_with_the_character_that_closes_its_call(text: str) -> None:
+def test_a_task_comes_by_the_end_of_its_line(text: str) -> None:
     parser = CallsParser(TOOLS)
     given_out = ""
     for char in text.replace("\r", ""):
         given_out += char
         for planned in parser.feed(char):
-            assert given_out.endswith(planned.text)
-            assert planned.text.endswith(")")
+            _, call, rest = given_out.rpartition(planned.text)
+            assert call.endswith(")")
+            assert "\n" not in rest[:-1]
     parser.close()
 
 

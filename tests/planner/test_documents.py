@@ -157,3 +157,24 @@ def test_hundreds_of_mistakes_are_told_in_short_and_said_to_be_more() -> None:
     assert bounded_problems(problems) == problems
     (long,) = bounded_problems([Problem(path="p", code="c", message="m" * 9_000)])
     assert len(long.message) == 500
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [
+        ("arguments", "args"),
+        ("parameters", "args"),
+        ("inputs", "args"),
+        ("tool_name", "tool"),
+        ("function", "tool"),
+        ("name", "id"),
+        ("dependencies", "depends_on"),
+        ("if", "when"),
+        ("for_each", "map"),
+        ("argz", "args"),
+        ("tol", "tool"),
+    ],
+)
+def test_a_field_that_others_call_so_is_answered_with_ours(field: str, meant: str) -> None:
+    _, problems = read_plan({"tasks": [{"id": "a", "tool": "x", field: "y"}]})
+    assert [(p.code, p.hint) for p in problems] == [("extra_forbidden", f'Did you mean "{meant}"?')]

@@ -46,7 +46,7 @@ SCOPE = {
         ("${1}", True),
         ("is ${1}", "is true"),
         ("${none}", None),
-        ("x${none}", "xnull"),
+        ("x${none}", "x(none has no value)"),
         ("${zero}", 0),
         ("${b}", "pay $2 ${c}"),
         ("<${b}>", "<pay $2 ${c}>"),

@@ -475,19 +475,19 @@ async def test_no_address_or_key_of_a_pool_reaches_its_history(planloom: Planloo
         f"""
         [pools.default]
         base_url = "{address}"
-        api_key_env = "SOME_KEY"
+        api_key_env = "SOME_API_KEY"
         max_runs = 5
         """,
     )
     planloom.model.script("question", "answer")
-    async with planloom.worker(SOME_KEY="key-of-somebody"):
+    async with planloom.worker(SOME_API_KEY="key-of-somebody"):
         assert (await planloom.run(asks(2)))["status"] == "completed"
         handle = planloom.client.get_workflow_handle(pool_of(planloom).id)
         await until_state(planloom, lambda state: state.calls.get("succeeded") == 2)
         text = (await handle.fetch_history()).to_json()
     for part in _payload_texts(text):
         assert "pass-word" not in part
-        assert "SOME_KEY" not in part
+        assert "SOME_API_KEY" not in part
         assert "key-of-somebody" not in part
 
 

@@ -22,7 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from planloom import Client, NoServer, NoSuchRun, NoWorker, Refused, Run, TaskId, client
 from planloom.errors import UPDATE_ATTEMPTS, is_task_failing, is_unanswered, server_error
-from planloom.workflows.converter import data_converter
+from planloom.workflows.shell.converter import data_converter
 from tests.support.harness import Planloom
 
 WAITS: dict[str, Any] = {"plan": {"tasks": [{"id": "h", "human": {"question": "?"}}]}}

@@ -6,8 +6,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from tests.model_server import Reply
 from tests.support.harness import Planloom
+from tests.support.s3 import s3
 from tests.support.waiting import until
 
 Calls = Callable[[], list[str]]
@@ -88,14 +91,135 @@ async def test_a_planner_killed_after_three_of_eight_tasks_ends_with_one_plan(
     assert result["usage"]["tokens"] > paid_twice + 500
 
 
-async def test_a_side_effect_is_done_once_though_its_worker_dies(planloom: Planloom) -> None:
-    task = {"id": "w", "tool": "write_file", "args": {"path": "out.txt", "text": "hello"}}
-    after = {"id": "n", "tool": "calculate", "args": {"expression": "1"}, "depends_on": ["w"]}
-    async with planloom.worker_process() as worker:
-        handle = await planloom.start({"plan": {"tasks": [task, after]}})
-        await planloom.until(handle, lambda p: p.tasks.get("w") == "succeeded")
-        await worker.kill()
-        await worker.start()
+# Killed between an act and the report of its result
+
+ACTING_TOOLS = """
+import asyncio, os
+from pathlib import Path
+from planloom import tool, ToolError
+
+def _lines(name):
+    file = Path(os.environ[name])
+    return file.read_text().split() if file.exists() else []
+
+def _note(name, line):
+    with open(os.environ[name], "a") as file:
+        file.write(line + "\\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+async def _post(name, wait):
+    pause = float(os.environ["PAUSE_SECONDS"])
+    _note("BEGAN_FILE", name)
+    if os.environ.get("REFUSE"):
+        raise ToolError("too many requests", retry_after=5.0)
+    if wait == "before":
+        await asyncio.sleep(pause)
+    _note("ACTED_FILE", name)
+    if wait == "after":
+        await asyncio.sleep(pause)
+    return "posted " + name
+
+def _found(context, args):
+    return "found " + args["name"] if args["name"] in _lines("ACTED_FILE") else None
+
+@tool(side_effects=True)
+async def post(name: str, wait: str) -> str:
+    "Act, and wait before or after it."
+    return await _post(name, wait)
+
+@tool(side_effects=True, check=_found)
+async def post_checked(name: str, wait: str) -> str:
+    "The same, and whether it acted can be looked up."
+    return await _post(name, wait)
+"""
+
+
+class Acting:
+    """Two workers one after the other, and the world outside Temporal, where their tool acts."""
+
+    def __init__(self, planloom: Planloom, sharing: str) -> None:
+        self._folder = planloom.folder
+        self._common = {
+            "PLANLOOM_TOOLS": planloom.tools(ACTING_TOOLS),
+            "ACTED_FILE": str(self._folder / "acted"),
+            "BEGAN_FILE": str(self._folder / "began"),
+        }
+        self._sharing = sharing
+
+    def worker(self, number: int, pause_seconds: float) -> dict[str, str]:
+        """The environment of the first or second worker."""
+        data = 1 if self._sharing == "data folder" else number
+        env = {"PLANLOOM_DATA_DIR": str(self._folder / f"data{data}")}
+        if self._sharing == "object store":
+            env["PLANLOOM_BLOB_URL"] = "s3://bucket/runs"
+        return self._common | env | {"PAUSE_SECONDS": str(pause_seconds)}
+
+    def began(self) -> list[str]:
+        return self._lines("began")
+
+    def acted(self) -> list[str]:
+        return self._lines("acted")
+
+    def _lines(self, name: str) -> list[str]:
+        file = self._folder / name
+        return sorted(file.read_text().split()) if file.exists() else []
+
+
+@pytest.mark.parametrize("sharing", ["data folder", "object store", "nothing"])
+async def test_a_side_effect_is_done_once_though_its_worker_dies_before_it_can_say_so(
+    planloom: Planloom, monkeypatch: pytest.MonkeyPatch, sharing: str
+) -> None:
+    """Killed after the act, and before it with its claim written; with and without a `check`."""
+    tasks = [
+        {"id": f"{wait}_{tool}", "tool": tool, "args": {"name": f"{wait}_{tool}", "wait": wait}}
+        for wait in ("before", "after")
+        for tool in ("post", "post_checked")
+    ]
+    acting = Acting(planloom, sharing)
+    with s3(monkeypatch):
+        async with planloom.worker_process(**acting.worker(1, 600.0)) as first:
+            handle = await planloom.start({"plan": {"tasks": tasks}})
+            await until(lambda: len(acting.began()) == 4 and len(acting.acted()) == 2)
+            await first.kill()
+        assert acting.acted() == ["after_post", "after_post_checked"]
+        async with planloom.worker_process(**acting.worker(2, 0.0)):
+            result = await planloom.result(handle, timeout=90)
+    ended = {id: (task["outcome"], task.get("output")) for id, task in result["tasks"].items()}
+    assert ended == {
+        "after_post": ("unknown", None),
+        "after_post_checked": ("succeeded", "found after_post_checked"),
+        "before_post": ("unknown", None),
+        "before_post_checked": ("succeeded", "posted before_post_checked"),
+    }
+    assert acting.acted() == ["after_post", "after_post_checked", "before_post_checked"]
+    # Who shares a store sees the claim; who does not is told that there may have been one.
+    why = "left no claim" if sharing == "nothing" else "left no result"
+    for id in ("after_post", "before_post"):
+        assert why in result["tasks"][id]["reason"]
+
+
+async def test_an_act_that_was_refused_is_done_by_a_worker_that_shares_nothing(
+    planloom: Planloom,
+) -> None:
+    """That nothing was done travels with the retry: it needs no claim to be seen."""
+    acting = Acting(planloom, "nothing")
+    task = {"id": "t", "tool": "post", "args": {"name": "t", "wait": "no"}}
+    async with planloom.worker_process(**acting.worker(1, 0.0), REFUSE="yes") as first:
+        handle = await planloom.start({"plan": {"tasks": [task]}})
+
+        async def is_refused() -> bool:
+            pending = (await handle.describe()).raw_description.pending_activities
+            return any(a.attempt == 2 for a in pending)
+
+        for _ in range(1000):
+            if await is_refused():
+                break
+            await asyncio.sleep(0.02)
+        await first.kill()
+    assert acting.began() == ["t"]
+    assert acting.acted() == []
+    async with planloom.worker_process(**acting.worker(2, 0.0)):
         result = await planloom.result(handle, timeout=60)
-    assert result["status"] == "completed"
-    assert (planloom.workspace / "out.txt").read_text() == "hello"
+    assert (result["status"], result["answer"]) == ("completed", {"t": "posted t"})
+    assert acting.acted() == ["t"]

@@ -15,6 +15,7 @@ from planloom.workflows.machines.shared.commands import (
     DropTimer,
     Refuse,
     SetTimer,
+    TakeTurn,
     Tell,
 )
 from planloom.workflows.machines.shared.events import (
@@ -83,6 +84,10 @@ class Driver(Generic[S]):
         for key in [k for k in self.cancelled if k in self.flight]:
             self.breaks(key, "cancelled", "cancelled", usage=Usage())
 
+    def all_turns(self, name: str) -> list[Any]:
+        """Every turn of a persona so far."""
+        return [c for c in self.all if isinstance(c, TakeTurn) and c.job.name == name]
+
     @property
     def ended(self) -> Any:
         return self.machine.ended(self.state)
@@ -117,9 +122,10 @@ class Driver(Generic[S]):
         if self.ended is not None:
             return
         run = getattr(state, "plan", None)
-        if run is not None and self.machine.ended(state) is None and run.result is None:
-            assert set(state.pending) | set(run.pending) == set(self.flight)
-            return
-        assert set(state.pending) == set(self.flight)
-        assert set(state.waiting) == set(state.account.parked)
+        of_plan = set(run.pending) if run is not None else set()
+        if run is None or run.result is not None:
+            assert set(state.pending) == set(self.flight) - of_plan
+            assert set(state.waiting) == set(state.account.parked)
+        else:
+            assert set(state.pending) | of_plan == set(self.flight)
         assert not set(state.pending) & set(state.waiting)

@@ -51,8 +51,8 @@ class Planloom:
         self.workspace = folder / "workspace"
         self.data_dir = folder / "data"
         self.task_queue = f"planloom-{uuid.uuid4().hex[:12]}"
-        for each in (self.workspace, self.data_dir):
-            each.mkdir(parents=True, exist_ok=True)
+        self.workspace.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property
     def env(self) -> dict[str, str]:

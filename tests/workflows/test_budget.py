@@ -83,6 +83,23 @@ def test_a_refund_gives_all_back() -> None:
     assert ledger.free == Caps(10, None, 1)
 
 
+def test_a_call_that_used_more_than_reserved_while_others_run_is_no_bug_of_ours() -> None:
+    """The check failed, and with it the workflow task, again and again.
+
+    Order: two calls reserve the whole cap; one of them ignores its limit.
+    """
+    ledger = Ledger(Caps(tokens=100))
+    assert ledger.reserve("a", Amount(50))
+    assert ledger.reserve("b", Amount(50))
+    ledger.settle("a", Usage(output_tokens=58))
+    ledger.check()
+    assert (ledger.beyond.tokens, ledger.overrun.tokens, ledger.free.tokens) == (8, 8, 0)
+    assert ledger.reserve("c", Amount(1)) is None
+    ledger.settle("b", Usage(output_tokens=40))
+    ledger.check()
+    assert ledger.free.tokens == 2
+
+
 def test_reality_above_a_reservation_is_an_overrun_and_stops_everything_more() -> None:
     ledger = Ledger(Caps(tokens=100))
     ledger.reserve("a", Amount(50))

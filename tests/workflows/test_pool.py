@@ -137,6 +137,47 @@ def test_the_penalty_narrows_the_rate_while_it_is_hot() -> None:
     assert one.queue_rate(T + 10) == 10.0
 
 
+def test_success_lowers_the_penalty_by_one_each() -> None:
+    one = pool(penalty_seconds=600)
+    one.report(report(failed={"timeout": 1}), T)
+    one.report(report(failed={"schema_violation": 1}), T)
+    assert view_of(one, T).penalty == 1.5
+    one.report(report(succeeded=1), T + 1)
+    assert view_of(one, T + 1).penalty == 0.5
+    one.report(report(succeeded=20), T + 2)
+    assert view_of(one, T + 2).penalty == 0
+
+
+def test_success_in_a_cool_down_lowers_nothing() -> None:
+    """It began before the refusal, and says nothing of what the endpoint bears now."""
+    one = pool(penalty_seconds=600)
+    one.report(report(failed={"rate_limit": 1}, retry_after=30), T)
+    one.report(report(succeeded=7), T + 1)
+    assert view_of(one, T + 1).penalty == 2
+
+
+def test_who_looks_at_a_pool_sees_its_penalty_fade_while_no_worker_reports() -> None:
+    one, now, seen = pool(), T, []
+    one.report(report(failed={"timeout": 1}), T)  # no rate is set: the server is told nothing
+    one.report(report(is_leaving=True), T)
+    while (at := one.next_deadline(now)) is not None:
+        assert at > now
+        now = at
+        one.tick(now)
+        seen.append(view_of(one, now).penalty)
+    assert seen == [0.5, 0.25, 0.125, 0.0625, 0]
+
+
+def test_the_time_at_which_a_breaker_may_be_tried_is_a_time_to_wake() -> None:
+    one = pool()
+    failure = Failure(key="auth", error_class="auth", cause="401")
+    for _ in range(2):
+        one.report(report(permanent=[failure]), T)
+    at = one.next_deadline(T)
+    assert at is not None
+    assert view_of(one, at).breakers[0].retry_seconds == 0
+
+
 def test_legacy_counts_by_one_and_off_does_nothing() -> None:
     legacy, off = pool(penalty="legacy", parallel=8), pool(penalty="off", parallel=8)
     for each in (legacy, off):

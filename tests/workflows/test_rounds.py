@@ -183,13 +183,15 @@ def test_evidence_is_counted_as_the_source_counts_it() -> None:
         ("1", 1.0),
         ("85", 0.85),
         ("150", 1.0),
-        ("1.5", 0.015),
+        ("1.5", None),
         ("-0.2", 0.0),
         ("sure", None),
         (None, None),
     ],
 )
-def test_confidence_is_read_as_the_source_reads_it(text: str | None, value: float | None) -> None:
+def test_confidence_is_read_as_the_source_reads_it_but_for_doubtful_numbers(
+    text: str | None, value: float | None
+) -> None:
     assert parse_confidence(text) == value
 
 

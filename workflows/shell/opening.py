@@ -25,7 +25,7 @@ def open_shell(
     read: Callable[[Any], R | Failed],
     begin: Callable[[R, Identity, float], S],
     search_attributes: Callable[[S], list[str]],
-) -> Shell[S] | Failed:
+) -> tuple[Shell[S] | None, Failed | None]:
     """The shell for what the workflow was started with; or all that is wrong with that.
 
     `read` makes the request of the input, `begin` the state of the request.
@@ -34,9 +34,9 @@ def open_shell(
     if is_carried(document):
         found = read_carried(adapter, document)
         if isinstance(found, Failed):
-            return found
+            return None, found
         state, reports = found
-        return Shell(
+        shell = Shell(
             machine,
             adapter,
             state,
@@ -44,8 +44,9 @@ def open_shell(
             is_continued=True,
             reports=reports,
         )
+        return shell, None
     request = read(document)
     if isinstance(request, Failed):
-        return request
+        return None, request
     state = begin(request, identity(), workflow.time())
-    return Shell(machine, adapter, state, search_attributes=search_attributes)
+    return Shell(machine, adapter, state, search_attributes=search_attributes), None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from planloom.activities.tools.builtin.calculate import calculate
-from planloom.activities.tools.builtin.files import list_files, read_file, search_text, write_file
+from planloom.activities.tools.builtin.files import list_files, read_file, write_file
+from planloom.activities.tools.builtin.search import search_text
 from planloom.activities.tools.builtin.sql import query_sql
 from planloom.activities.tools.builtin.web import http_get
 from planloom.activities.tools.decorator import Tool

@@ -11,13 +11,16 @@ from typing import Any
 
 import simpleeval
 
-from planloom.activities.tools.decorator import ToolError, tool
+from planloom.activities.tools.builtin.workspace import computing
+from planloom.activities.tools.decorator import ToolContext, ToolError, tool
 
 EXPRESSION_MAX_CHARS = 20_000
 INTEGER_MAX_BITS = 12_000
 """About 3,600 digits: Python refuses to print more than 4,300."""
 
 DIGITS_MAX = 4_000
+WORK_MAX = 300_000
+"""Of one expression, in steps of about a microsecond; a sum of 10,000 numbers takes 10,000."""
 
 Number = int | float
 
@@ -43,6 +46,24 @@ def _times(left: Any, right: Any) -> Any:
 def _bounded(bits: int) -> None:
     if bits > INTEGER_MAX_BITS:
         raise ToolError("calculate: the number would have more than 3,600 digits")
+
+
+def work_of(name: str, args: Sequence[Any]) -> float:
+    """About how many microseconds an operation takes, from its name and operands alone."""
+    numbers = [n for arg in args for n in (arg if isinstance(arg, list) else [arg])]
+    sizes = [_bits(n) / 1_000 for n in numbers]
+    match name, args:
+        case "comb", [int() as n, int() as k] if 0 <= k <= n:
+            return min(k, n - k) * n / 8_000
+        case "factorial", [int() as n] if n >= 0:
+            return n / 10
+        case (("pow" | "Pow"), [int(), int() as exponent]):
+            # More than that is refused before it is computed.
+            return 1 + min(sizes[0] * max(exponent, 0), INTEGER_MAX_BITS / 1_000) ** 2
+        case "round", [_, int() as digits]:
+            return 1 + (min(abs(digits), DIGITS_MAX) / 300 + sizes[0]) ** 2
+        case _:
+            return len(numbers) + sum(size * size for size in sizes) * 4
 
 
 def _factorial(n: int) -> int:
@@ -87,7 +108,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "len": len,
     "mean": _of_list(statistics.fmean),
     "median": _of_list(statistics.median),
-    "stdev": _of_list(statistics.stdev),
+    "stdev": _of_list(lambda values: statistics.stdev(map(float, values))),
     "sqrt": math.sqrt,
     "cbrt": math.cbrt,
     "exp": math.exp,
@@ -168,8 +189,26 @@ class _Evaluator(simpleeval.EvalWithCompoundTypes):  # type: ignore[misc]
     """simpleeval with numbers and lists of numbers only: no text, no attributes, no loops."""
 
     def __init__(self) -> None:
-        # Copies: it adds functions of its own.
-        super().__init__(operators=OPERATORS, functions=dict(FUNCTIONS), names=dict(NAMES))
+        self._work = 0.0
+        super().__init__(
+            operators={kind: self._counted(kind.__name__, f) for kind, f in OPERATORS.items()},
+            functions={name: self._counted(name, f) for name, f in FUNCTIONS.items()},
+            names=dict(NAMES),
+        )
+
+    def _counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, with its work added up before it begins."""
+
+        def call(*args: Any) -> Any:
+            self._work += work_of(name, args)
+            if self._work > WORK_MAX:
+                raise ToolError(
+                    "calculate: the expression is too much work (many operations on very long "
+                    "numbers): split it, or use query_sql for tables"
+                )
+            return function(*args)
+
+        return call
 
 
 def _parsed(expression: str) -> ast.Expression:
@@ -218,15 +257,20 @@ def _check(node: ast.AST) -> None:
 @tool(
     examples=['calculate(expression="(67.4 - 48.1) / 48.1 * 100")', 'calculate("mean([1, 2, 4])")'],
 )
-def calculate(expression: str) -> Any:
+def calculate(expression: str, context: ToolContext) -> Any:
     """Compute an arithmetic expression and give the number.
 
     Args:
         expression: numbers, + - * / // % **, comparisons, sqrt log exp round min max sum mean …
     """
+    with computing(context, "calculate"):
+        return _as_number(_value_of(expression))
+
+
+def _value_of(expression: str) -> Any:
     tree = _parsed(expression)
     try:
-        result = _Evaluator().eval(expression, previously_parsed=tree.body)
+        return _Evaluator().eval(expression, previously_parsed=tree.body)
     except ToolError:
         raise
     except simpleeval.NameNotDefined as error:
@@ -247,7 +291,6 @@ def calculate(expression: str) -> Any:
         raise ToolError(f"calculate: {error}") from None
     except simpleeval.InvalidExpression as error:
         raise ToolError(f"calculate: {error}") from None
-    return _as_number(result)
 
 
 def _as_number(result: Any) -> Any:

@@ -3,86 +3,109 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
-import json
 import os
 import socket
+import ssl
+from base64 import b64encode
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import unquote_to_bytes
 
 import httpx
 
+from planloom.activities.tools.builtin.addresses import (
+    METADATA_NAMES,
+    Allowed,
+    allowed_from,
+    refusal_of,
+)
+from planloom.activities.tools.builtin.http_body import BodyError, content_of, read_body
 from planloom.activities.tools.decorator import ToolError, tool
+from planloom.activities.tools.threads import in_thread
 
-BODY_MAX_BYTES = 5_000_000
 TIMEOUT_SECONDS = 30.0
+CONNECT_SECONDS = 10.0
+RESOLVE_SECONDS = 10.0
+ADDRESSES_MAX = 4
 REDIRECTS_MAX = 5
+URL_MAX_CHARS = 8_000
 RETRY_AFTER_MAX_SECONDS = 300.0
 ALLOW_PRIVATE = "PLANLOOM_HTTP_ALLOW_PRIVATE"
-"""`0` keeps `http_get` off loopback and private addresses, where a plan might reach services that
-trust their own network. Link-local addresses (a cloud's metadata service) are never reached."""
+PROXY = "PLANLOOM_HTTP_PROXY"
+"""An operator's proxy, which then decides what is reached. The proxies of the environment
+(`HTTPS_PROXY` …) are not used: behind them no address can be checked."""
 
-_METADATA_NAMES = ("metadata.google.internal", "metadata", "instance-data")
-_METADATA_ADDRESSES = ("100.100.100.200", "fd00:ec2::254", "192.0.0.192", "168.63.129.16")
+_REDIRECT_STATUS = (301, 302, 303, 307, 308)
 _RETRY_STATUS = (408, 425, 429, 500, 502, 503, 504)
+_HEADERS = {
+    "User-Agent": "planloom",
+    "Accept": "application/json, text/*;q=0.9, */*;q=0.5",
+    "Accept-Encoding": "gzip, deflate",
+}
 
 
-def _may_reach_private() -> bool:
-    return os.environ.get(ALLOW_PRIVATE, "1").strip().lower() not in ("0", "false", "no", "off")
+class _NotFoundError(ToolError):
+    """The name has no address here."""
 
 
-def refusal_of(address: str, *, allow_private: bool) -> str | None:
-    """Why an address may not be reached, or None."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(found, "ipv4_mapped", None)
-    found = mapped or found
-    if str(found) in _METADATA_ADDRESSES or found.is_link_local:
-        return "link-local and metadata addresses are never reached"
-    if found.is_multicast or found.is_unspecified:
-        return "it is no address of a server"
-    if not allow_private and (found.is_private or found.is_loopback or not found.is_global):
-        return f"private addresses are closed ({ALLOW_PRIVATE}=0)"
-    return None
+def _allowed() -> Allowed:
+    try:
+        return allowed_from(os.environ.get(ALLOW_PRIVATE, ""))
+    except ValueError as error:
+        raise ToolError(f"http_get: {ALLOW_PRIVATE} cannot be read: {error}") from None
 
 
-async def _checked_address(url: httpx.URL) -> str | None:
-    """The address to connect to, checked; None when a proxy stands between and resolves it.
+async def _checked_addresses(url: httpx.URL) -> list[str]:
+    """The addresses to connect to, each checked.
 
     Connecting to the very address that was checked: a name that resolves to another address at
     the second look gets no second look.
     """
-    host = url.host.rstrip(".")
-    if host.lower() in _METADATA_NAMES:
+    host = url.raw_host.decode("ascii").rstrip(".").lower()
+    if host in METADATA_NAMES:
         raise ToolError(f'http_get: "{host}" is a metadata service and never reached')
-    allow_private = _may_reach_private()
     try:
-        addresses = [str(ipaddress.ip_address(host))]
+        addresses = [str(ipaddress.ip_address(host.strip("[]")))]
     except ValueError:
-        if getproxies().get(url.scheme) and not proxy_bypass(host):
-            return None
         port = url.port or (443 if url.scheme == "https" else 80)
-        try:
-            loop = asyncio.get_running_loop()
-            infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise ToolError(
-                f'http_get: the host "{host}" is not found ({error}). Is the address right?',
-                retry=isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN,
-            ) from None
-        addresses = [str(info[4][0]) for info in infos]
+        addresses = await _resolved(host, port)
+    allowed = _allowed()
     for address in addresses:
-        if why := refusal_of(address, allow_private=allow_private):
+        if why := refusal_of(address, allowed):
             raise ToolError(f'http_get: "{host}" is at {address}: {why}')
-    return addresses[0]
+    return addresses
+
+
+async def _resolved(host: str, port: int) -> list[str]:
+    # In a thread of its own: slow name servers must not fill the executor that all others share.
+    try:
+        async with asyncio.timeout(RESOLVE_SECONDS):
+            infos = await in_thread(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except TimeoutError:
+        raise ToolError(
+            f'http_get: the address of "{host}" was not found within {RESOLVE_SECONDS:g} s',
+            retry=True,
+        ) from None
+    except (OSError, UnicodeError) as error:
+        raise _NotFoundError(
+            f'http_get: the host "{host}" is not found ({error}). Is the address right?',
+            retry=isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN,
+        ) from None
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))[:ADDRESSES_MAX]
 
 
 def _parsed_url(text: str) -> httpx.URL:
+    if len(text) > URL_MAX_CHARS:
+        raise ToolError(f"http_get: the address is longer than {URL_MAX_CHARS:,} characters")
     try:
         url = httpx.URL(text.strip())
     except (httpx.InvalidURL, TypeError, ValueError) as error:
-        raise ToolError(f"http_get: this is no address: {error}") from None
+        raise ToolError(f"http_get: this is not an address: {error}") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise ToolError(
             'http_get: only http:// and https:// addresses are read, such as "https://example.org/"'
@@ -90,11 +113,20 @@ def _parsed_url(text: str) -> httpx.URL:
     return url
 
 
-def _joined(url: httpx.URL, location: str) -> httpx.URL:
+def _next_url(url: httpx.URL, response: httpx.Response) -> httpx.URL:
+    """Where a redirect leads; to be checked like the first."""
+    location = response.headers.get("location", "")
+    if not location:
+        raise ToolError(
+            f"http_get: {_shown(url)} answered {response.status_code} (a redirect) and does not "
+            "say where to"
+        )
     try:
-        return _parsed_url(str(url.join(location)))
-    except httpx.InvalidURL as error:
-        raise ToolError(f"http_get: {_shown(url)} redirects to no address: {error}") from None
+        return _parsed_url(str(url.join(location[: URL_MAX_CHARS + 1])))
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ToolError(
+            f"http_get: {_shown(url)} redirects to what is not an address: {error}"
+        ) from None
 
 
 def _shown(url: httpx.URL) -> str:
@@ -102,32 +134,63 @@ def _shown(url: httpx.URL) -> str:
     return str(url.copy_with(query=None, fragment=None, username=None, password=None))
 
 
-async def _send(client: httpx.AsyncClient, url: httpx.URL) -> httpx.Response:
-    address = await _checked_address(url)
-    headers = {"User-Agent": "planloom", "Accept": "application/json, text/*;q=0.9, */*;q=0.5"}
-    extensions: dict[str, Any] = {}
-    target = url
-    if address is not None and address != url.host:
-        headers["Host"] = url.netloc.decode("ascii").rpartition("@")[2]
-        extensions["sni_hostname"] = url.host
-        target = url.copy_with(host=address)
-    request = client.build_request("GET", target, headers=headers, extensions=extensions)
-    return await client.send(request, stream=True)
+@lru_cache(1)
+def _tls() -> ssl.SSLContext:
+    """Read once: it takes longer than most requests."""
+    return httpx.create_ssl_context()
 
 
-async def _body(response: httpx.Response, where: str) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.aiter_bytes():
-        size += len(part)
-        if size > BODY_MAX_BYTES:
-            raise ToolError(f"http_get: {where} is larger than {BODY_MAX_BYTES:,} bytes")
-        parts.append(part)
-    return b"".join(parts)
+async def _transport() -> httpx.AsyncHTTPTransport:
+    """httpx without its client, which would read cookies and redirects on its own."""
+    proxy = os.environ.get(PROXY)
+    return httpx.AsyncHTTPTransport(
+        verify=await in_thread(_tls), trust_env=False, proxy=httpx.Proxy(proxy) if proxy else None
+    )
+
+
+async def _send(transport: httpx.AsyncHTTPTransport, url: httpx.URL) -> httpx.Response:
+    if os.environ.get(PROXY):
+        with contextlib.suppress(_NotFoundError):  # the proxy knows more names than this machine
+            await _checked_addresses(url)
+        return await transport.handle_async_request(_request(url, {}))
+    addresses = await _checked_addresses(url)
+    for address in addresses[:-1]:
+        try:
+            return await _send_to(transport, url, address)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            continue  # the next one may answer
+    return await _send_to(transport, url, addresses[-1])
+
+
+def _request(url: httpx.URL, extensions: dict[str, Any]) -> httpx.Request:
+    headers = dict(_HEADERS)
+    if url.userinfo:
+        headers["Authorization"] = "Basic " + b64encode(unquote_to_bytes(url.userinfo)).decode()
+    waits = httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_SECONDS).as_dict()
+    return httpx.Request("GET", url, headers=headers, extensions={"timeout": waits, **extensions})
+
+
+async def _send_to(
+    transport: httpx.AsyncHTTPTransport, url: httpx.URL, address: str
+) -> httpx.Response:
+    request = _request(url, {"sni_hostname": url.raw_host.decode("ascii").rstrip(".")})
+    request.url = url.copy_with(host=address)  # its header Host stays that of the name
+    response = await transport.handle_async_request(request)
+    peer = _peer_of(response)
+    if peer is not None and (why := refusal_of(peer, _allowed())):
+        await response.aclose()
+        raise ToolError(f'http_get: "{url.host}" is at {peer}: {why}')
+    return response
+
+
+def _peer_of(response: httpx.Response) -> str | None:
+    stream = response.extensions.get("network_stream")
+    found: Sequence[Any] | None = stream.get_extra_info("server_addr") if stream else None
+    return str(found[0]) if found else None
 
 
 def _wait_seconds(response: httpx.Response) -> float | None:
-    text = response.headers.get("retry-after", "").strip()
+    text = response.headers.get("retry-after", "").strip()[:100]
     if not text:
         return None
     try:
@@ -142,31 +205,24 @@ def _wait_seconds(response: httpx.Response) -> float | None:
 
 def _check_status(response: httpx.Response, where: str) -> None:
     status = response.status_code
-    if status < 400:
+    if status < 300:
         return
     retry = status in _RETRY_STATUS
     raise ToolError(
-        f"http_get: {where} answered {status} {response.reason_phrase}".rstrip(),
+        f"http_get: {where} answered {status} {response.reason_phrase[:100]}".rstrip(),
         retry=retry,
         retry_after=_wait_seconds(response) if retry else None,
     )
 
 
-def _content(response: httpx.Response, body: bytes, where: str) -> Any:
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json" or kind.endswith("+json"):
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
-            return body.decode("utf-8", "replace")
-    texts = ("text/", "application/xml", "application/javascript", "application/x-ndjson")
-    is_text = kind.startswith(texts) or kind.endswith("+xml") or b"\0" not in body[:8192]
-    if kind and not is_text:
-        raise ToolError(f"http_get: {where} is {kind}, neither text nor JSON")
+async def _content(response: httpx.Response, where: str) -> Any:
+    headers = response.headers
     try:
-        return body.decode(response.charset_encoding or "utf-8", "replace")
-    except LookupError:
-        return body.decode("utf-8", "replace")
+        body = await read_body(response.aiter_raw(), headers.get("content-encoding", ""))
+        kind = headers.get("content-type", "")
+        return await in_thread(lambda: content_of(kind, body))
+    except BodyError as error:
+        raise ToolError(f"http_get: {where} {error}") from None
 
 
 @tool(timeout=60, examples=['http_get(url="https://example.org/data.json")'])
@@ -179,22 +235,24 @@ async def http_get(url: str) -> Any:
     current = _parsed_url(url)
     where = _shown(current)
     try:
-        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False) as client:
+        async with await _transport() as transport:
             for _ in range(REDIRECTS_MAX + 1):
-                response = await _send(client, current)
+                response = await _send(transport, current)
                 try:
-                    if response.is_redirect:
+                    if response.status_code in _REDIRECT_STATUS:
                         # By hand: each stop is checked like the first.
-                        current = _joined(current, response.headers["location"])
+                        current = _next_url(current, response)
                         continue
                     _check_status(response, where)
-                    return _content(response, await _body(response, where), where)
+                    return await _content(response, where)
                 finally:
                     await response.aclose()
     except httpx.TimeoutException:
         raise ToolError(
             f"http_get: {where} did not answer within {TIMEOUT_SECONDS:g} s", retry=True
         ) from None
+    except (httpx.LocalProtocolError, httpx.UnsupportedProtocol) as error:
+        raise ToolError(f"http_get: {where} cannot be asked for: {error}") from None
     except httpx.HTTPError as error:
         raise ToolError(f"http_get: {where}: {type(error).__name__}: {error}", retry=True) from None
     raise ToolError(f"http_get: {where} redirects more than {REDIRECTS_MAX} times")

@@ -11,6 +11,7 @@ from planloom.planner.language.references import references_in, whole_reference
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.calls.text import ID_OPTION, OPTIONS
 from planloom.planner.syntax.calls.values import NestedCall
+from planloom.planner.syntax.parsed_plan import Meant, as_written
 
 POSITIONAL: dict[str, tuple[str, ...]] = {
     "ask": ("prompt", "context"),
@@ -31,7 +32,9 @@ class BodyReader:
         agents: Collection[str] | None,
         teams: Collection[str] | None,
         template_names: Collection[str] | None,
+        meant: Meant = as_written,
     ) -> None:
+        self._meant = meant
         self._tools = tools
         self._names = {"agent": agents, "team": teams, "plan": template_names}
 
@@ -89,7 +92,8 @@ class BodyReader:
             return None
         args: dict[str, Any] = dict(zip(names, positional, strict=False)) | keywords
         if not is_special:
-            return {"tool": tool, "args": args}
+            parameters = spec.parameters if spec is not None else {}
+            return {"tool": tool, "args": self._meant(args, parameters)}
         return self._special(tool, args, where, problems)
 
     def _special(

@@ -1,19 +1,26 @@
 """Finds calls in a planner's text while it streams: brackets and quotes decide where one ends.
 
-The same text gives the same parts however it is cut into chunks; each call is given out by the
-chunk that holds its closing bracket. Knows nothing of tools or arguments.
+The same text gives the same parts however it is cut into chunks. A call is given out as soon as it
+is known what follows it on its line: the line's end, a comment, another call, or words (its
+`tail`), which make it a call inside a sentence. Thoughts between tags are left out; the end of one
+that never began is told (`thought_end`). Knows nothing of tools or arguments.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from planloom.planner.syntax.calls.values import BEFORE_COMMENT
+from planloom.planner.syntax.thoughts import CLOSE_TAG, OPEN_TAG, TAG_MAX_CHARS
 
 HEAD_MAX_CHARS = 250
 """A call's name and tool stand within this much of its line: no long line is looked at twice."""
+LINE_MAX_CHARS = 8_000
+"""The rest of a longer line that is not a call is dropped while it streams."""
+CALL_MAX_CHARS = 400_000
+"""A call that is longer counts as one whose bracket is not closed."""
 
 _BULLET = r"(?:[-*•>][ \t]+|`{1,2})?"
 _TOOL = r"[^\W\d][\w.-]*[ \t]*\("
@@ -31,7 +38,7 @@ _NEXT_HEAD = re.compile(
 _NEXT_PARTIAL = re.compile(
     r"(?:[-*•>][ \t]*|`{1,2})?(?:\d+\.?[ \t]*(?:[^\W\d][\w.-]*[ \t]*)?|"
     r"\$\w*[ \t]*(?:=[ \t]*(?:[^\W\d][\w.-]*[ \t]*)?)?|"
-    r"[^\W\d][\w.-]*[ \t]*(?:=[ \t]*(?:[^\W\d][\w.-]*[ \t]*)?)?)?"
+    r"[^\W\d][\w.-]*[ \t]*(?:=[ \t]*(?:[^\W\d][\w.-]*[ \t]*)?)?)?|<[/\w:]{0,20}[ \t]?"
 )
 _THOUGHT_HEAD = re.compile(r"Thoughts?[ \t]*\(")
 _STRING_PREFIX = re.compile(r"(?<!\w)(?:[rbuf]|rb|br|fr|rf)$", re.IGNORECASE)
@@ -39,11 +46,24 @@ _SUFFIX = re.compile(r"\.[^\W\d]|\[")
 _BRACKETS_MAX = 250
 """Python's grammar ends at 200 brackets."""
 _OPEN, _CLOSE = "([{", ")]}"
+_AFTER_CALL = " \t`*,.;)]}"
+"""Signs that may stand between a call and its line's end."""
+_CLEAN_ENDS = ("\n", "#", "//", "<END_OF_PLAN>")
+_SCANNED_MIN_CHARS = 4_096
+_LOOK_BACK_CHARS = 256
+"""What is kept of the part of an open call that has been looked at."""
+
+
+Form = Literal["named", "numbered", "bare"]
 
 
 @dataclass(frozen=True, slots=True)
 class CallText:
-    """One call as written. `label` is its number or name, `arguments` the text in its brackets."""
+    """One call as written. `label` is its number or name, `arguments` the text in its brackets.
+
+    `tail` is what else stands on its line: such a call is part of a sentence. With `has_suffix` it
+    is glued to the bracket, as in `f(x).rows`.
+    """
 
     label: str | None
     is_numbered: bool
@@ -53,16 +73,25 @@ class CallText:
     line: int
     is_closed: bool = True
     shares_line: bool = False
+    tail: str = ""
+    has_suffix: bool = False
+
+    @property
+    def form(self) -> Form:
+        """How the call is written: `a = f(…)`, `1. f(…)` or `f(…)`."""
+        if self.label is None:
+            return "bare"
+        return "numbered" if self.is_numbered else "named"
 
 
 @dataclass(frozen=True, slots=True)
 class Prose:
     """A line, or the rest of one, that is no call. `kind` says what it may mean.
 
-    `suffix` is text glued to a call's closing bracket, such as `.rows`.
+    `thought_end`: a thought ended here that has no beginning: all before it was the thought.
     """
 
-    kind: Literal["thought", "comment", "fence", "end", "suffix", "text"]
+    kind: Literal["thought", "comment", "fence", "end", "thought_end", "text"]
     text: str
     line: int
 
@@ -78,20 +107,27 @@ class CallScanner:
         self._line = first_line
         self._indent = 0
         """Blanks before the line that is looked at."""
-        self._call: re.Match[str] | None = None
+        self._head: re.Match[str] | None = None
+        """The beginning of the open call."""
+        self._scanned: list[str] = []
+        """The part of the open call that has left the buffer, and its length."""
+        self._scanned_chars = 0
         self._at = 0
         """How far the buffer has been looked at: no character is looked at twice."""
         self._stack: list[str] = []
         self._quote = ""
         self._is_comment = False
+        self._closed: CallText | None = None
+        """The last call, until it is known what follows on its line."""
         self._is_mid_line = False
-        self._is_glued = False
-        """Nothing stands between the last call's bracket and the buffer."""
+        self._is_skipping = False
+        """The rest of the line is dropped."""
+        self._is_thinking = False
 
     @property
     def open_call(self) -> CallText | None:
         """The call that is not closed yet."""
-        return self._as_call(len(self._buffer), is_closed=False) if self._call else None
+        return self._as_call(len(self._buffer), is_closed=False) if self._head else None
 
     def feed(self, text: str) -> list[ScannedText]:
         self._buffer += text.replace("\r\n", "\n").replace("\r", "")
@@ -103,14 +139,58 @@ class CallScanner:
 
     def _scan(self, *, is_last: bool) -> list[ScannedText]:
         scanned: list[ScannedText] = []
-        while True:
-            if self._call is None and not self._open_next():
-                part: ScannedText | None = self._next_line(is_last)
-            else:
-                part = self._next_call(is_last)
-            if part is None:
-                return scanned
+        while (part := self._next(is_last)) is not None:
             scanned.append(part)
+        return scanned
+
+    def _next(self, is_last: bool) -> ScannedText | None:
+        """The next part; None when more text is needed for one."""
+        while True:
+            if self._is_thinking and not self._leave_thought():
+                return None
+            if self._is_skipping:
+                part: ScannedText | None = self._skip_line()
+                if part is not None or self._is_skipping:
+                    return part
+            if self._closed is not None:
+                return self._ended_call(is_last)
+            if self._head is None and not self._open_next():
+                if self._is_thinking:
+                    continue
+                return self._next_line(is_last)
+            part = self._next_call(is_last)
+            if part is not None or self._closed is None:
+                return part
+
+    # -- thoughts, and what is dropped ------------------------------------------------------
+
+    def _leave_thought(self) -> bool:
+        """Drop text up to the end of the thought; whether that was reached."""
+        tag = CLOSE_TAG.search(self._buffer)
+        end = tag.end() if tag else max(0, len(self._buffer) - TAG_MAX_CHARS)
+        self._line += self._buffer.count("\n", 0, end)
+        self._buffer, self._at = self._buffer[end:], 0
+        if tag is not None:
+            self._is_thinking = self._is_mid_line = False
+        return tag is not None
+
+    def _skip_line(self) -> Prose | None:
+        """Drop text up to the line's end, which stays; a thought may end before it."""
+        end = self._buffer.find("\n")
+        limit = len(self._buffer) if end < 0 else end
+        if tag := CLOSE_TAG.search(self._buffer, 0, limit):
+            return self._thought_end(tag)
+        if end >= 0:
+            self._buffer, self._is_skipping = self._buffer[end:], False
+        else:
+            self._buffer = self._buffer[-TAG_MAX_CHARS:]
+        return None
+
+    def _thought_end(self, tag: re.Match[str]) -> Prose:
+        text = self._buffer[: tag.start()].strip()[:HEAD_MAX_CHARS]
+        self._buffer, self._at = self._buffer[tag.end() :], 0
+        self._closed, self._is_skipping, self._is_mid_line = None, False, False
+        return Prose("thought_end", text, self._line)
 
     # -- outside a call ---------------------------------------------------------------------
 
@@ -119,24 +199,34 @@ class CallScanner:
         self._skip_blank()
         if self._at > HEAD_MAX_CHARS:
             return False
+        if not self._is_mid_line and (tag := OPEN_TAG.match(self._buffer)):
+            self._buffer, self._at, self._is_thinking = self._buffer[tag.end() :], 0, True
+            return False
         line = self._buffer[:HEAD_MAX_CHARS].split("\n", 1)[0]
         head = _HEAD.match(line)
         if head is None or _THOUGHT_HEAD.match(line):
             return False
-        self._call, self._at = head, head.end()
+        self._head, self._at = head, head.end()
         self._stack, self._quote, self._is_comment = ["("], "", False
         return True
 
     def _next_line(self, is_last: bool) -> Prose | None:
         """The line that is no call, once it is whole."""
         end = self._buffer.find("\n", self._at)
-        if end < 0 and not (is_last and self._buffer):
+        limit = len(self._buffer) if end < 0 else end
+        if tag := CLOSE_TAG.search(self._buffer, max(0, self._at - TAG_MAX_CHARS), limit):
+            return self._thought_end(tag)
+        self._is_skipping = end < 0 and len(self._buffer) > LINE_MAX_CHARS
+        if end < 0 and not self._is_skipping and not (is_last and self._buffer):
             self._at = len(self._buffer)
             return None
-        line = self._buffer if end < 0 else self._buffer[:end]
-        self._buffer, self._at = self._buffer[len(line) :], 0
-        was_mid, self._is_mid_line = self._is_mid_line, True
-        return Prose(*_kind_of(line.strip(), is_glued=was_mid and self._is_glued), self._line)
+        line = self._buffer[:limit]
+        # What is skipped leaves the beginning of a tag that may be cut here.
+        self._buffer, self._at = self._buffer[limit:], 0
+        if self._is_skipping:
+            self._buffer = line[-TAG_MAX_CHARS:]
+        self._is_mid_line = True
+        return Prose(*_kind_of(line.strip()), self._line)
 
     def _skip_blank(self) -> None:
         stripped = self._buffer.lstrip(" \t\n;")
@@ -150,31 +240,22 @@ class CallScanner:
             self._indent = 0
         if not self._is_mid_line:
             self._indent += len(skipped) - skipped.rfind("\n") - 1
-        self._is_glued = False
         self._buffer, self._at = stripped, 0
 
     # -- inside a call ----------------------------------------------------------------------
 
-    def _next_call(self, is_last: bool) -> CallText | None:
-        """Look at the open call's new characters; the call when its bracket closes."""
+    def _next_call(self, is_last: bool) -> ScannedText | None:
+        """Look at the open call's new characters, until its bracket closes or another call begins.
+
+        A closed call waits in `_closed`; one that is not closed is given out.
+        """
         buffer = self._buffer
         while self._at < len(buffer):
             char = buffer[self._at]
-            step = 1
-            if self._is_comment:
-                self._is_comment = char != "\n"
-            elif self._quote:
-                step = self._in_quote(char, is_last)
-            elif char in "'\"":
-                step = self._open_quote(char, is_last)
-            elif char == "#":
-                self._is_comment = self._starts_comment()
-            elif char in _OPEN:
-                self._stack.append(char)
-            elif char in _CLOSE:
-                self._close_bracket(_OPEN[_CLOSE.index(char)])
-                if not self._stack:
-                    return self._take_call(self._at + 1, is_closed=True)
+            step = self._look_at(char, is_last)
+            if not self._stack:
+                self._closed = self._take_call(self._at + 1, is_closed=True)
+                return None
             if step == 0:
                 return None
             if char == "\n" and len(self._quote) < 3:
@@ -182,9 +263,39 @@ class CallScanner:
                 if is_head is None:
                     return None
                 if is_head:
-                    return self._take_call(self._at, is_closed=False)
+                    return self._unclosed(self._at)
             self._at += step
+        if self._scanned_chars + len(buffer) > CALL_MAX_CHARS:
+            self._is_skipping = True
+            return self._unclosed(len(buffer))
+        if self._at > _SCANNED_MIN_CHARS:  # a long call is not copied again with each piece
+            kept = self._at - _LOOK_BACK_CHARS
+            self._scanned.append(buffer[:kept])
+            self._scanned_chars += kept
+            self._buffer, self._at = buffer[kept:], _LOOK_BACK_CHARS
         return None
+
+    def _look_at(self, char: str, is_last: bool) -> int:
+        """Follow one character; how many to go on by, 0 when more text is needed to tell."""
+        if self._is_comment:
+            self._is_comment = char != "\n"
+        elif self._quote:
+            return self._in_quote(char, is_last)
+        elif char in "'\"":
+            return self._open_quote(char, is_last)
+        elif char == "#":
+            self._is_comment = self._starts_comment()
+        elif char in _OPEN:
+            self._stack.append(char)
+        elif char in _CLOSE:
+            self._close_bracket(_OPEN[_CLOSE.index(char)])
+        return 1
+
+    def _unclosed(self, end: int) -> ScannedText:
+        call = self._take_call(end, is_closed=False)
+        if CLOSE_TAG.search(call.text):  # words of a thought looked like a call
+            return Prose("thought_end", call.text[:HEAD_MAX_CHARS], call.line)
+        return call
 
     def _close_bracket(self, opened: str) -> None:
         """Close down to the bracket that matches; one that matches none inside it is left alone."""
@@ -225,63 +336,99 @@ class CallScanner:
 
     def _starts_comment(self) -> bool:
         """Whether a `#` outside quotes begins a comment: always, but in LLMCompiler's text."""
-        head = self._call
+        head = self._head
         assert head is not None
         if head["number"] is None and head["dollar"] is None:
             return True
         return self._buffer[max(0, self._at - 64) : self._at].rstrip(" \t")[-1:] in BEFORE_COMMENT
 
     def _next_is_head(self, is_last: bool) -> bool | None:
-        """Whether the line after this newline begins another call; None: not known yet."""
+        """Whether the line after this newline begins another call, or ends a thought.
+
+        None: not known yet.
+        """
         start = self._at + 1
         line = self._buffer[start : start + HEAD_MAX_CHARS].split("\n", 1)[0]
         is_whole = is_last or start + len(line) < len(self._buffer) or len(line) == HEAD_MAX_CHARS
         body = line.lstrip(" \t")
+        if CLOSE_TAG.match(body):
+            return True
         if len(line) - len(body) > self._indent:
             return False  # indented deeper than the call: one of its arguments
         if _NEXT_HEAD.match(body):
             return True
         return None if not is_whole and _NEXT_PARTIAL.fullmatch(body) else False
 
+    # -- after a call -----------------------------------------------------------------------
+
+    def _ended_call(self, is_last: bool) -> ScannedText | None:
+        """The closed call, once it is known what follows on its line; None: not known yet."""
+        call, buffer = self._closed, self._buffer
+        assert call is not None
+        has_suffix = _SUFFIX.match(buffer) is not None
+        rest = buffer if has_suffix else buffer.lstrip(_AFTER_CALL)
+        if not rest and not is_last:
+            if len(buffer) > HEAD_MAX_CHARS:
+                self._buffer = buffer[-1:]
+            return None
+        if not rest or rest.startswith(_CLEAN_ENDS):
+            return self._give(call)
+        end = rest.find("\n")
+        line = rest[: min(HEAD_MAX_CHARS, len(rest) if end < 0 else end)]
+        if end < 0 and len(line) < HEAD_MAX_CHARS and not is_last:
+            return None
+        if tag := CLOSE_TAG.search(buffer, 0, len(buffer) - len(rest) + len(line)):
+            return self._thought_end(tag)
+        head = None if has_suffix else _HEAD.match(line)
+        is_separate = ";" in buffer[: len(buffer) - len(rest)]
+        if head and (is_separate or head["name"] or head["number"] or head["dollar"]):
+            self._buffer = rest
+            return self._give(call)
+        self._is_skipping = True
+        return self._give(replace(call, tail=line.strip(), has_suffix=has_suffix))
+
+    def _give(self, call: CallText) -> CallText:
+        self._closed, self._is_mid_line = None, True
+        return call
+
     def _take_call(self, end: int, *, is_closed: bool) -> CallText:
         call = self._as_call(end, is_closed=is_closed)
-        self._line += self._buffer[:end].count("\n")
+        self._line += sum(text.count("\n") for text in self._scanned)
+        self._line += self._buffer.count("\n", 0, end)
         self._buffer = self._buffer[end:]
-        self._call, self._at, self._quote, self._is_comment = None, 0, "", False
-        self._is_mid_line = self._is_glued = True
+        self._head, self._at, self._quote, self._is_comment = None, 0, "", False
+        self._scanned, self._scanned_chars = [], 0
+        self._is_mid_line = True
         return call
 
     def _as_call(self, end: int, *, is_closed: bool) -> CallText:
-        head = self._call
+        head = self._head
         assert head is not None
+        whole = "".join(self._scanned) + self._buffer[:end]
         number, dollar, name = head["number"], head["dollar"], head["name"]
         first = next((g for g in ("name", "number", "dollar") if head[g]), "tool")
         begin = head.start(first) - (1 if dollar else 0)
-        if dollar and self._buffer[begin] == "{":
+        if dollar and whole[begin] == "{":
             begin -= 1
         return CallText(
             label=name or number or dollar,
             is_numbered=number is not None or dollar is not None,
             tool=head["tool"].rstrip("( \t"),
-            arguments=self._buffer[head.end() : end - 1 if is_closed else end],
-            text=self._buffer[begin:end].strip(),
+            arguments=whole[head.end() : len(whole) - 1 if is_closed else len(whole)],
+            text=whole[begin:].strip(),
             line=self._line,
             is_closed=is_closed,
             shares_line=self._is_mid_line,
         )
 
 
-def _kind_of(
-    text: str, *, is_glued: bool
-) -> tuple[Literal["thought", "comment", "fence", "end", "suffix", "text"], str]:
+def _kind_of(text: str) -> tuple[Literal["thought", "comment", "fence", "end", "text"], str]:
     if text.lower().startswith("thought:"):
         return "thought", text[8:].strip()
-    if text.startswith("#"):
+    if text.startswith(("#", "//")):
         return "comment", text
     if text.startswith(("```", "~~~")):
         return "fence", text
     if text.startswith("<END_OF_PLAN>"):
         return "end", text
-    if is_glued and _SUFFIX.match(text):
-        return "suffix", text
     return "text", text

@@ -18,7 +18,7 @@ _TOKEN = re.compile(
     r'(?P<string>"""(?:\\.|[^\\])*?"""|\'\'\'(?:\\.|[^\\])*?\'\'\'|"(?:\\.|[^"\\])*"|'
     r"'(?:\\.|[^'\\])*')"
     r"|(?P<reference>\$\{[^}\n]*\})|\$(?P<dollar>\w+)|(?P<comment>#[^\n]*)"
-    r"|(?P<word>[^\W\d]\w*)(?P<equals>[ \t]*=(?!=))?|\d+|[ \t]+|.",
+    r"|(?P<word>[^\W\d]\w*)(?P<equals>[ \t]*=(?!=))?|\d+|[ \t]+|\\.|.",  # no escaped quote is tried
     re.DOTALL,
 )
 _ESCAPE = re.compile(

@@ -230,14 +230,13 @@ def _take_end(state: AgentState, end: Returned | Broke, step: Step) -> None:
         return
     if what.talk:
         talk.take_end(state, state.talks[what.talk], what, end, step)
+    elif state.is_cancelled:
+        pass
     elif isinstance(end, Broke):
-        if not state.is_cancelled:
-            why = f"{WORDS[what.rule]}: {end.failure.message}"
-            _end(state, Ended("failed", None, end.failure.error_class, why), step)
-    elif not state.is_cancelled:
+        why = f"{WORDS[what.rule]}: {end.failure.message}"
+        _end(state, Ended("failed", None, end.failure.error_class, why), step)
+    else:
         _take_course(state, what.rule, end.value, step)
-    elif what.rule is Rule.PERMIT:
-        state.renew_at = step.now  # it is given back with the end
 
 
 def _take_course(state: AgentState, rule: Rule, value: Any, step: Step) -> None:

@@ -95,10 +95,10 @@ def raised(
     return Penalty(value=value, updated=updated, reasons=reasons)
 
 
-def lowered(penalty: Penalty, rule: PenaltyRule, now: float) -> Penalty:
-    """One less, for work that went well."""
+def lowered(penalty: Penalty, rule: PenaltyRule, now: float, times: int = 1) -> Penalty:
+    """One less for each piece of work that went well."""
     before = decayed(penalty, rule, now)
-    return before.model_copy(update={"value": max(0.0, before.value - 1.0)})
+    return before.model_copy(update={"value": max(0.0, before.value - times)})
 
 
 def apply_limit(penalty: Penalty, rule: PenaltyRule, base: int) -> int:

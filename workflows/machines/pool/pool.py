@@ -193,6 +193,7 @@ class Pool:
             concurrency, felt = self._refused(said, refused, felt, now)
         elif said.succeeded and now >= self.cool_until(now):
             concurrency = rate_control.succeeded(concurrency, now)
+            felt = penalty.lowered(felt, rule, now, times=said.succeeded)
         if said.failed.get("timeout"):
             concurrency = rate_control.timed_out(concurrency, self._control_rule)
         for reason in self._penalised(said):
@@ -396,8 +397,9 @@ class Pool:
         times = [permits.next_deadline(self.state.permits)]
         if self.cool_until(now) > now:
             times.append(self.cool_until(now))
-        if self.rate(now) is not None:
-            times.append(penalty.next_decay(self.state.penalty, self.penalty_rule, now))
+        # Also where nothing is to be told to the server: who looks sees the time that has passed.
+        times.append(penalty.next_decay(self.state.penalty, self.penalty_rule, now))
+        times += [b.retry_at for b in self.state.breakers.open() if (b.retry_at or 0.0) > now]
         return min((t for t in times if t is not None), default=None)
 
     # -- people and permits -----------------------------------------------------------------

@@ -257,7 +257,8 @@ def is_worth_a_round(run: RunState, work: Work, failed: Failure) -> bool:
     tried = [body, *([task] if work.failed is not None else [])]
     if any(_acts_once(run, b) for b in tried):
         return False
-    if isinstance(body.agent, str) and body.agent in run.cast:  # a member of a team
+    agent = tried[0].agent
+    if isinstance(agent, str) and agent in run.cast:  # a member of a team
         return may_retry(failed.error_class, failed.message, run.round + 1)
     return is_class_worth_a_round(failed.error_class, run.catalog)
 

@@ -229,11 +229,11 @@ def _outcome(
 
 
 def usage_from_report(report: UsageReport) -> Usage:
-    """What a child reports, as our own usage: money back in nano-dollars, rounded up."""
+    """What a child reports, as usage: its money is whole nano-dollars, written in dollars."""
     return Usage(
         input_tokens=report.input_tokens,
         output_tokens=report.output_tokens,
-        usd_nano=-int(-report.usd * NANO // 1),
+        usd_nano=round(report.usd * NANO),
         model_calls=report.model_calls,
         tool_calls=report.tool_calls,
         cache_hits=report.cache_hits,

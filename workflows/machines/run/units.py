@@ -266,7 +266,8 @@ def _find_question(run: RunState, step: Step, key: str) -> None:
 def take_question(run: RunState, step: Step, key: str, found: Stored | Failure) -> None:
     """The question is made: it opens, and may be answered early already."""
     if isinstance(found, Failure):
-        unit_failed(run, step, key, found)
+        # A wait for a person uses up no attempt, and neither does one that cannot begin.
+        unit_failed(run, step, key, replace(found, attempts=0))
         return
     work = run.works[key]
     if work.is_cancelled:

@@ -1,7 +1,7 @@
 """The budget of a whole run: reserve before dispatch, settle with real usage, refund on failure.
 
 Invariant: for each cap, settled + reserved <= cap, unless real usage was above its reservation
-(then `overrun` says by how much, and nothing more is reserved). One ledger owner: the root run; a
+(then `beyond` says by how much it may be passed). One ledger owner: the root run; a
 child run works inside a grant. Pure: amounts are integers (tokens, nano-dollars, tasks).
 """
 
@@ -61,7 +61,7 @@ NOTHING = Amount()
 
 def caps_from(budget: Budget, grant: Grant | None = None) -> Caps:
     """The tighter of the request's budget and the parent's grant, per cap."""
-    usd = None if budget.usd is None else int(budget.usd * NANO)
+    usd = None if budget.usd is None else round(budget.usd * NANO)
     if grant is None:
         return Caps(budget.tokens, usd, budget.tasks)
     return Caps(
@@ -191,7 +191,7 @@ class Ledger:
         used = self.settled + self.held
         if raised.tokens is not None and raised.tokens < used.tokens:
             return f"tokens {raised.tokens:,} is below the {used.tokens:,} spent and reserved"
-        if raised.usd is not None and int(raised.usd * NANO) < used.usd_nano:
+        if raised.usd is not None and round(raised.usd * NANO) < used.usd_nano:
             return f"usd {raised.usd} is below the ${used.usd_nano / NANO:.6f} spent and reserved"
         if raised.tasks is not None and raised.tasks < used.tasks:
             return f"tasks {raised.tasks} is below the {used.tasks} started"
@@ -201,7 +201,7 @@ class Ledger:
         """New totals; those left out stay."""
         self.caps = Caps(
             self.caps.tokens if raised.tokens is None else raised.tokens,
-            self.caps.usd_nano if raised.usd is None else int(raised.usd * NANO),
+            self.caps.usd_nano if raised.usd is None else round(raised.usd * NANO),
             self.caps.tasks if raised.tasks is None else raised.tasks,
         )
 

@@ -86,7 +86,10 @@ def ended(team: TeamState) -> TeamResult | Failed | None:
 
 def may_continue(team: TeamState) -> bool:
     """Whether nothing is in flight that a continue-as-new would lose."""
-    return not team.pending and (team.plan is None or run_machine.may_continue(team.plan))
+    if team.pending:
+        return False
+    # A plan that has ended waits for nothing, whatever it had still in flight.
+    return team.plan is None or not plan.is_running(team) or run_machine.may_continue(team.plan)
 
 
 def children(team: TeamState) -> dict[str, str]:
@@ -228,10 +231,7 @@ def _take_end(team: TeamState, end: Returned | Broke, step: Step) -> None:
     assert what is not None
     if what.talk:
         talk.take_end(team, team.talks[what.talk], what, end, step)
-    elif team.is_cancelled:
-        if what.rule is Rule.PERMIT and isinstance(end, Returned):
-            team.renew_at = step.now  # it is given back with the end
-    else:
+    elif not team.is_cancelled:
         _take_course(team, what.rule, what.part, end, step)
 
 

@@ -18,6 +18,9 @@ from planloom.workflows.machines.team.members import confidence_of, said_of, tak
 from planloom.workflows.machines.team.rounds import context_for, is_consensus
 from planloom.workflows.machines.team.state import Member, Stage, TeamState
 
+HEARD_NAMES_MAX = 20_000
+"""Names in the reports of who heard whom: they are part of the state and of the result."""
+
 
 def begin_initial(team: TeamState) -> None:
     """Every member's first answer, to its own part or the same task."""
@@ -81,6 +84,11 @@ def _begin_round(
     names = [m.spec.id for m in members]
     team.said = {n: said_of(m) for n, m in team.members.items() if m.ended is not None}
     heard = {n: team.links.get(n, []) for n in names}
+    listed = sum(len(h) for r in team.rounds for h in r.heard.values())
+    if listed + sum(map(len, heard.values())) > HEARD_NAMES_MAX:
+        heard = {}
+        if any(r.heard for r in team.rounds[-1:]):
+            team.note(f"round {number} and later: who heard whom is as in the rounds before")
     team.rounds.append(RoundReport(round=number, kind=kind, heard=heard, members=names))
     team.queue = names
 
@@ -104,8 +112,8 @@ def _heard(team: TeamState, name: str) -> Stored | None:
     """What a member is told before it speaks in a round after the first."""
     if team.stage is Stage.INITIAL:
         return None
-    report = team.rounds[-1]
-    return Stored(value=context_for(name, report.heard.get(name, []), team.said, report.round))
+    number = team.rounds[-1].round
+    return Stored(value=context_for(name, team.links.get(name, []), team.said, number))
 
 
 def stop_speaking(team: TeamState) -> None:

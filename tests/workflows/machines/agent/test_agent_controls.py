@@ -133,6 +133,15 @@ def test_the_parent_run_hears_of_a_question_and_of_its_end() -> None:
     assert made.told[1:] == [Tell("run", "child_asks", ChildAsks(**asks, question=None))]
 
 
+def test_the_parent_run_hears_of_one_question_after_the_other() -> None:
+    made = asker(lineage=Lineage(parent="run"))
+    made.returns("helper.1", ask("One?", "Two?"))
+    assert [t.payload.question for t in made.told] == ["One?"]
+    made.control("complete_task", CompleteTask(id="helper", output="1"))
+    made.control("complete_task", CompleteTask(id="helper", output="2"))
+    assert [t.payload.question for t in made.told] == ["One?", "Two?", None]
+
+
 def test_a_large_answer_of_a_person_is_stored_before_the_model_reads_it() -> None:
     made = asker()
     made.returns("helper.1", ask("Well?"))
@@ -275,6 +284,15 @@ def test_an_agent_cancelled_while_it_waits_for_room_gives_back_what_it_may_have_
     made.cancels_land()
     assert (result(made).status, result(made).reason) == ("cancelled", "the run was cancelled")
     assert made.told == [Tell("cap", "release", Release(holder="w"))]
+
+
+def test_an_agent_cancelled_at_its_cap_waits_for_nothing_more() -> None:
+    made = drive(budget={"tokens": 2_500})
+    made.returns("helper.1", calls(("echo", {"v": 1}), usage=2_400))
+    made.returns("helper.1.c0", TaskOutput(output=Stored(value=1)))
+    made.do(CancelRequested())
+    assert result(made).status == "cancelled"
+    assert made.state.account.parked == {}
 
 
 @pytest.mark.parametrize("begun", [False, True])

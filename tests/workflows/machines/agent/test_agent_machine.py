@@ -171,6 +171,18 @@ def test_a_wrong_answer_goes_back_once_with_its_problems() -> None:
     assert (found.output, found.reason) == ("prose", "schema_violation: is no JSON")
 
 
+def test_what_a_turn_was_told_is_not_told_again() -> None:
+    made = drive()
+    made.returns("helper.1", says("prose", problems=["is no JSON"]))
+    made.returns("helper.2", calls(("echo", {"v": 1})))
+    made.returns("helper.2.c0", TaskOutput(output=Stored(value=1)))
+    made.returns("helper.3", calls(("echo", {"v": 2})))
+    made.breaks("helper.3.c0")
+    told = [(t.job.problems, len(t.job.results)) for t in made.all_turns("helper")]
+    assert told == [([], 0), (["is no JSON"], 0), ([], 1), ([], 1)]
+    assert [r.error for r in made.flight["helper.4"].job.results] == ["it broke"]
+
+
 def test_a_turn_that_fails_for_good_is_paid_and_ends_the_talk() -> None:
     made = drive(budget={"tokens": 50_000})
     made.breaks("helper.1", "auth", "no key", usage=used(70))

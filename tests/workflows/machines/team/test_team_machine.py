@@ -26,7 +26,7 @@ from planloom.workflows.machines.shared.events import (
     HistoryLong,
 )
 from planloom.workflows.machines.shared.machine import Failed, Identity
-from planloom.workflows.machines.team import machine
+from planloom.workflows.machines.team import machine, speaking
 from planloom.workflows.machines.team.state import TeamState
 from tests.support.driving import Driver
 
@@ -163,6 +163,19 @@ def test_a_long_context_of_a_round_goes_behind_a_reference() -> None:
     assert isinstance(stored, Resolve)
     made.returns("m0.heard", Resolved(stored=Stored(blob="h", size_bytes=9_000)))
     assert made.flight["m0.2"].job.others_answers.blob == "h"
+
+
+def test_reports_of_who_heard_whom_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 members and 100 rounds would be more than a result may hold."""
+    monkeypatch.setattr(speaking, "HEARD_NAMES_MAX", 5)
+    made = drive(rounds=4, consensus=False)
+    for turn in range(1, 6):
+        for name in ("ann", "bob"):
+            made.returns(f"{name}.{turn}", says(f"{name} {turn}"))
+    found = finish(made)
+    assert [len(r.heard) for r in found.rounds] == [0, 2, 2, 0, 0]
+    assert found.notes == ["round 3 and later: who heard whom is as in the rounds before"]
+    assert "claim: bob 3" in made.all_turns("ann")[3].job.others_answers.value
 
 
 def test_a_team_of_one_has_no_rounds_and_its_answer_is_the_teams() -> None:

@@ -43,10 +43,14 @@ GRAPH = [
 ]
 
 
-def drive(catalog: Catalog = CATALOG, /, **request: Any) -> Made:
+def driver(**request: Any) -> Made:
     document = {"team": {"members": GRAPH}, "task": "Replace it", **request}
     parsed = TeamRequest.model_validate(document)
-    made = Driver(machine, machine.begin(parsed, Identity("w", "w/first"), 1_000.0))
+    return Driver(machine, machine.begin(parsed, Identity("w", "w/first"), 1_000.0))
+
+
+def drive(catalog: Catalog = CATALOG, /, **request: Any) -> Made:
+    made = driver(**request)
     made.begin()
     made.returns("prepare", catalog)
     return made
@@ -166,6 +170,13 @@ def test_a_member_on_a_graph_is_asked_again_once_after_a_time_out() -> None:
     assert found.members["look"].outcome is Outcome.FAILED
 
 
+def test_the_worker_is_asked_for_all_that_a_planner_may_use() -> None:
+    made = driver(subtasks="plan", tools=["echo"])
+    made.begin()
+    job = made.flight["prepare"].job
+    assert (job.is_goal, job.allow) == (True, ["echo"])
+
+
 def test_a_sequential_team_does_one_subtask_at_a_time() -> None:
     members = [{"id": i, "task": i} for i in ("one", "two")] + [
         {"id": "end", "depends_on": ["one", "two"]}
@@ -183,7 +194,11 @@ def test_large_results_go_to_a_child_under_their_own_names() -> None:
     build = child(made, "build")
     assert build.values["context"] == "# Result of look\n(see input look)"
     assert build.bindings.inputs == {}
-    assert build.fields["lineage"].inputs == {"look": large}
+    given = {name: Stored(value=value) for name, value in build.values.items()}
+    request = request_of(build, given)
+    assert isinstance(request, AgentRequest)
+    assert request.lineage.inputs == {"look": large}
+    assert request.context == "# Result of look\n(see input look)"
 
 
 def test_a_large_context_of_the_team_is_stored_once_and_named_in_each_subtask() -> None:
@@ -318,6 +333,28 @@ def test_a_long_history_keeps_the_children_of_the_plan_and_adopts_them() -> None
     made.do(Continued())
     ends(made, "look", answers("look found it"))
     assert at_work(made) == ["build"]
+
+
+def test_a_look_at_a_child_that_outlives_the_plan_holds_no_continue_as_new_up() -> None:
+    """The run's answer to it never came, and the team could not continue as new any more."""
+    members = [{"id": "one", "task": "A"}, {"id": "two", "task": "B", "depends_on": ["one"]}]
+    made = drive(team={"members": members}, budget={"tokens": 540})
+    made.do(HistoryLong())
+    made.do(Continued())
+    made.fire("children")
+    made.control("raise_budget", RaiseBudget(tokens=1_000))
+    ends(made, "one", answers("one"))
+    ends(made, "two", answers("two").model_copy(update={"usage": UsageReport(input_tokens=900)}))
+    assert list(made.flight) == ["look.w/one"]  # the judge waits for budget
+    assert machine.may_continue(made.state)
+
+
+def test_more_members_may_speak_at_once_after_a_raise_while_the_plan_runs() -> None:
+    made = drive(rounds=1, budget={"parallel": 1})
+    made.control("raise_budget", RaiseBudget(parallel=3))
+    for name in ("look", "build", "sum"):
+        ends(made, name, answers(name))
+    assert at_work(made) == ["sum.1", "build.1", "look.1"]
 
 
 def test_a_joiners_answer_is_the_teams() -> None:

@@ -1,0 +1,116 @@
+"""The places that this worker process trusts: its settings, data, definitions and loaded code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import platformdirs
+
+from planloom import planner
+from planloom.activities.tools.closed import Trusted
+from planloom.planner.contract.settings import Settings
+
+FILE_VARIABLES = (
+    "PLANLOOM_CONFIG",
+    "TEMPORAL_CONFIG_FILE",
+    "TEMPORAL_TLS_CLIENT_CERT_PATH",
+    "TEMPORAL_TLS_CLIENT_KEY_PATH",
+    "TEMPORAL_TLS_SERVER_CA_CERT_PATH",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
+"""Variables that name a file which this worker reads as settings."""
+DATA_PARTS = (
+    *("blobs", "cache", "claims", "tool_times.json"),
+    *("temporal.db", "temporal.db-wal", "temporal.db-shm", "temporal-server.log"),
+)
+"""What is closed of a data folder that is the workspace itself, or holds it."""
+
+
+def trusted_places(
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    modules: Mapping[str, ModuleType] | None = None,
+    import_path: Sequence[str] | None = None,
+) -> Trusted:
+    """What this process trusts now; call it when tool modules are loaded."""
+    workspace = Path(settings.workspace).resolve()
+    program = _program()
+    files, packages = _code(dict(sys.modules) if modules is None else modules, workspace, program)
+    data = Path(settings.data_dir or ".")
+    named = [environment[name] for name in FILE_VARIABLES if environment.get(name)]
+    closed = [
+        Path("planloom.toml"),
+        *(Path(name) for name in named),
+        data,
+        *(data / part for part in DATA_PARTS),
+        *(
+            [Path(settings.blob_url)]
+            if settings.blob_url and "://" not in settings.blob_url
+            else []
+        ),
+        Path(platformdirs.user_config_dir("planloom")),
+        Path(sys.prefix),
+        *files,
+    ]
+    searched = sys.path if import_path is None else import_path
+    return Trusted(
+        closed=_real(closed),
+        packages=_real(packages),
+        fixed=_real(program),
+        import_path=_real(Path(folder or ".") for folder in searched),
+    )
+
+
+def _program() -> list[Path]:
+    """Planloom's package, and what its links lead to in a checkout."""
+    top = Path(planner.__file__).parent.parent
+    return [top, *top.iterdir(), *(top / "console").iterdir()]
+
+
+def _code(
+    modules: Mapping[str, ModuleType], workspace: Path, program: Sequence[Path]
+) -> tuple[list[Path], list[Path]]:
+    """Files of loaded modules in the workspace, and folders of loaded packages there."""
+    own = [path.resolve() for path in program]
+    files: list[Path] = []
+    packages: list[Path] = []
+    for module in list(modules.values()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and _is_foreign(Path(file), workspace, own):
+            files.append(Path(file))
+        folders = [Path(folder) for folder in _folders(module)]
+        packages += [folder for folder in folders if _is_foreign(folder, workspace, own)]
+    return files, packages
+
+
+def _folders(module: ModuleType) -> Iterable[str]:
+    try:
+        return [str(folder) for folder in getattr(module, "__path__", ())]
+    except Exception:  # a module may be anything; one that cannot be asked is in no folder
+        return []
+
+
+def _is_foreign(path: Path, workspace: Path, own: Sequence[Path]) -> bool:
+    real = path.resolve()
+    if not real.is_relative_to(workspace):
+        return False
+    return not any(real == place or real.is_relative_to(place) for place in own)
+
+
+def _real(paths: Iterable[Path]) -> tuple[Path, ...]:
+    found: dict[Path, None] = {}
+    for path in paths:
+        try:
+            found[Path(os.path.realpath(path.expanduser()))] = None
+        except (OSError, ValueError, RuntimeError):
+            continue  # no such place can be reached by a tool either
+    return tuple(found)

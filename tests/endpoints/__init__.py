@@ -1,0 +1,1 @@
+"""Recorded exchanges with model endpoints, replayed as real runs; see README.md."""

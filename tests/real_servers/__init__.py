@@ -1,0 +1,1 @@
+"""Runs against servers that other people wrote; see README.md."""

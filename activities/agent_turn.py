@@ -152,6 +152,7 @@ class TurnActivities:
             return TurnReply(
                 transcript=transcript,
                 calls=[await agent_call(call, self._blobs) for call in calls],
+                notes=list(reply.notes),
                 usage=attempt.total,
                 attempts=attempt.number,
             )
@@ -262,6 +263,7 @@ class TurnActivities:
             conflicts=conflict_signals(text),
             problems=problems,
             violations=violations,
+            notes=list(reply.notes),
             usage=attempt.total,
             attempts=attempt.number,
         )

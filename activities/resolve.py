@@ -16,6 +16,7 @@ from planloom.planner.contract.jobs import PatchedPlan, PatchJob, Resolved, Reso
 from planloom.planner.language.conditions import evaluate
 from planloom.planner.language.expressions import IN_ACTIVITY, Meter
 from planloom.planner.language.values import Bindings, JsonValue, Stored
+from planloom.planner.syntax.json_text import meant_list
 
 READ_MAX_CHARS = 20_000
 
@@ -49,13 +50,15 @@ class ResolveActivities:
         value = await self._blobs.bind(job.value, job.bindings)
         if job.mode == "value":
             return Resolved(stored=await self._blobs.store_value(value, job.inline_max_bytes))
-        if not isinstance(value, list):
+        items = meant_list(value)
+        if items is None:
             raise ValueError(
                 f"map needs a list; {_text_of(job.value)} is {_kind_of(value)}. "
-                "Refer to a list, such as ${task.items}."
+                "Refer to a list, such as ${task.items}; an ask gives one with "
+                "output_schema: {type: array}."
             )
-        stored = await self._blobs.store_value(value, job.inline_max_bytes)
-        return Resolved(stored=stored, count=len(value))
+        stored = await self._blobs.store_value(items, job.inline_max_bytes)
+        return Resolved(stored=stored, count=len(items))
 
     async def _all_of(self, bindings: Bindings) -> dict[str, JsonValue]:
         if bindings.bundle is not None:

@@ -264,7 +264,9 @@ class TurnReply(Model):
     conflicts: int = 0
     problems: list[str] = Field(default_factory=list)
     violations: list[str] = Field(default_factory=list)
-    """Fields of the form that are missing, too short or too long."""
+    """Fields of the form that are missing, too short, too long or unclear."""
+    notes: list[str] = Field(default_factory=list)
+    """What a person should know of the turn, such as a prompt that the server cut."""
     usage: Usage = Field(default_factory=Usage)
     attempts: int = 1
 

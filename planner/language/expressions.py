@@ -55,7 +55,7 @@ class Bounds:
 
 IN_WORKFLOW = Bounds(steps=100_000, nodes=100_000, size_bytes=2_000_000)
 """About a tenth of a second: far below Temporal's two seconds for a workflow task."""
-IN_ACTIVITY = Bounds(steps=3_000_000, nodes=5_000_000, size_bytes=128 * 1024 * 1024)
+IN_ACTIVITY = Bounds(steps=2_000_000, nodes=2_000_000, size_bytes=128 * 1024 * 1024)
 
 
 class Meter:

@@ -74,6 +74,16 @@ def parse_json(text: str) -> Any:
     return value
 
 
+def meant_list(value: JsonValue) -> list[JsonValue] | None:
+    """A list, also one that a model wrote as text: `["Oslo", "Bergen"]`; None for all else."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "`"):
+        try:
+            value = parse_json(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, list) else None
+
+
 def json_in(text: str) -> list[Candidate]:
     """The outermost lists and objects of a text, in order; prose around them is left out.
 

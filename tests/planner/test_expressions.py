@@ -64,8 +64,22 @@ SCOPE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("bounds", [IN_WORKFLOW, IN_ACTIVITY], ids=["workflow", "activity"])
-@pytest.mark.parametrize("text", GROWING.values(), ids=GROWING)
+IN_ACTIVITIES = (
+    "lists that double",
+    "text that doubles",
+    "maps in maps",
+    "sorted lists that double",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "bounds"),
+    [
+        *((text, IN_WORKFLOW) for text in GROWING.values()),
+        *((GROWING[name], IN_ACTIVITY) for name in IN_ACTIVITIES),
+    ],
+    ids=[*GROWING, *(f"{name}, in an activity" for name in IN_ACTIVITIES)],
+)
 def test_an_expression_that_grows_without_end_is_refused_by_name(text: str, bounds: Bounds) -> None:
     began = time.process_time()
     refusal, found = "", None

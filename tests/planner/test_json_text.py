@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planloom.planner.syntax.json_text import CANDIDATES_MAX, best_json, json_in, parse_json
+from planloom.planner.syntax.json_text import (
+    CANDIDATES_MAX,
+    best_json,
+    json_in,
+    meant_list,
+    parse_json,
+)
 from tests.support.linear import assert_linear, repeated
 
 JSON = st.recursive(
@@ -148,6 +154,24 @@ def test_without_one_that_fits_the_fenced_or_the_last_value_is_taken(
 def test_a_number_or_word_inside_prose_is_not_an_answer(text: str) -> None:
     with pytest.raises(ValueError, match="no JSON value"):
         best_json(text, lambda _: True)
+
+
+@pytest.mark.parametrize(
+    ("value", "items"),
+    [
+        (["a"], ["a"]),
+        ('["Oslo", "Bergen"]', ["Oslo", "Bergen"]),
+        (" ['Oslo',] ", ["Oslo"]),
+        ("```json\n[1]\n```", [1]),
+        ('["Oslo", "Ber', None),
+        ("Oslo, Bergen", None),
+        ('{"a": [1]}', None),
+        ({"a": [1]}, None),
+        (None, None),
+    ],
+)
+def test_a_list_that_is_text_is_a_list(value: Any, items: object) -> None:
+    assert meant_list(value) == items
 
 
 def test_a_value_that_was_cut_off_says_where_it_is_wrong() -> None:

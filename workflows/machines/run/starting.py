@@ -19,6 +19,7 @@ from planloom.workflows.machines.run.state import (
     Wait,
 )
 from planloom.workflows.machines.run.tasks import may_run_ahead, take_settled
+from planloom.workflows.machines.run.timing import time_is_over
 from planloom.workflows.machines.run.units import (
     decide_ahead,
     fallback_granted,
@@ -45,6 +46,7 @@ def pump(run: RunState, step: Step) -> None:
     if run.stage is Stage.APPROVING and not run.approval.is_open:
         return  # another revision is entered in this step: what it leaves out is not to start
     if account.time_lack(run.account, step.now) is not None:
+        time_is_over(run, step.now)  # a replan that was asked for may have lifted the stop
         return
     run.lack = None
     step.do(*account.grant_more(run.account))

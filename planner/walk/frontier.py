@@ -147,6 +147,13 @@ class Frontier:
         entry = self.entries.get(task)
         return entry is not None and entry.is_idle
 
+    def is_blocked(self, task: TaskId) -> bool:
+        """Whether a task ended badly only because of its inputs."""
+        entry = self.entries.get(task)
+        if entry is None or not entry.is_blocked or not isinstance(entry.state, Outcome):
+            return False
+        return not entry.state.is_good
+
     def is_held(self, task: TaskId) -> bool:
         entry = self.entries.get(task)
         return entry is not None and entry.is_held
@@ -186,7 +193,15 @@ class Frontier:
                 waiting = self.dependents.setdefault(needed, [])
                 if node.id not in waiting:
                     waiting.append(node.id)
-        return self._judge_all(node.id for node in nodes)
+        return self._judge_all([*(node.id for node in nodes), *self._unready(nodes)])
+
+    def _unready(self, nodes: Sequence[Node]) -> list[TaskId]:
+        """What was ready although an input had ended badly that is tried again now: it waits."""
+        found = dict.fromkeys(d for node in nodes for d in self.dependents.get(node.id, ()))
+        again = [t for t in found if self.state_of(t) is State.READY]
+        for task in again:
+            self.entries[task].state = State.WAITING
+        return again
 
     def close(self) -> None:
         """No more tasks will come (until `reopen`)."""
@@ -237,7 +252,7 @@ class Frontier:
         if entry is None:
             return False
         if unit.index is None:
-            return entry.state is State.READY
+            return entry.state is State.READY and unit.mode == entry.mode
         return entry.state is State.RUNNING and unit.index == entry.unit_next < entry.unit_count
 
     def _peek(self) -> Unit | None:
@@ -322,13 +337,13 @@ class Frontier:
         self._release(entry)
         entry.is_idle = True
 
-    def release(self, task: TaskId) -> None:
-        """A held task may start now."""
+    def release(self, task: TaskId) -> list[Settled]:
+        """A held task may start now, if its inputs still let it."""
         entry = self.entries[task]
         if not entry.is_held:
             raise InvalidTransition(task, entry.state, "release")
-        entry.state, entry.is_held = State.READY, False
-        self._push(Unit(task, mode=entry.mode))
+        entry.is_held = False
+        return self._judge_all([task])
 
     # -- ending ----------------------------------------------------------------------------
 

@@ -261,8 +261,9 @@ def may_have_acted(run: RunState, unit: Unit, failed: Failure) -> bool:
 def is_worth_a_round(run: RunState, work: Work, failed: Failure) -> bool:
     """Whether another DAG-level round may do better. A side effect never gets one."""
     task = run.tasks[work.unit.task]
-    tried = [body_of(work.unit, task), *([task] if work.failed is not None else [])]
-    if any(_acts_once(run, body) for body in tried):
+    body = body_of(work.unit, task)
+    tried = [body, *([task] if work.failed is not None else [])]
+    if any(_acts_once(run, b) for b in tried):
         return False
     agent = tried[0].agent
     if isinstance(agent, str) and agent in run.cast:  # a member of a team

@@ -248,7 +248,7 @@ def _cancel(run: RunState, step: Step) -> None:
     run.is_cancelled = True
     reason = "the run was cancelled"
     run.ending, run.stage = Ending("cancelled", reason), Stage.STOPPING
-    run.approval.close()
+    approving.close_approval(run, step, None)
     for key in list(run.waits):
         if run.waits[key] is not Wait.FALLBACK:
             del run.waits[key]

@@ -252,6 +252,8 @@ def end_map(
     record.outcome, record.output, record.ended = outcome, output, run.seconds(step.now)
     record.items = []
     counts = record.item_counts() or {}
+    if Outcome.UNKNOWN in counts:
+        record.may_pass = False  # one of them may have acted
     count = sum(counts.values())
     record.holes = count - good_of(counts) if outcome is Outcome.SUCCEEDED else 0
     if record.holes:

@@ -7,6 +7,7 @@ frontier a batch is what an item is elsewhere: a unit of its map, of more than o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from planloom.planner.contract.jobs import ResolveJob, TaskOutput
@@ -85,11 +86,12 @@ def amounts_of_batch(
     run: RunState, unit: Unit, want: Amount, least: Amount
 ) -> tuple[Amount, Amount]:
     """What to reserve for a batch, from what one item wants: for all, or at least for one."""
-    size = _size(run, unit)
+    size = size_of(run, unit)
     return Amount(want.tokens * size, want.usd_nano * size, want.tasks * size), least
 
 
-def _size(run: RunState, unit: Unit) -> int:
+def size_of(run: RunState, unit: Unit) -> int:
+    """How many items a batch has."""
     batches = run.records[unit.task].batches
     assert batches is not None
     assert unit.index is not None
@@ -108,7 +110,7 @@ def batch_command(
     assert batches is not None
     assert unit.index is not None
     first = unit.index * batches.size
-    name = f"{_act_of(run, unit)}[{first}:{first + _size(run, unit)}]"
+    name = f"{_act_of(run, unit)}[{first}:{first + size_of(run, unit)}]"
     id = f"{run.identity.workflow_id}/{name}"
     inputs = {r: run.value_of(r) or Stored() for r in _roots(task)}
     items = ITEMS
@@ -140,7 +142,7 @@ def batch_command(
         "budget": {"parallel": run.frontier.entries[task.id].weight},
         "lineage": lineage,
     }
-    words = f"{name}: {task.description or f'{_size(run, unit)} items'}"
+    words = f"{name}: {task.description or f'{size_of(run, unit)} items'}"
     return StartChild(key, "DagWorkflow", id, task.id, {}, Bindings(), fields, words[:96], urgency)
 
 
@@ -179,11 +181,10 @@ def output_of_batch(run: RunState, work: Work, result: RunResult) -> TaskOutput 
     usage, tasks = usage_from_report(result.usage), result.usage.tasks
     report = result.tasks.get(unit.task)
     if report is None:
-        batch_lost(run, unit)
-        return Failure(
-            result.reason or "its batch did not run", "unknown", usage=usage, tasks=tasks
-        )
-    counts = dict(report.items or {report.outcome.value: _size(run, unit)})
+        _count(record, {Outcome.FAILED.value: size_of(run, unit)})
+        why = result.reason or "its batch did not run"
+        return Failure(why, "unknown", usage=usage, tasks=tasks)
+    counts = dict(report.items or {report.outcome.value: size_of(run, unit)})
     if unended := counts.pop("running", 0):
         counts[Outcome.CANCELLED] = counts.get(Outcome.CANCELLED, 0) + unended
     _count(record, counts)
@@ -215,9 +216,13 @@ def _count(record: Record, counts: dict[str, int]) -> None:
         batches.counts[name] = batches.counts.get(name, 0) + count
 
 
-def batch_lost(run: RunState, unit: Unit) -> None:
-    """A batch has failed without a result: how its items came out is not known, so they failed."""
-    _count(run.records[unit.task], {Outcome.FAILED.value: _size(run, unit)})
+def without_result(run: RunState, unit: Unit, failed: Failure) -> Failure:
+    """A batch that was cancelled before it began, or that is gone: then all of it may have run."""
+    if failed.is_cancelled:
+        return replace(failed, tasks=0)
+    size = size_of(run, unit)
+    _count(run.records[unit.task], {Outcome.FAILED.value: size})
+    return replace(failed, tasks=size)
 
 
 def join_job(run: RunState, task: TaskId) -> ResolveJob:
@@ -228,7 +233,7 @@ def join_job(run: RunState, task: TaskId) -> ResolveJob:
     inputs: dict[str, Stored] = {}
     for n, stored in enumerate(record.items):
         if stored is None:
-            parts.append(_size(run, Unit(task, n)))
+            parts.append(size_of(run, Unit(task, n)))
         else:
             parts.append(f"${{i{n}}}")
             inputs[f"i{n}"] = stored

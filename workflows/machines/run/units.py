@@ -368,8 +368,8 @@ def _batch_ended(run: RunState, step: Step, key: str, found: Any) -> None:
     record = run.records[work.unit.task]
     if isinstance(found, RunResult):
         found = batches.output_of_batch(run, work, found)
-    elif not found.is_cancelled:
-        batches.batch_lost(run, work.unit)
+    else:
+        found = batches.without_result(run, work.unit, found)
     if isinstance(found, TaskOutput):
         end_unit(run, step, key, found.outcome, found)
     elif found.is_cancelled:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from planloom.planner.contract.controls import GrantWanted
 from planloom.planner.contract.jobs import ResolveJob, TaskOutput
 from planloom.planner.contract.requests import Grant, Lineage
 from planloom.planner.contract.results import RunResult, TaskReport
@@ -223,6 +224,15 @@ def without_result(run: RunState, unit: Unit, failed: Failure) -> Failure:
     size = size_of(run, unit)
     _count(run.records[unit.task], {Outcome.FAILED.value: size})
     return replace(failed, tasks=size)
+
+
+def wanted_by(run: RunState, wanted: GrantWanted) -> GrantWanted:
+    """What a child wants; of a batch, under the name of its reservation."""
+    child = run.children.get(wanted.child)
+    for key, work in run.works.items() if child is not None else ():
+        if work.command == child.key and is_batch(run, work.unit):  # type: ignore[union-attr]
+            return wanted.model_copy(update={"name": key, "own_tasks": 0})
+    return wanted
 
 
 def join_job(run: RunState, task: TaskId) -> ResolveJob:

@@ -14,6 +14,7 @@ from planloom.planner.language.values import Stored, TaskId
 from planloom.planner.walk.frontier import Frontier
 from planloom.workflows.machines.run import (
     approving,
+    batches,
     controls,
     course,
     edits,
@@ -168,7 +169,7 @@ def _apply(run: RunState, step: Step, event: Event) -> None:
         case SignalIgnored():
             run.note(f"signal ignored: {event.reason}")
         case GrantAsked():
-            account.take_wanted(run.account, event.wanted)
+            account.take_wanted(run.account, batches.wanted_by(run, event.wanted))
         case QuestionOfChild():
             people.take_child_question(run, step, event.asks)
         case DeadlineMoved():

@@ -38,6 +38,8 @@ from planloom.workflows.shell.pools import on_pools
 
 TOOL_SECONDS = 600.0
 MODEL_SECONDS = 900.0
+RESOLVE_SECONDS = 600.0
+"""A wide map's list may take a while."""
 MODEL_RETRY = Retry(max_attempts=100, initial_seconds=1, backoff=2, max_seconds=30)
 """The activity counts its own failures and says itself when it is over."""
 ONCE = Retry(max_attempts=1)
@@ -85,7 +87,9 @@ class Effects:
                 join = parts.joins.join_outcomes
                 return await self._model(join, command.job, command.activity_id)
             case Resolve():
-                return await self._call(parts.values.resolve_value, command.job)
+                return await self._call(
+                    parts.values.resolve_value, command.job, seconds=RESOLVE_SECONDS
+                )
             case ReadOutput():
                 read = parts.turns.read_output
                 return await self._call(read, command.stored, command.start, command.end)

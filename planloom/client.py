@@ -480,7 +480,7 @@ class Client:
             raise AlreadyRunning(id) from None
         except RPCError as error:
             raise server_error(self.address, error) from None
-        return Run(self, id, handle.result_run_id)
+        return self._handle_of(id, handle.result_run_id)
 
     @overload
     def run(self, id: str, /, run_id: str | None = None) -> Run: ...

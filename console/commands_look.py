@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planloom import Client
 from planloom.console.app import (
     EXIT_MISUSE,
+    RUN,
     Json,
     RunId,
     app,
@@ -19,10 +19,18 @@ from planloom.console.app import (
     say_json,
 )
 
+ROW_MAX_COLUMNS = 400
 
-@app.command()
+if TYPE_CHECKING:
+    from planloom import Client
+
+
+@app.command(rich_help_panel=RUN)
 def watch(run: RunId) -> None:
-    """Follow a run until it ends. Example: planloom watch trip"""
+    """Follow a run until it ends.
+
+    Example: planloom watch trip
+    """
 
     async def work(client: Client) -> None:
         from planloom.console.live import follow
@@ -32,25 +40,32 @@ def watch(run: RunId) -> None:
     call(work)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def result(
     run: RunId,
     as_json: Json = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait.")] = None,
 ) -> None:
-    """Wait for a run's end and print its answer. Example: planloom result trip"""
+    """Wait for a run's end and print its answer.
+
+    Example: planloom result trip
+    """
 
     async def work(client: Client) -> Any:
-        return await client.run(run).result(timeout)
+        handle = client.run(run)
+        return await handle.result_as(RESULT_MODELS[await handle.workflow_type()], timeout)
 
-    from planloom.console.runs import print_result
+    from planloom.console.results import RESULT_MODELS, print_any
 
-    raise typer.Exit(print_result(call(work), as_json=as_json, err=err))
+    raise typer.Exit(print_any(call(work), as_json=as_json))
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def progress(run: RunId, as_json: Json = False) -> None:
-    """Where a run stands now. Example: planloom progress trip"""
+    """Where a run stands now.
+
+    Example: planloom progress trip
+    """
 
     async def work(client: Client) -> Any:
         return await client.run(run).progress()
@@ -64,13 +79,16 @@ def progress(run: RunId, as_json: Json = False) -> None:
     out.print(progress_view(shown))
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def ps(
     as_json: Json = False,
     status: Annotated[str | None, typer.Option(help="running, waiting, completed, …")] = None,
 ) -> None:
-    """List runs, newest first. Example: planloom ps --status waiting"""
-    from planloom.console.runs import STATUSES, WIDTH_MAX, list_runs, runs_table
+    """List runs, newest first.
+
+    Example: planloom ps --status waiting
+    """
+    from planloom.console.runs import STATUSES, list_runs, runs_table
 
     if status is not None and status not in STATUSES:
         raise fail(f'no status "{status}"', f"One of: {', '.join(STATUSES)}.", EXIT_MISUSE)
@@ -82,5 +100,6 @@ def ps(
     if as_json:
         say_json(rows)
     else:
-        out.width = WIDTH_MAX  # an id that is cut is none
-        out.print(runs_table(rows))
+        table = runs_table(rows, out.width)
+        out.width = ROW_MAX_COLUMNS  # a terminal breaks a line that is too long; no id is cut
+        out.print(table)

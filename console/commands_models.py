@@ -10,11 +10,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from planloom.console.app import Json, app, errors, fail, out, say_json
-from planloom.console.documents import models_now
+from planloom.console.app import SETUP, Json, app, errors, fail, out, say_json
 
 
-@app.command()
+@app.command(rich_help_panel=SETUP)
 def models(
     probe: Annotated[
         bool, typer.Option("--probe", help="Ask each endpoint six small questions (a few cents).")
@@ -25,12 +24,16 @@ def models(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What the endpoints of the pools turned out to accept. Example: planloom models --probe
+    """What the endpoints of the pools turned out to accept.
 
     Without --probe nothing is asked: it shows what workers have learned in the last hour.
+
+    Example: planloom models --probe
     """
     if write is not None and not probe:
         raise fail("--write needs --probe: without it nothing new is known", code=2)
+    from planloom.console.documents import models_now
+
     with errors():
         rows = models_now(probe=probe)
     if as_json:

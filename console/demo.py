@@ -18,7 +18,8 @@ from planloom.console.devserver import DevServer, DevServerError
 from planloom.console.graph import draw
 from planloom.console.live import follow
 from planloom.console.processes import stop_process, worker_process
-from planloom.console.runs import print_result, ui_address
+from planloom.console.results import print_result
+from planloom.console.runs import ui_address
 from planloom.planner.contract.results import RunResult
 
 TEMPLATE = "weather-report"

@@ -27,7 +27,7 @@ async def follow(run: Run, err: Console, *, is_quiet: bool = False) -> None:
     """
     if is_quiet:
         return
-    if err.is_terminal:
+    if err.is_terminal and not err.is_dumb_terminal:
         with Live(console=err, refresh_per_second=8, transient=False) as live:
             await _poll(run, lambda shown: live.update(progress_view(shown)))
         return

@@ -10,15 +10,15 @@ from typer.exceptions import TyperException
 
 # Each module adds its commands to `app`; `--help` lists them in this order.
 from planloom.console import (  # isort: skip
-    commands_look,
-    commands_control,
-    commands_agents,
-    commands_capacity,
-    commands_eval,
-    commands_fork,
-    commands_models,
-    commands_plan,
     commands_run,
+    commands_look,
+    commands_fork,
+    commands_control,
+    commands_plan,
+    commands_agents,
+    commands_eval,
+    commands_capacity,
+    commands_models,
     commands_tools,
 )
 from planloom.console.app import EXIT_MISUSE, app, fail

@@ -192,6 +192,17 @@ class Run:
             raise (await self._translated(error)) from error
         return (status or WorkflowExecutionStatus.RUNNING).name
 
+    async def workflow_type(self) -> str:
+        """`DagWorkflow`, `AgentWorkflow` or `TeamWorkflow`.
+
+        Raises:
+            NoSuchRun: no run of that id.
+        """
+        try:
+            return (await self._handle.describe()).workflow_type
+        except RPCError as error:
+            raise (await self._translated(error)) from error
+
     async def cancel(self) -> None:
         try:
             await self._handle.cancel()
@@ -344,7 +355,7 @@ class Client:
         try:
             temporal = await TemporalClient.connect(**config)
         except (RuntimeError, RPCError) as error:
-            raise NoServer(config["target_host"], str(error).split("\n")[0][:200]) from None
+            raise NoServer(config["target_host"], str(error).split("\n")[0][:500]) from None
         return cls(temporal, (settings or Settings()).task_queue)
 
     async def start(

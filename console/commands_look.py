@@ -14,30 +14,63 @@ from planloom.console.app import (
     app,
     call,
     err,
+    errors,
     fail,
     out,
+    say,
     say_json,
 )
+from planloom.console.mistakes import UsageError
 
 ROW_MAX_COLUMNS = 400
+PORT_MAX = 65_535
 
 if TYPE_CHECKING:
     from planloom import Client
 
 
 @app.command(rich_help_panel=RUN)
-def watch(run: RunId) -> None:
+def watch(
+    run: RunId,
+    web: Annotated[
+        bool, typer.Option("--web", help="A page in the browser instead, with buttons to decide.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="With --web: the port (default: a free one).")] = 0,
+    browser: Annotated[bool, typer.Option(help="With --web: open it at once.")] = True,
+) -> None:
     """Follow a run until it ends.
 
-    Example: planloom watch trip
+    Example: planloom watch trip --web
     """
 
     async def work(client: Client) -> None:
+        if web:
+            from planloom.console.report.server import LivePage
+
+            try:
+                page = LivePage(client, run, port)
+            except OSError as error:
+                raise UsageError(f"port {port} cannot be used: {error.strerror}") from None
+            await page.serve(lambda url: _open(url, browser=browser))
+            return
         from planloom.console.live import follow
 
         await follow(client.run(run), err)
 
+    with errors():
+        if not 0 <= port <= PORT_MAX:
+            raise UsageError(f"--port {port}: a port is a number from 1 to {PORT_MAX:,}")
     call(work)
+
+
+def _open(url: str, *, browser: bool) -> None:
+    """Say where the page is; where there is a screen, show it."""
+    import webbrowser
+
+    say(url)
+    err.print("Only this machine's own browser can open it. Ctrl-C ends the page, not the run.")
+    if browser and out.is_terminal:
+        webbrowser.open(url)
 
 
 @app.command(rich_help_panel=RUN)

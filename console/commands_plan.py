@@ -23,6 +23,7 @@ from planloom.console.mistakes import UsageError
 
 if TYPE_CHECKING:
     from planloom import Client
+    from planloom.planner.language.plan import Plan
 
 
 @plan_app.command()
@@ -103,32 +104,85 @@ def save(run: RunId, file: Path) -> None:
 def graph(
     source: Annotated[str, typer.Argument(help="A run's id, or a plan file.")],
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Mermaid text.")] = False,
+    svg: Annotated[bool, typer.Option("--svg", help="An SVG picture.")] = False,
+    html: Annotated[bool, typer.Option("--html", help="A page: picture, tasks, estimate.")] = False,
+    dot: Annotated[bool, typer.Option("--dot", help="Graphviz text.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A file instead of stdout.")
+    ] = None,
 ) -> None:
-    """Draw a plan.
+    """Draw a plan, before it runs or as it runs.
 
-    Example: planloom plan graph plan.yaml --mermaid
+    Example: planloom plan graph plan.yaml --svg -o plan.svg
     """
-    from planloom.console.documents import plan_from
-    from planloom.console.graph import draw
+    with errors():
+        if mermaid + svg + html + dot > 1:
+            raise UsageError("give one of --mermaid, --svg, --html and --dot")
+        if output is not None and not mermaid + svg + html + dot:
+            raise UsageError("--output needs one of --mermaid, --svg, --html and --dot")
+        if html and not Path(source).is_file():
+            raise UsageError(f"no file {source}", hint=f"Of a run: planloom report {source}")
+    if html:
+        text = _plan_page(source)
+    else:
+        plan, states = _plan_and_states(source)
+        text = _drawn(plan, states, svg=svg, dot=dot, mermaid=mermaid)
+        if not text:
+            from planloom.console.graph import draw
+
+            out.print(draw(plan, states))
+            return
+    if output is None:
+        say(text)
+        return
+    from planloom.console.commands_report import write_text
+
+    with errors():
+        write_text(output, text)
+    say(f"wrote {output}")
+
+
+def _plan_page(source: str) -> str:
+    from planloom.console.documents import compiled_from
+    from planloom.console.report.page import plan_page
+
+    with errors():
+        plan, compiled = compiled_from(source)
+    return plan_page(plan, compiled.estimate.model_dump(mode="json"), compiled.warnings)
+
+
+def _drawn(plan: Plan, states: dict[str, str], *, svg: bool, dot: bool, mermaid: bool) -> str:
+    """The picture as text; empty when none of these was asked for."""
+    from planloom.planner.compile.drawing.svg import plan_dot, plan_svg
     from planloom.planner.compile.explain import mermaid as mermaid_of
+
+    if svg:
+        return plan_svg(plan, states)
+    if dot:
+        return plan_dot(plan, states)
+    return mermaid_of(plan, states) if mermaid else ""
+
+
+def _plan_and_states(source: str) -> tuple[Plan, dict[str, str]]:
+    """The plan of a file, or of a run with its tasks' states."""
+    from planloom.console.documents import plan_from
     from planloom.planner.language.plan import Plan
 
-    if Path(source).is_file():
-        with errors():
-            plan = plan_from(source)
-        states: dict[str, str] = {}
-    else:
+    with errors():
+        if Path(source).is_file():
+            return plan_from(source), {}
+        if source.endswith((".yaml", ".yml", ".json")):
+            raise UsageError(f"no file {source}")
 
-        async def work(client: Client) -> Any:
-            run = client.run(source)
-            return await run.query("plan"), await run.progress()
+    async def work(client: Client) -> Any:
+        run = client.run(source)
+        return await run.query("plan"), await run.progress()
 
-        document, shown = call(work)
-        plan, states = Plan.model_validate(document), shown.tasks
-    if mermaid:
-        say(mermaid_of(plan, states))
-    else:
-        out.print(draw(plan, states))
+    document, shown = call(work)
+    with errors():
+        if not document:
+            raise UsageError(f"run {source} has no plan yet")
+    return Plan.model_validate(document), dict(shown.tasks)
 
 
 @plan_app.command()

@@ -120,15 +120,26 @@ def compiled_from(source: str) -> tuple[Plan, Compiled]:
         if part is not None:
             found = compile_plan(part[0], local_catalog(part[0])).problems
             problems = more_problems(problems, found, part[1])
-        raise UsageError(_too_many(source, problems), _with_lines(problems, document))
+        raise UsageError(
+            _too_many(source, problems), _with_lines(problems, document), _tools_hint(problems)
+        )
     catalog = local_catalog(plan)
     compiled = compile_plan(plan, catalog, model=catalog.models.get("worker") or None)
     if compiled.problems:
         problems = _with_lines(compiled.problems, document)
-        raise UsageError(_too_many(source, problems), problems)
+        raise UsageError(_too_many(source, problems), problems, _tools_hint(problems))
     if document.warnings:
         compiled = replace(compiled, warnings=[*document.warnings, *compiled.warnings])
     return plan, compiled
+
+
+def _tools_hint(problems: list[Problem]) -> str:
+    """Where tools of one's own come from, when some are missing and none were named."""
+    if os.environ.get("PLANLOOM_TOOLS") or all(p.code != "unknown_tool" for p in problems):
+        return ""
+    return (
+        "PLANLOOM_TOOLS is not set: it names the modules of your own tools, here and for workers."
+    )
 
 
 def _too_many(source: str, problems: list[Problem]) -> str:

@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 from planloom.console import (  # isort: skip
     commands_run,
     commands_look,
+    commands_report,
     commands_fork,
     commands_control,
     commands_plan,
@@ -32,6 +33,7 @@ __all__ = [
     "commands_look",
     "commands_models",
     "commands_plan",
+    "commands_report",
     "commands_run",
     "commands_tools",
     "leave",

@@ -18,6 +18,8 @@ GANTT_ROWS_MAX = 300
 TASK_ROWS_MAX = 1_000
 VALUE_MAX_CHARS = 4_000
 TICKS = 5
+START_SHARE_MAX = 0.4
+"""A longer part of the run before its first task, such as an approval, is not drawn."""
 _BODY = ("tool", "ask", "agent", "team", "plan", "human", "args", "map", "when", "fallback")
 
 
@@ -134,11 +136,17 @@ def gantt_of(facts: RunFacts, path: Sequence[str]) -> dict[str, Any]:
     if result is not None and planned is not None and result.seconds - last > 0.05:
         bars.append((last, last, result.seconds, "joiner", "succeeded"))
         last = result.seconds
-    total = max(last, 1e-6)
     bars.sort()
-    rows = [_bar(bar, total, path) for bar in bars[:GANTT_ROWS_MAX]]
+    first = bars[0][0] if bars else 0.0
+    if first < START_SHARE_MAX * last:
+        first = 0.0  # a short wait before the first task is part of the story
+    total = max(last - first, 1e-6)
+    rows = [
+        _bar((ready - first, started - first, end - first, task, state), first, total, path)
+        for ready, started, end, task, state in bars[:GANTT_ROWS_MAX]
+    ]
     ticks = [
-        {"left": 100 * n / TICKS, "label": _tick(total * n / TICKS, total)}
+        {"left": 100 * n / TICKS, "label": _tick(first + total * n / TICKS, first + total)}
         for n in range(TICKS + 1)
     ]
     return {
@@ -150,7 +158,7 @@ def gantt_of(facts: RunFacts, path: Sequence[str]) -> dict[str, Any]:
 
 
 def _bar(
-    bar: tuple[float, float, float, str, str], total: float, path: Sequence[str]
+    bar: tuple[float, float, float, str, str], first: float, total: float, path: Sequence[str]
 ) -> dict[str, Any]:
     ready, started, ended, task, state = bar
     left, width = 100 * started / total, 100 * (ended - started) / total
@@ -161,7 +169,7 @@ def _bar(
     place = f"left:{left + width:.2f}%" if left + width < 82 else f"right:{100 - left:.2f}%"
     if left < 12 and left + width >= 82:
         place = f"left:{left:.2f}%"
-    title = f"{task}: {state}, from {started:.2f} s to {ended:.2f} s"
+    title = f"{task}: {state}, from {first + started:.2f} s to {first + ended:.2f} s"
     if waited > 0.005:
         title += f", after waiting {waited:.2f} s for room"
     return {

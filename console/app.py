@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
+from rich.text import Text
 from typer.core import TyperGroup
 
 from planloom.console.mistakes import UsageError
+from planloom.console.safe import SafeConsole, print_safely
 
 if TYPE_CHECKING:
     from planloom import Client
@@ -53,8 +54,8 @@ capacity_app = typer.Typer(
 )
 app.add_typer(capacity_app, name="capacity", rich_help_panel=SETUP)
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, highlight=False)
+out = SafeConsole(soft_wrap=True)
+err = SafeConsole(stderr=True)
 
 T = TypeVar("T")
 EXIT_FAILED, EXIT_MISUSE, EXIT_TIMEOUT = 1, 2, 3
@@ -101,9 +102,9 @@ def fail(
             document["hint"] = hint
         if problems:
             document["problems"] = [p.model_dump(mode="json") for p in problems]
-        print(json.dumps({"error": document}, ensure_ascii=False), file=sys.stderr)
+        print_safely(json.dumps({"error": document}, ensure_ascii=False), to_stderr=True)
         return typer.Exit(code)
-    err.print("[red]error:[/red]", end=" ")
+    err.print(Text("error:", "red"), end=" ")
     err.print(message, markup=False, soft_wrap=True)
     for problem in problems or []:
         err.print(f"  {problem.line()}", markup=False, soft_wrap=True)
@@ -113,11 +114,12 @@ def fail(
 
 
 def say(text: str) -> None:
-    print(text)
+    """Print what was asked for."""
+    print_safely(text)
 
 
 def say_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    say(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def confirm(question: str, *, yes: bool) -> None:

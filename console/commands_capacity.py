@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from planloom.console.app import (
     By,
@@ -101,7 +102,7 @@ def _table(pools: dict[str, PoolRow], settings: dict[str, PoolSettings]) -> Tabl
         cool = f" {state.cool_seconds:.0f} s" if state.cool_seconds else ""
         table.add_row(
             name,
-            f"[{colour}]{state.status}{cool}[/{colour}]",
+            Text(f"{state.status}{cool}", colour),
             rate,
             f"{state.in_flight} of {room}",
             line,
@@ -135,7 +136,7 @@ def _details(state: CapacityState) -> list[str]:
         changed = ", ".join(f"{k}={v}" for k, v in state.overrides.items())
         lines.append(f"{state.pool}: set by hand: {changed}")
     lines += [f"{state.pool}: {note}" for note in state.notes[-TABLE_NOTES_MAX:]]
-    return [line.replace("[", "\\[") for line in lines]
+    return lines
 
 
 def _change(pool: str, name: str, payload: Any, *, dry: bool = False) -> None:

@@ -37,8 +37,12 @@ def watch(
     ] = False,
     port: Annotated[int, typer.Option(help="With --web: the port (default: a free one).")] = 0,
     browser: Annotated[bool, typer.Option(help="With --web: open it at once.")] = True,
+    as_json: Json = False,
 ) -> None:
-    """Follow a run until it ends.
+    """Follow a run until it ends, and decide what it asks.
+
+    On a terminal keys approve, reject, edit, answer, raise and pause; in a pipe it prints lines,
+    with --json one object each time that something changes.
 
     Example: planloom watch trip --web
     """
@@ -55,7 +59,7 @@ def watch(
             return
         from planloom.console.live import follow
 
-        await follow(client.run(run), err)
+        await follow(client.run(run), err, as_json=as_json)
 
     with errors():
         if not 0 <= port <= PORT_MAX:
@@ -107,9 +111,9 @@ def progress(run: RunId, as_json: Json = False) -> None:
     if as_json:
         say_json(shown.model_dump(mode="json"))
         return
-    from planloom.console.views import progress_view
+    from planloom.console.live_view import Shown, live_view
 
-    out.print(progress_view(shown))
+    out.print(live_view(Shown(run, shown), out.width, out.height))
 
 
 @app.command(rich_help_panel=RUN)

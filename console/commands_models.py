@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from planloom.console.app import SETUP, Json, app, errors, fail, out, say_json
 
@@ -53,7 +54,8 @@ def _answers(row: dict[str, Any]) -> bool:
 
 
 def _show(row: dict[str, Any]) -> None:
-    out.print(f"[bold]{row['pool']}[/bold]  {row['base_url']}  models: {', '.join(row['models'])}")
+    about = f"  {row['base_url']}  models: {', '.join(row['models'])}"
+    out.print(Text.assemble((row["pool"], "bold"), about))
     for known in row["known"]:
         at = datetime.fromtimestamp(float(known["learned_at"]), UTC)
         out.print(f"  {known['model']}, learned {at:%Y-%m-%d %H:%M} UTC: {_in_words(known)}")

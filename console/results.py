@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from planloom.console.app import err
+from planloom.console.app import err, say, say_json
 from planloom.console.views import as_text, result_table, times_line, usage_line
 from planloom.planner.contract.results import AgentResult, RunResult, TeamResult
 
@@ -39,14 +39,14 @@ def print_result(result: RunResult, *, as_json: bool, err: Console) -> int:
         _print_json(result)
         return _exit_code(result.status)
     err.print(result_table(result, err.width))
-    err.print(f"[bold]{result.status}[/bold] {times_line(result)}", soft_wrap=True)
+    err.print(Text.assemble((result.status, "bold"), f" {times_line(result)}"), soft_wrap=True)
     err.print(usage_line(result), soft_wrap=True)
     if result.reason:
         err.print(f"reason: {result.reason}", markup=False, soft_wrap=True)
     for note in result.notes[:NOTES_SHOWN]:
         err.print(f"note: {note}", markup=False, soft_wrap=True)
     if result.answer is not None:
-        print(as_text(result.answer))
+        say(as_text(result.answer))
     return _exit_code(result.status)
 
 
@@ -58,9 +58,7 @@ def print_agent(result: AgentResult, *, as_json: bool) -> int:
     if result.reason:
         err.print(f"reason: {result.reason}", markup=False)
     err.print(f"{result.status}: {result.turns} turns, {result.tool_calls} tool calls")
-    print(
-        as_text({"preview": result.preview, "blob": result.blob} if result.blob else result.output)
-    )
+    say(as_text({"preview": result.preview, "blob": result.blob} if result.blob else result.output))
     return _exit_code(result.status)
 
 
@@ -86,12 +84,12 @@ def print_team(result: TeamResult, *, as_json: bool) -> int:
             err.print(f"  disagreement: {line}", markup=False)
     if result.reason:
         err.print(f"reason: {result.reason}", markup=False)
-    print(as_text(result.answer) if result.answer is not None else json.dumps(None))
+    say(as_text(result.answer) if result.answer is not None else json.dumps(None))
     return _exit_code(result.status)
 
 
 def _print_json(result: BaseModel) -> None:
-    print(json.dumps(result.model_dump(mode="json"), indent=2, ensure_ascii=False))
+    say_json(result.model_dump(mode="json"))
 
 
 def _exit_code(status: str) -> int:

@@ -6,19 +6,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planloom.console.graph import STYLES, SYMBOLS
-from planloom.planner.contract.results import Progress, RunResult, TaskReport
+from planloom.console.graph import STYLES
+from planloom.planner.compile.drawing.text import SIGNS
+from planloom.planner.contract.results import RunResult, TaskReport
 from planloom.planner.language.values import JsonValue
 
-PROGRESS_ROWS_MAX = 30
 RESULT_ROWS_MAX = 200
 WIDE_COLUMNS = 76
 """From this width on a table shows what a narrow terminal has no room for."""
-_ORDER = ("running", "ready", "failed", "fallback", "waiting")
 
 
 def as_text(value: JsonValue) -> str:
@@ -26,39 +24,6 @@ def as_text(value: JsonValue) -> str:
     if isinstance(value, dict) and {"preview", "blob"} <= set(value):
         return f"{value['preview']}\n\nThe whole answer: planloom blob {value['blob']}"
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def progress_view(shown: Progress) -> RenderableType:
-    """A live table of tasks under one line of status."""
-    counts = "  ".join(
-        f"[{STYLES.get(state, '')}]{n} {state}[/]" if STYLES.get(state) else f"{n} {state}"
-        for state, n in shown.counts.items()
-    )
-    head = Text.from_markup(f"[bold]{shown.status}[/bold]  {counts}  {shown.seconds:.1f}s")
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, justify="right")
-    rows = sorted(
-        shown.tasks.items(), key=lambda e: _ORDER.index(e[1]) if e[1] in _ORDER else len(_ORDER)
-    )
-    for task, state in rows[:PROGRESS_ROWS_MAX]:
-        style = STYLES.get(state, "")
-        table.add_row(
-            Text(f"{SYMBOLS.get(state, ' ')} {task}", style=style), Text(state, style="dim")
-        )
-    if len(rows) > PROGRESS_ROWS_MAX:
-        table.add_row(Text(f"… and {len(rows) - PROGRESS_ROWS_MAX} more", style="dim"), "")
-    parts: list[RenderableType] = [head]
-    if shown.detail:
-        parts.append(Text(f"awaiting {shown.awaiting}: {shown.detail}", style="yellow"))
-    return Group(*parts, table)
-
-
-def progress_line(shown: Progress) -> str:
-    """Progress as one plain line, for a pipe or a log."""
-    counts = ", ".join(f"{n} {state}" for state, n in shown.counts.items())
-    waits = f"; awaiting {shown.awaiting}: {shown.detail}" if shown.awaiting else ""
-    return f"{shown.seconds:6.1f}s {shown.status}: {counts}{waits}"
 
 
 def result_table(result: RunResult, width: int = 100) -> Table:
@@ -75,7 +40,7 @@ def result_table(result: RunResult, width: int = 100) -> Table:
     table.add_column("seconds", justify="right", no_wrap=True, width=7)
     table.add_column("output", overflow="ellipsis", no_wrap=True, ratio=1)
     for task, row in rows:
-        sign = SYMBOLS.get(row.outcome, "")
+        sign = SIGNS.get(row.outcome, "")
         outcome = Text(f"{sign} {row.outcome}" if is_wide else sign, STYLES.get(row.outcome, ""))
         start = "" if row.times.started is None else f"{row.times.started:.2f}"
         cells = [Text(task), outcome, *([Text(start)] if is_wide else [])]

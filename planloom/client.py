@@ -178,7 +178,8 @@ class Run:
             )
         except WorkflowUpdateFailedError as error:
             kind = error.cause.type if isinstance(error.cause, ApplicationError) else ""
-            raise Refused(str(error.cause), kind or "") from None
+            told = error.cause.message if isinstance(error.cause, ApplicationError) else error.cause
+            raise Refused(str(told), kind or "") from None
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             raise NoWorker(self._client.task_queue) from None
         except RPCError as error:

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from planloom.console.report.answers import controls_of, forms_of
+from planloom.console.report.decisions import Decision
 from planloom.console.report.facts import RunFacts
 from planloom.console.report.rows import cost_rows, gantt_of, shown_value, task_rows
 from planloom.console.views import short_seconds
@@ -177,7 +178,7 @@ def page_of(facts: RunFacts, *, is_live: bool = False) -> dict[str, Any]:
         "answer": _answer(facts),
         "costs": cost_rows(facts.usage, facts.estimate, _seconds(facts)),
         "cost_notes": _cost_notes(facts),
-        "decisions": [_decision_row(facts, d) for d in facts.decisions],
+        "decisions": [_decision_row(d) for d in facts.decisions],
         "notes": _notes(facts),
         "gantt": gantt_of(facts, path),
         "failures": _failures(facts),
@@ -375,13 +376,13 @@ def _cost_notes(facts: RunFacts) -> list[str]:
     return found
 
 
-def _decision_row(facts: RunFacts, decision: Any) -> dict[str, Any]:
+def _decision_row(decision: Decision) -> dict[str, Any]:
     payload = {k: v for k, v in decision.payload.items() if k not in ("by", "plan", "patch")}
     note = str(payload.pop("note", None) or payload.pop("reason", None) or "")
     what = decision.name.replace("_", " ")
     details = ", ".join(f"{k} {v}" for k, v in payload.items())
     return {
-        "at": f"+{short_seconds((decision.at - facts.started).total_seconds())}",
+        "at": f"{decision.at:%Y-%m-%d %H:%M:%S}",
         "who": decision.by or "not given",
         "what": f"{what}{': ' + details[:300] if details else ''}",
         "note": note,

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from planloom.console.graph import SYMBOLS
 from planloom.console.report.facts import RunFacts
 from planloom.console.views import short_seconds
+from planloom.planner.compile.drawing.text import SIGNS
 from planloom.planner.compile.explain import body_of
 from planloom.planner.compile.passes.resolve import graph_of
 from planloom.planner.contract.results import RunResult
@@ -69,7 +69,7 @@ def _task_row(
     return {
         "id": task.id,
         "state": state or "planned",
-        "sign": SYMBOLS.get(state, "·"),
+        "sign": SIGNS.get(state, "·"),
         "does": body_of(task),
         "description": task.description,
         "seconds": seconds,

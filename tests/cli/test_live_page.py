@@ -168,10 +168,11 @@ async def test_a_person_approves_and_answers_in_a_browser(planloom: Planloom) ->
             await page.click("button.yes")
             await page.fill("textarea", "it is right", timeout=60_000)
             await page.click("button.yes")
-            await page.wait_for_selector(".pill.s-completed", timeout=60_000)
+            await page.wait_for_selector("#part-answer pre", timeout=60_000)
             assert "it is right" in await page.inner_text("#part-answer")
+            assert await page.inner_text(".pill") == "completed"
             assert (await page.title()).startswith("Ask <script>")  # nothing was run
-            await page.wait_for_function("document.getElementById('said').innerText == 'ended'")
+            await page.wait_for_selector("#said:text-is('ended')")
         await browser.close()
         result = await planloom.result(handle)
     assert (result["answer"], told) == ("it is right", [])

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from html import escape
 
 from planloom.planner.compile.drawing.layout import Layout, layout
+from planloom.planner.compile.drawing.text import SIGNS as STATE_SIGNS
 from planloom.planner.compile.explain import body_of
 from planloom.planner.compile.passes.resolve import graph_of
 from planloom.planner.language.conditions import roots_of_condition
@@ -19,20 +20,7 @@ NAME_MAX_CHARS, DOES_MAX_CHARS = 20, 26
 LAYOUT_TASKS_MAX = 600
 """A picture of more tasks cannot be read, and takes seconds to make."""
 
-SIGNS = {
-    "ready": "○",
-    "running": "▶",
-    "succeeded": "✓",
-    "cached": "≡",
-    "fallback": "↷",
-    "failed": "✗",
-    "skipped": "–",
-    "cancelled": "⊘",
-    "unknown": "?",
-    "added": "+",
-    "removed": "−",
-    "changed": "~",
-}
+SIGNS = {**STATE_SIGNS, "waiting": "", "added": "+", "removed": "−", "changed": "~"}
 _COLOURS = {
     # state: (fill, stroke) in light and in dark
     "plain": ("#ffffff", "#b6bec9", "#1b2027", "#4b5563"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from planloom.planner.compile.drawing.text import text_graph
 from planloom.planner.compile.explain import mermaid
 from planloom.planner.contract.requests import Reused
 from planloom.planner.contract.results import Awaiting, OpenWait, Progress
@@ -231,7 +232,7 @@ def view(run: RunState, now: float) -> View:
     plan = run.plan
     tree = ""
     if plan is not None and len(shown.tasks) <= GRAPH_TASKS_MAX:
-        tree = mermaid(plan, shown.tasks)
+        tree = text_graph(plan, shown.tasks)
     return View(
         status_word(run),
         awaiting(run),

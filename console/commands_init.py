@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from planloom.console.app import app, err, fail, say
+from planloom.console.app import SETUP, app, err, fail, say
 
 SUFFIX = ".tmpl"
 NEXT = """
@@ -17,13 +17,15 @@ Try it without a server, then on one:
   planloom run --plan plan.yaml        in another"""
 
 
-@app.command()
+@app.command(rich_help_panel=SETUP)
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")] = Path(),
 ) -> None:
     """Begin a project: settings, a tool, a plan, tests of both, and .env.example.
 
-    Files that are there already are left as they are. Example: planloom init my-project
+    Files that are there already are left as they are.
+
+    Example: planloom init my-project
     """
     from planloom import planner
 

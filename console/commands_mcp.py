@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
-from planloom.console.app import app, err, errors
+from planloom.console.app import SETUP, app, err, errors
 
 
-@app.command()
+@app.command(rich_help_panel=SETUP)
 def mcp(
     http: Annotated[
         int | None,
@@ -20,8 +19,12 @@ def mcp(
     """An MCP server: a coding agent starts runs here, follows them, and passes decisions on.
 
     It speaks on standard input and output; with --http on http://127.0.0.1:PORT/mcp. The Temporal
-    server is the one of your settings. Example: planloom mcp
+    server is the one of your settings.
+
+    Example: planloom mcp
     """
+    import asyncio
+
     from planloom import Client
     from planloom.console.documents import settings_now
     from planloom.console.mcp_server import build_server

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from planloom.console.app import Json, app, errors, fail, out, say_json
-from planloom.console.documents import models_now
+from planloom.console.app import SETUP, Json, app, errors, fail, out, say_json
 
 OFFERS_MAX = 20
 
 
-@app.command()
+@app.command(rich_help_panel=SETUP)
 def models(
     probe: Annotated[
         bool, typer.Option("--probe", help="Ask each endpoint six small questions (a few cents).")
@@ -30,10 +30,14 @@ def models(
     """What the endpoints offer, which model is taken, and what they turned out to accept.
 
     Without --probe no model is asked: it shows what the endpoints list, and what workers have
-    learned in the last hour. Example: planloom models --probe
+    learned in the last hour.
+
+    Example: planloom models --probe
     """
     if write is not None and not probe:
         raise fail("--write needs --probe: without it nothing new is known", code=2)
+    from planloom.console.documents import models_now
+
     with errors():
         rows = models_now(probe=probe)
     if as_json:
@@ -53,7 +57,8 @@ def _answers(row: dict[str, Any]) -> bool:
 
 
 def _show(row: dict[str, Any]) -> None:
-    out.print(f"[bold]{row['pool']}[/bold]  {row['base_url']}  models: {', '.join(row['models'])}")
+    about = f"  {row['base_url']}  models: {', '.join(row['models'])}"
+    out.print(Text.assemble((row["pool"], "bold"), about))
     _show_offers(row)
     for known in row["known"]:
         at = datetime.fromtimestamp(float(known["learned_at"]), UTC)

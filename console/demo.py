@@ -18,7 +18,8 @@ from planloom.console.devserver import DevServer, DevServerError
 from planloom.console.graph import draw
 from planloom.console.live import follow
 from planloom.console.processes import stop_process, worker_process
-from planloom.console.runs import print_result, ui_address
+from planloom.console.results import print_result
+from planloom.console.runs import ui_address
 from planloom.planner.contract.results import RunResult
 
 TEMPLATE = "weather-report"
@@ -94,7 +95,10 @@ async def _until_polling(worker: subprocess.Popen[bytes], log: Path) -> None:
 
 
 async def _run_template(client: Client, server: DevServer, err: Console) -> int:
-    err.print(f"\n[bold]The plan[/bold] (template {TEMPLATE}): SQL over 1,461 days of weather\n")
+    err.print(
+        f"\n[bold]The plan[/bold] (template {TEMPLATE}): SQL over 1,461 days of weather\n",
+        markup=True,
+    )
     run = await client.start({"template": TEMPLATE}, id="demo-weather")
     result = await _follow(run, err)
     err.print()
@@ -116,7 +120,7 @@ def ui_address_of(server: DevServer, client: Client, run: Run) -> str:
 
 
 async def _run_goal(client: Client, err: Console) -> None:
-    err.print(f"\n[bold]A goal, planned by the model[/bold]: {GOAL}\n")
+    err.print(f"\n[bold]A goal, planned by the model[/bold]: {GOAL}\n", markup=True)
     run = await client.start({"goal": GOAL, "budget": {"tokens": 60_000}}, id="demo-goal")
     result = await _follow(run, err)
     print_result(result, as_json=False, err=err)
@@ -131,6 +135,6 @@ async def _follow(run: Run, err: Console) -> RunResult:
 
 async def _graph(run: Run, err: Console) -> None:
     plan, shown = await run.plan(), await run.progress()
-    err.print("\n[bold]The graph as it ran[/bold]")
+    err.print("\n[bold]The graph as it ran[/bold]", markup=True)
     err.print(draw(plan, shown.tasks))
     err.print()

@@ -226,7 +226,8 @@ async def _look(run: Run) -> dict[str, Any]:
     shown: Progress = await run.progress()
     found = _plain(shown)
     for wait in found.get("waits", []):
-        wait.pop("command", None)  # a tool answers it here
+        for name in ("command", "update"):  # a tool answers it here
+            wait.pop(name, None)
     return found | {"run": run.id, "has_ended": False}
 
 

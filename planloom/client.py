@@ -261,7 +261,8 @@ class Run(Controls):
             )
         except WorkflowUpdateFailedError as error:
             kind = error.cause.type if isinstance(error.cause, ApplicationError) else ""
-            raise Refused(str(error.cause), kind or "") from None
+            told = error.cause.message if isinstance(error.cause, ApplicationError) else error.cause
+            raise Refused(str(told), kind or "") from None
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             raise NoWorker(self._client.task_queue) from None
         except RPCError as error:
@@ -274,6 +275,17 @@ class Run(Controls):
     async def _described(self) -> WorkflowExecutionDescription:
         try:
             return await self._handle.describe()
+        except RPCError as error:
+            raise (await self._translated(error)) from error
+
+    async def workflow_type(self) -> str:
+        """`DagWorkflow`, `AgentWorkflow` or `TeamWorkflow`.
+
+        Raises:
+            NoSuchRun: no run of that id.
+        """
+        try:
+            return (await self._handle.describe()).workflow_type
         except RPCError as error:
             raise (await self._translated(error)) from error
 
@@ -433,7 +445,7 @@ class Client:
         try:
             temporal = await TemporalClient.connect(**config)
         except (RuntimeError, RPCError) as error:
-            raise NoServer(config["target_host"], str(error).split("\n")[0][:200]) from None
+            raise NoServer(config["target_host"], str(error).split("\n")[0][:500]) from None
         return cls(temporal, (settings or Settings()).task_queue)
 
     def __repr__(self) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from planloom.planner.compile.drawing.svg import plan_svg
 from planloom.planner.compile.explain import mermaid
-from planloom.planner.compile.picture import svg
 from planloom.planner.language.plan import Plan
 
 
@@ -25,7 +25,7 @@ class Graph:
 
     @property
     def svg(self) -> str:
-        return svg(self.plan, self.states)
+        return plan_svg(self.plan, self.states)
 
     @property
     def mermaid(self) -> str:

@@ -215,11 +215,12 @@ def test_the_scripts_of_the_page_on_local_runs_work() -> None:
 
 async def test_the_tests_of_the_page_on_testing_pass() -> None:
     blocks = BLOCK.findall((CHECKOUT / "docs" / "testing.md").read_text(encoding="utf-8"))
-    names: dict[str, object] = {"__name__": "page"}
+    tests = []
     for language, text in blocks:
         if language == "python":
+            names: dict[str, object] = {"__name__": "page"}
             exec(compile(text, "docs/testing.md", "exec"), names)
-    tests = [f for n, f in names.items() if n.startswith("test_") and callable(f)]
+            tests += [f for n, f in names.items() if n.startswith("test_") and callable(f)]
     assert len(tests) == 3
     for test in tests:
         done = test()

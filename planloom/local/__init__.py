@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
 from planloom.errors import Refused
@@ -28,6 +27,7 @@ from planloom.planner.contract.settings import Settings
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import JsonValue
 from planloom.stream import RunEvent
+from planloom.yaml_documents import read_document_text
 
 __all__ = ["LocalRun", "Stuck", "run", "run_sync", "start"]
 
@@ -137,7 +137,9 @@ async def _awaited(value: Any) -> Any:
 
 def _document_of(plan: PlanLike) -> Any:
     if isinstance(plan, str | Path):
-        return yaml.safe_load(Path(plan).read_text(encoding="utf-8"))  # JSON is YAML as well
+        return read_document_text(
+            Path(plan).read_text(encoding="utf-8")
+        ).value  # JSON is YAML as well
     return _plain(plan)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field
 
@@ -13,6 +13,8 @@ from planloom.planner.language.values import (
     Stored,
     Usage,
 )
+
+T = TypeVar("T")
 
 RunStatus = Literal["completed", "partial", "failed", "rejected", "cancelled"]
 LiveStatus = Literal["planning", "waiting", "running", "joining", "paused"]
@@ -130,15 +132,29 @@ class OpenWait(Model):
     """Seconds after the run started."""
     command: str
     """What to type to answer it."""
-    task: str | None = None
-    """The id to answer by: of a task that waits for approval, or of a question."""
-    revision: int | None = None
-    """The revision of the plan that waits for approval."""
+    update: str | None = None
+    """The signal or update that answers it; None where another run or pool must give."""
+    input: dict[str, JsonValue] = Field(default_factory=dict)
+    """What that signal or update takes, as far as it is known."""
+
+    @property
+    def task(self) -> str | None:
+        """The id to answer by: of a task that waits for approval, or of a question."""
+        return self._named("id", str)
+
+    @property
+    def revision(self) -> int | None:
+        """The revision of the plan that waits for approval."""
+        return self._named("revision", int)
 
     @property
     def key(self) -> tuple[str, str | None, int | None]:
         """The same as long as it is the same thing that is waited for."""
         return self.kind, self.task, self.revision
+
+    def _named(self, name: str, kind: type[T]) -> T | None:
+        value = self.input.get(name)
+        return value if isinstance(value, kind) else None
 
 
 class Progress(Model):
@@ -155,6 +171,10 @@ class Progress(Model):
     tasks: dict[str, str] = Field(default_factory=dict)
     usage: UsageReport = Field(default_factory=UsageReport)
     seconds: float = 0.0
+    running_seconds: dict[str, float] = Field(default_factory=dict)
+    """Of each running task: seconds since it started."""
+    items: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Of each map: how many items ended how, and how many have not ended (`running`)."""
     goal: str = ""
     detail: str | None = None
     """What is awaited, in words: which revision, which question, how much is missing."""

@@ -61,9 +61,11 @@ async def test_an_agent_starts_a_job_follows_it_and_passes_decisions_on(
         waits = await told(client, "result", run="job", wait_seconds=60)
         assert (waits["has_ended"], waits["awaiting"]) == (False, "approval")
         assert "revision" in await refused(client, "approve", run="job", revision=5)
-        await told(client, "approve", run="job", revision=waits["waits"][0]["revision"], by="ana")
+        await told(
+            client, "approve", run="job", revision=waits["waits"][0]["input"]["revision"], by="ana"
+        )
         waits = await told(client, "result", run="job", wait_seconds=60)
-        assert waits["waits"][0]["task"] == "factor"
+        assert waits["waits"][0]["input"]["id"] == "factor"
         await told(client, "answer", run="job", output=7, by="ana")
         result = await told(client, "result", run="job", wait_seconds=60)
         assert (result["has_ended"], result["status"], result["answer"]) == (True, "completed", 42)

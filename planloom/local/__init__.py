@@ -29,7 +29,7 @@ from planloom.planner.language.values import JsonValue
 from planloom.stream import RunEvent
 from planloom.yaml_documents import read_document_text
 
-__all__ = ["LocalRun", "Stuck", "run", "run_sync", "start"]
+__all__ = ["LocalParts", "LocalRun", "Stuck", "run", "run_sync", "start"]
 
 PlanLike = Plan | Mapping[str, Any] | str | Path
 Approve = bool | Callable[[OpenWait], bool | Awaitable[bool]]

@@ -16,7 +16,7 @@ from planloom.planner.contract.jobs import PatchedPlan, PatchJob, Resolved, Reso
 from planloom.planner.language.conditions import evaluate
 from planloom.planner.language.expressions import IN_ACTIVITY, Meter
 from planloom.planner.language.values import Bindings, JsonValue, Stored
-from planloom.planner.syntax.json_text import meant_list
+from planloom.planner.syntax.json_text import meant_list, why_no_list
 
 READ_MAX_CHARS = 20_000
 
@@ -52,11 +52,7 @@ class ResolveActivities:
             return Resolved(stored=await self._blobs.store_value(value, job.inline_max_bytes))
         items = meant_list(value)
         if items is None:
-            raise ValueError(
-                f"map needs a list; {_text_of(job.value)} is {_kind_of(value)}. "
-                "Refer to a list, such as ${task.items}; an ask gives one with "
-                "output_schema: {type: array}."
-            )
+            raise ValueError(f"map {why_no_list(job.value, value)}")
         stored = await self._blobs.store_value(items, job.inline_max_bytes)
         return Resolved(stored=stored, count=len(items))
 
@@ -117,24 +113,6 @@ async def read_output(
     before = f"… ({start:,} characters before)\n" if start else ""
     after = f"\n… ({len(text) - last:,} characters after, from {last})" if last < len(text) else ""
     return before + text[start:last] + after
-
-
-def _kind_of(value: JsonValue) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a text"
-        case _:
-            return "an object"
-
-
-def _text_of(value: JsonValue) -> str:
-    return f'"{value[:100]}"' if isinstance(value, str) else "what it was given"
 
 
 @contextmanager

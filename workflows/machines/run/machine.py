@@ -118,6 +118,7 @@ def children(run: RunState) -> dict[str, str]:
 def step(run: RunState, event: Event, now: float) -> list[Command]:
     """Apply one event, and then all that follows from it."""
     step = Step(now)
+    run.metering.meter_at(now)
     if run.asleep_since is not None:
         run.asleep_seconds += now - run.asleep_since
     if run.stage is Stage.OVER:

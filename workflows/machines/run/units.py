@@ -14,6 +14,7 @@ from planloom.planner.contract.jobs import Resolved, ResolveJob, TaskOutput
 from planloom.planner.contract.results import RunResult
 from planloom.planner.language.plan import MAP_ITEMS_MAX, Task
 from planloom.planner.language.values import Bindings, JsonValue, Outcome, Stored, TaskId, Usage
+from planloom.planner.syntax.json_text import meant_list, why_no_list
 from planloom.planner.walk.frontier import Unit
 from planloom.workflows.machines.run import batches, people
 from planloom.workflows.machines.run.bodies import (
@@ -28,7 +29,7 @@ from planloom.workflows.machines.run.bodies import (
     may_have_acted,
 )
 from planloom.workflows.machines.run.children import output_of_child
-from planloom.workflows.machines.run.record import good_of
+from planloom.workflows.machines.run.record import Record, good_of
 from planloom.workflows.machines.run.state import Doing, Pending, Rule, RunState, Wait, Work
 from planloom.workflows.machines.run.tasks import end_task, take_settled
 from planloom.workflows.machines.run.timers import drop_timer, set_timer
@@ -41,6 +42,7 @@ from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Step
 from planloom.workflows.machines.shared.sizes import text_bytes
 
+ITEMS_NAMED_MAX = 10
 LIST_INLINE_BYTES = 2_000
 """A longer list of a map's outputs is made where it can be stored."""
 
@@ -146,21 +148,23 @@ def _start_body(run: RunState, step: Step, key: str) -> None:
 
 def _find_items(run: RunState, step: Step, key: str, task: Task) -> None:
     bound = bindings_of(run, run.works[key].unit, task.map)
-    found = resolve_now(task.map, bound)
+    found = resolve_now(task.map, bound, run.metering.meter)
     if found is None:
         run.works[key].doing = Doing.ITEMS
         _resolve(run, step, key, Rule.ITEMS, batches.items_job(task, bound))
     elif isinstance(found, Failure):
         unit_failed(run, step, key, found)
-    elif not isinstance(found.value, list):
-        unit_failed(run, step, key, Failure(_no_list(task.id, found.value), "tool"))
+    elif (items := meant_list(found.value)) is None:
+        message = f"tasks.{task.id}.map: {why_no_list(task.map, found.value)}"
+        unit_failed(run, step, key, Failure(message, "tool"))
     else:
-        parts = batches.cut(found.value, task)
+        parts = batches.cut(items, task)
         if parts is not None and not batches.fit_inline(parts):
             run.works[key].doing = Doing.ITEMS
             _resolve(run, step, key, Rule.ITEMS, batches.items_job(task, bound))
         else:
-            take_items(run, step, key, Resolved(stored=found, count=len(found.value), parts=parts))
+            source = Stored(value=items)
+            take_items(run, step, key, Resolved(stored=source, count=len(items), parts=parts))
 
 
 def _make_list_again(run: RunState, step: Step, key: str) -> None:
@@ -170,11 +174,6 @@ def _make_list_again(run: RunState, step: Step, key: str) -> None:
     account.refund(run.account, key)
     run.frontier.expand(task, count, ended=count)
     close_map(run, step, task)
-
-
-def _no_list(task: TaskId, found: JsonValue) -> str:
-    kind = "null" if found is None else type(found).__name__
-    return f"tasks.{task}.map: needs a list; found {kind}"
 
 
 def take_items(run: RunState, step: Step, key: str, found: Resolved) -> None:
@@ -257,10 +256,22 @@ def end_map(
     count = sum(counts.values())
     record.holes = count - good_of(counts) if outcome is Outcome.SUCCEEDED else 0
     if record.holes:
-        record.reason = f"{record.holes} of {count} items have no value"
+        record.reason = _holes(record)
     run.is_stop_checked = False
     settled = run.frontier.end(task, outcome, was_expanded=True)
     take_settled(run, settled, step.now)
+
+
+def _holes(record: Record) -> str:
+    """Which items of a map have no value, and what one of them failed of."""
+    if record.batches is not None:
+        text = f"{record.holes} of {record.batches.count} items have no value"
+        return f"{text}; {record.error}" if record.error else text
+    bad = [n for n, o in enumerate(record.item_outcomes) if o is None or not o.is_good]
+    shown = ", ".join(f"[{n}]" for n in bad[:ITEMS_NAMED_MAX])
+    more = f" and {len(bad) - ITEMS_NAMED_MAX} more" if len(bad) > ITEMS_NAMED_MAX else ""
+    text = f"{len(bad)} of {len(record.item_outcomes)} items have no value: {shown}{more}"
+    return f"{text}; {record.error}" if record.error else text
 
 
 # -- questions ------------------------------------------------------------------------------
@@ -270,7 +281,7 @@ def _find_question(run: RunState, step: Step, key: str) -> None:
     work = run.works[key]
     human = body_of(work.unit, run.tasks[work.unit.task]).human_body()
     bound = bindings_of(run, work.unit, human.question)
-    found = resolve_now(human.question, bound)
+    found = resolve_now(human.question, bound, run.metering.meter)
     if found is None:
         work.doing = Doing.QUESTION
         _resolve(run, step, key, Rule.QUESTION, ResolveJob(value=human.question, bindings=bound))
@@ -354,7 +365,8 @@ def body_ended(run: RunState, step: Step, key: str, found: Any) -> None:
     elif work.is_ahead and not (isinstance(found, Failure) and found.is_cancelled):
         _ended_ahead(run, key, found)
     elif isinstance(found, Failure):
-        unit_failed(run, step, key, found)
+        if (failed := _ask_wider(run, step, key, found)) is not None:
+            unit_failed(run, step, key, failed)
     else:
         good = found.outcome if work.unit.mode == "body" else Outcome.FALLBACK
         if not found.outcome.is_good:
@@ -377,6 +389,33 @@ def _batch_ended(run: RunState, step: Step, key: str, found: Any) -> None:
     else:
         record.fail(found.message, found.error_class)
         _end_failed(run, step, key, found, Outcome.FAILED)
+
+
+def _ask_wider(run: RunState, step: Step, key: str, failed: Failure) -> Failure | None:
+    """Ask once more after an answer that the budget's room cut off, if the budget has more.
+
+    Else the failure stands, and is given back.
+    """
+    work = run.works[key]
+    task = run.tasks[work.unit.task]
+    body = body_of(work.unit, task)
+    limit = body.ask_body().max_tokens if body.ask is not None else None
+    is_own_limit = limit is not None and failed.cut_at >= limit
+    if not failed.cut_at or work.cut_at or work.is_cancelled or is_own_limit:
+        return failed
+    if (caps := run.account.ledger.caps).tokens is None and caps.usd_nano is None:
+        return failed  # no budget limited it: the activity has tried with more room already
+    run.records[task.id].usage += failed.usage
+    account.settle(run.account, key, failed.usage, _counted(work, failed.tasks))
+    work.cut_at, work.is_counted = failed.cut_at, work.has_begun
+    amounts = amounts_of(run, work.unit, task, is_second=True, cut_at=work.cut_at)
+    granted = account.reserve_now(run.account, key, *amounts, step.now)
+    if granted is None:
+        return replace(failed, usage=Usage())
+    run.records[task.id].attempts += failed.attempts
+    work.granted = granted
+    _start_body(run, step, key)
+    return None
 
 
 def _ended_ahead(run: RunState, key: str, found: TaskOutput | Failure) -> None:
@@ -403,6 +442,8 @@ def unit_failed(run: RunState, step: Step, key: str, failed: Failure) -> None:
     message = failed.message
     if work.failed is not None:
         message = f"{work.failed.message}; then the fallback: {message}"
+    if unit.index is not None:
+        message = f"item [{unit.index + run.lineage.first_index}]: {message}"
     record.fail(message, failed.error_class, is_worth_a_round(run, work, failed))
     record.attempts += failed.attempts
     if has_acted:

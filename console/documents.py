@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,23 +94,23 @@ def plan_from(source: str) -> Plan:
     return plan
 
 
-def settings_now() -> Settings:
+def settings_now(environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings from the environment and `planloom.toml`.
 
     Raises:
         SettingsError: with every problem found.
     """
-    named = os.environ.get("PLANLOOM_CONFIG")
+    named = environment.get("PLANLOOM_CONFIG")
     path = Path(named or "planloom.toml")
     if not path.is_file():
         if named:
             raise SettingsError.of(str(path), "no such file (named by PLANLOOM_CONFIG)")
-        return settings_from(os.environ, {})
+        return settings_from(environment, {})
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError.of(str(path), str(error)) from None
-    return settings_from(os.environ, document)
+    return settings_from(environment, document)
 
 
 def tool_specs_now() -> list[ToolSpec]:

@@ -1,0 +1,56 @@
+"""`planloom codec-server`: what an operator runs beside the workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from ipaddress import ip_address
+from typing import Annotated
+
+import typer
+
+from planloom.codec import EncryptionCodec
+from planloom.console.app import EXIT_MISUSE, app, errors, fail, say
+from planloom.console.codec_server import CodecServer
+from planloom.console.documents import settings_now
+from planloom.keys import key_ring
+
+TOKEN_VARIABLE = "PLANLOOM_CODEC_TOKEN"
+WEB_UIS = ("http://localhost:8233", "http://127.0.0.1:8233")
+
+
+@app.command()
+def codec_server(
+    port: Annotated[int, typer.Option(help="Port; 0 means a free one.")] = 8081,
+    ip: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    web_ui: Annotated[
+        list[str] | None, typer.Option(help="A Web UI that may ask (default: the local ones).")
+    ] = None,
+) -> None:
+    """Let the Web UI and the temporal program read encrypted runs, with the keys of planloom.toml.
+
+    With PLANLOOM_CODEC_TOKEN set, callers must send it; beyond this machine it must be set.
+    Example: planloom codec-server
+    """
+    with errors():
+        keys = key_ring(settings_now())
+    if keys is None:
+        raise fail("there are no keys", "Add [encryption] to planloom.toml.", EXIT_MISUSE)
+    token = os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        is_here = ip_address(ip).is_loopback
+    except ValueError:
+        raise fail(f'"{ip}" is not an address', code=EXIT_MISUSE) from None
+    if token is None and not is_here:
+        hint = f"Set {TOKEN_VARIABLE}: whoever may ask reads all runs."
+        raise fail(f"{ip} can be reached from other machines", hint, EXIT_MISUSE)
+    try:
+        server = CodecServer(
+            EncryptionCodec(keys), web_uis=web_ui or WEB_UIS, token=token, ip=ip, port=port
+        )
+    except OSError as error:
+        raise fail(f"cannot listen on {ip}:{port}: {error.strerror or error}") from None
+    say(f"codec server  {server.address}")
+    with contextlib.suppress(KeyboardInterrupt):
+        server.start().wait()
+    server.stop()

@@ -28,7 +28,7 @@ class Accounts:
     ran: int = 0
     """Units that ran, with what ran inside them."""
     unseen: int = 0
-    """Units that ended before their body, or in the step in which they began: some count."""
+    """Human tasks that may have been asked and answered early in one step: those count."""
     had_cap: bool = False
     attempts: dict[str, int] = field(default_factory=dict)
 
@@ -64,7 +64,7 @@ class Accounts:
         for key in ended:
             has_run = self.begun.pop(key)
             self.ran += has_run
-            self.unseen += not has_run
+            self.unseen += not has_run and _may_ask(run, key.partition("[")[0])
         for key in run.works:
             self.begun.setdefault(key, False)
         for command in commands:
@@ -79,7 +79,8 @@ class Accounts:
             mark = f"{task}.v{record.version}"
             more = record.attempts - self.attempts.get(mark, 0)
             self.attempts[mark] = record.attempts
-            if isinstance(record.outcome, Outcome) and task not in names:
+            is_over = isinstance(record.outcome, Outcome)
+            if is_over and task not in names and _may_ask(run, task):
                 has_ended = record.outcome is not states.get(task)
                 self.unseen += max(more, has_ended * (1 + len(record.item_outcomes)))
         self.had_cap = self.had_cap or run.account.ledger.caps.tasks is not None
@@ -100,3 +101,9 @@ class Accounts:
         counted = run.account.ledger.settled.tasks
         is_right = self.ran <= counted <= self.ran + self.unseen
         demand(is_right, "every task that ran is counted once", counted, self.ran, self.unseen)
+
+
+def _may_ask(run: RunState, name: TaskId) -> bool:
+    task = run.tasks.get(name)
+    bodies = [b for b in (task, task and task.fallback_body) if b is not None]
+    return any(b.kind == "human" for b in bodies)

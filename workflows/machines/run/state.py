@@ -123,8 +123,12 @@ class Work:
     doing: Doing = Doing.BODY
     command: str = ""
     """The key of its command in flight; empty when it waits for a person or for budget."""
+    has_begun: bool = False
+    """Its body was sent, or its question asked: it counts as a task."""
     failed: Failure | None = None
     """What the body failed of, when its fallback runs."""
+    is_counted: bool = False
+    """Its body ran before its fallback, and is counted."""
     is_ahead: bool = False
     """A speculation: it was started before its condition is known."""
     ahead_output: TaskOutput | None = None

@@ -47,6 +47,7 @@ def _send(run: RunState, step: Step, key: str, rule: Rule, command: Command) -> 
     """Start something for the unit `key`; `rule` takes its end."""
     work = run.works[key]
     work.command = command.key  # type: ignore[union-attr]
+    work.has_begun = work.has_begun or rule is Rule.BODY
     run.pending[work.command] = Pending(rule, key)
     step.do(command)
     if isinstance(command, StartChild) and command.timeout is not None:
@@ -272,7 +273,7 @@ def take_question(run: RunState, step: Step, key: str, found: Stored | Failure) 
         end_cancelled(run, step, key)
         return
     task = run.tasks[work.unit.task]
-    work.doing, work.command = Doing.ASKING, ""
+    work.doing, work.command, work.has_begun = Doing.ASKING, "", True
     human = body_of(work.unit, task).human_body()
     text = str(found.value or found.preview)
     people.open_question(run, step, key, text, human.schema_, task.timeout)
@@ -375,13 +376,13 @@ def unit_failed(run: RunState, step: Step, key: str, failed: Failure) -> None:
         _end_failed(run, step, key, failed, Outcome.SKIPPED if skipped else Outcome.FAILED)
     elif task.fallback_body is None:
         output = TaskOutput(output=Stored(value=task.fallback), attempts=0, usage=failed.usage)
-        end_unit(run, step, key, Outcome.FALLBACK, output, tasks=_counted(run, work, failed.tasks))
+        end_unit(run, step, key, Outcome.FALLBACK, output, tasks=_counted(work, failed.tasks))
     else:
         _to_fallback(run, step, key, failed)
 
 
 def _end_failed(run: RunState, step: Step, key: str, failed: Failure, outcome: Outcome) -> None:
-    tasks = _counted(run, run.works[key], failed.tasks)
+    tasks = _counted(run.works[key], failed.tasks)
     end_unit(run, step, key, outcome, None, usage=failed.usage, tasks=tasks)
 
 
@@ -398,16 +399,19 @@ def end_cancelled(
         None,
         reason=cancel_reason(run, work.unit.task),
         usage=usage,
-        tasks=_counted(run, work, tasks),
+        tasks=_counted(work, tasks),
     )
 
 
-def _counted(run: RunState, work: Work, tasks: int) -> int:
-    """How many of the `tasks` that ran for a unit are to be counted now."""
-    if is_map_itself(work.unit, run.tasks[work.unit.task]):
-        return tasks if work.unit.mode == "fallback" else 0
-    # Of a fallback only what ran inside it: the task itself is counted already.
-    return tasks if work.failed is None else tasks - 1
+def _counted(work: Work, tasks: int) -> int:
+    """How many of the `tasks` that ran for a unit are to be counted now.
+
+    A task whose body could not be started, or whose question could not be made, is not one of them.
+    """
+    if not work.has_begun:
+        return 0
+    # Of a fallback only what ran inside it, if the task itself is counted already.
+    return tasks - 1 if work.is_counted else tasks
 
 
 def _to_fallback(run: RunState, step: Step, key: str, failed: Failure) -> None:
@@ -415,11 +419,10 @@ def _to_fallback(run: RunState, step: Step, key: str, failed: Failure) -> None:
     work = run.works[key]
     people.forget_questions(run, step, key)
     run.records[work.unit.task].usage += failed.usage
-    account.settle(run.account, key, failed.usage, _counted(run, work, failed.tasks))
+    account.settle(run.account, key, failed.usage, _counted(work, failed.tasks))
     task = run.tasks[work.unit.task]
-    work.failed, work.unit = failed, in_fallback(work.unit)
-    is_second = not is_map_itself(work.unit, task)
-    want, least = amounts_of(run, work.unit, task, is_second=is_second)
+    work.failed, work.unit, work.is_counted = failed, in_fallback(work.unit), work.has_begun
+    want, least = amounts_of(run, work.unit, task, is_second=work.is_counted)
     granted = account.reserve(run.account, key, want, least, step.now)
     if isinstance(granted, Amount):
         fallback_granted(run, step, key, granted)
@@ -510,7 +513,7 @@ def end_unit(
         run.ahead.remove(key)
     spent = usage or (output.usage if output else Usage())
     if output is not None and output.tasks is not None:
-        tasks = _counted(run, work, output.tasks)
+        tasks = _counted(work, output.tasks)
     if outcome is Outcome.SKIPPED and tasks is None and not usage:
         account.refund(run.account, key)  # its condition said no: it never ran
     else:

@@ -55,6 +55,7 @@ from planloom.activities.models.quirks import read_rows
 from planloom.activities.prepare import PrepareActivities
 from planloom.activities.resolve import ResolveActivities
 from planloom.activities.run_tool import ToolActivities
+from planloom.activities.self_check import check_files, check_folders, check_pools, check_store
 from planloom.activities.storage.backends import open_backend
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
@@ -70,6 +71,7 @@ from planloom.activities.tools.trusted import trusted_places
 from planloom.activities.write_plan import PlanActivities
 from planloom.codec import EncryptionCodec
 from planloom.keys import KeyRing, key_ring
+from planloom.planner.contract.findings import Finding
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.names import SEARCH_ATTRIBUTES
 from planloom.planner.contract.settings import (
@@ -460,6 +462,20 @@ async def _print_models(settings: Settings, is_probe: bool) -> None:
     print(json.dumps(rows))
 
 
+async def _print_check(settings: Settings, registry: ToolRegistry) -> None:
+    """What this worker finds out about itself."""
+    tools = f"{len(registry.names)}: {', '.join(registry.names)}"
+    findings = [Finding(check="tools", level="ok", message=tools), *check_folders(settings)]
+    findings += [
+        Finding(check="keys", level="fail", message=p.message, hint=p.hint)
+        for p in _key_problems(settings)
+    ]
+    findings.append(check_store(open_blobs(settings, key_ring(settings)).backend))
+    findings += check_files(_unused_files(settings))
+    findings += await check_pools(settings, os.environ)
+    print(json.dumps([finding.model_dump() for finding in findings]))
+
+
 def _was_asked(given: argparse.Namespace, settings: Settings, registry: ToolRegistry) -> bool:
     """Whether only something was to be printed; it is."""
     if given.list_definitions:
@@ -468,6 +484,8 @@ def _was_asked(given: argparse.Namespace, settings: Settings, registry: ToolRegi
         _list_tools(registry)
     elif given.models:
         asyncio.run(_print_models(settings, given.probe))
+    elif given.check:
+        asyncio.run(_print_check(settings, registry))
     elif given.catalog:
         _print_catalog(settings, registry, PrepareJob.model_validate_json(given.catalog))
     else:
@@ -495,11 +513,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--models", action="store_true", help="print what is known of models")
     parser.add_argument("--probe", action="store_true", help="with --models: ask them")
+    parser.add_argument("--check", action="store_true", help="print what planloom doctor asks")
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
     try:
         settings = read_settings(dict(os.environ))
         registry = tools_from(settings)
+        keys = key_ring(settings)
     except (SettingsError, ToolLoadError) as error:
         raise _refuse(error.problems) from None
     if _was_asked(given, settings, registry):
@@ -508,10 +528,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     if problems := _key_problems(settings):
         raise _refuse(problems)
-    try:
-        keys = key_ring(settings)
-    except SettingsError as error:
-        raise _refuse(error.problems) from None
     for name, pool in settings.pools.items():
         if "api_key_env" in pool.model_fields_set and not os.environ.get(pool.api_key_env):
             log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)

@@ -1,22 +1,55 @@
-"""`planloom codec-server`: what an operator runs beside the workers."""
+"""`planloom doctor` and `codec-server`: what an operator runs beside the workers."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from ipaddress import ip_address
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from planloom.codec import EncryptionCodec
-from planloom.console.app import EXIT_MISUSE, app, errors, fail, say
-from planloom.console.codec_server import CodecServer
+from planloom.console.app import (
+    EXIT_FAILED,
+    EXIT_MISUSE,
+    Json,
+    app,
+    errors,
+    fail,
+    out,
+    say,
+    say_json,
+)
 from planloom.console.documents import settings_now
-from planloom.keys import key_ring
 
+MARKS = {"ok": "[green]ok  [/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]fail[/red]"}
 TOKEN_VARIABLE = "PLANLOOM_CODEC_TOKEN"
 WEB_UIS = ("http://localhost:8233", "http://127.0.0.1:8233")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Look for the usual mistakes: server, worker, keys, models, tools, store, disk, clocks.
+
+    The exit code is 1 when a line says fail. Nothing is changed, and no model call is paid.
+    Example: planloom doctor
+    """
+    from planloom.console.doctor import counted, examine
+
+    findings = asyncio.run(examine())
+    counts = counted(findings)
+    if as_json:
+        say_json({"counts": counts, "findings": [f.model_dump() for f in findings]})
+    else:
+        for each in findings:
+            out.print(f"{MARKS[each.level]} {each.check:<18} {escape(each.message)}")
+            if each.hint:
+                out.print(f"     {'':<18} {escape(each.hint)}", style="dim")
+        out.print(", ".join(f"{count} {level}" for level, count in counts.items()))
+    if counts["fail"]:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
@@ -32,6 +65,10 @@ def codec_server(
     With PLANLOOM_CODEC_TOKEN set, callers must send it; beyond this machine it must be set.
     Example: planloom codec-server
     """
+    from planloom.codec import EncryptionCodec
+    from planloom.console.codec_server import CodecServer
+    from planloom.keys import key_ring
+
     with errors():
         keys = key_ring(settings_now())
     if keys is None:

@@ -19,7 +19,6 @@ from planloom.console.documents import (
     unused_templates,
 )
 from planloom.console.views import tools_table
-from planloom.keys import NoKey, NotGenuine, key_ring
 
 
 @app.command()
@@ -74,6 +73,8 @@ def templates(as_json: Json = False) -> None:
 @app.command()
 def blob(hash: Annotated[str, typer.Argument(help="A blob's SHA-256, or its beginning.")]) -> None:
     """Print the whole of a large value. Example: planloom blob 9f86d081884c"""
+    from planloom.keys import NoKey, NotGenuine, key_ring
+
     if not re.fullmatch(r"[0-9a-f]{6,64}", hash):
         raise fail(f'"{hash}" is no blob: 6 to 64 hexadecimal digits', code=2)
     with errors():

@@ -15,6 +15,7 @@ import platformdirs
 import yaml
 
 from planloom.planner.compile.templates import check_template
+from planloom.planner.contract.findings import Finding
 from planloom.planner.contract.prepare import prepare_job
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.settings import Settings, SettingsError, settings_from
@@ -144,6 +145,15 @@ def models_now(*, probe: bool = False) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = _ask_worker("--models", *(["--probe"] if probe else []))
     return rows
+
+
+def check_now() -> list[Finding]:
+    """What a worker started here finds out about itself, for `planloom doctor`.
+
+    Raises:
+        UsageError: a worker cannot start here.
+    """
+    return [Finding.model_validate(each) for each in _ask_worker("--check")]
 
 
 def _ask_worker(flag: str, *more: str) -> Any:

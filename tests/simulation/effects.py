@@ -228,6 +228,8 @@ def _run_tool(process: Process, command: RunTool, random: Random) -> tuple[float
         failed = _failed(random, attempt, usage)
         if failed.error_class == "tool":
             claims.pop(job.key)  # the tool's own word: nothing was done
+            if random.random() < 0.5:
+                break  # and that it would fail again
         if not RETRY_TABLE[failed.error_class].retryable:  # type: ignore[index]
             break
     assert failed is not None

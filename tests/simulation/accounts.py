@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.language.values import Outcome, TaskId, Usage
+from planloom.planner.walk.frontier import State
+from planloom.workflows.machines.run.batches import is_batch, size_of
 from planloom.workflows.machines.run.children import usage_from_report
-from planloom.workflows.machines.run.frontier import State
 from planloom.workflows.machines.run.state import Question, Rule, RunState, Work
 from planloom.workflows.machines.shared.commands import Command
 from planloom.workflows.machines.shared.events import Broke, Event, Failure, Returned
@@ -46,7 +47,8 @@ class Accounts:
             self.outside += found.usage
         if pending is None or pending.rule is not Rule.BODY:
             return
-        task = run.works[pending.subject].unit.task
+        unit = run.works[pending.subject].unit
+        task = unit.task
         match found:
             case TaskOutput():
                 usage, inner = found.usage, 0
@@ -54,6 +56,9 @@ class Accounts:
                 usage, inner = found.usage, found.tasks - 1
             case _:
                 usage, inner = usage_from_report(found.usage), found.usage.tasks
+        if is_batch(run, unit):  # no task beside its items
+            lost = isinstance(found, Failure) and not found.is_cancelled
+            inner = (size_of(run, unit) if lost else inner) - 1
         self.spent[task] = self.spent.get(task, Usage()) + usage
         self.ran += inner
 

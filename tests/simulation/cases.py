@@ -72,6 +72,8 @@ class Case:
     """How often a child run is one of the machine itself."""
     overuses: bool = False
     """Some calls use more than was reserved for them."""
+    batches: bool = False
+    """Maps go in batches although they are short."""
 
     def shorter(self) -> list[Case]:
         """Cases that lack one thing each, those that lack most first."""
@@ -85,6 +87,8 @@ class Case:
             found.append(replace(self, stimuli=rest))
         if self.long_after:
             found.append(replace(self, long_after=()))
+        if self.batches:
+            found.append(replace(self, batches=False))
         if self.fails:
             found.append(replace(self, fails=0.0))
         if 0 < self.carried < 1:
@@ -132,6 +136,7 @@ def random_case(seed: int) -> Case:
         is_handed_catalog=random.random() < 0.03,
         runs_children=random.choice([0.0, 0.7, 1.0]),
         overuses=random.random() < 0.1,
+        batches=random.random() < 0.25,
     )
 
 

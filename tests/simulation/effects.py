@@ -127,7 +127,7 @@ def scope_of(process: Process, bound: Bindings) -> dict[str, JsonValue]:
     if bound.item is not None and bound.index is not None:
         items = load(process, bound.item)
         picked = items[bound.index] if bound.is_item_of_list else items  # type: ignore[index]
-        scope |= {"item": picked, "index": bound.index}
+        scope |= {"item": picked, "index": bound.index + bound.first_index}
     return scope
 
 
@@ -154,6 +154,12 @@ def _resolve(process: Process, key: str, job: ResolveJob, random: Random) -> tup
         return after, Broke(key, Failure(str(error), "tool"))
     if job.mode == "list" and not isinstance(value, list):
         return after, Broke(key, Failure("it is no list", "tool"))
+    if job.mode == "joined":
+        value = [i for p in value for i in (p if isinstance(p, list) else [None] * p)]  # type: ignore
+    if job.batch is not None and isinstance(value, list) and len(value) > job.batched_from:
+        starts = range(0, len(value), job.batch)
+        parts = [store(process, value[at : at + job.batch]) for at in starts]
+        return after, Returned(key, Resolved(count=len(value), parts=parts))
     stored = store(process, value, job.inline_max_bytes or INLINE_MAX_BYTES)
     count = len(value) if isinstance(value, list) and job.mode == "list" else None
     return after, Returned(key, Resolved(stored=stored, count=count))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from planloom.planner.language.values import Outcome, TaskId, Usage
+from planloom.planner.walk.frontier import State, Unit
 from planloom.workflows.machines.run.bodies import key_of
-from planloom.workflows.machines.run.frontier import State, Unit
 from planloom.workflows.machines.run.state import Doing, Rule, RunState, Stage, Wait, Work
 from planloom.workflows.machines.shared.budget import NOTHING, Amount
 from tests.simulation.violation import Violation, demand

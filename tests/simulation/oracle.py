@@ -9,9 +9,9 @@ from typing import Any
 from planloom.planner.compile.schema_check import check_value
 from planloom.planner.language.plan import Human
 from planloom.planner.language.values import Outcome, TaskId
+from planloom.planner.walk.frontier import State, Unit
 from planloom.workflows.machines.run import view
 from planloom.workflows.machines.run.bodies import amounts_of
-from planloom.workflows.machines.run.frontier import State, Unit
 from planloom.workflows.machines.run.state import Question, RunState, Stage, Work
 from planloom.workflows.machines.shared.account import TIMER, time_lack
 from planloom.workflows.machines.shared.commands import (
@@ -215,7 +215,12 @@ class Oracle(Watcher):
         if run.result is not None or run.failed is not None:
             return
         works = [w for w in run.works.values() if not frontier.is_idle(w.unit.task)]
-        held = sum(1 for w in works if run.tasks[w.unit.task].human is None)
+        entries = frontier.entries
+        held = sum(
+            entries[w.unit.task].weight if w.unit.index is not None else 1
+            for w in works
+            if run.tasks[w.unit.task].human is None
+        )
         demand(held == frontier.slots, "slots are held by what runs", held, frontier.slots)
         for task, entry in frontier.entries.items():
             if entry.state is State.WAITING and not entry.is_held:

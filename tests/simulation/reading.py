@@ -9,7 +9,7 @@ from typing import Any
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import AtLeast, Body, Plan, Task
 from planloom.planner.language.values import Outcome
-from planloom.workflows.machines.run.frontier import State, Unit
+from planloom.planner.walk.frontier import State, Unit
 from planloom.workflows.machines.run.state import RunState
 
 REFERENCE = re.compile(r"(?<!\$)\$\{\"?([A-Za-z0-9_-]+)")

@@ -177,7 +177,8 @@ class World:
         self, process: Process, flight: Flight, command: StartChild, request: Common
     ) -> Any:
         random = self.random("child", command.id)
-        is_machine = random.random() < self.case.runs_children
+        # What a batch of a map gives back only the machine can say.
+        is_machine = not command.values or random.random() < self.case.runs_children
         if is_machine:
             child = self._process(command.id, request, (process, flight))
             self.at(self.now + random.choice([0.0, 0.1]), lambda: self._begin(child))

@@ -6,7 +6,7 @@ from planloom.planner.compile.schema_check import check_value
 from planloom.planner.contract.controls import ApproveTask, ChildAsks, CompleteTask
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import JsonValue, TaskId
-from planloom.workflows.machines.run.frontier import State
+from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.state import EARLY_MAX, Question, RunState
 from planloom.workflows.machines.run.tasks import cancel_waiting_task, take_settled
 from planloom.workflows.machines.run.timers import drop_timer, set_timer

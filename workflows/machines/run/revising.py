@@ -8,7 +8,7 @@ from planloom.planner.compile.pipeline import Compiled, compile_plan
 from planloom.planner.compile.revision import diff_plans, major_changes
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import Outcome, Problem
-from planloom.workflows.machines.run.frontier import State
+from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.state import Revision, RunState
 from planloom.workflows.machines.run.stopping import call_off
 from planloom.workflows.machines.run.tasks import add_tasks, drop_task, spare

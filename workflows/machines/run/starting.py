@@ -6,9 +6,9 @@ from planloom.planner.contract.jobs import ResolveJob
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import TaskId
+from planloom.planner.walk.frontier import State, Unit
 from planloom.workflows.machines.run import people
 from planloom.workflows.machines.run.bodies import amounts_of, key_of
-from planloom.workflows.machines.run.frontier import State, Unit
 from planloom.workflows.machines.run.state import (
     Pending,
     Rule,

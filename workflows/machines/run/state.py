@@ -27,7 +27,7 @@ from planloom.planner.language.values import (
     TaskId,
     Usage,
 )
-from planloom.workflows.machines.run.frontier import Frontier, Unit
+from planloom.planner.walk.frontier import Frontier, Unit
 from planloom.workflows.machines.run.plan_book import PlanBook
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.shared.account import Account

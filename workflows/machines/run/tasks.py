@@ -9,8 +9,8 @@ from planloom.planner.compile.estimate import estimate_task
 from planloom.planner.compile.pipeline import inputs_of
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import NANO, PRIORITY_KEYS, Outcome, Stored, TaskId, Usage
-from planloom.workflows.machines.run.frontier import Settled, State, Unit
-from planloom.workflows.machines.run.nodes import node_of
+from planloom.planner.walk.frontier import Settled, State, Unit
+from planloom.planner.walk.nodes import node_of
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.run.state import RunState, Stop, StopKind
 from planloom.workflows.machines.run.timers import drop_timer

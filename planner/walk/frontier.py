@@ -84,6 +84,8 @@ class Entry:
     unit_next: int = 0
     """The next item to start."""
     unit_count: int = 0
+    weight: int = 1
+    """Slots that each of its units holds."""
     units_running: set[int] = field(default_factory=set)
 
 
@@ -261,7 +263,9 @@ class Frontier:
         if not self.heap:
             return None
         unit = self.heap[0][-1]
-        if self.slots >= self.parallel and not self.entries[unit.task].node.is_free:
+        entry = self.entries[unit.task]
+        # Always one, however few slots there are by now: else a wide unit would wait for ever.
+        if self.slots and self.slots + entry.weight > self.parallel and not entry.node.is_free:
             return None
         return unit
 
@@ -282,18 +286,20 @@ class Frontier:
             if entry.unit_next < entry.unit_count:
                 self._push(Unit(unit.task, entry.unit_next))
         if not entry.node.is_free:
-            self.slots += 1
+            self.slots += entry.weight
 
-    def expand(self, task: TaskId, count: int, *, ended: int = 0) -> None:
+    def expand(self, task: TaskId, count: int, *, ended: int = 0, weight: int = 1) -> None:
         """A running map has `count` items: its own slot is freed, and its units become ready.
 
-        The first `ended` of them have ended already, in an earlier round.
+        The first `ended` of them have ended already, in an earlier round. Each holds `weight`
+        slots.
         """
         entry = self.entries[task]
         if entry.state is not State.RUNNING or entry.unit_count:
             raise InvalidTransition(task, entry.state, "expand")
         self._release(entry)
         entry.unit_count, entry.unit_next, entry.units_left = count, ended, count - ended
+        entry.weight = weight
         if ended < count:
             self._push(Unit(task, ended))
 
@@ -361,6 +367,7 @@ class Frontier:
             entry = self.entries[again.pop()]
             entry.state, entry.is_blocked = State.WAITING, False
             entry.unit_count = entry.unit_next = entry.units_left = 0
+            entry.weight = 1
             self.open += 1
             for dependent in self.dependents.get(entry.node.id, ()):
                 behind = self.entries.get(dependent)
@@ -374,7 +381,7 @@ class Frontier:
 
     def _release(self, entry: Entry) -> None:
         if not entry.node.is_free and not entry.is_idle:
-            self.slots -= 1
+            self.slots -= entry.weight
 
     def _push(self, unit: Unit) -> None:
         entry = self.entries[unit.task]
@@ -440,7 +447,7 @@ class Frontier:
     def check(self) -> None:
         """Assert the invariants; tests call it after every step."""
         held = sum(
-            len(e.units_running) if e.unit_count else 1
+            len(e.units_running) * e.weight if e.unit_count else 1
             for e in self.entries.values()
             if e.state is State.RUNNING and not e.node.is_free and not e.is_idle
         )

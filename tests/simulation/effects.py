@@ -141,7 +141,7 @@ def bound(process: Process, value: JsonValue, bindings: Bindings) -> JsonValue:
 
 
 def _resolve(process: Process, key: str, job: ResolveJob, random: Random) -> tuple[float, Event]:
-    after = random.choice([0.0, 0.01, 1.0])
+    after = random.choice([0.0, 0.01, 1.0, 15.0])
     if _fails(process, random, 0.3):
         return after, Broke(key, Failure("the blob cannot be read", "unknown"))
     try:

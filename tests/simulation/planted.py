@@ -17,19 +17,19 @@ from typing import Any
 
 from tests.simulation.bugs import BUGS, Bug
 
-MACHINES = Path(__file__).resolve().parents[2] / "workflows" / "machines"
+ROOT = Path(__file__).resolve().parents[2]
 RUNS = 5_000
 
 
 def fits(bug: Bug) -> bool:
     """Whether the text that the bug changes stands in its file, once."""
-    source = (MACHINES / bug.file).read_text(encoding="utf-8")
-    return source.count(bug.good) == 1
+    path = ROOT / bug.file
+    return path.is_file() and path.read_text(encoding="utf-8").count(bug.good) == 1
 
 
 def plant(bug: Bug) -> None:
     """From now on the bug's module is imported with it."""
-    path = MACHINES / bug.file
+    path = ROOT / bug.file
     planted = path.read_text(encoding="utf-8").replace(bug.good, bug.bad)
     get_code: Callable[..., Any] = SourceFileLoader.get_code
 

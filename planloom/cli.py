@@ -22,6 +22,7 @@ from planloom.console import (  # isort: skip
     commands_init,
     commands_mcp,
     commands_models,
+    commands_operate,
     commands_tools,
 )
 from planloom.console.app import EXIT_MISUSE, app, fail
@@ -36,6 +37,7 @@ __all__ = [
     "commands_look",
     "commands_mcp",
     "commands_models",
+    "commands_operate",
     "commands_plan",
     "commands_report",
     "commands_run",

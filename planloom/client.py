@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine
@@ -28,10 +29,12 @@ from temporalio.client import (
 )
 from temporalio.common import Priority, WorkflowIDConflictPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes
 from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
+from planloom.codec import EncryptionCodec
 from planloom.controls import Controls
 from planloom.errors import (
     AlreadyRunning,
@@ -48,6 +51,7 @@ from planloom.errors import (
     problems_in,
     server_error,
 )
+from planloom.keys import key_ring
 from planloom.planner.contract.capacity import (
     CapacityRequest,
     CapacityState,
@@ -100,6 +104,17 @@ REQUESTS: dict[str, type[BaseModel]] = {
     "AgentWorkflow": AgentRequest,
     "TeamWorkflow": TeamRequest,
 }
+
+
+def _converter(settings: Settings) -> DataConverter:
+    keys = key_ring(settings)
+    if keys is None:
+        return pydantic_data_converter
+    return dataclasses.replace(
+        pydantic_data_converter,
+        payload_codec=EncryptionCodec(keys),
+        failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
+    )
 
 
 class Run(Controls):
@@ -434,14 +449,15 @@ class Client:
 
     @classmethod
     async def connect(cls, settings: Settings | None = None, **overrides: Any) -> Client:
-        """Connect by Temporal's own environment settings and profiles.
+        """Connect by Temporal's own environment settings and profiles, with the settings' keys.
 
         Raises:
+            SettingsError: a key cannot be read.
             NoServer: nothing answers at the address.
         """
         config: dict[str, Any] = {**ClientConfig.load_client_connect_config(), **overrides}
         config.setdefault("target_host", "localhost:7233")
-        config.setdefault("data_converter", pydantic_data_converter)
+        config.setdefault("data_converter", _converter(settings or Settings()))
         try:
             temporal = await TemporalClient.connect(**config)
         except (RuntimeError, RPCError) as error:

@@ -9,6 +9,7 @@ class MemoryBackend:
     """A `Backend` whose values are gone with the process."""
 
     place = "memory"
+    is_local = True
 
     def __init__(self) -> None:
         self._values: dict[str, bytes] = {}

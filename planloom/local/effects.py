@@ -15,9 +15,10 @@ from planloom.activities.write_plan import Runs
 from planloom.local.parts import LocalParts
 from planloom.planner.contract.jobs import Resolved, ResolveJob
 from planloom.planner.language.catalog import PoolSpec
+from planloom.planner.language.expressions import Meter
 from planloom.planner.language.plan import Retry
 from planloom.planner.language.values import Bindings, JsonValue, Stored
-from planloom.workflows.machines.run.values import resolve_now
+from planloom.workflows.machines.run.values import RESOLVED_MAX_BYTES, resolve_now
 from planloom.workflows.machines.shared.commands import (
     AskModel,
     JoinOutcomes,
@@ -106,7 +107,7 @@ class Effects:
         Raises:
             CommandFailed: a path that does not fit the value.
         """
-        found = resolve_now(value, bound, **({"limit": limit} if limit else {}))
+        found = resolve_now(value, bound, Meter(), limit=limit or RESOLVED_MAX_BYTES)
         if isinstance(found, Failure):
             raise CommandFailed(found)
         if found is not None:

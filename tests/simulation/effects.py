@@ -141,7 +141,7 @@ def bound(process: Process, value: JsonValue, bindings: Bindings) -> JsonValue:
 
 
 def _resolve(process: Process, key: str, job: ResolveJob, random: Random) -> tuple[float, Event]:
-    after = random.choice([0.0, 0.01, 1.0])
+    after = random.choice([0.0, 0.01, 1.0, 15.0])
     if _fails(process, random, 0.3):
         return after, Broke(key, Failure("the blob cannot be read", "unknown"))
     try:
@@ -234,6 +234,8 @@ def _run_tool(process: Process, command: RunTool, random: Random) -> tuple[float
         failed = _failed(random, attempt, usage)
         if failed.error_class == "tool":
             claims.pop(job.key)  # the tool's own word: nothing was done
+            if random.random() < 0.5:
+                break  # and that it would fail again
         if not RETRY_TABLE[failed.error_class].retryable:  # type: ignore[index]
             break
     assert failed is not None

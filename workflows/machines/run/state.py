@@ -73,6 +73,8 @@ class Rule(StrEnum):
     """The `when` of a branch that runs ahead of it."""
     ITEMS = "items"
     BODY = "body"
+    GROUP = "group"
+    """Of several tasks at once."""
     QUESTION = "question"
     ANSWER_STORED = "answer_stored"
     LIST = "list"
@@ -112,6 +114,8 @@ class Doing(StrEnum):
     STORING = "storing"
     WAITING = "waiting"
     """Its fallback waits for budget."""
+    GROUP = "group"
+    """It runs with others, in the activity of a group."""
 
 
 @dataclass(slots=True)
@@ -140,6 +144,18 @@ class Work:
     """A child run whose time is over; it is being cancelled."""
     is_losing: bool = False
     """A speculation whose condition said no; it is being cancelled."""
+    group: str = ""
+    """The group in which it runs."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Tasks and items that one activity runs."""
+
+    since: float
+    """When it was started, in seconds since the run started."""
+    members: dict[str, Unit] = field(default_factory=dict)
+    """By key. Those that were cancelled meanwhile are gone: their ends are not looked at."""
 
 
 @dataclass(slots=True)
@@ -376,6 +392,9 @@ class RunState:
     """What references may name beside tasks: params, and inputs of a child run."""
     works: dict[str, Work] = field(default_factory=dict)
     """Units at work, by the key of their reservation."""
+    groups: dict[str, Group] = field(default_factory=dict)
+    """Groups at work, by the key of their command."""
+    groups_made: int = 0
     pending: dict[str, Pending] = field(default_factory=dict)
     """Commands in flight, by key."""
     timers: dict[str, tuple[float, str]] = field(default_factory=dict)

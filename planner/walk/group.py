@@ -17,7 +17,7 @@ from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import Retry, Task
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import Bindings, Outcome, Stored, TaskId
-from planloom.planner.walk.frontier import Frontier, Node, Settled, Unit
+from planloom.planner.walk.frontier import Frontier, Node, Settled, State, Unit
 from planloom.planner.walk.nodes import node_of
 
 RETRY_DEFAULT = Retry()
@@ -118,6 +118,11 @@ class GroupWalk:
 
     def _outcome_of(self, task: TaskId) -> Outcome | None:
         return self.job.outcomes.get(task) or self.frontier.outcome_of(task)
+
+    def is_running(self, name: TaskId) -> bool:
+        """Whether it was started, and how it came out is not known."""
+        is_at_work = self.frontier.state_of(name) is State.RUNNING
+        return is_at_work and not self.frontier.is_idle(name)
 
     # -- what ends --------------------------------------------------------------------------
 

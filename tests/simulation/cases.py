@@ -68,6 +68,8 @@ class Case:
     """The plan of a team: the site is known from the start."""
     runs_children: float = 0.7
     """How often a child run is one of the machine itself."""
+    blobs_fail: bool = True
+    """A blob cannot be read now and then."""
     overuses: bool = False
     """Some calls use more than was reserved for them."""
 
@@ -192,6 +194,8 @@ def _policies(random: Random, request: Document) -> None:
         request["stop_when"] = random_condition(random, ["t0", "t1", "t2"])
     if random.random() < 0.1:
         request["on_budget"] = "partial"
+    if random.random() < 0.5:
+        request["fuse"] = random.random() < 0.4
     if random.random() < 0.1:
         request["tenant"] = "acme"
     if random.random() < 0.1:

@@ -153,7 +153,7 @@ class _Group:
                 if not await self._holds(condition):
                     return {}
             except ValueError as error:
-                return {"failed": UnitFailed(message=f"when: {error}", error_class="tool")}
+                return {"failed": _unreadable(error)}
             except BlobError:
                 return {"alone_in": 0.0}  # it is tried again there
         job = self.walk.job_of(name)
@@ -183,3 +183,7 @@ class _Group:
         meter = Meter(IN_ACTIVITY)
         # In a thread: bounded, but up to seconds, and the others go on meanwhile.
         return await asyncio.to_thread(evaluate, str(job.value), job.outcomes, outputs, None, meter)
+
+
+def _unreadable(error: ValueError) -> UnitFailed:
+    return UnitFailed(message=f"when: {error}", error_class="tool", has_begun=False)

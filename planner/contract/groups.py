@@ -52,6 +52,8 @@ class UnitFailed(Model):
     message: str
     error_class: ErrorClass
     usage: Usage = Field(default_factory=Usage)
+    has_begun: bool = True
+    """False: its `when` could not be evaluated."""
 
 
 class UnitEnd(Model):

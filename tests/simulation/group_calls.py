@@ -10,6 +10,7 @@ from planloom.planner.contract.groups import GroupReply, UnitEnd, UnitFailed
 from planloom.planner.contract.jobs import ResolveJob, TaskOutput
 from planloom.planner.language.conditions import evaluate
 from planloom.planner.language.values import TaskId
+from planloom.planner.walk.frontier import Unit
 from planloom.planner.walk.group import GroupWalk, begin_walk
 from planloom.workflows.machines.run.bodies import activity_id
 from planloom.workflows.machines.shared.commands import RunGroup
@@ -76,9 +77,11 @@ def _outcome_of(
             if not _holds(process, condition):
                 return 0.0, {}
         except ValueError as error:
-            return 0.0, {"failed": UnitFailed(message=f"when: {error}", error_class="tool")}
+            message = f"when: {error}"
+            failed = UnitFailed(message=message, error_class="tool", has_begun=False)
+            return 0.0, {"failed": failed}
     job, task = walk.job_of(name), walk.members[name].task
-    unit = process.state.groups[command.key].members[name]
+    unit = Unit(task.id, walk.members[name].index)
     process.oracle.tool_called(unit, job)
     activity = f"{activity_id(process.state, unit)} 1"
     took, found = attempt_of(process, activity, job, task.timeout, 1)

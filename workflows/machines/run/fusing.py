@@ -112,13 +112,17 @@ def start_group(run: RunState, step: Step, first: Unit) -> bool:
         if record.started is None or unit.index is None:
             record.ready = record.ready if record.ready is not None else now
             record.started = now
-        run.works[name] = Work(unit, choice.granted[name], Doing.GROUP, group=key)
+        run.works[name] = _work(unit, choice.granted[name], key)
         group.members[name] = unit
     for task in choice.followers:
         group.members[task] = Unit(task)
     run.pending[key] = Pending(Rule.GROUP, key)
     step.do(_command(run, key, choice, slots))
     return True
+
+
+def _work(unit: Unit, granted: Amount, group: str) -> Work:
+    return Work(unit, granted, Doing.GROUP, has_begun=True, group=group)
 
 
 def _choose(choice: _Choice) -> None:
@@ -295,7 +299,7 @@ def _follow(run: RunState, key: str, task: TaskId, began: float) -> bool:
     if not run.frontier.follow(task):
         return False
     granted = run.account.ledger.reserved[task]
-    run.works[task] = Work(Unit(task), granted, Doing.GROUP, group=key)
+    run.works[task] = _work(Unit(task), granted, key)
     run.records[task].ready = began
     return True
 
@@ -305,6 +309,7 @@ def _take_end(run: RunState, step: Step, name: str, end: UnitEnd) -> None:
         body_ended(run, step, name, end.output)
     elif end.failed is not None:
         failed = end.failed
+        run.works[name].has_begun = failed.has_begun
         unit_failed(run, step, name, Failure(failed.message, failed.error_class, 1, failed.usage))
     else:
         why = f"when: {run.tasks[end.task].when}"

@@ -9,10 +9,10 @@ from planloom.planner.contract.groups import UnitEnd
 from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.language.values import Outcome, TaskId, Usage
 from planloom.planner.walk.frontier import State
-from planloom.planner.walk.group import name_of
+from planloom.planner.walk.group import begin_walk, name_of
 from planloom.workflows.machines.run.children import usage_from_report
 from planloom.workflows.machines.run.state import Question, Rule, RunState, Work
-from planloom.workflows.machines.shared.commands import Command
+from planloom.workflows.machines.shared.commands import Command, RunGroup
 from planloom.workflows.machines.shared.events import Broke, Event, Failure, Returned
 from tests.simulation.violation import demand
 
@@ -75,6 +75,10 @@ class Accounts:
             self.unseen += not has_run and _may_ask(run, key.partition("[")[0])
         for key, work in run.works.items():
             self.begun.setdefault(key, bool(work.group))
+        for command in commands:
+            # One that was started and called off in the same step counts as any that was sent.
+            if isinstance(command, RunGroup) and not run.groups[command.key].members:
+                self.ran += len(begin_walk(command.job).frontier.waiting_units())
         followers = [n for n in self.group if n not in works]
         self.ran += sum(1 for n in followers if self._has_followed(run, n))
         for command in commands:
@@ -105,7 +109,7 @@ class Accounts:
         end = self.group.get(TaskId(key))
         if outcome is None:
             return False
-        return outcome is Outcome.CANCELLED or end is None or _has_begun(end)
+        return outcome is Outcome.CANCELLED or (end is not None and _has_begun(end))
 
     def _has_followed(self, run: RunState, name: TaskId) -> bool:
         """Whether a task ran in a group, after others: it was at work at no time between steps."""

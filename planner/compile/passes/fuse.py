@@ -17,7 +17,7 @@ from planloom.planner.language.values import TaskId
 
 CHEAP_SECONDS = 0.02
 """A tool whose calls took longer gains little: a hop costs about as much."""
-LOCAL_SECONDS = 0.002
+LOCAL_SECONDS = 0.001
 """Likely duration of a tool with `local=True` whose calls have not been measured yet."""
 LOCAL_SECONDS_MAX = 0.2
 """A tool with `local=True` that takes longer runs alone, whatever its author said."""

@@ -275,6 +275,8 @@ class TurnReply(Model):
     problems: list[str] = Field(default_factory=list)
     violations: list[str] = Field(default_factory=list)
     """Fields of the form that are missing, too short, too long or unclear."""
+    is_cut_off: bool = False
+    """The answer, or the calls, ended at a limit: another turn should have more room."""
     notes: list[str] = Field(default_factory=list)
     """What a person should know of the turn, such as a prompt that the server cut."""
     usage: Usage = Field(default_factory=Usage)

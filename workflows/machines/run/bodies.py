@@ -74,17 +74,19 @@ def urgency_of(run: RunState, task: Task | None = None) -> Urgency:
 
 
 def amounts_of(
-    run: RunState, unit: Unit, task: Task, *, is_second: bool = False
+    run: RunState, unit: Unit, task: Task, *, is_second: bool = False, cut_at: int = 0
 ) -> tuple[Amount, Amount]:
     """What to reserve for a unit, and the least it can do with. A map reserves by item.
 
-    `is_second`: its body has failed and it takes its alternative path; it is the same task still.
+    `is_second`: its body has failed and it takes its alternative path, or (`cut_at`) its answer was
+    cut off after so many tokens and it is asked once more; it is the same task still.
     """
     if is_map_itself(unit, task) and unit.mode == "body":
         return Amount(), Amount()
     body = body_of(unit, task)
     named = body.ask_body().model if body.ask is not None else None
-    want, least = amounts_for(task, body, run.catalog, run.model_for("worker", named), run.value_of)
+    model = run.model_for("worker", named)
+    want, least = amounts_for(task, body, run.catalog, model, run.value_of, cut_at)
     if is_batch(run, unit):
         return amounts_of_batch(run, unit, want, least)
     if is_second:
@@ -225,7 +227,7 @@ def _ask(run: RunState, key: str, work: Work, ask: Ask) -> AskModel:
         retry=task.retry,
         tokens_max=reserved,
     )
-    name = activity_id(run, work.unit)
+    name = activity_id(run, work.unit) + (".wider" if work.cut_at else "")
     words = task.description or f"ask {model or ''}: {ask.prompt}"
     return AskModel(
         key,

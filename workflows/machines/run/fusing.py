@@ -33,7 +33,7 @@ from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Step
 from planloom.workflows.machines.shared.sizes import text_bytes
 
-MEMBERS_MAX = 1_000
+MEMBERS_MAX = 500
 SECONDS_MAX = 0.5
 """Likely work of one group, all tasks added up: more goes to several groups, side by side."""
 ITEM_SECONDS_MIN = 0.0002

@@ -241,8 +241,8 @@ def tool(function: Callable[P, R] | None = None, /, **given: Any) -> Any:
 
     Options: `name`; `idempotent` (equal calls may share one result: default true, false with side
     effects); `side_effects` (it changes the world: never cached, claimed before it acts); `local`
-    (a few milliseconds: runs inside the workflow's worker; ignored with side effects, unless it is
-    `idempotent`);
+    (a few milliseconds: shares one activity with other such tasks, and runs inside the workflow's
+    worker when it is alone; ignored with side effects, unless it is `idempotent`);
     `timeout` (seconds or "30s"); `cost` (usd per call); `pool`; `examples` (calls as the planner
     should write them); `check` (was a claimed act done? its result, or None); `fingerprint` (what
     the result depends on beside the arguments); `version` (default: a hash of source and schema).

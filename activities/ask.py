@@ -110,7 +110,10 @@ class ModelActivities:
         written: JsonValue = {"prompt": job.prompt, "context": job.context, "system": job.system}
         if job.literal is not None:
             written = await self._blobs.load(job.literal)
-        bound = await self._blobs.bind(written, job.bindings)
+        try:
+            bound = await self._blobs.bind(written, job.bindings)
+        except ValueError as error:  # a reference that leads nowhere: it will at no attempt
+            raise ModelError("refused", str(error)) from None  # before the model is paid
         assert isinstance(bound, dict)
         system = bound["system"]
         messages = ask_messages(

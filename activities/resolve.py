@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from planloom.activities.models.heartbeats import Heartbeat
 from planloom.activities.storage.blobs import BlobError, BlobStore
 from planloom.activities.storage.json_values import ValueNotJsonError, json_text
+from planloom.activities.storage.threads import in_computing_thread
 from planloom.planner.contract.jobs import PatchedPlan, PatchJob, Resolved, ResolveJob
 from planloom.planner.language.conditions import evaluate
 from planloom.planner.language.expressions import IN_ACTIVITY, Meter
@@ -49,7 +49,7 @@ class ResolveActivities:
             outputs = await self._all_of(job.bindings)
             meter = Meter(IN_ACTIVITY)
             # In a thread: bounded, but up to seconds, and other activities go on meanwhile.
-            holds = await asyncio.to_thread(
+            holds = await in_computing_thread(
                 evaluate, str(job.value), job.outcomes, outputs, None, meter
             )
             return Resolved(stored=Stored(value=holds))

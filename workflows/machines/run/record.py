@@ -46,6 +46,10 @@ class Record:
     saved_usd_nano: int = 0
     holes: int = 0
     """Items of a map that have no value, though the map has one."""
+    is_tainted: bool = False
+    """The output came from outside, or was made of something that did."""
+    is_decided_outside: bool = False
+    """A planner that saw something from outside wrote the task."""
 
     @property
     def seconds(self) -> float:
@@ -134,6 +138,7 @@ def task_reports(records: Iterable[Record]) -> dict[str, TaskReport]:
                         ("error_class", record.error_class),
                         ("items", record.item_counts()),
                         ("reason", texts.shown(record.reason)),
+                        ("tainted", record.is_tainted or None),
                     )
                     if value is not None
                 },

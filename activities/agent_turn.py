@@ -153,6 +153,7 @@ class TurnActivities:
             return TurnReply(
                 transcript=transcript,
                 calls=[await agent_call(call, self._blobs) for call in calls],
+                is_cut_off=reply.is_cut_off,
                 notes=list(reply.notes),
                 usage=attempt.total,
                 attempts=attempt.number,
@@ -268,6 +269,7 @@ class TurnActivities:
             conflicts=conflict_signals(text),
             problems=problems,
             violations=violations,
+            is_cut_off=reply.is_cut_off,
             notes=list(reply.notes),
             usage=attempt.total,
             attempts=attempt.number,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -55,7 +56,7 @@ class ResolveActivities:
             return Resolved(stored=Stored(value=holds))
         value = await self._blobs.bind(job.value, job.bindings)
         if job.mode == "joined":
-            joined = await asyncio.to_thread(_joined, value)
+            joined = await in_computing_thread(_joined, value)
             return Resolved(stored=await self._blobs.store_value(joined), count=len(joined))
         if job.mode == "value":
             return Resolved(stored=await self._blobs.store_value(value, job.inline_max_bytes))

@@ -34,8 +34,10 @@ def task_wait(workflow_id: str, task: str, what: str, since: float) -> OpenWait:
     )
 
 
-def question_wait(workflow_id: str, key: str, question: str, since: float) -> OpenWait:
-    payload: dict[str, Any] = {"id": key, "output": "…"}
+def question_wait(
+    workflow_id: str, key: str, question: str, since: float, *, is_decision: bool = False
+) -> OpenWait:
+    payload: dict[str, Any] = {"id": key, "output": {"approve": True} if is_decision else "…"}
     command = signal_command(workflow_id, "complete_task", payload)
     return OpenWait(kind="human", what=f"{key}: {question}", since=since, command=command)
 

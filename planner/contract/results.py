@@ -157,6 +157,8 @@ class Progress(Model):
     goal: str = ""
     detail: str | None = None
     """What is awaited, in words: which revision, which question, how much is missing."""
+    reason: str | None = None
+    """Why the run ended otherwise than `completed`."""
     notes: list[str] = Field(default_factory=list)
     phase: str = ""
     """Of a team: `initial`, `round 2`, `retry 1`, `judge`."""

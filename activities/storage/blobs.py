@@ -214,7 +214,7 @@ class BlobStore:
             if name in wanted
         }
         if bindings.index is not None:
-            scope["index"] = bindings.index
+            scope["index"] = bindings.index + bindings.first_index
         if bindings.item is not None and "item" in wanted:
             item = await self._load_shared(bindings.item)
             if bindings.is_item_of_list:

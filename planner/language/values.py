@@ -179,6 +179,8 @@ class Bindings(Model):
     item: Stored | None = None
     is_item_of_list: bool = False
     index: int | None = None
+    first_index: int = 0
+    """What `${index}` is for the first item: a batch of a map has some of its items."""
     bundle: Stored | None = None
     """More `inputs` behind one reference: a JSON object of name to `Stored`."""
 

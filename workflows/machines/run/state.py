@@ -27,7 +27,7 @@ from planloom.planner.language.values import (
     TaskId,
     Usage,
 )
-from planloom.workflows.machines.run.frontier import Frontier, Unit
+from planloom.planner.walk.frontier import Frontier, Unit
 from planloom.workflows.machines.run.plan_book import PlanBook
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.shared.account import Account
@@ -372,6 +372,9 @@ class RunState:
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     inputs: dict[TaskId, tuple[TaskId, ...]] = field(default_factory=dict)
     records: dict[TaskId, Record] = field(default_factory=dict)
+    dropped: dict[TaskId, int] = field(default_factory=dict)
+    """Tasks that were left out before they started, with how often they were written: one that
+    comes back must not be taken for an earlier one that has acted."""
     values: dict[str, Stored] = field(default_factory=dict)
     """What references may name beside tasks: params, and inputs of a child run."""
     works: dict[str, Work] = field(default_factory=dict)

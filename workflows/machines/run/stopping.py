@@ -10,7 +10,7 @@ from planloom.planner.compile.passes.prune import is_kept_for_itself
 from planloom.planner.contract.jobs import ResolveJob
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.values import Outcome, TaskId
-from planloom.workflows.machines.run.frontier import State
+from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.state import Pending, Rule, RunState, Stop, StopKind
 from planloom.workflows.machines.run.tasks import cancel_waiting_task, spare
 from planloom.workflows.machines.run.units import cancel_unit, end_map, works_of

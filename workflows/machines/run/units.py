@@ -11,9 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from planloom.planner.contract.jobs import Resolved, ResolveJob, TaskOutput
+from planloom.planner.contract.results import RunResult
 from planloom.planner.language.plan import MAP_ITEMS_MAX, Task
 from planloom.planner.language.values import Bindings, JsonValue, Outcome, Stored, TaskId, Usage
-from planloom.workflows.machines.run import people
+from planloom.planner.walk.frontier import Unit
+from planloom.workflows.machines.run import batches, people
 from planloom.workflows.machines.run.bodies import (
     amounts_of,
     bindings_of,
@@ -26,7 +28,7 @@ from planloom.workflows.machines.run.bodies import (
     may_have_acted,
 )
 from planloom.workflows.machines.run.children import output_of_child
-from planloom.workflows.machines.run.frontier import Unit
+from planloom.workflows.machines.run.record import good_of
 from planloom.workflows.machines.run.state import Doing, Pending, Rule, RunState, Wait, Work
 from planloom.workflows.machines.run.tasks import end_task, take_settled
 from planloom.workflows.machines.run.timers import drop_timer, set_timer
@@ -147,14 +149,18 @@ def _find_items(run: RunState, step: Step, key: str, task: Task) -> None:
     found = resolve_now(task.map, bound)
     if found is None:
         run.works[key].doing = Doing.ITEMS
-        job = ResolveJob(value=task.map, mode="list", bindings=bound)
-        _resolve(run, step, key, Rule.ITEMS, job)
+        _resolve(run, step, key, Rule.ITEMS, batches.items_job(task, bound))
     elif isinstance(found, Failure):
         unit_failed(run, step, key, found)
     elif not isinstance(found.value, list):
         unit_failed(run, step, key, Failure(_no_list(task.id, found.value), "tool"))
     else:
-        take_items(run, step, key, found, len(found.value))
+        parts = batches.cut(found.value, task)
+        if parts is not None and not batches.fit_inline(parts):
+            run.works[key].doing = Doing.ITEMS
+            _resolve(run, step, key, Rule.ITEMS, batches.items_job(task, bound))
+        else:
+            take_items(run, step, key, Resolved(stored=found, count=len(found.value), parts=parts))
 
 
 def _make_list_again(run: RunState, step: Step, key: str) -> None:
@@ -171,9 +177,9 @@ def _no_list(task: TaskId, found: JsonValue) -> str:
     return f"tasks.{task}.map: needs a list; found {kind}"
 
 
-def take_items(run: RunState, step: Step, key: str, source: Stored, count: int) -> None:
-    """The items of a map are known: each becomes a unit that may start."""
-    work = run.works[key]
+def take_items(run: RunState, step: Step, key: str, found: Resolved) -> None:
+    """The items of a map are known: each becomes a unit that may start, or each batch of many."""
+    work, count = run.works[key], found.count or 0
     if work.is_cancelled:
         end_cancelled(run, step, key)
         return
@@ -188,9 +194,12 @@ def take_items(run: RunState, step: Step, key: str, source: Stored, count: int) 
         end_task(run, work.unit, Outcome.SUCCEEDED, Stored(value=[]), step.now)
         return
     record = run.records[task]
-    record.items_source = source
-    record.items, record.item_outcomes = [None] * count, [None] * count
     del run.works[key]
+    if found.parts is not None:
+        batches.begin_batches(run, task, found.parts, count)
+        return
+    record.items_source = found.stored
+    record.items, record.item_outcomes = [None] * count, [None] * count
     run.frontier.expand(task, count)
 
 
@@ -201,17 +210,21 @@ def close_map(run: RunState, step: Step, task: TaskId) -> None:
     if Outcome.CANCELLED in ended or None in ended:
         end_map(run, step, task, Outcome.CANCELLED, None)
         return
-    if not any(o is not None and o.is_good for o in ended):
+    if good_of(record.item_counts() or {}) == 0:
         skipped = run.tasks[task].on_error == "skip"
         end_map(run, step, task, Outcome.SKIPPED if skipped else Outcome.FAILED, None)
         return
-    size = sum(text_bytes(s.value) if s and s.is_inline else 300 for s in record.items)
-    if size <= LIST_INLINE_BYTES and all(s is None or s.is_inline for s in record.items):
-        values: list[JsonValue] = [s.value if s else None for s in record.items]
-        end_map(run, step, task, Outcome.SUCCEEDED, Stored(value=values))
-        return
-    inputs = {f"i{n}": s or Stored() for n, s in enumerate(record.items)}
-    job = ResolveJob(value=[f"${{{name}}}" for name in inputs], bindings=Bindings(inputs=inputs))
+    if record.batches is not None:
+        job = batches.join_job(run, task)
+    else:
+        size = sum(text_bytes(s.value) if s and s.is_inline else 300 for s in record.items)
+        if size <= LIST_INLINE_BYTES and all(s is None or s.is_inline for s in record.items):
+            values: list[JsonValue] = [s.value if s else None for s in record.items]
+            end_map(run, step, task, Outcome.SUCCEEDED, Stored(value=values))
+            return
+        inputs = {f"i{n}": s or Stored() for n, s in enumerate(record.items)}
+        value: list[JsonValue] = [f"${{{name}}}" for name in inputs]
+        job = ResolveJob(value=value, bindings=Bindings(inputs=inputs))
     key = f"{task}#list"
     run.lists.append(task)
     run.pending[key] = Pending(Rule.LIST, task)
@@ -238,10 +251,13 @@ def end_map(
     record = run.records[task]
     record.outcome, record.output, record.ended = outcome, output, run.seconds(step.now)
     record.items = []
-    bad = sum(1 for o in record.item_outcomes if o is None or not o.is_good)
-    record.holes = bad if outcome is Outcome.SUCCEEDED else 0
+    counts = record.item_counts() or {}
+    if Outcome.UNKNOWN in counts:
+        record.may_pass = False  # one of them may have acted
+    count = sum(counts.values())
+    record.holes = count - good_of(counts) if outcome is Outcome.SUCCEEDED else 0
     if record.holes:
-        record.reason = f"{bad} of {len(record.item_outcomes)} items have no value"
+        record.reason = f"{record.holes} of {count} items have no value"
     run.is_stop_checked = False
     settled = run.frontier.end(task, outcome, was_expanded=True)
     take_settled(run, settled, step.now)
@@ -323,6 +339,9 @@ def body_ended(run: RunState, step: Step, key: str, found: Any) -> None:
     work.command = ""
     run.children = {i: c for i, c in run.children.items() if c.key != f"{key}#body"}
     drop_timer(run, step, f"child:{key}")
+    if batches.is_batch(run, work.unit):
+        _batch_ended(run, step, key, found)
+        return
     if not isinstance(found, TaskOutput | Failure):
         found = output_of_child(run, work, found)
     if work.is_late and isinstance(found, Failure) and found.is_cancelled:
@@ -341,6 +360,23 @@ def body_ended(run: RunState, step: Step, key: str, found: Any) -> None:
         if not found.outcome.is_good:
             good = found.outcome
         end_unit(run, step, key, good, found)
+
+
+def _batch_ended(run: RunState, step: Step, key: str, found: Any) -> None:
+    """A batch of a map has ended. Its items had their retries, rounds and fallbacks inside it."""
+    work = run.works[key]
+    record = run.records[work.unit.task]
+    if isinstance(found, RunResult):
+        found = batches.output_of_batch(run, work, found)
+    else:
+        found = batches.without_result(run, work.unit, found)
+    if isinstance(found, TaskOutput):
+        end_unit(run, step, key, found.outcome, found)
+    elif found.is_cancelled:
+        end_cancelled(run, step, key, found.usage, found.tasks)
+    else:
+        record.fail(found.message, found.error_class)
+        _end_failed(run, step, key, found, Outcome.FAILED)
 
 
 def _ended_ahead(run: RunState, key: str, found: TaskOutput | Failure) -> None:
@@ -534,6 +570,8 @@ def end_unit(
         return
     record.items[unit.index] = stored if outcome.is_good else None
     record.item_outcomes[unit.index] = outcome
+    if record.batches is not None:
+        record.batches.sources[unit.index] = Stored()  # nobody reads them any more
     run.is_stop_checked = False
     if run.frontier.end_unit(unit.task, unit.index):
         close_map(run, step, unit.task)

@@ -9,8 +9,8 @@ from planloom.planner.compile.explain import mermaid
 from planloom.planner.contract.requests import Reused
 from planloom.planner.contract.results import Awaiting, OpenWait, Progress
 from planloom.planner.language.values import NANO, Outcome, TaskId
+from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.finishing import estimate_of, usage_of
-from planloom.workflows.machines.run.frontier import State
 from planloom.workflows.machines.run.people import questions_of
 from planloom.workflows.machines.run.record import task_reports
 from planloom.workflows.machines.run.state import Doing, RunState, Stage

@@ -217,3 +217,15 @@ def test_a_map_that_cannot_begin_counts_no_task() -> None:
     drive.begin()
     assert drive.result.usage.tasks == 0
     assert drive.outcome("a") is Outcome.FAILED
+
+
+def test_a_map_of_which_an_item_may_have_acted_gets_no_other_round() -> None:
+    """A question had timed out; the side effect in its place may have acted, and was repeated."""
+    post = {"tool": "post", "args": {"key": "${item}"}}
+    asks = {"id": "a", "human": {"question": "ok?"}, "timeout": 5, "map": [1], "fallback": post}
+    drive = Drive(plan=plan(asks))
+    drive.begin()
+    drive.fires("answer:a[0]", after=5)
+    assert drive.sent(RunTool) == ["a[0]#body"]
+    drive.ends("a[0]", None, outcome=Outcome.UNKNOWN)
+    assert drive.result.status == "failed"

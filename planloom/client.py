@@ -378,7 +378,9 @@ class Client:
             else request.model_dump(mode="json", exclude_unset=True, by_alias=True)
         )
         id = id or f"{workflow.removesuffix('Workflow').lower()}-{uuid.uuid4().hex[:10]}"
+        plan = document.get("plan")
         goal = document.get("goal") or document.get("task") or document.get("template")
+        goal = goal or (plan.get("goal") if isinstance(plan, dict) else None)
         try:
             handle = await self.temporal.start_workflow(
                 workflow,

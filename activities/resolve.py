@@ -17,7 +17,7 @@ from planloom.planner.contract.jobs import PatchedPlan, PatchJob, Resolved, Reso
 from planloom.planner.language.conditions import evaluate
 from planloom.planner.language.expressions import IN_ACTIVITY, Meter
 from planloom.planner.language.values import Bindings, JsonValue, Stored
-from planloom.planner.syntax.json_text import meant_list
+from planloom.planner.syntax.json_text import meant_list, why_no_list
 
 READ_MAX_CHARS = 20_000
 AT_ONCE = 8
@@ -61,11 +61,7 @@ class ResolveActivities:
             return Resolved(stored=await self._blobs.store_value(value, job.inline_max_bytes))
         items = meant_list(value)
         if items is None:
-            raise ValueError(
-                f"map needs a list; {_text_of(job.value)} is {_kind_of(value)}. "
-                "Refer to a list, such as ${task.items}; an ask gives one with "
-                "output_schema: {type: array}."
-            )
+            raise ValueError(f"map {why_no_list(job.value, value)}")
         if job.batch is not None and len(items) > job.batched_from:
             return Resolved(count=len(items), parts=await self._cut(items, job.batch))
         stored = await self._blobs.store_value(items, job.inline_max_bytes)
@@ -147,24 +143,6 @@ async def read_output(
     before = f"… ({start:,} characters before)\n" if start else ""
     after = f"\n… ({len(text) - last:,} characters after, from {last})" if last < len(text) else ""
     return before + text[start:last] + after
-
-
-def _kind_of(value: JsonValue) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a text"
-        case _:
-            return "an object"
-
-
-def _text_of(value: JsonValue) -> str:
-    return f'"{value[:100]}"' if isinstance(value, str) else "what it was given"
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from planloom.console.app import err, fail, say
+from planloom.console.codec_server import codec_server_for
 from planloom.console.devserver import DevServer, DevServerError
 from planloom.console.documents import settings_now
 from planloom.console.mistakes import UsageError
@@ -38,6 +39,7 @@ def run_dev(*, port: int | None, ui_port: int | None, has_worker: bool, in_memor
     settings = settings_now() if has_worker else None
     data = os.environ.get("PLANLOOM_DATA_DIR") or ".planloom"
     server = DevServer(in_memory=in_memory, data_dir=Path(data), **ports)
+    codec = codec_server_for(server)
     try:
         server.start()
     except DevServerError as error:
@@ -46,6 +48,8 @@ def run_dev(*, port: int | None, ui_port: int | None, has_worker: bool, in_memor
     try:
         say(f"server  {server.address}")
         say(f"Web UI  {server.ui_url}")
+        if codec is not None:
+            say(f"codec server  {codec.address}")
         for line in missing_keys(settings, os.environ) if settings is not None else []:
             err.print(f"warning: {line}", markup=False, soft_wrap=True)
         say("Ctrl-C stops everything.")
@@ -63,6 +67,8 @@ def run_dev(*, port: int | None, ui_port: int | None, has_worker: bool, in_memor
         if worker is not None:
             worker.stop()
         server.stop()
+        if codec is not None:
+            codec.stop()
 
 
 class _Worker:

@@ -20,6 +20,7 @@ from planloom.console import (  # isort: skip
     commands_eval,
     commands_capacity,
     commands_models,
+    commands_operate,
     commands_tools,
 )
 from planloom.console.app import EXIT_MISUSE, app, fail
@@ -32,6 +33,7 @@ __all__ = [
     "commands_fork",
     "commands_look",
     "commands_models",
+    "commands_operate",
     "commands_plan",
     "commands_report",
     "commands_run",

@@ -74,6 +74,8 @@ class ToolJob(Model):
     """The run's allow-list, checked again where the tool runs; None allows every tool."""
     max_attempts: int = 3
     """Real failures are counted against this; waits that a server asked for are not."""
+    attempts_before: int = 0
+    """Attempts that were made already, in a group."""
 
 
 class AskJob(Model):
@@ -275,6 +277,8 @@ class TurnReply(Model):
     problems: list[str] = Field(default_factory=list)
     violations: list[str] = Field(default_factory=list)
     """Fields of the form that are missing, too short, too long or unclear."""
+    is_cut_off: bool = False
+    """The answer, or the calls, ended at a limit: another turn should have more room."""
     notes: list[str] = Field(default_factory=list)
     """What a person should know of the turn, such as a prompt that the server cut."""
     usage: Usage = Field(default_factory=Usage)

@@ -47,6 +47,11 @@ class Unreadable:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Locked(Unreadable):
+    """Stands where a document should, and is encrypted with a key that is not here."""
+
+
 class Outcome(StrEnum):
     """How a task ended."""
 
@@ -197,6 +202,7 @@ __all__ = [
     "VALUE_NAMES",
     "Bindings",
     "JsonValue",
+    "Locked",
     "Model",
     "Outcome",
     "PriorityName",

@@ -142,6 +142,7 @@ def batch_command(
         "retry_rounds": request.retry_rounds,
         "budget": {"parallel": run.frontier.entries[task.id].weight},
         "lineage": lineage,
+        **({} if request.fuse is None else {"fuse": request.fuse}),
     }
     words = f"{name}: {task.description or f'{size_of(run, unit)} items'}"
     return StartChild(key, "DagWorkflow", id, task.id, {}, Bindings(), fields, words[:96], urgency)

@@ -18,7 +18,9 @@ from planloom.workflows.machines.run import (
     controls,
     course,
     edits,
+    fusing,
     joining,
+    maps,
     people,
     planning,
     timers,
@@ -118,6 +120,7 @@ def children(run: RunState) -> dict[str, str]:
 def step(run: RunState, event: Event, now: float) -> list[Command]:
     """Apply one event, and then all that follows from it."""
     step = Step(now)
+    run.metering.meter_at(now)
     if run.asleep_since is not None:
         run.asleep_seconds += now - run.asleep_since
     if run.stage is Stage.OVER:
@@ -365,9 +368,10 @@ _RULES: dict[Rule, _Take] = {
     Rule.AHEAD: lambda r, s, k, f: units.ahead_known(r, s, k, _truth(f)),
     Rule.ITEMS: _take_items,
     Rule.BODY: lambda r, s, k, f: units.body_ended(r, s, k, f),
+    Rule.GROUP: lambda r, s, k, f: fusing.take_group(r, s, k, f),
     Rule.QUESTION: lambda r, s, k, f: units.take_question(r, s, _idle(r, k), _stored(f)),
     Rule.ANSWER_STORED: lambda r, s, k, f: units.answer_stored(r, s, _idle(r, k), _stored(f)),
-    Rule.LIST: lambda r, s, k, f: units.take_list(r, s, TaskId(k), f),
+    Rule.LIST: lambda r, s, k, f: maps.take_list(r, s, TaskId(k), f),
     Rule.STOP_WHEN: lambda r, s, k, f: take_stop_when(r, s, k, _truth(f)),
     Rule.PLAN: _take_plan,
     Rule.JOIN: _take_join,

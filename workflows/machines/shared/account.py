@@ -138,7 +138,14 @@ def keep_timer(account: Account, now: float) -> list[Command]:
 
 def may_reserve(account: Account, key: str, want: Amount, least: Amount, now: float) -> bool:
     """Reserve if there are time and room; for what can be done without."""
-    return time_lack(account, now) is None and bool(account.ledger.reserve(key, want, least))
+    return reserve_now(account, key, want, least, now) is not None
+
+
+def reserve_now(
+    account: Account, key: str, want: Amount, least: Amount, now: float
+) -> Amount | None:
+    """What was set aside, if there are time and room at once; for what can be done without."""
+    return None if time_lack(account, now) else account.ledger.reserve(key, want, least)
 
 
 def reserve(

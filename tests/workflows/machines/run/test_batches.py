@@ -97,7 +97,7 @@ def test_the_output_is_one_list_with_null_where_an_item_has_no_value() -> None:
     )
     report = drive.result.tasks["m"]
     assert report.items == {"succeeded": 3, "failed": 2}
-    assert (report.reason, report.error) == ("2 of 5 items have no value", "no five")
+    assert (report.reason, report.error) == ("2 of 5 items have no value; no five", "no five")
     assert drive.result.usage.tasks == 5
 
 

@@ -108,6 +108,12 @@ class Tool(Generic[P, R]):
         return f"<tool {self.spec.name} of {self.__module__}>"
 
     @property
+    def untyped(self) -> list[str]:
+        """The names of the parameters that have no annotation."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return [p.name for p in parameters if p.annotation is inspect.Parameter.empty]
+
+    @property
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(self.function)
 

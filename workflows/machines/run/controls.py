@@ -192,7 +192,7 @@ def _check_answer(run: RunState, payload: CompleteTask) -> Refusal | None:
     key = payload.id
     if (asks := run.asked.get(key)) is not None:
         is_fit = not asks.is_decision or decision_of(payload.output) is not None
-        return None if is_fit else NO_DECISION.format(key)
+        return None if is_fit else Refusal(NO_DECISION.format(key), INVALID_REQUEST)
     if key in run.questions:
         misfit = people.schema_problem(run, key, payload)
         return Refusal(misfit, INVALID_REQUEST) if misfit else None

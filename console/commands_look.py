@@ -90,7 +90,10 @@ def result(
 
     async def work(client: Client) -> Any:
         handle = client.run(run)
-        return await handle.result_as(RESULT_MODELS[await handle.workflow_type()], timeout)
+        kind = await handle.workflow_type()
+        if kind not in RESULT_MODELS:
+            raise UsageError(f'"{run}" is a {kind}: no run, agent or team')
+        return await handle.result_as(RESULT_MODELS[kind], timeout)
 
     from planloom.console.results import RESULT_MODELS, print_any
 

@@ -7,6 +7,7 @@ import os
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from planloom.console.app import (
     EXIT_FAILED,
@@ -21,7 +22,7 @@ from planloom.console.app import (
     say_json,
 )
 
-MARKS = {"ok": "[green]ok  [/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]fail[/red]"}
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 TOKEN_VARIABLE = "PLANLOOM_CODEC_TOKEN"
 WEB_UIS = ("http://localhost:8233", "http://127.0.0.1:8233")
 
@@ -36,8 +37,6 @@ def doctor(as_json: Json = False) -> None:
     """
     import asyncio
 
-    from rich.markup import escape
-
     from planloom.console.doctor import counted, examine
 
     findings = asyncio.run(examine())
@@ -46,9 +45,10 @@ def doctor(as_json: Json = False) -> None:
         say_json({"counts": counts, "findings": [f.model_dump() for f in findings]})
     else:
         for each in findings:
-            out.print(f"{MARKS[each.level]} {each.check:<18} {escape(each.message)}")
+            mark = (f"{each.level:<4}", COLOURS[each.level])
+            out.print(Text.assemble(mark, f" {each.check:<18} {each.message}"))
             if each.hint:
-                out.print(f"     {'':<18} {escape(each.hint)}", style="dim")
+                out.print(f"     {'':<18} {each.hint}", style="dim")
         out.print(", ".join(f"{count} {level}" for level, count in counts.items()))
     if counts["fail"]:
         raise typer.Exit(EXIT_FAILED)

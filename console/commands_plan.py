@@ -70,18 +70,22 @@ def check(
 
 
 @plan_app.command()
-def show(run: RunId) -> None:
+def show(run: RunId, as_json: Json = False) -> None:
     """A run's newest plan, as YAML.
 
     Example: planloom plan show trip
     """
     from planloom.console.documents import yaml_text
 
-    say(yaml_text(call(lambda c: _plan(c, run))))
+    document = call(lambda c: _plan(c, run))
+    if as_json:
+        say_json(document)
+    else:
+        say(yaml_text(document))
 
 
 @plan_app.command()
-def save(run: RunId, file: Path) -> None:
+def save(run: RunId, file: Path, as_json: Json = False) -> None:
     """Write a run's plan to a file.
 
     Example: planloom plan save trip trip.yaml
@@ -97,7 +101,7 @@ def save(run: RunId, file: Path) -> None:
             file.write_text(yaml_text(document) + "\n", encoding="utf-8")
         except OSError as error:
             raise UsageError(f"{file} cannot be written: {error.strerror or error}") from None
-    say(f"wrote {file}")
+    say_json({"file": str(file)}) if as_json else say(f"wrote {file}")
 
 
 @plan_app.command()
@@ -189,6 +193,7 @@ def _plan_and_states(source: str) -> tuple[Plan, dict[str, str]]:
 def diff(
     first: Annotated[str, typer.Argument(help="A run's id, or a plan file.")],
     second: Annotated[str | None, typer.Argument(help="A second plan file.")] = None,
+    as_json: Json = False,
 ) -> None:
     """What the last revision changed, or how two plans differ.
 
@@ -206,6 +211,9 @@ def diff(
             return await client.run(first).query("diff")
 
         lines = call(work)
+    if as_json:
+        say_json(lines)
+        return
     for line in lines:
         say(line)
     if not lines:

@@ -59,7 +59,7 @@ async def run_demo(*, keep: bool, err: Console) -> int:
         err.print(f"A Temporal server at {server.address}, its Web UI at {server.ui_url}")
         client = await Client.connect(settings_now(environment), target_host=server.address)
         await _until_polling(worker, folder / "worker.log")
-        code = await _run_template(client, server, err)
+        code = await _run_template(client, server, err, keep=keep)
         if os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"):
             await _run_goal(client, err)
         else:
@@ -95,7 +95,7 @@ async def _until_polling(worker: subprocess.Popen[bytes], log: Path) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _run_template(client: Client, server: DevServer, err: Console) -> int:
+async def _run_template(client: Client, server: DevServer, err: Console, *, keep: bool) -> int:
     err.print(
         f"\n[bold]The plan[/bold] (template {TEMPLATE}): SQL over 1,461 days of weather\n",
         markup=True,
@@ -105,7 +105,8 @@ async def _run_template(client: Client, server: DevServer, err: Console) -> int:
     err.print()
     code = print_result(result, as_json=False, err=err)
     await _graph(run, err)
-    err.print(f"Web UI: {ui_address_of(server, client, run)}", markup=False, soft_wrap=True)
+    if keep:  # else the server is gone before anybody can look
+        err.print(f"Web UI: {ui_address_of(server, client, run)}", markup=False, soft_wrap=True)
     recovered = [t for t, r in result.tasks.items() if r.outcome == "fallback"]
     if recovered:
         first = result.tasks[recovered[0]]

@@ -173,6 +173,8 @@ def _members(now: Progress) -> Table:
 
 def _below(shown: Shown, width: int) -> list[RenderableType]:
     parts: list[RenderableType] = []
+    if shown.progress.reason:
+        parts.append(Text(shown.progress.reason, style="red", overflow="fold"))
     for wait in shown.progress.waits[:WAITS_SHOWN]:
         parts.append(Text(f"? {_cut(wait.what, width - 2)}", style="yellow"))
         parts.append(Text(f"  {answer_command(shown.run, wait)}", style="bold", overflow="fold"))

@@ -490,7 +490,9 @@ class Client:
         workflow = workflow or _workflow_of(request, document)
         _check_names(workflow, fields)
         id = id or f"{workflow.removesuffix('Workflow').lower()}-{uuid.uuid4().hex[:10]}"
+        plan = document.get("plan")
         goal = document.get("goal") or document.get("task") or document.get("template")
+        goal = goal or (plan.get("goal") if isinstance(plan, dict) else None)
         try:
             handle = await self.temporal.start_workflow(
                 workflow,

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from planloom import Client, NoWorker, Refused, Run, RunFailed
+from planloom.console.mistakes import UsageError
 from planloom.console.report.decisions import Decision, decisions_of
 from planloom.console.results import RESULT_MODELS
 from planloom.planner.contract.results import AgentResult, Progress, RunResult, TeamResult
@@ -68,9 +69,12 @@ async def facts_of(client: Client, id: str) -> RunFacts:
 
     Raises:
         NoSuchRun: no run of that id.
+        UsageError: it is no run, agent or team.
     """
     run = client.run(id)
     kind = await run.workflow_type()
+    if kind not in RESULT_MODELS:
+        raise UsageError(f'"{id}" is a {kind}: no run, agent or team')
     described = await client.temporal.get_workflow_handle(id).describe()
     facts = RunFacts(
         id=id,

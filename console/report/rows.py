@@ -168,7 +168,7 @@ def _bar(
     # The words stand behind a bar, or before one that reaches the end.
     place = f"left:{left + width:.2f}%" if left + width < 82 else f"right:{100 - left:.2f}%"
     if left < 12 and left + width >= 82:
-        place = f"left:{left:.2f}%"
+        place = f"left:{left:.2f}%;color:#fff"  # on the bar itself
     title = f"{task}: {state}, from {first + started:.2f} s to {first + ended:.2f} s"
     if waited > 0.005:
         title += f", after waiting {waited:.2f} s for room"

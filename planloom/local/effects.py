@@ -28,6 +28,7 @@ from planloom.workflows.machines.shared.commands import (
     Prepare,
     ReadOutput,
     Resolve,
+    RunGroup,
     RunTool,
     TakePermit,
     TakeTurn,
@@ -44,6 +45,7 @@ RESOLVE_SECONDS = 600.0
 MODEL_RETRY = Retry(max_attempts=100, initial_seconds=1, backoff=2, max_seconds=30)
 """The activity counts its own failures and says itself when it is over."""
 ONCE = Retry(max_attempts=1)
+TWICE = Retry(max_attempts=2, initial_seconds=0.1)
 
 Activity = Callable[..., Awaitable[Any]]
 
@@ -76,6 +78,9 @@ class Effects:
                     retry=command.retry,
                     seconds=command.timeout or TOOL_SECONDS,
                 )
+            case RunGroup():
+                run_group = parts.groups.run_group
+                return await self._call(run_group, command.job, id=command.key, retry=TWICE)
             case AskModel():
                 return await self._on_pools(parts.asks.ask_model, command)
             case TakeTurn():

@@ -15,6 +15,7 @@ from planloom.activities.models.client import ModelClient
 from planloom.activities.models.prices import Prices
 from planloom.activities.prepare import PrepareActivities
 from planloom.activities.resolve import ResolveActivities
+from planloom.activities.run_group import GroupActivities
 from planloom.activities.run_tool import ToolActivities
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.claims import ClaimStore
@@ -58,6 +59,7 @@ class LocalParts:
             trusted=trusted_places(settings, environment),
         )
         self.tools = ToolActivities(runner)
+        self.groups = GroupActivities(runner)
         self.asks = ModelActivities(self.models, self.blobs)
         self.joins = JoinActivities(self.models, self.blobs)
         self.values = ResolveActivities(self.blobs)

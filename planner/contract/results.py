@@ -82,6 +82,8 @@ class TaskReport(Model):
     items: dict[str, int] | None = None
     """For a map: how many items ended how."""
     reason: str | None = None
+    tainted: bool = False
+    """The output came from outside, or was made of something that did."""
 
 
 class EstimateReport(Model):
@@ -99,6 +101,8 @@ class RunResult(Model):
     """What a run ends with. A large `answer` is `{preview, blob, size_bytes}`."""
 
     status: RunStatus
+    tainted: bool = False
+    """Something in the run came from outside (`http_get`, tools marked `outside`)."""
     answer: JsonValue = None
     answer_ref: Stored | None = None
     """Where the whole of a large answer is."""
@@ -178,6 +182,8 @@ class Progress(Model):
     goal: str = ""
     detail: str | None = None
     """What is awaited, in words: which revision, which question, how much is missing."""
+    reason: str | None = None
+    """Why the run ended otherwise than `completed`."""
     notes: list[str] = Field(default_factory=list)
     phase: str = ""
     """Of a team: `initial`, `round 2`, `retry 1`, `judge`."""
@@ -201,6 +207,8 @@ class AgentResult(Model):
     """`output` is text, or JSON by the schema; `fields` is what was parsed of the labelled form."""
 
     status: RunStatus
+    tainted: bool = False
+    """The agent saw something that came from outside."""
     output: JsonValue = None
     output_ref: Stored | None = None
     """Where the whole of a large output is."""
@@ -260,6 +268,8 @@ class TeamResult(Model):
     """What a team ends with. A large `answer` is `{preview, blob, size_bytes}`."""
 
     status: RunStatus
+    tainted: bool = False
+    """A member saw something that came from outside."""
     answer: JsonValue = None
     answer_ref: Stored | None = None
     """Where the whole of a large answer is."""

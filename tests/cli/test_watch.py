@@ -12,12 +12,13 @@ import sys
 from tests.cli.test_cli import planloom_cli
 from tests.support.harness import Planloom
 
-PLAN = """
-tasks:
-  - {id: a, tool: calculate, args: {expression: 6 * 7}}
-  - {id: q, human: "Is ${a} right?"}
-answer: "${q}"
-"""
+PLAN = {
+    "tasks": [
+        {"id": "a", "tool": "calculate", "args": {"expression": "6 * 7"}},
+        {"id": "q", "human": "Is ${a} right?"},
+    ],
+    "answer": "${q}",
+}
 
 
 class Terminal:
@@ -63,10 +64,8 @@ class Terminal:
 
 
 async def test_a_person_approves_and_answers_with_keys(planloom: Planloom) -> None:
-    (planloom.folder / "p.yaml").write_text(PLAN)
-    start = ("run", "--plan", "p.yaml", "--id", "keyed", "--approval", "plan", "--detach")
     async with planloom.worker():
-        await planloom_cli(planloom, *start)
+        handle = await planloom.start({"plan": PLAN, "approval": "plan"}, id="keyed")
         terminal = Terminal(planloom, "watch", "keyed")
         await terminal.start()
         await terminal.until("[a]pprove")
@@ -79,15 +78,13 @@ async def test_a_person_approves_and_answers_with_keys(planloom: Planloom) -> No
         terminal.press("it is\n")
         await terminal.until("completed")
         assert await terminal.end() == 0
-        result = await planloom_cli(planloom, "result", "keyed")
-    assert result.out.strip() == "it is"
+        result = await planloom.result(handle)
+    assert result["answer"] == "it is"
 
 
 async def test_leaving_is_no_error_and_the_run_goes_on(planloom: Planloom) -> None:
-    (planloom.folder / "p.yaml").write_text(PLAN)
-    start = ("run", "--plan", "p.yaml", "--id", "left", "--detach")
     async with planloom.worker():
-        await planloom_cli(planloom, *start)
+        handle = await planloom.start({"plan": PLAN}, id="left")
         terminal = Terminal(planloom, "watch", "left")
         await terminal.start()
         await terminal.until("[q]uit")
@@ -95,19 +92,17 @@ async def test_leaving_is_no_error_and_the_run_goes_on(planloom: Planloom) -> No
         await terminal.until("the run goes on")
         assert await terminal.end() == 130
         assert "error" not in terminal.seen
-        shown = await planloom_cli(planloom, "progress", "left", "--json")
-        await planloom_cli(planloom, "cancel", "left")
-    assert json.loads(shown.out)["awaiting"] == "human"
+        await planloom.until(handle, lambda p: p.awaiting == "human")
+        await handle.cancel()
 
 
 async def test_a_dumb_terminal_and_a_pipe_get_lines_as_things_happen(planloom: Planloom) -> None:
-    (planloom.folder / "p.yaml").write_text(PLAN)
     async with planloom.worker():
-        await planloom_cli(planloom, "run", "--plan", "p.yaml", "--id", "dumb", "--detach")
+        handle = await planloom.start({"plan": PLAN}, id="dumb")
         terminal = Terminal(planloom, "watch", "dumb", term="dumb")
         await terminal.start()
         await terminal.until("planloom complete dumb q")
-        await planloom_cli(planloom, "complete", "dumb", "q", "yes")
+        await handle.execute_update("complete_task", {"id": "q", "output": "yes"})
         assert await terminal.end() == 0
         lines = await planloom_cli(planloom, "watch", "dumb")
         objects = await planloom_cli(planloom, "watch", "dumb", "--json")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from planloom import Refused, RunFailed, ToolError, local, tool
 from planloom.planner.contract.results import AgentResult, OpenWait, RunResult, TeamResult
 from planloom.stream import RunEvent
+from planloom.workflows.machines.shared.commands import Command
 from tests.model_server import ModelServer, Reply
 from tests.server.test_teams import JUDGE, TRUSTED, form, team
 
@@ -253,3 +254,15 @@ async def test_what_cannot_run_is_refused_with_all_problems() -> None:
 
 def test_a_script_needs_no_event_loop() -> None:
     assert local.run_sync(ASKS, answer=lambda wait: 3).answer == 18
+
+
+def test_every_command_of_the_machines_is_carried_out() -> None:
+    """A new command that a local run does not know would fail only where it comes up."""
+    folder = Path(local.__file__).parent
+    source = "".join((folder / f).read_text() for f in ("effects.py", "process.py"))
+    for command in get_args(Command):
+        assert (
+            f"case {command.__name__}()" in source
+            or f"| {command.__name__}()" in source
+            or (f"isinstance(command, {command.__name__})" in source)
+        ), command

@@ -114,7 +114,10 @@ class ModelActivities:
         if job.outside:
             prompt, data = data_apart(as_text(written["prompt"]), job.outside)
             written = {**written, "prompt": prompt, "data": data}
-        bound = await self._blobs.bind(written, job.bindings)
+        try:
+            bound = await self._blobs.bind(written, job.bindings)
+        except ValueError as error:  # a reference that leads nowhere: it will at no attempt
+            raise ModelError("refused", str(error)) from None  # before the model is paid
         assert isinstance(bound, dict)
         system = bound["system"]
         messages = ask_messages(

@@ -108,6 +108,12 @@ class Tool(Generic[P, R]):
         return f"<tool {self.spec.name} of {self.__module__}>"
 
     @property
+    def untyped(self) -> list[str]:
+        """The names of the parameters that have no annotation."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return [p.name for p in parameters if p.annotation is inspect.Parameter.empty]
+
+    @property
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(self.function)
 
@@ -245,8 +251,8 @@ def tool(function: Callable[P, R] | None = None, /, **given: Any) -> Any:
     Options: `name`; `idempotent` (equal calls may share one result: default true, false with side
     effects); `side_effects` (it changes the world: never cached, claimed before it acts);
     `outside` (its output comes from outside, such as a page: `approval: tainted` asks before it is
-    acted upon); `local`
-    (a few milliseconds: runs inside the workflow's worker; ignored with side effects, unless it is
+    acted upon); `local` (a few milliseconds: shares one activity with other such tasks, and runs
+    inside the workflow's worker when it is alone; ignored with side effects, unless it is
     `idempotent`);
     `timeout` (seconds or "30s"); `cost` (usd per call); `pool`; `examples` (calls as the planner
     should write them); `check` (was a claimed act done? its result, or None); `fingerprint` (what

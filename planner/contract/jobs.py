@@ -74,6 +74,8 @@ class ToolJob(Model):
     """The run's allow-list, checked again where the tool runs; None allows every tool."""
     max_attempts: int = 3
     """Real failures are counted against this; waits that a server asked for are not."""
+    attempts_before: int = 0
+    """Attempts that were made already, in a group."""
 
 
 class AskJob(Model):

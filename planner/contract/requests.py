@@ -189,6 +189,9 @@ class RunRequest(Common):
     joiner: bool = False
     """With `plan` or `template`: the joiner model answers and may replan, as for a goal."""
     reuse: dict[TaskId, Reused] = Field(default_factory=dict)
+    fuse: bool | None = None
+    """Whether cheap tools share activities: `true` all that can, `false` none; absent: those that
+    are known to be quick. A task's own `fuse` goes first."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:

@@ -134,6 +134,10 @@ class OpenWait(Model):
     """Seconds after the run started."""
     command: str
     """What to type to answer it."""
+    update: str | None = None
+    """The signal or update that answers it; None where another run or pool must give."""
+    input: dict[str, JsonValue] = Field(default_factory=dict)
+    """What that signal or update takes, as far as it is known."""
 
 
 class Progress(Model):
@@ -150,9 +154,15 @@ class Progress(Model):
     tasks: dict[str, str] = Field(default_factory=dict)
     usage: UsageReport = Field(default_factory=UsageReport)
     seconds: float = 0.0
+    running_seconds: dict[str, float] = Field(default_factory=dict)
+    """Of each running task: seconds since it started."""
+    items: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Of each map: how many items ended how, and how many have not ended (`running`)."""
     goal: str = ""
     detail: str | None = None
     """What is awaited, in words: which revision, which question, how much is missing."""
+    reason: str | None = None
+    """Why the run ended otherwise than `completed`."""
     notes: list[str] = Field(default_factory=list)
     phase: str = ""
     """Of a team: `initial`, `round 2`, `retry 1`, `judge`."""

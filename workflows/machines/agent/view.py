@@ -103,6 +103,6 @@ def view(state: AgentState, now: float) -> View:
         told += f", {talk.ended.turns} turns, {talk.ended.tool_calls} tool calls"
     if state.result is not None and state.result.reason:
         told += f"; {state.result.reason}"
-    detail = host.shown_waits(state, now, is_over=_is_over(state))["detail"]
-    page = markdown_page(state.request.task, told, (awaiting, detail))
+    waits = [] if _is_over(state) else host.open_waits(state, now)
+    page = markdown_page(state.request.task, told, waits)
     return View(word, awaiting, None, state.request.tenant, page)

@@ -90,6 +90,7 @@ def child_command(
             **_asking(request, "plan"),
             "on_failure": request.on_failure,
             "retry_rounds": request.retry_rounds,
+            **({} if request.fuse is None else {"fuse": request.fuse}),
             "budget": {"parallel": request.budget.parallel},
         }
         values: dict[str, JsonValue] = {"params": dict(body.args)}

@@ -9,6 +9,7 @@ from planloom.planner.language.values import TaskId
 from planloom.planner.walk.frontier import State, Unit
 from planloom.workflows.machines.run import people
 from planloom.workflows.machines.run.bodies import amounts_of, key_of
+from planloom.workflows.machines.run.fusing import start_group
 from planloom.workflows.machines.run.state import (
     Pending,
     Rule,
@@ -64,7 +65,7 @@ def pump(run: RunState, step: Step) -> None:
             run.frontier.start(unit)
             run.frontier.hold(unit.task)
             run.held_ahead.append(unit.task)
-        else:
+        elif not start_group(run, step, unit):
             granted = _reserve(run, step, unit, task)
             if granted is None:
                 return

@@ -74,6 +74,8 @@ class Rule(StrEnum):
     """The `when` of a branch that runs ahead of it."""
     ITEMS = "items"
     BODY = "body"
+    GROUP = "group"
+    """Of several tasks at once."""
     QUESTION = "question"
     ANSWER_STORED = "answer_stored"
     LIST = "list"
@@ -113,6 +115,8 @@ class Doing(StrEnum):
     STORING = "storing"
     WAITING = "waiting"
     """Its fallback waits for budget."""
+    GROUP = "group"
+    """It runs with others, in the activity of a group."""
 
 
 @dataclass(slots=True)
@@ -143,6 +147,18 @@ class Work:
     """A speculation whose condition said no; it is being cancelled."""
     cut_at: int = 0
     """The first answer was cut off after so many tokens, and more room was found for another."""
+    group: str = ""
+    """The group in which it runs."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Tasks and items that one activity runs."""
+
+    since: float
+    """When it was started, in seconds since the run started."""
+    members: dict[str, Unit] = field(default_factory=dict)
+    """By key. Those that were cancelled meanwhile are gone: their ends are not looked at."""
 
 
 @dataclass(slots=True)
@@ -384,6 +400,9 @@ class RunState:
     """What references may name beside tasks: params, and inputs of a child run."""
     works: dict[str, Work] = field(default_factory=dict)
     """Units at work, by the key of their reservation."""
+    groups: dict[str, Group] = field(default_factory=dict)
+    """Groups at work, by the key of their command."""
+    groups_made: int = 0
     pending: dict[str, Pending] = field(default_factory=dict)
     """Commands in flight, by key."""
     timers: dict[str, tuple[float, str]] = field(default_factory=dict)

@@ -129,6 +129,6 @@ def view(team: TeamState, now: float) -> View:
         said = said_of(member)
         claim = said.claim or said.summary
         rows.append((name, member.spec.role or "", states[name], str(member.attempts), claim))
-    detail = host.shown_waits(team, now, is_over=_is_over(team))["detail"]
-    page = markdown_page(team.request.task, head, (awaiting, detail), COLUMNS, rows)
+    waits = [] if _is_over(team) else host.open_waits(team, now)
+    page = markdown_page(team.request.task, head, waits, COLUMNS, rows)
     return View(word, awaiting, _revision(team), team.request.tenant, page)

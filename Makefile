@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-servers simulate simulate-planted chaos crash-sweep lint bench docs screenshots lock converters check-python check-links
+.PHONY: setup demo dev test test-servers simulate simulate-planted fuzz lint bench docs lock converters check-python check-links chaos crash-sweep screenshots
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -76,6 +76,12 @@ simulate: setup
 # Bugs planted one at a time: shows that the simulator finds each of them.
 simulate-planted: setup
 	$(BIN)/python -m tests.simulation.planted
+
+# Random input for every reader of untrusted text, then for a server: make fuzz SECONDS=60
+SECONDS ?= 60
+SERVER_INPUTS ?= 500
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --server $(SERVER_INPUTS)
 
 # Real runs on a real server while workers, server, disk and endpoints break: make chaos RUNS=40 SEED=1
 chaos: RUNS := $(if $(filter command line,$(origin RUNS)),$(RUNS),40)

@@ -16,6 +16,8 @@ class GroupItems(Model):
     indexes: list[int]
     source: Stored
     """The map's whole list when it is a blob; else only these items."""
+    first_index: int = 0
+    """What the whole map counts before these items' list, when that is one of its batches."""
 
 
 class GroupJob(Model):

@@ -88,7 +88,8 @@ class GroupWalk:
                 item: dict[str, Any] = {"item": Stored(value=picked)}
             else:
                 item = {"item": items.source, "is_item_of_list": True}
-            bound = bound.model_copy(update={**item, "index": member.index})
+            place = {"index": member.index, "first_index": items.first_index}
+            bound = bound.model_copy(update={**item, **place})
         version = job.versions.get(task.id, 1)
         act = name if version == 1 else f"{name}.v{version}"
         return ToolJob(

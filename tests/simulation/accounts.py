@@ -10,6 +10,7 @@ from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.language.values import Outcome, TaskId, Usage
 from planloom.planner.walk.frontier import State
 from planloom.planner.walk.group import begin_walk, name_of
+from planloom.workflows.machines.run.batches import is_batch, size_of
 from planloom.workflows.machines.run.children import usage_from_report
 from planloom.workflows.machines.run.state import Question, Rule, RunState, Work
 from planloom.workflows.machines.shared.commands import Command, RunGroup
@@ -33,6 +34,9 @@ class Accounts:
     """Human tasks that may have been asked and answered early in one step: those count."""
     group: dict[TaskId, UnitEnd] = field(default_factory=dict)
     """What a group reports by the newest event of its members, by name."""
+    outside: Usage = field(default_factory=Usage)
+    """What planner and joiner said they used."""
+    is_estimated: bool = False
     had_cap: bool = False
     attempts: dict[str, int] = field(default_factory=dict)
 
@@ -42,13 +46,17 @@ class Accounts:
         if not isinstance(event, Returned | Broke):
             return
         pending = run.pending.get(event.key)
+        found = event.value if isinstance(event, Returned) else event.failure
+        if pending is not None and pending.rule in (Rule.PLAN, Rule.JOIN, Rule.SUMMARY):
+            self.is_estimated |= isinstance(found, Failure) and found.is_cancelled
+            self.outside += found.usage
         if pending is not None and pending.rule is Rule.GROUP and isinstance(event, Returned):
             members = run.groups[event.key].members
-            self.group = {n: e for e in event.value.ends if (n := name_of(e)) in members}
+            self.group = {n: e for e in found.ends if (n := name_of(e)) in members}
         if pending is None or pending.rule is not Rule.BODY:
             return
-        task = run.works[pending.subject].unit.task
-        found = event.value if isinstance(event, Returned) else event.failure
+        unit = run.works[pending.subject].unit
+        task = unit.task
         match found:
             case TaskOutput():
                 usage, inner = found.usage, 0
@@ -56,6 +64,9 @@ class Accounts:
                 usage, inner = found.usage, found.tasks - 1
             case _:
                 usage, inner = usage_from_report(found.usage), found.usage.tasks
+        if is_batch(run, unit):  # no task beside its items
+            lost = isinstance(found, Failure) and not found.is_cancelled
+            inner = (size_of(run, unit) if lost else inner) - 1
         self.spent[task] = self.spent.get(task, Usage()) + usage
         self.ran += inner
 
@@ -121,8 +132,15 @@ class Accounts:
     def _check(self, run: RunState) -> None:
         for task, record in run.records.items():
             told, known = self.spent.get(task, Usage()), record.usage
-            is_same = (known.tokens, known.usd_nano) == (told.tokens, told.usd_nano)
-            demand(is_same, "a task's usage is what its bodies used", task, known, told)
+            # Less where it was taken out of the plan, and came back in other words.
+            is_known = known.tokens <= told.tokens and known.usd_nano <= told.usd_nano
+            demand(is_known, "a task's usage is what its bodies used", task, known, told)
+        total, whole = self.outside, run.account.ledger.usage
+        for spent in self.spent.values():
+            total += spent
+        # A planner that was called off says nothing: what it was paid is estimated.
+        is_same = (total.tokens, total.usd_nano) == (whole.tokens, whole.usd_nano)
+        demand(is_same or self.is_estimated, "what was told is counted", total, whole)
 
     def ended(self, run: RunState) -> None:
         """Raises:

@@ -70,6 +70,7 @@ def _outcome_of(
     process: Process, command: RunGroup, walk: GroupWalk, name: TaskId
 ) -> tuple[float, dict[str, Any]]:
     from tests.simulation.effects import attempt_of, is_retryable
+    from tests.simulation.kinds import run_in
 
     condition = walk.condition_of(name)
     if condition is not None:
@@ -83,7 +84,9 @@ def _outcome_of(
     job, task = walk.job_of(name), walk.members[name].task
     unit = Unit(task.id, walk.members[name].index)
     process.oracle.tool_called(unit, job)
-    activity = f"{activity_id(process.state, unit)} 1"
+    run = run_in(process.state)
+    assert run is not None
+    activity = f"{activity_id(run, unit)} 1"
     took, found = attempt_of(process, activity, job, task.timeout, 1)
     if isinstance(found, TaskOutput):
         return took, {"output": found}

@@ -181,6 +181,8 @@ def _check_people(run: RunState) -> None:
                 demand(subject in run.questions, "a timer of a question is dropped", key)
             case "approve":
                 demand(TaskId(subject) in run.held, "a timer of a yes is dropped", key)
+            case "child":
+                demand(run.works[subject].command in run.pending, "a late child is at work", key)
             case "approval":
                 demand(run.approval.is_open, "a timer of an approval is dropped", key)
             case _:

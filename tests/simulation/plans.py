@@ -91,7 +91,7 @@ def random_body(random: Random, id: str, earlier: Sequence[str], *, depth: int =
         case "asktool":
             return {"tool": "ask", "args": {"prompt": value}}
         case "human":
-            schema = {"schema": SCHEMA} if random.random() < 0.3 else {}
+            schema = {"schema": SCHEMA} if random.random() < 0.6 else {}
             return {"human": {"question": f"is it {value}?", **schema}}
         case "agent":
             more = {"budget": {"tokens": 5_000}} if random.random() < 0.1 else {}

@@ -31,6 +31,15 @@ def should_run(run: RunState, unit: Unit) -> bool:
     return has_conditions or _may_guess(run, task)
 
 
+def unknown_reads(run: RunState, unit: Unit) -> list[str]:
+    """What the body of a unit reads that is no task of the run and no given value."""
+    task = run.tasks[unit.task]
+    body = task.fallback_body if unit.mode == "fallback" else None
+    names = _references(_values(body or task)) + _references(task.map)
+    known = {*run.frontier.entries, *run.values, *run.lineage.inputs, "params", "item", "index"}
+    return [n for n in names if n not in known]
+
+
 def _may_guess(run: RunState, task: Task) -> bool:
     if not task.speculate or task.when is None or task.map is not None or task.tool is None:
         return False

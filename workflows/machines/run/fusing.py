@@ -20,7 +20,8 @@ from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import Bindings, JsonValue, Outcome, Stored, TaskId
 from planloom.planner.walk.frontier import Unit
 from planloom.planner.walk.group import name_of
-from planloom.workflows.machines.run.bodies import amounts_of, key_of, urgency_of
+from planloom.workflows.machines.run.batches import is_batch
+from planloom.workflows.machines.run.bodies import amounts_of, is_map_itself, key_of, urgency_of
 from planloom.workflows.machines.run.groups import release_follower
 from planloom.workflows.machines.run.record import Again
 from planloom.workflows.machines.run.state import Doing, Group, Pending, Rule, RunState, Work
@@ -88,8 +89,9 @@ def may_join(run: RunState, unit: Unit) -> bool:
     entry, task = run.frontier.entries[unit.task], run.tasks[unit.task]
     if entry.node.fuse_seconds is None or entry.node.is_ahead or unit.mode != "body":
         return False
-    is_map_itself = task.map is not None and unit.index is None
-    return not is_map_itself and key_of(unit) not in run.records[unit.task].again
+    if is_map_itself(unit, task) or is_batch(run, unit):
+        return False
+    return key_of(unit) not in run.records[unit.task].again
 
 
 def start_group(run: RunState, step: Step, first: Unit) -> bool:
@@ -251,7 +253,9 @@ def _items(run: RunState, task: TaskId, indexes: list[int]) -> GroupItems:
         whole: JsonValue = source.value
         picked = [whole[i] for i in indexes] if isinstance(whole, list) else []
         source = Stored(value=picked)
-    return GroupItems(indexes=indexes, source=source)
+    before = run.lineage.first_index
+    more = {"first_index": before} if before else {}
+    return GroupItems(indexes=indexes, source=source, **more)
 
 
 def _values(run: RunState, tasks: Iterable[Task], names: set[TaskId]) -> dict[str, Stored]:

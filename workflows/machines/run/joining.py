@@ -24,13 +24,14 @@ from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import AskModel, JoinOutcomes
 from planloom.workflows.machines.shared.estimates import (
+    ANSWER_TOKENS,
     ANSWER_TOKENS_MIN,
     BYTES_PER_TOKEN,
-    JOINER_ANSWER_TOKENS,
     OVERHEAD_TOKENS,
     answer_room,
     model_amount,
     stored_bytes,
+    wider_room,
 )
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Step
@@ -83,7 +84,8 @@ def _went_wrong(run: RunState, task: FinishedTask) -> bool:
 
 
 def _suffix(joining: Joining) -> str:
-    return f".look{LOOKS_MAX - joining.looks_left}" if joining.looked else ""
+    look = f".look{LOOKS_MAX - joining.looks_left}" if joining.looked else ""
+    return look + (".wider" if joining.cut_at else "")
 
 
 def _ask(run: RunState, step: Step) -> Over | None:
@@ -91,7 +93,7 @@ def _ask(run: RunState, step: Step) -> Over | None:
     round_number = goal_of(run).rounds + 1
     joining.key = f"joiner.{round_number}.{joining.records}{_suffix(joining)}"
     model, prompt = run.model_for("joiner"), _prompt_tokens(run)
-    want = model_amount(run.catalog, model, prompt, JOINER_ANSWER_TOKENS, tasks=0)
+    want = model_amount(run.catalog, model, prompt, ANSWER_TOKENS, tasks=0)
     least = model_amount(run.catalog, model, prompt, ANSWER_TOKENS_MIN, tasks=0)
     granted = account.reserve(run.account, joining.key, want, least, step.now)
     if isinstance(granted, Amount):
@@ -147,10 +149,30 @@ def send_joiner(run: RunState, step: Step, granted: Amount) -> None:
     step.do(JoinOutcomes(joining.key, job, name, urgency_of(run)))
 
 
+def ask_wider(run: RunState, step: Step, failed: Failure) -> bool:
+    """Ask the joiner once more after an answer that was cut off, if the budget has more room."""
+    joining = joining_of(run)
+    if not failed.cut_at or joining.cut_at:
+        return False
+    joining.cut_at = failed.cut_at
+    model, prompt = run.model_for("joiner"), _prompt_tokens(run)
+    room, room_min = wider_room(failed.cut_at)
+    key = f"{joining.key}.wider"
+    want = model_amount(run.catalog, model, prompt, room, tasks=0)
+    least = model_amount(run.catalog, model, prompt, room_min, tasks=0)
+    granted = account.reserve_now(run.account, key, want, least, step.now)
+    if granted is None:
+        return False
+    joining.key = key
+    send_joiner(run, step, granted)
+    return True
+
+
 def take_reply(run: RunState, step: Step, reply: JoinReply) -> JoinReply | Over | None:
     """The joiner has answered: its decision, or (None) it looks at something first."""
     joining = joining_of(run)
     settle_outside(run, joining.key, reply.usage)
+    joining.cut_at = 0
     if reply.action != "look" or joining.looks_left == 0:
         return reply
     joining.looks_left -= 1

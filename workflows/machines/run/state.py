@@ -35,6 +35,7 @@ from planloom.workflows.machines.shared.approval import ApprovalState
 from planloom.workflows.machines.shared.budget import NOTHING, Amount
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Failed, Identity
+from planloom.workflows.machines.shared.metering import Metering
 
 NOTES_MAX = 200
 NOTE_MAX_CHARS = 500
@@ -144,6 +145,8 @@ class Work:
     """A child run whose time is over; it is being cancelled."""
     is_losing: bool = False
     """A speculation whose condition said no; it is being cancelled."""
+    cut_at: int = 0
+    """The first answer was cut off after so many tokens, and more room was found for another."""
     group: str = ""
     """The group in which it runs."""
 
@@ -282,6 +285,8 @@ class Joining:
     reason: str | None = None
     records: int = 0
     """How many records there were when it began: part of its reservations' keys."""
+    cut_at: int = 0
+    """The last answer was cut off after so many tokens, and more room was found for another."""
 
 
 @dataclass(slots=True)
@@ -388,6 +393,9 @@ class RunState:
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     inputs: dict[TaskId, tuple[TaskId, ...]] = field(default_factory=dict)
     records: dict[TaskId, Record] = field(default_factory=dict)
+    dropped: dict[TaskId, int] = field(default_factory=dict)
+    """Tasks that were left out before they started, with how often they were written: one that
+    comes back must not be taken for an earlier one that has acted."""
     values: dict[str, Stored] = field(default_factory=dict)
     """What references may name beside tasks: params, and inputs of a child run."""
     works: dict[str, Work] = field(default_factory=dict)
@@ -448,6 +456,8 @@ class RunState:
     failed_members: dict[str, list[str]] = field(default_factory=dict)
     """Of teams with an answer, by task."""
 
+    metering: Metering = field(default_factory=Metering)
+    """The work of references and conditions in this activation."""
     notes: list[str] = field(default_factory=list)
     permit: PoolSpec | None = None
     """The pool in which the run holds a permit."""

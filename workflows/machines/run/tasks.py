@@ -30,7 +30,7 @@ def add_tasks(
         run.tasks[task.id] = task
         run.inputs[task.id] = tuple(i for i in inputs_of(task) if i in names)
         before = run.records.get(task.id)
-        run.records[task.id] = Record(task.id)
+        run.records[task.id] = Record(task.id, version=run.dropped.pop(task.id, 1))
         if before is not None:
             run.records[task.id].usage = before.usage
             run.records[task.id].version = before.version + 1
@@ -126,6 +126,10 @@ def drop_task(run: RunState, step: Step, task: TaskId) -> None:
     _hold_no_more(run, step, task)
     leave_group(run, step, Unit(task))
     run.frontier.drop([task])
+    record = run.records[task]
+    run.outside += record.usage  # of an earlier try, in other words
+    if record.version > 1:
+        run.dropped[task] = record.version
     for known in (run.tasks, run.inputs, run.records):
         known.pop(task, None)
 

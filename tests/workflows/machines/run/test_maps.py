@@ -38,11 +38,12 @@ def test_an_empty_list_is_an_empty_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "says"), [(None, "found null"), (7, "found int"), ({"a": 1}, "found dict")]
+    ("items", "says"), [(None, "null"), (7, "a number"), ({"a": 1}, "an object")]
 )
 def test_what_is_no_list_fails_the_task_with_what_was_found(items: Any, says: str) -> None:
     drive = mapped(items)
-    assert drive.result.tasks["m"].error == f"tasks.m.map: needs a list; {says}"
+    told = drive.result.tasks["m"].error
+    assert told.startswith(f'tasks.m.map: needs a list; "${{params.items}}" is {says}.')
 
 
 def test_a_list_that_is_too_long_is_refused_with_what_to_do() -> None:
@@ -62,7 +63,7 @@ def test_an_item_that_fails_is_a_hole_of_its_own() -> None:
     drive.breaks("m[0]#body")
     drive.ends("m[1]", 20)
     assert (drive.result.status, drive.result.answer) == ("partial", {"m": [None, 20]})
-    assert drive.result.tasks["m"].reason == "1 of 2 items have no value"
+    assert drive.result.tasks["m"].reason.startswith("1 of 2 items have no value: [0]")
 
 
 def test_a_map_of_which_every_item_fails_has_failed() -> None:

@@ -118,7 +118,7 @@ class Accounts:
         record, index = run.records[work.unit.task], work.unit.index
         outcome = record.outcome if index is None else record.item_outcomes[index]
         end = self.group.get(TaskId(key))
-        if outcome is None:
+        if outcome is None or (end is not None and end.alone_in is not None):
             return False
         return outcome is Outcome.CANCELLED or (end is not None and _has_begun(end))
 

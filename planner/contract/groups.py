@@ -16,8 +16,6 @@ class GroupItems(Model):
     indexes: list[int]
     source: Stored
     """The map's whole list when it is a blob; else only these items."""
-    first_index: int = 0
-    """What the whole map counts before these items' list, when that is one of its batches."""
 
 
 class GroupJob(Model):
@@ -29,6 +27,8 @@ class GroupJob(Model):
     tasks: list[Task]
     items: dict[TaskId, GroupItems] = Field(default_factory=dict)
     """Of tasks that are maps."""
+    first_index: int = 0
+    """What `${index}` is for an item of index 0."""
     values: Bindings = Field(default_factory=Bindings)
     """Outputs of tasks outside, and given values, by the names that references use."""
     outcomes: dict[TaskId, Outcome] = Field(default_factory=dict)

@@ -469,8 +469,7 @@ class Frontier:
             entry = self.entries[again.pop()]
             entry.state, entry.is_blocked = State.WAITING, False
             entry.unit_count = entry.unit_next = entry.units_left = 0
-            entry.units_again = []
-            entry.weight = 1
+            entry.weight, entry.units_again = 1, []
             self.open += 1
             for dependent in self.dependents.get(entry.node.id, ()):
                 behind = self.entries.get(dependent)

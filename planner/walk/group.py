@@ -88,7 +88,9 @@ class GroupWalk:
                 item: dict[str, Any] = {"item": Stored(value=picked)}
             else:
                 item = {"item": items.source, "is_item_of_list": True}
-            place = {"index": member.index, "first_index": items.first_index}
+            place = {"index": member.index}
+            if job.first_index:
+                place["first_index"] = job.first_index
             bound = bound.model_copy(update={**item, **place})
         version = job.versions.get(task.id, 1)
         act = name if version == 1 else f"{name}.v{version}"

@@ -83,9 +83,9 @@ def _outcome_of(
             return 0.0, {"failed": failed}
     job, task = walk.job_of(name), walk.members[name].task
     unit = Unit(task.id, walk.members[name].index)
-    process.oracle.tool_called(unit, job)
     run = run_in(process.state)
     assert run is not None
+    process.oracle.tool_called(unit, job)
     activity = f"{activity_id(run, unit)} 1"
     took, found = attempt_of(process, activity, job, task.timeout, 1)
     if isinstance(found, TaskOutput):

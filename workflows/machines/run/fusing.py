@@ -21,12 +21,18 @@ from planloom.planner.language.values import Bindings, JsonValue, Outcome, Store
 from planloom.planner.walk.frontier import Unit
 from planloom.planner.walk.group import name_of
 from planloom.workflows.machines.run.batches import is_batch
-from planloom.workflows.machines.run.bodies import amounts_of, is_map_itself, key_of, urgency_of
+from planloom.workflows.machines.run.bodies import amounts_of, key_of, urgency_of
 from planloom.workflows.machines.run.groups import release_follower
 from planloom.workflows.machines.run.record import Again
 from planloom.workflows.machines.run.state import Doing, Group, Pending, Rule, RunState, Work
 from planloom.workflows.machines.run.stopping import settle_stop
-from planloom.workflows.machines.run.units import body_ended, end_cancelled, end_unit, unit_failed
+from planloom.workflows.machines.run.units import (
+    body_ended,
+    end_cancelled,
+    end_unit,
+    mark_tainted,
+    unit_failed,
+)
 from planloom.workflows.machines.shared import account
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import RunGroup
@@ -89,9 +95,10 @@ def may_join(run: RunState, unit: Unit) -> bool:
     entry, task = run.frontier.entries[unit.task], run.tasks[unit.task]
     if entry.node.fuse_seconds is None or entry.node.is_ahead or unit.mode != "body":
         return False
-    if is_map_itself(unit, task) or is_batch(run, unit):
+    if is_batch(run, unit):
         return False
-    return key_of(unit) not in run.records[unit.task].again
+    is_map_itself = task.map is not None and unit.index is None
+    return not is_map_itself and key_of(unit) not in run.records[unit.task].again
 
 
 def start_group(run: RunState, step: Step, first: Unit) -> bool:
@@ -109,9 +116,10 @@ def start_group(run: RunState, step: Step, first: Unit) -> bool:
     key = f"group.{run.groups_made}"
     slots = min(choice.slots, PARALLEL_MAX, run.frontier.slots_free)
     run.frontier.open_group(key, choice.units, choice.followers, slots)
-    now = run.seconds(step.now)
+    now, tainted = run.seconds(step.now), run.tainted
     group = run.groups[key] = Group(now)
     for unit in choice.units:
+        mark_tainted(run, unit, tainted)
         record, name = run.records[unit.task], key_of(unit)
         if record.started is None or unit.index is None:
             record.ready = record.ready if record.ready is not None else now
@@ -218,6 +226,8 @@ def _job(run: RunState, plain: list[Task], items: dict[TaskId, list[int]], slots
     tasks = [*plain, *(_without_map(run.tasks[t]) for t in items)]
     names = {t.id for t in plain}
     more: dict[str, Any] = {}
+    if items and run.lineage.first_index:
+        more["first_index"] = run.lineage.first_index
     if items:
         more["items"] = {t: _items(run, t, indexes) for t, indexes in items.items()}
     if inputs := _values(run, tasks, names):
@@ -253,9 +263,7 @@ def _items(run: RunState, task: TaskId, indexes: list[int]) -> GroupItems:
         whole: JsonValue = source.value
         picked = [whole[i] for i in indexes] if isinstance(whole, list) else []
         source = Stored(value=picked)
-    before = run.lineage.first_index
-    more = {"first_index": before} if before else {}
-    return GroupItems(indexes=indexes, source=source, **more)
+    return GroupItems(indexes=indexes, source=source)
 
 
 def _values(run: RunState, tasks: Iterable[Task], names: set[TaskId]) -> dict[str, Stored]:
@@ -324,6 +332,7 @@ def _follow(run: RunState, key: str, task: TaskId, began: float) -> bool:
         return False
     granted = run.account.ledger.reserved[task]
     run.works[task] = _work(Unit(task), granted, key)
+    mark_tainted(run, Unit(task), run.tainted)
     run.records[task].ready = began
     return True
 

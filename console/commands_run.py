@@ -71,7 +71,7 @@ def run(
     ] = None,
     id: Annotated[str | None, typer.Option("--id", help="The run's workflow id.")] = None,
     approval: Annotated[
-        str | None, typer.Option(help="never, plan, replan, major or always.")
+        str | None, typer.Option(help="never, plan, replan, major, always or tainted.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model for all roles.")] = None,
     syntax: Annotated[str | None, typer.Option(help="Planner syntax: calls or json.")] = None,

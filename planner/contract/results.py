@@ -80,6 +80,8 @@ class TaskReport(Model):
     items: dict[str, int] | None = None
     """For a map: how many items ended how."""
     reason: str | None = None
+    tainted: bool = False
+    """The output came from outside, or was made of something that did."""
 
 
 class EstimateReport(Model):
@@ -97,6 +99,8 @@ class RunResult(Model):
     """What a run ends with. A large `answer` is `{preview, blob, size_bytes}`."""
 
     status: RunStatus
+    tainted: bool = False
+    """Something in the run came from outside (`http_get`, tools marked `outside`)."""
     answer: JsonValue = None
     answer_ref: Stored | None = None
     """Where the whole of a large answer is."""
@@ -182,6 +186,8 @@ class AgentResult(Model):
     """`output` is text, or JSON by the schema; `fields` is what was parsed of the labelled form."""
 
     status: RunStatus
+    tainted: bool = False
+    """The agent saw something that came from outside."""
     output: JsonValue = None
     output_ref: Stored | None = None
     """Where the whole of a large output is."""
@@ -241,6 +247,8 @@ class TeamResult(Model):
     """What a team ends with. A large `answer` is `{preview, blob, size_bytes}`."""
 
     status: RunStatus
+    tainted: bool = False
+    """A member saw something that came from outside."""
     answer: JsonValue = None
     answer_ref: Stored | None = None
     """Where the whole of a large answer is."""

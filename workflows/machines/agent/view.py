@@ -42,6 +42,7 @@ def result_of(state: AgentState, ended: Ended, now: float) -> AgentResult:
     return AgentResult.model_validate(
         {
             "status": ended.status,
+            **({"tainted": True} if state.is_tainted else {}),
             **shown,
             "fields": dict(reply.fields) if reply is not None else {},
             "turns": ended.turns,

@@ -32,6 +32,7 @@ from planloom.workflows.machines.run.timing import hold_or_go, time_moved
 from planloom.workflows.machines.shared import account
 from planloom.workflows.machines.shared.commands import Answer, Tell
 from planloom.workflows.machines.shared.machine import Refusal, Step
+from planloom.workflows.machines.shared.questions import NO_DECISION, decision_of
 
 Payload = (
     ApprovePlan
@@ -189,8 +190,9 @@ def _take_pause(run: RunState, step: Step, on: bool) -> Reply:
 
 def _check_answer(run: RunState, payload: CompleteTask) -> Refusal | None:
     key = payload.id
-    if key in run.asked:
-        return None
+    if (asks := run.asked.get(key)) is not None:
+        is_fit = not asks.is_decision or decision_of(payload.output) is not None
+        return None if is_fit else Refusal(NO_DECISION.format(key), INVALID_REQUEST)
     if key in run.questions:
         misfit = people.schema_problem(run, key, payload)
         return Refusal(misfit, INVALID_REQUEST) if misfit else None

@@ -31,8 +31,10 @@ def task_wait(workflow_id: str, task: str, what: str, since: float) -> OpenWait:
     return _wait("approval", what, since, workflow_id, "approve_task", payload)
 
 
-def question_wait(workflow_id: str, key: str, question: str, since: float) -> OpenWait:
-    payload: dict[str, JsonValue] = {"id": key, "output": "…"}
+def question_wait(
+    workflow_id: str, key: str, question: str, since: float, *, is_decision: bool = False
+) -> OpenWait:
+    payload: dict[str, JsonValue] = {"id": key, "output": {"approve": True} if is_decision else "…"}
     return _wait("human", f"{key}: {question}", since, workflow_id, "complete_task", payload)
 
 

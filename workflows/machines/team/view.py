@@ -30,6 +30,7 @@ def result_of(team: TeamState, status: RunStatus, reason: str | None, now: float
     return TeamResult.model_validate(
         {
             "status": status,
+            **({"tainted": True} if team.is_tainted else {}),
             "answer": _shown(answer) if answer is not None else None,
             **({"answer_ref": answer} if answer is not None and not answer.is_inline else {}),
             "members": {name: report_of(m) for name, m in team.members.items()},

@@ -4,6 +4,7 @@ engine     hop, chain of 30 and fan-out of 500 against bare Temporal; makespan o
 history    events and bytes of history a task
 scheduler  makespan over ideal on shapes and 20 random graphs, planned and streamed
 planning   streamed planning against plan-then-run, and what an early end saves
+pools      how close pools come to their rate, with 1, 2 and 4 workers
 teams      one piece of work by static roles and as a graph of subtasks: seconds and tokens
 """
 
@@ -12,16 +13,17 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from benchmarks import engine, planning, scheduler, teams
+from benchmarks import engine, planning, pools, scheduler, teams
 
 PARTS = {
     "engine": engine.main,
     "history": engine.history,
     "scheduler": scheduler.main,
     "planning": planning.main,
+    "pools": pools.main,
     "teams": teams.main,
 }
-DEFAULT = ("engine", "history", "scheduler", "planning", "teams")
+DEFAULT = ("engine", "history", "scheduler", "planning", "pools", "teams")
 
 
 async def main(names: list[str]) -> None:

@@ -156,7 +156,7 @@ class Storm:
     async def rage(self, is_over: Callable[[], bool], kills: int) -> None:
         """Until all has ended, or so many workers were killed."""
         while not is_over() and self.site.done["worker killed"] < kills:
-            await self._after(self.random.randint(1, 6), is_over)
+            await self._after(self.random.randint(0, 3), is_over)
             if not is_over():
                 await self._strike()
         await asyncio.gather(*self._aside)

@@ -10,7 +10,8 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-servers simulate chaos crash-sweep soak lint bench docs lock converters check-python check-links
+.PHONY: setup demo dev test test-servers simulate simulate-planted chaos crash-sweep soak lint bench docs lock converters \
+	check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -72,6 +73,10 @@ RUNS ?= 100000
 SEED ?= 1
 simulate: setup
 	$(BIN)/python -m tests.simulation --runs $(RUNS) --seed $(SEED)
+
+# Bugs planted one at a time: shows that the simulator finds each of them.
+simulate-planted: setup
+	$(BIN)/python -m tests.simulation.planted
 
 # Real runs on a real server while workers, server, disk and endpoints break: make chaos RUNS=40 SEED=1
 chaos: RUNS := $(if $(filter command line,$(origin RUNS)),$(RUNS),40)

@@ -82,6 +82,7 @@ class Site:
         self._count = workers
         self.workers: list[NursedWorker] = []
         self.frozen: set[int] = set()
+        self._server_lock = asyncio.Lock()
         self._locks: defaultdict[NursedWorker, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._config = folder / "planloom.toml"
         self._config.write_text(
@@ -173,14 +174,16 @@ class Site:
 
     async def kill_server(self) -> None:
         """SIGKILL, and the same database and port again."""
-        self.done["server killed"] += 1
-        await asyncio.to_thread(self.server.kill)
-        await asyncio.to_thread(self.server.start)
+        async with self._server_lock:
+            self.done["server killed"] += 1
+            await asyncio.to_thread(self.server.kill)
+            await asyncio.to_thread(self.server.start)
 
     async def restart_server(self) -> None:
-        self.done["server restarted"] += 1
-        await asyncio.to_thread(self.server.stop)
-        await asyncio.to_thread(self.server.start)
+        async with self._server_lock:
+            self.done["server restarted"] += 1
+            await asyncio.to_thread(self.server.stop)
+            await asyncio.to_thread(self.server.start)
 
     async def fill_disk(self, seconds: float) -> None:
         """Every write to a file fails in all workers, at the kernel's word, for some time."""

@@ -10,7 +10,8 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-servers simulate simulate-planted fuzz lint bench docs lock converters check-python check-links chaos crash-sweep screenshots
+.PHONY: setup demo dev test test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench docs \
+	screenshots lock converters check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -92,6 +93,11 @@ chaos: setup
 EVERY ?= 1
 crash-sweep: setup
 	$(BIN)/python -m tests.chaos.sweep --every $(EVERY)
+
+# 200 runs at once, wave after wave: memory slope, fairness, back-pressure
+WAVES ?= 12
+soak: setup
+	$(BIN)/python -m tests.chaos.soak --waves $(WAVES)
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -44,8 +44,10 @@ FAULTS = {
     "fill disk": 1.5,
     "hide blobs": 1.5,
 }
-IN_THE_ACT = 0.1
+IN_THE_ACT = 0.15
 """How often a worker is killed while one of its tools waits for the kit's word."""
+STRIKERS = 2
+"""While one worker starts again, the next thing may happen to the other."""
 NOT_NOW = 0.05
 """How often a tool is told to refuse for now: it has done nothing."""
 MODEL_FAULTS = 0.15
@@ -155,10 +157,14 @@ class Storm:
 
     async def rage(self, is_over: Callable[[], bool], kills: int) -> None:
         """Until all has ended, or so many workers were killed."""
-        while not is_over() and self.site.done["worker killed"] < kills:
-            await self._after(self.random.randint(1, 6), is_over)
-            if not is_over():
-                await self._strike()
+
+        async def strikes() -> None:
+            while not is_over() and self.site.done["worker killed"] < kills:
+                await self._after(self.random.randint(0, 3), is_over)
+                if not is_over():
+                    await self._strike()
+
+        await asyncio.gather(*(strikes() for _ in range(STRIKERS)))
         await asyncio.gather(*self._aside)
 
     async def _after(self, events: int, is_over: Callable[[], bool]) -> None:

@@ -7,6 +7,7 @@ scheduler  makespan over ideal on shapes and 20 random graphs, planned and strea
 planning   streamed planning against plan-then-run, and what an early end saves
 pools      how close pools come to their rate, with 1, 2 and 4 workers
 teams      one piece of work by static roles and as a graph of subtasks: seconds and tokens
+startup    what `planloom --help` takes beyond `python -c pass`
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from benchmarks import engine, planning, pools, scheduler, teams
+from benchmarks import engine, planning, pools, scheduler, startup, teams
 
 PARTS = {
     "engine": engine.main,
@@ -23,8 +24,9 @@ PARTS = {
     "planning": planning.main,
     "pools": pools.main,
     "teams": teams.main,
+    "startup": startup.main,
 }
-DEFAULT = ("engine", "history", "scheduler", "planning", "pools", "teams")
+DEFAULT = ("engine", "history", "scheduler", "planning", "pools", "teams", "startup")
 
 
 async def main(names: list[str]) -> None:

@@ -556,3 +556,28 @@ async def test_a_server_that_refuses_rates_is_gone_without_and_the_state_says_so
             await asyncio.wait_for(pool.change("set", {"parallel": 3}), 30)
             state = await until_state(other, lambda s: any("cannot be set" in n for n in s.notes))
     assert state.requests_per_minute == 600
+
+
+async def test_surplus_payloads_of_a_pool_are_refused_and_fail_no_workflow_task(
+    planloom: Planloom,
+) -> None:
+    """Found by fuzzing: `resume` with two payloads failed the workflow task again and again."""
+    from temporalio.client import WorkflowUpdateFailedError
+
+    async with planloom.worker():
+        handle = await planloom.client.start_workflow(
+            "CapacityWorkflow",
+            {"pool": "default"},
+            id=f"{planloom.task_queue}-capacity-default",
+            task_queue=planloom.task_queue,
+        )
+        for name in ("reserve", "renew", "release", "set", "drain", "resume", "report"):
+            for args in ([{}, {}], ["x", "y"], [1]):
+                with pytest.raises(WorkflowUpdateFailedError):
+                    await handle.execute_update(name, args=args)
+        await handle.signal("renew", args=[{}, {}])
+        await handle.signal("release", args=["x", "y"])
+        assert await handle.query("state", args=["x", "y"]) is not None
+        history = await handle.fetch_history()
+    failed = [e for e in history.events if e.HasField("workflow_task_failed_event_attributes")]
+    assert failed == []

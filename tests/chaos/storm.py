@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from temporalio import workflow
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
@@ -256,6 +257,7 @@ class Attended:
                 described = await handle.describe()
                 pending = described.raw_description.pending_activities
                 size += described.history_length + sum(a.attempt for a in pending)
+                size += described.raw_description.pending_workflow_task.attempt
         return size
 
     async def _live(self) -> list[Handle]:
@@ -276,7 +278,11 @@ class Attended:
                 f"{a.activity_type.name} attempt {a.attempt} {a.state}: {a.last_failure.message}"
                 for a in described.raw_description.pending_activities
             ]
-            lines.append(f"{handle.id}: {str(shown)[:1500]} pending {pending}")
+            task = described.raw_description.pending_workflow_task
+            waits = f"workflow task attempt {task.attempt} {task.state}" if task.attempt else ""
+            events = (await handle.fetch_history()).events[-12:]
+            last = [EventType.Name(e.event_type).removeprefix("EVENT_TYPE_") for e in events]
+            lines.append(f"{handle.id}: {str(shown)[:1500]} pending {pending} {waits} last {last}")
         return "; ".join(lines)
 
     async def ended(self) -> Ended:

@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-servers simulate lint bench docs lock converters check-python check-links
+.PHONY: setup demo dev test test-servers simulate simulate-planted lint bench docs lock converters check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -72,6 +72,10 @@ RUNS ?= 100000
 SEED ?= 1
 simulate: setup
 	$(BIN)/python -m tests.simulation --runs $(RUNS) --seed $(SEED)
+
+# Bugs planted one at a time: shows that the simulator finds each of them.
+simulate-planted: setup
+	$(BIN)/python -m tests.simulation.planted
 
 bench: setup
 	$(BIN)/python -m benchmarks

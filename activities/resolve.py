@@ -10,6 +10,7 @@ import jsonpatch
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from planloom.activities.models.heartbeats import Heartbeat
 from planloom.activities.storage.blobs import BlobError, BlobStore
 from planloom.activities.storage.json_values import ValueNotJsonError, json_text
 from planloom.planner.contract.jobs import PatchedPlan, PatchJob, Resolved, ResolveJob
@@ -19,6 +20,8 @@ from planloom.planner.language.values import Bindings, JsonValue, Stored
 from planloom.planner.syntax.json_text import meant_list, why_no_list
 
 READ_MAX_CHARS = 20_000
+AT_ONCE = 8
+"""Parts of a long list that are written side by side."""
 
 
 class ResolveActivities:
@@ -29,14 +32,17 @@ class ResolveActivities:
 
     @activity.defn(name="resolve_value")
     async def resolve_value(self, job: ResolveJob) -> Resolved:
-        """`value`, `condition` or `list`, as `ResolveJob` says.
+        """`value`, `condition`, `list` or `joined`, as `ResolveJob` says.
 
         Raises:
             ApplicationError: type `tool` for a reference that leads nowhere, or no list where one
                 is wanted; type `unknown`, retryable, for a blob that cannot be read.
         """
         with _as_application_errors():
-            return await self._resolved(job)
+            if not job.is_long:
+                return await self._resolved(job)
+            async with Heartbeat():
+                return await self._resolved(job)
 
     async def _resolved(self, job: ResolveJob) -> Resolved:
         if job.mode == "condition":
@@ -48,13 +54,28 @@ class ResolveActivities:
             )
             return Resolved(stored=Stored(value=holds))
         value = await self._blobs.bind(job.value, job.bindings)
+        if job.mode == "joined":
+            joined = await asyncio.to_thread(_joined, value)
+            return Resolved(stored=await self._blobs.store_value(joined), count=len(joined))
         if job.mode == "value":
             return Resolved(stored=await self._blobs.store_value(value, job.inline_max_bytes))
         items = meant_list(value)
         if items is None:
             raise ValueError(f"map {why_no_list(job.value, value)}")
+        if job.batch is not None and len(items) > job.batched_from:
+            return Resolved(count=len(items), parts=await self._cut(items, job.batch))
         stored = await self._blobs.store_value(items, job.inline_max_bytes)
         return Resolved(stored=stored, count=len(items))
+
+    async def _cut(self, items: list[JsonValue], size: int) -> list[Stored]:
+        """A list in parts of `size` items, each a value of its own."""
+        parts: list[Stored] = []
+        for start in range(0, len(items), AT_ONCE * size):
+            ends = range(start, min(start + AT_ONCE * size, len(items)), size)
+            found = (self._blobs.store_value(items[at : at + size]) for at in ends)
+            parts += await asyncio.gather(*found)
+        # Thousands of previews would be more than one result may hold.
+        return [p.model_copy(update={"preview": None}) for p in parts]
 
     async def _all_of(self, bindings: Bindings) -> dict[str, JsonValue]:
         if bindings.bundle is not None:
@@ -71,6 +92,15 @@ class ResolveActivities:
     async def patch_plan(self, job: PatchJob) -> PatchedPlan:
         """An RFC 6902 patch applied; what is wrong with it comes back as `problem`."""
         return patched_plan(job)
+
+
+def _joined(parts: JsonValue) -> list[JsonValue]:
+    """One list of several; a number stands for as many nulls."""
+    assert isinstance(parts, list)
+    joined: list[JsonValue] = []
+    for part in parts:
+        joined += part if isinstance(part, list) else [None] * int(str(part))
+    return joined
 
 
 def patched_plan(job: PatchJob) -> PatchedPlan:

@@ -24,9 +24,18 @@ _job: ContextVar[Any] = ContextVar("planloom_job", default=None)
 
 
 def task_of(info: activity.Info, job: object) -> str:
-    """What people call this activity: its id, which a local activity has only from its job."""
+    """What people call this activity: its id, which a local activity has only from its job.
+
+    In the activity of a group it is the task whose call goes on.
+    """
     named = getattr(job, "task", None)
-    return named if info.is_local and isinstance(named, str) else info.activity_id
+    has_own = not info.is_local and info.activity_type != "run_group"
+    return named if not has_own and isinstance(named, str) else info.activity_id
+
+
+def log_as(job: object) -> None:
+    """From now on lines of this context are those of another job."""
+    _job.set(job)
 
 
 class JobInterceptor(Interceptor):

@@ -107,6 +107,8 @@ class GrantWanted(Model):
 
     child: str
     name: str
+    own_tasks: int = 1
+    """Of its reservation, what the child itself is. A batch of a map is none beside its items."""
     """The child's task in its parent."""
     tokens: int = 0
     usd_nano: int = 0

@@ -74,6 +74,8 @@ class ToolJob(Model):
     """The run's allow-list, checked again where the tool runs; None allows every tool."""
     max_attempts: int = 3
     """Real failures are counted against this; waits that a server asked for are not."""
+    attempts_before: int = 0
+    """Attempts that were made already, in a group."""
 
 
 class AskJob(Model):
@@ -124,20 +126,30 @@ class ResolveJob(Model):
 
     `mode`: `value` gives the value; `condition` evaluates a JMESPath condition over outcomes and
     gives true or false; `list` gives a list (or a ToolError-like failure when it is none) and
-    sets `count`.
+    sets `count`; `joined` makes one list of several lists, where a number stands for as many nulls.
     """
 
     value: JsonValue = None
-    mode: Literal["value", "condition", "list"] = "value"
+    mode: Literal["value", "condition", "list", "joined"] = "value"
     bindings: Bindings = Field(default_factory=Bindings)
     outcomes: dict[str, str] = Field(default_factory=dict)
     """For a condition: each task's outcome; its output is in `bindings.inputs`."""
     inline_max_bytes: int | None = None
+    batch: int | None = None
+    """For a list of more than `batched_from` items: give it in parts of so many."""
+    batched_from: int = 0
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it may take seconds: it reads or writes a list of any length."""
+        return self.batch is not None or self.mode == "joined"
 
 
 class Resolved(Model):
-    stored: Stored
+    stored: Stored = Field(default_factory=Stored)
     count: int | None = None
+    parts: list[Stored] | None = None
+    """The list in parts, in place of `stored`."""
 
 
 class PatchJob(Model):

@@ -116,6 +116,8 @@ class Lineage(Model):
     deadline: float | None = None
     """When the time of the parent run is over, in seconds since 1970."""
     forked_from: str | None = None
+    first_index: int = 0
+    """Of a batch of a wide map: which item of the map its first one is."""
     form: Literal["agent", "member"] = "agent"
     """The labelled form that an agent is asked for: a team's members say more."""
 
@@ -175,6 +177,9 @@ class RunRequest(Common):
     joiner: bool = False
     """With `plan` or `template`: the joiner model answers and may replan, as for a goal."""
     reuse: dict[TaskId, Reused] = Field(default_factory=dict)
+    fuse: bool | None = None
+    """Whether cheap tools share activities: `true` all that can, `false` none; absent: those that
+    are known to be quick. A task's own `fuse` goes first."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:

@@ -60,6 +60,13 @@ def identity() -> Identity:
     return Identity(info.workflow_id, f"{info.workflow_id}/{info.first_execution_run_id}")
 
 
+def _attempts_of(command: Any) -> int:
+    """How many attempts a command has had that failed for good."""
+    if isinstance(command, RunTool):
+        return command.job.attempts_before + command.retry.max_attempts
+    return 1
+
+
 def live_state(shell: Shell[S] | None) -> S:
     """The state of a workflow whose request holds.
 
@@ -225,8 +232,7 @@ class Shell(Generic[S]):
             else:
                 event = Returned(key, await EFFECTS[type(command)](command, self._literals))
         except BaseException as error:
-            attempts = command.retry.max_attempts if isinstance(command, RunTool) else 1
-            event = Broke(key, failure_of(error, attempts))
+            event = Broke(key, failure_of(error, _attempts_of(command)))
         if self._jobs.get(key) is asyncio.current_task():  # else its end is known already
             del self._jobs[key]
             self.apply(event)

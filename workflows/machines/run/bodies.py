@@ -19,8 +19,10 @@ from planloom.planner.language.values import (
     PriorityName,
     Stored,
 )
+from planloom.planner.walk.frontier import Unit
+from planloom.workflows.machines.run.batches import amounts_of_batch, batch_command, is_batch
 from planloom.workflows.machines.run.children import child_command
-from planloom.workflows.machines.run.frontier import Unit
+from planloom.workflows.machines.run.record import Again
 from planloom.workflows.machines.run.state import RunState, Work
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import AskModel, RunTool, StartChild, Urgency
@@ -86,6 +88,8 @@ def amounts_of(
     named = body.ask_body().model if body.ask is not None else None
     model = run.model_for("worker", named)
     want, least = amounts_for(task, body, run.catalog, model, run.value_of, cut_at)
+    if is_batch(run, unit):
+        return amounts_of_batch(run, unit, want, least)
     if is_second:
         return want - ONE_TASK, least - ONE_TASK
     return want, least
@@ -110,20 +114,27 @@ def bindings_of(run: RunState, unit: Unit, *values: JsonValue) -> Bindings:
         else:
             given |= {"item": source, "is_item_of_list": True}
         given["index"] = unit.index
+        if run.lineage.first_index:
+            given["first_index"] = run.lineage.first_index
     return Bindings(**given)
 
 
-def command_of(run: RunState, key: str, work: Work) -> RunTool | AskModel | StartChild | Failure:
+def command_of(
+    run: RunState, key: str, work: Work, now: float
+) -> RunTool | AskModel | StartChild | Failure:
     """The command that runs the unit's body, or why there can be none."""
     unit = work.unit
     task = run.tasks[unit.task]
     body = body_of(unit, task)
+    if is_batch(run, unit):
+        grant = _grant(run, work.granted, own_tasks=0)
+        return batch_command(run, key, work, grant, urgency_of(run, task))
     match body.kind:
         case "tool" if body.tool == "ask":
             # The built-in tool `ask` is the body `ask`, written as a call.
             return _ask(run, key, work, ask_from_args(body.args))
         case "tool":
-            return _tool(run, key, work)
+            return _tool(run, key, work, now)
         case "ask":
             return _ask(run, key, work, body.ask_body())
         case _:
@@ -139,20 +150,21 @@ def command_of(run: RunState, key: str, work: Work) -> RunTool | AskModel | Star
             )
 
 
-def _grant(run: RunState, granted: Amount) -> Grant:
+def _grant(run: RunState, granted: Amount, own_tasks: int = 1) -> Grant:
     caps = run.account.ledger.caps
     return Grant(
         tokens=granted.tokens if caps.tokens is not None else None,
         usd_nano=granted.usd_nano if caps.usd_nano is not None else None,
-        tasks=max(0, granted.tasks - 1) if caps.tasks is not None else None,
+        tasks=max(0, granted.tasks - own_tasks) if caps.tasks is not None else None,
     )
 
 
-def _tool(run: RunState, key: str, work: Work) -> RunTool:
+def _tool(run: RunState, key: str, work: Work, now: float) -> RunTool:
     task = run.tasks[work.unit.task]
     body = body_of(work.unit, task)
     spec = run.catalog.tool(body.tool or "")
     retry = retry_of(task, spec)
+    again = run.records[task.id].again.get(key_of(work.unit), Again())
     queue = run.catalog.tools_queue
     if spec is not None and spec.pool:
         queue = next((p.task_queue for p in run.catalog.pools if p.name == spec.pool), "")
@@ -160,18 +172,35 @@ def _tool(run: RunState, key: str, work: Work) -> RunTool:
     words = task.description or f"{body.tool}({_brief(body.args)})"
     return RunTool(
         key,
-        _tool_job(run, work.unit, task, body, retry),
+        _tool_job(run, work.unit, task, body, retry, again),
         name,
         f"{name}: {words}",
         urgency_of(run, task),
         queue,
-        retry,
+        _retry_after(retry, again),
+        delay=max(0.0, again.at - now),
         timeout=task.timeout or (spec.timeout_seconds if spec else None),
         is_local=spec is not None and spec.local,
     )
 
 
-def _tool_job(run: RunState, unit: Unit, task: Task, body: Body, retry: Retry) -> ToolJob:
+def _retry_after(retry: Retry, again: Again) -> Retry:
+    """The attempts that are left after those that were made in a group, and their pauses."""
+    if not again.attempts:
+        return retry
+    longest = max(retry.max_seconds, retry.initial_seconds)
+    pause = min(retry.initial_seconds * retry.backoff**again.attempts, longest)
+    return retry.model_copy(
+        update={
+            "max_attempts": max(1, retry.max_attempts - again.attempts),
+            "initial_seconds": pause,
+        }
+    )
+
+
+def _tool_job(
+    run: RunState, unit: Unit, task: Task, body: Body, retry: Retry, again: Again
+) -> ToolJob:
     """What is not set does not travel: history has one of these for each task."""
     cache = task.cache or run.request.cache
     more: dict[str, Any] = {"cache": cache, "cache_scope": run.root} if cache != "off" else {}
@@ -184,6 +213,8 @@ def _tool_job(run: RunState, unit: Unit, task: Task, body: Body, retry: Retry) -
         more["tenant"] = run.request.tenant
     if run.request.tools is not None:
         more["allow"] = run.request.tools
+    if again.attempts:
+        more["attempts_before"] = again.attempts
     return ToolJob(
         task=task.id,
         tool=body.tool or "",
@@ -255,8 +286,9 @@ def may_have_acted(run: RunState, unit: Unit, failed: Failure) -> bool:
 def is_worth_a_round(run: RunState, work: Work, failed: Failure) -> bool:
     """Whether another DAG-level round may do better. A side effect never gets one."""
     task = run.tasks[work.unit.task]
-    tried = [body_of(work.unit, task), *([task] if work.failed is not None else [])]
-    if any(_acts_once(run, body) for body in tried):
+    body = body_of(work.unit, task)
+    tried = [body, *([task] if work.failed is not None else [])]
+    if any(_acts_once(run, b) for b in tried):
         return False
     agent = tried[0].agent
     if isinstance(agent, str) and agent in run.cast:  # a member of a team

@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from planloom.planner.contract.jobs import FinishedTask, JoinJob, JoinReply, TaskOutput
-from planloom.planner.language.values import Stored
+from planloom.planner.language.values import Outcome, Stored, TaskId
 from planloom.planner.prompts.joiner import look_share
 from planloom.planner.syntax.joiner import LOOKS_MAX
 from planloom.workflows.machines.run.bodies import urgency_of
 from planloom.workflows.machines.run.planning import finished_tasks, goal_of, settle_outside
-from planloom.workflows.machines.run.state import Joining, Pending, Rule, RunState, Stage, Wait
+from planloom.workflows.machines.run.state import (
+    Joining,
+    Pending,
+    Rule,
+    RunState,
+    Stage,
+    StopKind,
+    Wait,
+)
 from planloom.workflows.machines.shared import account
 from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.budget import Amount
@@ -60,11 +68,19 @@ def begin_joining(run: RunState, step: Step, joining: Joining) -> Over | None:
     told = finished_tasks(run)
     join = run.plan.join if run.plan else None
     if join:
-        told = [t for t in told if t.id in join or not t.outcome.is_good]
+        told = [t for t in told if t.id in join or _went_wrong(run, t)]
     joining.told, joining.looks_left = told, LOOKS_MAX
     joining.records = len(run.records)
     run.joining, run.stage = joining, Stage.JOINING
     return _ask(run, step)
+
+
+def _went_wrong(run: RunState, task: FinishedTask) -> bool:
+    """Whether the task came to no good, and not because nobody needs it."""
+    if task.outcome is Outcome.CANCELLED:
+        is_enough = run.stop is not None and run.stop.kind is StopKind.ENOUGH
+        return not is_enough and not run.records[TaskId(task.id)].is_excused
+    return not task.outcome.is_good
 
 
 def _suffix(joining: Joining) -> str:

@@ -27,7 +27,7 @@ from planloom.planner.language.values import (
     TaskId,
     Usage,
 )
-from planloom.workflows.machines.run.frontier import Frontier, Unit
+from planloom.planner.walk.frontier import Frontier, Unit
 from planloom.workflows.machines.run.plan_book import PlanBook
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.shared.account import Account
@@ -74,6 +74,8 @@ class Rule(StrEnum):
     """The `when` of a branch that runs ahead of it."""
     ITEMS = "items"
     BODY = "body"
+    GROUP = "group"
+    """Of several tasks at once."""
     QUESTION = "question"
     ANSWER_STORED = "answer_stored"
     LIST = "list"
@@ -113,6 +115,8 @@ class Doing(StrEnum):
     STORING = "storing"
     WAITING = "waiting"
     """Its fallback waits for budget."""
+    GROUP = "group"
+    """It runs with others, in the activity of a group."""
 
 
 @dataclass(slots=True)
@@ -124,8 +128,12 @@ class Work:
     doing: Doing = Doing.BODY
     command: str = ""
     """The key of its command in flight; empty when it waits for a person or for budget."""
+    has_begun: bool = False
+    """Its body was sent, or its question asked: it counts as a task."""
     failed: Failure | None = None
     """What the body failed of, when its fallback runs."""
+    is_counted: bool = False
+    """Its body ran before its fallback, and is counted."""
     is_ahead: bool = False
     """A speculation: it was started before its condition is known."""
     ahead_output: TaskOutput | None = None
@@ -139,6 +147,18 @@ class Work:
     """A speculation whose condition said no; it is being cancelled."""
     cut_at: int = 0
     """The first answer was cut off after so many tokens, and more room was found for another."""
+    group: str = ""
+    """The group in which it runs."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Tasks and items that one activity runs."""
+
+    since: float
+    """When it was started, in seconds since the run started."""
+    members: dict[str, Unit] = field(default_factory=dict)
+    """By key. Those that were cancelled meanwhile are gone: their ends are not looked at."""
 
 
 @dataclass(slots=True)
@@ -373,10 +393,16 @@ class RunState:
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     inputs: dict[TaskId, tuple[TaskId, ...]] = field(default_factory=dict)
     records: dict[TaskId, Record] = field(default_factory=dict)
+    dropped: dict[TaskId, int] = field(default_factory=dict)
+    """Tasks that were left out before they started, with how often they were written: one that
+    comes back must not be taken for an earlier one that has acted."""
     values: dict[str, Stored] = field(default_factory=dict)
     """What references may name beside tasks: params, and inputs of a child run."""
     works: dict[str, Work] = field(default_factory=dict)
     """Units at work, by the key of their reservation."""
+    groups: dict[str, Group] = field(default_factory=dict)
+    """Groups at work, by the key of their command."""
+    groups_made: int = 0
     pending: dict[str, Pending] = field(default_factory=dict)
     """Commands in flight, by key."""
     timers: dict[str, tuple[float, str]] = field(default_factory=dict)

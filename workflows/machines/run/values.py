@@ -33,7 +33,7 @@ def resolve_now(
     if bound.item is not None and bound.index is not None:
         items = bound.item.value
         picked = items[bound.index] if bound.is_item_of_list else items  # type: ignore[index]
-        scope |= {"item": picked, "index": bound.index}
+        scope |= {"item": picked, "index": bound.index + bound.first_index}
     try:
         found = resolve(value, scope, meter)
     except TooMuchWorkError:

@@ -289,18 +289,18 @@ def grant_more(account: Account) -> list[Command]:
         total = account.ledger.extend(key, want, least)
         if total is not None:
             del account.wanting[key]
-            raised = _raised_caps(account.ledger.caps, total)
+            raised = _raised_caps(account.ledger.caps, total, wanted.own_tasks)
             commands.append(Tell(wanted.child, "raise_budget", raised))
     return commands
 
 
-def _raised_caps(caps: Caps, total: Amount) -> RaiseBudget:
+def _raised_caps(caps: Caps, total: Amount, own_tasks: int) -> RaiseBudget:
+    tasks = total.tasks - own_tasks
     # A child may hold nothing of a kind that it never asked for.
     return RaiseBudget(
         tokens=total.tokens if caps.tokens is not None and total.tokens else None,
         usd=total.usd_nano / NANO if caps.usd_nano is not None and total.usd_nano else None,
-        # One of them is the child itself.
-        tasks=total.tasks - 1 if caps.tasks is not None and total.tasks > 1 else None,
+        tasks=tasks if caps.tasks is not None and tasks > 0 else None,
         by=PARENT,
     )
 

@@ -136,6 +136,32 @@ def test_a_fallback_is_the_same_task(how: str) -> None:
     assert drive.result.usage.tasks == 1
 
 
+@pytest.mark.parametrize("where", ["question", "condition"])
+def test_a_task_that_cannot_begin_is_not_counted(where: str) -> None:
+    """A question that could not be made was counted as a task in every round."""
+    lacking = {"when": "length(a.output) > `1`", "human": {"question": "is it?"}}
+    if where == "question":
+        lacking = {"human": {"question": "is it ${a.items[0]}?"}}
+    drive = Drive(plan=plan(work("a"), {"id": "b", **lacking}))
+    drive.begin()
+    drive.ends("a", 1)
+    assert drive.outcome("b") is Outcome.FAILED
+    assert drive.result.usage.tasks == 1
+
+
+def test_the_fallback_of_a_task_that_could_not_begin_is_its_one_task() -> None:
+    """Its budget is set aside, as nothing was counted for the body."""
+    other = {"tool": "pay", "args": {"key": "k"}}
+    asks = {"id": "b", "human": {"question": "is it ${a.items[0]}?"}, "fallback": other}
+    drive = Drive(plan=plan(work("a"), asks), budget={"tasks": 2})
+    drive.begin()
+    drive.ends("a", 1)
+    assert drive.run.account.ledger.reserved["b"].tasks == 1
+    drive.ends("b", 1)
+    assert drive.outcome("b") is Outcome.FALLBACK
+    assert drive.result.usage.tasks == 2
+
+
 def test_of_a_child_run_as_fallback_only_what_ran_inside_it_counts_beside_the_task() -> None:
     drive = Drive(plan=plan(work("a", fallback={"agent": "helper", "args": {"task": "x"}})))
     drive.begin()
@@ -191,6 +217,18 @@ def test_a_map_that_cannot_begin_counts_no_task() -> None:
     drive.begin()
     assert drive.result.usage.tasks == 0
     assert drive.outcome("a") is Outcome.FAILED
+
+
+def test_a_map_of_which_an_item_may_have_acted_gets_no_other_round() -> None:
+    """A question had timed out; the side effect in its place may have acted, and was repeated."""
+    post = {"tool": "post", "args": {"key": "${item}"}}
+    asks = {"id": "a", "human": {"question": "ok?"}, "timeout": 5, "map": [1], "fallback": post}
+    drive = Drive(plan=plan(asks))
+    drive.begin()
+    drive.fires("answer:a[0]", after=5)
+    assert drive.sent(RunTool) == ["a[0]#body"]
+    drive.ends("a[0]", None, outcome=Outcome.UNKNOWN)
+    assert drive.result.status == "failed"
 
 
 # -- answers that were cut off --------------------------------------------------------------

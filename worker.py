@@ -539,6 +539,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)
     for problem in _unused_files(settings):
         log.warning("%s", problem.line())
+    for warning in registry.warnings():
+        log.warning("%s", warning)
     queues = ", ".join(dict.fromkeys((settings.task_queue, settings.tools_task_queue)))
     pools = ", ".join(settings.pools)
     address = ClientConfig.load_client_connect_config().get("target_host", "localhost:7233")

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planloom import Client
-from planloom.console.app import Json, app, call, err, errors, out, say_json
-from planloom.console.documents import UsageError
-from planloom.console.evaluation import (
-    SECONDS_PER_GOAL,
-    TOKENS_PER_GOAL,
-    Candidate,
-    Caps,
-    EvalRow,
-    Syntax,
-    evaluate,
-    load_set,
-)
-from planloom.console.evaluation_report import (
-    compared,
-    comparison_table,
-    goals_table,
-    shapes_table,
-    summary_of,
-)
+from planloom.console.app import PLANS, Json, app, call, err, errors, out, say_json
+from planloom.console.mistakes import UsageError
+
+if TYPE_CHECKING:
+    from planloom import Client
+    from planloom.console.evaluation import Candidate, EvalRow
 
 
-@app.command("eval")
+@app.command("eval", rich_help_panel=PLANS)
 def evaluate_goals(
     goals: Annotated[
         str, typer.Argument(help="A file of goals, or a set that ships: basics or shapes.")
@@ -38,15 +24,15 @@ def evaluate_goals(
         typer.Option(help="Model for all roles; give it again to compare several."),
     ] = None,
     syntax: Annotated[
-        list[str] | None, typer.Option(help="calls (default), json, or both one after the other.")
+        list[str] | None, typer.Option(help="calls (default) or json; give it again for both.")
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Goals at once.")] = 2,
     max_tokens: Annotated[
-        int, typer.Option(min=1, help="The most that one goal may use.")
-    ] = TOKENS_PER_GOAL,
+        int | None, typer.Option(min=1, help="The most that one goal may use (default: 30000).")
+    ] = None,
     max_seconds: Annotated[
-        float, typer.Option(min=1, help="The longest that one goal may take.")
-    ] = SECONDS_PER_GOAL,
+        float | None, typer.Option(min=1, help="The longest that one goal may take (default: 300).")
+    ] = None,
     total_tokens: Annotated[
         int | None, typer.Option(min=1, help="The most that the whole evaluation may use.")
     ] = None,
@@ -59,12 +45,19 @@ def evaluate_goals(
 
     Example: planloom eval shapes --model gpt-4o-mini --model gpt-4o --syntax calls --syntax json
     """
+    from planloom.console.evaluation import Caps, evaluate, load_set
+    from planloom.console.evaluation_report import compared, summary_of
     from planloom.console.runs import require_worker
 
     with errors():
         candidates = _candidates(model or [], syntax or [])
         chosen = load_set(goals)
-    caps = Caps(max_tokens, max_seconds, total_tokens, total_usd)
+    given = {"tokens": max_tokens, "seconds": max_seconds}
+    caps = Caps(
+        total_tokens=total_tokens,
+        total_usd=total_usd,
+        **{k: v for k, v in given.items() if v is not None},  # type: ignore[arg-type]
+    )
 
     async def work(client: Client) -> Any:
         await require_worker(client)
@@ -81,15 +74,18 @@ def evaluate_goals(
 
 
 def _candidates(models: list[str], syntaxes: list[str]) -> list[Candidate]:
-    known = get_args(Syntax)
-    if unknown := [s for s in syntaxes if s not in known]:
-        raise UsageError(f'no syntax "{unknown[0]}": give {" or ".join(known)}')
+    from planloom.console.evaluation import SYNTAXES, Candidate
+
+    if unknown := [s for s in syntaxes if s not in SYNTAXES]:
+        raise UsageError(f'no syntax "{unknown[0]}": give {" or ".join(SYNTAXES)}')
     chosen: list[Any] = list(dict.fromkeys(syntaxes)) or ["calls"]
     named: list[str | None] = list(dict.fromkeys(models)) or [None]
     return [Candidate(m, s) for m in named for s in chosen]
 
 
 def _print(rows: list[EvalRow], summaries: list[dict[str, Any]]) -> None:
+    from planloom.console.evaluation_report import comparison_table, goals_table, shapes_table
+
     if len(summaries) == 1:
         out.print(goals_table(rows))
         out.print()

@@ -8,12 +8,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
 from planloom import Client, RunFailed, planner
-from planloom.console.documents import UsageError, read_document
+from planloom.console.documents import read_document
+from planloom.console.mistakes import UsageError
 from planloom.console.views import as_text
 from planloom.planner.compile.passes.rank import width_of
 from planloom.planner.compile.pipeline import graph_of
@@ -23,6 +24,7 @@ from planloom.planner.language.values import JsonValue, Model
 from planloom.planner.syntax.documents import problems_from_validation
 
 Syntax = Literal["calls", "json"]
+SYNTAXES: tuple[Syntax, ...] = get_args(Syntax)
 SETS = Path(planner.__file__).parent / "library" / "eval"
 TOKENS_PER_GOAL = 30_000
 SECONDS_PER_GOAL = 300.0

@@ -87,6 +87,8 @@ class AskJob(Model):
     prompt: str
     context: JsonValue = None
     system: str | None = None
+    outside: list[str] = Field(default_factory=list)
+    """Names whose values came from outside: the prompt shows them as data."""
     literal: Stored | None = None
     """In place of prompt, context and system when they are long: an object of the three."""
     model: str | None = None
@@ -222,6 +224,8 @@ class CallResult(Model):
     error: str | None = None
     note: str | None = None
     """What the model is told beside the result."""
+    is_outside: bool = False
+    """It came from outside: the model is shown it as data."""
 
 
 class TurnJob(Model):

@@ -21,8 +21,8 @@ LOCAL_SECONDS = 0.001
 """Likely duration of a tool with `local=True` whose calls have not been measured yet."""
 LOCAL_SECONDS_MAX = 0.2
 """A tool with `local=True` that takes longer runs alone, whatever its author said."""
-ARGS_MAX_BYTES = 6_000
-"""Longer arguments are stored once for all attempts, which a group does not do."""
+TASK_MAX_BYTES = 6_000
+"""Of arguments, fallback and description. Longer ones are stored, which a group does not do."""
 
 
 def why_alone(task: Task, spec: ToolSpec | None) -> str | None:
@@ -60,7 +60,8 @@ def fused_seconds(task: Task, catalog: Catalog, fuse: bool | None = None) -> flo
     limit = LOCAL_SECONDS_MAX if spec.local else CHEAP_SECONDS
     if seconds is None or (seconds > limit and not wanted):
         return None
-    return seconds if len(json.dumps(task.args)) <= ARGS_MAX_BYTES else None
+    size = len(json.dumps([task.args, task.fallback, task.description]))
+    return seconds if size <= TASK_MAX_BYTES else None
 
 
 def fuse_tasks(

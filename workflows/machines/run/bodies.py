@@ -29,6 +29,7 @@ from planloom.workflows.machines.shared.commands import AskModel, RunTool, Start
 from planloom.workflows.machines.shared.estimates import amounts_for, answer_room, prompt_tokens
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.member_retry import may_retry
+from planloom.workflows.machines.shared.taint import tainted_inputs
 
 RETRY_DEFAULT = Retry()
 ONE_TASK = Amount(tasks=1)
@@ -233,8 +234,13 @@ def _ask(run: RunState, key: str, work: Work, ask: Ask) -> AskModel:
         prompt = prompt_tokens([ask.prompt, ask.context, ask.system], run.value_of)
         max_tokens = answer_room(work.granted, prompt, ask.max_tokens)
         reserved = work.granted.tokens if caps.tokens is not None else None
+    read = roots_of([ask.prompt])
+    outside = sorted(run.tainted & set(read)) if read else []
+    if {"item", "index"} & set(read) and tainted_inputs(task, run.tainted):
+        outside.append("item")
     job = AskJob(
         task=task.id,
+        **({"outside": outside} if outside else {}),
         revision=run.revision,
         prompt=ask.prompt,
         context=ask.context,

@@ -34,7 +34,7 @@ from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Step
 from planloom.workflows.machines.shared.sizes import text_bytes
 
-MEMBERS_MAX = 1_000
+MEMBERS_MAX = 500
 SECONDS_MAX = 0.5
 """Likely work of one group, all tasks added up: more goes to several groups, side by side."""
 ITEM_SECONDS_MIN = 0.0002
@@ -57,6 +57,8 @@ class _Choice:
     granted: dict[str, Amount] = field(default_factory=dict)
     seconds: float = 0.0
     size: int = 0
+    slots: int = 0
+    """How many of the units come before any that cannot join: only these take slots."""
 
     @property
     def is_full(self) -> bool:
@@ -78,7 +80,7 @@ class _Choice:
         self.granted[key] = granted
         node = run.frontier.entries[unit.task].node
         self.seconds += max(node.fuse_seconds or 0.0, ITEM_SECONDS_MIN)
-        self.size += TASK_BYTES + (text_bytes(dict(task.args)) if unit.index is None else 0)
+        self.size += TASK_BYTES + (_bytes_of(task) if unit.index is None else 0)
         return True
 
 
@@ -106,7 +108,7 @@ def start_group(run: RunState, step: Step, first: Unit) -> bool:
     run.account.ledger.check()
     run.groups_made += 1
     key = f"group.{run.groups_made}"
-    slots = min(len(choice.units), PARALLEL_MAX, run.frontier.slots_free)
+    slots = min(choice.slots, PARALLEL_MAX, run.frontier.slots_free)
     run.frontier.open_group(key, choice.units, choice.followers, slots)
     now = run.seconds(step.now)
     group = run.groups[key] = Group(now)
@@ -130,17 +132,31 @@ def _work(unit: Unit, granted: Amount, group: str) -> Work:
 
 def _choose(choice: _Choice) -> None:
     """Who is ready, best first; then those whose inputs are all in the group or have ended."""
-    run = choice.run
+    run, is_first = choice.run, True
     for unit in run.frontier.waiting_units():
         if choice.is_full:
-            break
-        # The best one may be a task that cannot join; those behind it can.
+            return
         if may_join(run, unit):
             _add_units(choice, unit)
+        elif run.account.ledger.caps.tasks is not None:
+            return  # what is set aside for the group could be what this one lacks
+        else:
+            is_first = False
+        if is_first:
+            choice.slots = len(choice.units)
+    _add_followers(choice)
+
+
+def _add_followers(choice: _Choice) -> None:
+    frontier = choice.run.frontier
     queue = [u.task for u in choice.units if u.index is None]
-    for task in queue:  # grows while it is walked
-        for dependent in run.frontier.dependents.get(task, ()):
-            if dependent in choice.granted or not _may_follow(choice, dependent):
+    ready, looked_at = len(queue), set[TaskId]()
+    for n, task in enumerate(queue):  # grows while it is walked
+        for dependent in frontier.dependents.get(task, ()):
+            # All that are ready are in already: for them one look is enough.
+            is_known = dependent in choice.granted or (n < ready and dependent in looked_at)
+            if is_known or not _may_follow(choice, dependent):
+                looked_at.add(dependent)
                 continue
             if not choice.add(Unit(dependent)):
                 return
@@ -154,6 +170,10 @@ def _may_follow(choice: _Choice, task: TaskId) -> bool:
     if entry is None or entry.node.fuse_seconds is None or run.tasks[task].map is not None:
         return False
     return run.frontier.may_follow(task, choice.granted) and not run.records[task].again
+
+
+def _bytes_of(task: Task) -> int:
+    return text_bytes([dict(task.args), task.fallback, task.description])
 
 
 def _add_units(choice: _Choice, unit: Unit) -> None:

@@ -87,12 +87,15 @@ CHILD_LOOK_SECONDS = 60.0
 def begin(request: RunRequest, identity: Identity, now: float) -> RunState:
     """The state of a run that is about to start."""
     is_planned = request.goal is not None and not request.agents and not request.teams
+    lineage = request.lineage
     return RunState(
         request,
         identity,
         open_account(request, identity.workflow_id, now),
         Frontier(parallel_of(request)),
         goal=Goal() if is_planned or request.joiner else None,
+        # A planner reads what the run was given.
+        is_decided_outside=lineage.tainted_plan or (is_planned and lineage.tainted_inputs),
     )
 
 

@@ -73,6 +73,10 @@ class Record:
     """Items of a map that have no value, though the map has one."""
     again: dict[str, Again] = field(default_factory=dict)
     """What came back from a group, by key."""
+    is_tainted: bool = False
+    """The output came from outside, or was made of something that did."""
+    is_decided_outside: bool = False
+    """A planner that saw something from outside wrote the task."""
 
     @property
     def seconds(self) -> float:
@@ -170,6 +174,7 @@ def task_reports(records: Iterable[Record]) -> dict[str, TaskReport]:
                         ("error_class", record.error_class),
                         ("items", record.item_counts()),
                         ("reason", texts.shown(record.reason)),
+                        ("tainted", record.is_tainted or None),
                     )
                     if value is not None
                 },

@@ -74,7 +74,9 @@ def pump(run: RunState, step: Step) -> None:
 
 
 def _needs_approval(run: RunState, task: Task, unit: Unit) -> bool:
-    return task.approval and unit.index is None and task.id not in run.allowed
+    if unit.index is not None or task.id in run.allowed:
+        return False
+    return task.approval or bool(people.reasons_to_ask(run, task))
 
 
 def _reserve(run: RunState, step: Step, unit: Unit, task: Task) -> Amount | None:

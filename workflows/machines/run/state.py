@@ -418,6 +418,8 @@ class RunState:
     held: dict[TaskId, float] = field(default_factory=dict)
     """Tasks that wait for a person's yes, and since when."""
     allowed: list[TaskId] = field(default_factory=list)
+    is_decided_outside: bool = False
+    """Whoever plans now has seen something that came from outside."""
     early_tasks: dict[TaskId, ApproveTask] = field(default_factory=dict)
     questions: dict[str, Question] = field(default_factory=dict)
     """By task, or by item of a map: `which[0]`."""
@@ -520,6 +522,12 @@ class RunState:
             good = record.outcome is not None and record.outcome.is_good
             return record.output if good else None
         return self.values.get(name)
+
+    @property
+    def tainted(self) -> set[str]:
+        """Names of values that came from outside, or were made of something that did."""
+        given = set(self.values) if self.lineage.tainted_inputs else set()
+        return given | {task for task, record in self.records.items() if record.is_tainted}
 
     def model_for(self, role: str, named: str | None = None) -> str | None:
         """The model of a call: the task's own, the request's for its role, or the default."""

@@ -34,6 +34,7 @@ def add_tasks(
         if before is not None:
             run.records[task.id].usage = before.usage
             run.records[task.id].version = before.version + 1
+        run.records[task.id].is_decided_outside = run.is_decided_outside
     nodes = [
         node_of(
             task,
@@ -50,6 +51,7 @@ def add_tasks(
         reused = run.request.reuse.get(task.id)
         if reused is not None and isinstance(run.frontier.state_of(task.id), State):
             _reuse(run, task.id, reused.output, now)
+            run.records[task.id].is_tainted = reused.tainted
     run.is_stop_checked = False
 
 

@@ -41,6 +41,7 @@ from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import Cancel, Command, Resolve, StartChild
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Step
+from planloom.workflows.machines.shared.taint import is_output_tainted
 
 
 def _send(run: RunState, step: Step, key: str, rule: Rule, command: Command) -> None:
@@ -79,6 +80,10 @@ def start_unit(run: RunState, step: Step, unit: Unit, granted: Amount, *, is_ahe
         record.ready = record.ready if record.ready is not None else run.seconds(step.now)
         record.started = run.seconds(step.now)
     run.works[key] = Work(unit, granted, is_ahead=is_ahead)
+    if unit.index is None and not record.is_tainted:
+        record.is_tainted = is_output_tainted(
+            task, run.catalog, run.tainted, is_decided_outside=record.is_decided_outside
+        )
     if is_ahead:
         run.ahead.append(key)
         _start_body(run, step, key)

@@ -221,3 +221,23 @@ def test_much_work_goes_to_several_groups() -> None:
     drive = begun(*(work(f"t{n}", estimate={"seconds": 0.019}) for n in range(60)))
     sizes = [len(c.job.tasks) for c in drive.commands if isinstance(c, RunGroup)]
     assert sizes == [27, 27, 6]
+
+
+PAID_FIRST = (
+    work("a", priority="critical"),
+    {"id": "p", "tool": "pay", "args": {"key": "x"}, "priority": "high"},
+    work("c"),
+    work("d", "${a}"),
+)
+
+
+def test_a_group_takes_no_slot_from_one_that_comes_first() -> None:
+    drive = begun(*PAID_FIRST, budget={"parallel": 2})
+    assert drive.command(RunGroup).job.parallel == 1
+    assert members(drive) == ["a", "c", "d"]
+    assert drive.sent(RunTool) == ["p#body"]
+
+
+def test_a_group_takes_no_budget_from_one_that_comes_first() -> None:
+    drive = begun(*PAID_FIRST, budget={"tasks": 2})
+    assert drive.sent(RunTool) == ["a#body", "p#body"]

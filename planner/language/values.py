@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal, NewType
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from planloom.planner.language.field_docs import field_docs
 
 TaskId = NewType("TaskId", str)
 
@@ -39,6 +51,19 @@ class Model(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The schema, with the sentence under each field as its description."""
+        schema = handler(core)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name, text in field_docs(cls).items():
+            field = cls.model_fields.get(name)
+            if field is not None and (shown := properties.get(field.alias or name)) is not None:
+                shown["description"] = text
+        return schema
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
@@ -68,9 +93,13 @@ class Problem(Model):
     """One thing wrong with a plan or request: where, what, and how to mend it."""
 
     path: str
+    """Where it is, such as `tasks.ratio.args.expression`."""
     code: str
+    """What kind of problem it is, for programs."""
     message: str
+    """What is wrong, with the value that was seen."""
     hint: str = ""
+    """How to fix it. Empty when there is nothing to add."""
 
     def line(self) -> str:
         """All of it on one line, the hint as a sentence of its own."""
@@ -150,10 +179,15 @@ class Stored(Model):
     """
 
     value: JsonValue = None
+    """The value itself, when it is small."""
     blob: str | None = None
+    """The SHA-256 (hex) of a large value's content. Without it, the value is inline."""
     size_bytes: int = 0
+    """The size of a large value, in bytes."""
     media: Literal["json", "text"] = "json"
+    """How the content reads back: `json` is a JSON text, `text` is a string's UTF-8 bytes."""
     preview: str | None = None
+    """The first 200 characters of a large value."""
 
     @property
     def is_inline(self) -> bool:

@@ -39,7 +39,7 @@ class Urgency:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Ask the worker what this run must know; ends with a `Catalog`."""
+    """Ask the worker for tools, pools, prices and models. Ends with a `Catalog`."""
 
     key: str
     job: PrepareJob
@@ -47,7 +47,7 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class LoadDefinition:
-    """An agent or team by name; ends with a `LoadedDefinition`."""
+    """Load an agent or team by name. Ends with a `LoadedDefinition`."""
 
     key: str
     job: LoadJob
@@ -55,7 +55,7 @@ class LoadDefinition:
 
 @dataclass(frozen=True, slots=True)
 class TakePermit:
-    """Wait for room in a pool; ends with None."""
+    """Wait for a permit of a pool. Ends with None."""
 
     key: str
     job: PermitJob
@@ -63,7 +63,7 @@ class TakePermit:
 
 @dataclass(frozen=True, slots=True)
 class RunTool:
-    """One tool call; ends with a `TaskOutput`.
+    """Call a tool. Ends with a `TaskOutput`.
 
     Long literal arguments and wide bindings are stored by the shell on the way.
     """
@@ -81,7 +81,7 @@ class RunTool:
 
 @dataclass(frozen=True, slots=True)
 class AskModel:
-    """One model call on the first of `pools` that can serve it; ends with a `TaskOutput`."""
+    """Call a model on the first of `pools` that can serve it. Ends with a `TaskOutput`."""
 
     key: str
     job: AskJob
@@ -94,7 +94,10 @@ class AskModel:
 
 @dataclass(frozen=True, slots=True)
 class TakeTurn:
-    """One model turn of an agent on the first of `pools` that can; ends with a `TurnReply`."""
+    """Take one model turn of an agent on the first of `pools` that can serve it.
+
+    Ends with a `TurnReply`.
+    """
 
     key: str
     job: TurnJob
@@ -107,7 +110,7 @@ class TakeTurn:
 
 @dataclass(frozen=True, slots=True)
 class WritePlan:
-    """One planner call; ends with a `PlanReply`. Accepted tasks come as events meanwhile."""
+    """Call the planner model. Ends with a `PlanReply`; `PlanWritten` events come before it."""
 
     key: str
     job: PlanJob
@@ -116,7 +119,7 @@ class WritePlan:
 
 @dataclass(frozen=True, slots=True)
 class JoinOutcomes:
-    """One joiner call; ends with a `JoinReply`."""
+    """Call the joiner model. Ends with a `JoinReply`."""
 
     key: str
     job: JoinJob
@@ -126,7 +129,7 @@ class JoinOutcomes:
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """References over values, where blobs can be read; ends with a `Resolved`."""
+    """Resolve references over large values. Ends with a `Resolved`."""
 
     key: str
     job: ResolveJob
@@ -134,7 +137,7 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class ReadOutput:
-    """A part of a large value; ends with a `Stored`."""
+    """Read a part of a large value. Ends with a `Stored`."""
 
     key: str
     stored: Stored
@@ -144,7 +147,7 @@ class ReadOutput:
 
 @dataclass(frozen=True, slots=True)
 class PatchPlan:
-    """A JSON patch of a plan document; ends with a `PatchedPlan`."""
+    """Apply a JSON patch to a plan document. Ends with a `PatchedPlan`."""
 
     key: str
     job: PatchJob
@@ -152,7 +155,7 @@ class PatchPlan:
 
 @dataclass(frozen=True, slots=True)
 class StartChild:
-    """A child run, whose arguments are resolved on the way; ends with its result model.
+    """Start a child run, whose arguments are resolved on the way. Ends with its result model.
 
     `values` may hold references, resolved over `bindings`; `fields` are the rest of the request.
     `request_of` (machines.run.children) makes the request of both, or says what is wrong.
@@ -174,7 +177,7 @@ class StartChild:
 
 @dataclass(frozen=True, slots=True)
 class LookAtChild:
-    """Whether a child that was adopted still runs; ends with the server's word for its status."""
+    """Ask the server whether an adopted child still runs. Ends with its status."""
 
     key: str
     id: str
@@ -182,7 +185,7 @@ class LookAtChild:
 
 @dataclass(frozen=True, slots=True)
 class SetTimer:
-    """Fires `TimeReached(key)` at `at`, in seconds since 1970. A key set again replaces it."""
+    """Fire `TimeReached(key)` at `at`, in seconds since 1970. Set again, the key moves."""
 
     key: str
     at: float
@@ -191,21 +194,21 @@ class SetTimer:
 
 @dataclass(frozen=True, slots=True)
 class DropTimer:
-    """The timer will not fire."""
+    """Drop the timer `key`."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Cancel what `key` started; its end still comes as an event (`Broke`, cancelled)."""
+    """Cancel what `key` started. Its end still comes as an event (`Broke`, cancelled)."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """A signal to another run. One that has ended needs it no more; no event follows."""
+    """Signal another run. No event follows; if that run has ended, nothing happens."""
 
     run: str
     signal: str
@@ -214,7 +217,7 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The reply to the update that `token` stands for."""
+    """Answer the update that `token` stands for."""
 
     token: int
     reply: Reply | PlannerPrefix
@@ -222,7 +225,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The refusal of the update that `token` stands for: a contract's error type and details."""
+    """Refuse the update that `token` stands for, with an error type of the contract and details."""
 
     token: int
     message: str

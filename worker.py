@@ -59,7 +59,12 @@ from planloom.activities.storage.backends import open_backend
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.claims import ClaimStore
-from planloom.activities.telemetry.telemetry import setup_logging, setup_telemetry
+from planloom.activities.telemetry.telemetry import (
+    METRICS_ADDRESS,
+    setup_logging,
+    setup_telemetry,
+    worker_runtime,
+)
 from planloom.activities.template_files import TemplateFiles, template_folders
 from planloom.activities.tools.builtin import ASK_SPEC, BUILTIN_TOOLS
 from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
@@ -347,7 +352,10 @@ async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], 
     config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     config.setdefault("target_host", "localhost:7233")
     client = await Client.connect(
-        **config, data_converter=data_converter(), plugins=telemetry.plugins
+        **config,
+        data_converter=data_converter(),
+        plugins=telemetry.plugins,
+        runtime=worker_runtime(os.environ),
     )
     data = Path(settings.data_dir)
     make_private(data)
@@ -515,6 +523,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: no Temporal server answers at {address}", file=sys.stderr)
         print("hint: start one with: planloom dev (or set TEMPORAL_ADDRESS)", file=sys.stderr)
         code = 1
+    except ValueError as error:
+        if not str(error).startswith(METRICS_ADDRESS):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
     # A thread of the SDK's core that ends while the interpreter does aborts the process now and
     # then; all is done and written here.
     sys.stdout.flush()

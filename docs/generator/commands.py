@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import typer
@@ -44,10 +45,17 @@ def _command(command: Any, names: list[str]) -> list[str]:
         return parts
     rows = [_parameter(parameter) for parameter in command.params]
     table = "| argument or option | default | meaning |\n|---|---|---|\n" + "".join(rows)
-    help_text, _, sample = inspect.cleandoc(command.help or "").partition("Example:")
-    text = f"\n## {' '.join(names)}\n\n{help_text.strip()}\n\n"
+    before, _, after = re.sub(r"Examples?:", "\0", inspect.cleandoc(command.help or "")).partition(
+        "\0"
+    )
+    sample, _, rest = after.partition("\n\n")
+    text = f"\n## {' '.join(names)}\n\n" + "\n\n".join(
+        t.strip() for t in (before, rest) if t.strip()
+    )
     if sample.strip():
-        text += f"```bash\n{sample.strip()}\n```\n\n"
+        lines = "\n".join(line.strip() for line in re.split(r"\s+—\s+", " ".join(sample.split())))
+        text += f"\n\n```bash\n{lines}\n```"
+    text += "\n\n"
     return [text + (table if rows else ""), *parts]
 
 

@@ -88,7 +88,7 @@ $(DOCS_STAMP): $(STAMP)
 	@touch $@
 
 site: $(DOCS_STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean --strict
 	@echo "written: build/site/index.html"
 
 # New locks from pyproject.toml: hashes of the public files, no addresses of this machine.

@@ -537,6 +537,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     # `python worker.py` puts the checkout's folders on the import path: a user's own `activities`
-    # or `planner` would be hidden by ours.
+    # or `planner` would be hidden by Planloom's.
     sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve().parent]
     main()

@@ -106,7 +106,7 @@ async def read_output(
 
     Raises:
         BlobError: the blob cannot be read.
-        ValueError: the range is none, with the length that there is.
+        ValueError: the range is empty or outside; the message has the length.
     """
     value = await blobs.load(stored)
     text = value if isinstance(value, str) else json_text(value)

@@ -64,7 +64,7 @@ def reject(
     by: By = None,
     task: Annotated[str | None, typer.Option(help="Refuse one task instead of the plan.")] = None,
 ) -> None:
-    """Reject the plan that waits. Example: planloom reject trip --reason "too dear" """
+    """Reject the plan that waits. Example: planloom reject trip --reason "too expensive" """
     if task is not None:
         _control(run, "approve_task", {"id": task, "approve": False, "by": by, "note": reason})
         return

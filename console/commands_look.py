@@ -82,5 +82,5 @@ def ps(
     if as_json:
         say_json(rows)
     else:
-        out.width = WIDTH_MAX  # an id that is cut is none
+        out.width = WIDTH_MAX  # an id that was cut off is useless
         out.print(runs_table(rows))

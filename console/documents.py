@@ -90,7 +90,7 @@ def plan_from(source: str) -> Plan:
     """
     plan, problems = read_plan(read_document(source))
     if plan is None:
-        raise UsageError(f"{source} is no valid plan", problems)
+        raise UsageError(f"{source} is not a valid plan", problems)
     return plan
 
 

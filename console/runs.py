@@ -39,7 +39,7 @@ def print_result(result: RunResult, *, as_json: bool, err: Console) -> int:
 def ui_address(client: Client, run_id: str) -> str:
     """The run's page in the Web UI; empty where nobody said where that is.
 
-    A development server, ours and Temporal's own, has it a thousand ports above.
+    A development server, Planloom's or Temporal's, has it a thousand ports above.
     """
     import os
 

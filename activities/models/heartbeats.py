@@ -1,6 +1,6 @@
 """Heartbeats in the background, and what one attempt of an activity leaves to the next.
 
-Without heartbeats a cancel is not seen and a killed worker costs the whole time-out (DESIGN §6).
+Without heartbeats a cancel is not seen and a killed worker costs the whole timeout (DESIGN §6).
 The details of the last beat reach the next attempt: there we count our own failures, because the
 server's count also goes up when an endpoint only asked us to wait.
 """
@@ -22,7 +22,7 @@ from planloom.planner.language.values import Usage
 BEAT_SECONDS = 2.0
 FIRST_BEAT_SECONDS = 1.0
 DEADLINE_MARGIN = 0.1
-"""Part of the server's time-out, at most a second, that is left to report our own."""
+"""Part of the server's timeout, at most a second, that is left to report our own."""
 
 
 _COUNTS = ("failures", "waits", "turns")

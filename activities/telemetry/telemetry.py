@@ -164,7 +164,7 @@ class Telemetry:
 
         Sampler, limits, intervals, endpoints and headers are the SDK's own to read.
         """
-        # What the standard variables name goes over ours.
+        # What the standard variables name goes first.
         resource = Resource.create({"service.name": SERVICE})
         resource = resource.merge(OTELResourceDetector().detect())
         if switches.traces:

@@ -40,7 +40,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             if _uri(path).startswith("files/"):
                 linked.add(path)
     for path in sorted(linked):
-        # As text: a linked Markdown file of another folder is no page of the site.
         if (CHECKOUT / path).is_file():
             content = (CHECKOUT / path).read_text(encoding="utf-8")
             files.append(File.generated(config, _uri(path), content=content))
@@ -107,4 +106,5 @@ def _uri(path: str) -> str:
         return path.lower()
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
-    return f"files/{path}"
+    # As text: a Markdown file of another folder is not a page of the site.
+    return f"files/{path}" + ".txt" * path.endswith(".md")

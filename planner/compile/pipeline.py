@@ -69,7 +69,7 @@ def compile_plan(
     by `parallel` and `model`.
 
     Passes, in order: resolve dependencies, validate, deduplicate, prune, rank, estimate. O(N + E)
-    but for near misses of names that do not exist.
+    except near misses of names that do not exist.
     """
     problems = check_plan(plan, catalog, allow=allow, other_ids=other_ids, depth=depth)
     if problems:

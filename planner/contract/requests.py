@@ -61,7 +61,7 @@ class MajorThresholds(Model):
 
 
 class Approval(Model):
-    """Who must say yes before what. Without `timeout` it waits for ever."""
+    """Who must say yes before what. Without `timeout` it waits forever."""
 
     mode: ApprovalMode = "never"
     """What needs approval: nothing, the first plan, later plans, the first plan and material

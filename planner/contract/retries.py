@@ -38,11 +38,11 @@ class RetryRule:
 
 RETRY_TABLE: Mapping[ErrorClass, RetryRule] = MappingProxyType(
     {
-        # Bounded by the activity's schedule-to-close time-out, not by a count.
+        # Bounded by the activity's schedule-to-close timeout, not by a count.
         "rate_limit": RetryRule(
             True, waits_max=100_000, max_seconds=60.0, counts_as_penalty=True, dag_retry=True
         ),
-        # An overloaded endpoint may be a dead one behind a proxy: free waits, but not for ever.
+        # An overloaded endpoint may be a dead one behind a proxy: free waits, but not forever.
         "capacity": RetryRule(True, waits_max=10, counts_as_penalty=True, dag_retry=True),
         "timeout": RetryRule(True, counts_as_penalty=True, dag_retry=True),
         # One repair round is inside the call; a whole new call is worth one more try.

@@ -29,7 +29,7 @@ class AgentSpec(Model):
 
 
 class MemberSpec(Model):
-    """One member of a team. With `task` it has a subtask of its own; `depends_on` orders it."""
+    """One member of a team. With `task` it has its own subtask; `depends_on` orders it."""
 
     id: Annotated[str, Field(pattern=ID_PATTERN)]
     """The member's name in reports and links."""
@@ -88,7 +88,7 @@ class Limits(Model):
 
 
 class AgentTask(Model):
-    """One of `agents` with a task of its own; `args` are more fields of its request."""
+    """One of `agents` with its own task; `args` are more fields of its request."""
 
     agent: str | AgentSpec
     """The agent: the name of a definition, or the definition itself."""
@@ -101,7 +101,7 @@ class AgentTask(Model):
 
 
 class TeamTask(Model):
-    """One of `teams` with a task of its own; `args` are more fields of its request."""
+    """One of `teams` with its own task; `args` are more fields of its request."""
 
     team: str | TeamSpec
     """The team: the name of a definition, or the definition itself."""

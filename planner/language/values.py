@@ -90,7 +90,7 @@ class Outcome(StrEnum):
 
 
 class Problem(Model):
-    """One thing wrong with a plan or request: where, what, and how to mend it."""
+    """One thing wrong with a plan or request: where, what, and how to fix it."""
 
     path: str
     """Where it is, such as `tasks.ratio.args.expression`."""
@@ -102,7 +102,7 @@ class Problem(Model):
     """How to fix it. Empty when there is nothing to add."""
 
     def line(self) -> str:
-        """All of it on one line, the hint as a sentence of its own."""
+        """All of it on one line, the hint as its own sentence."""
         end = "" if not self.hint else " " if self.message.endswith((".", "!", "?", ":")) else ". "
         return f"{self.path}: {self.message}{end}{self.hint}"
 
@@ -145,13 +145,13 @@ def parse_seconds(value: object) -> object:
     """Seconds from `30`, `"30s"`, `"5m"`, `"250ms"`, `"2h"`, `"1d"`; other values pass through.
 
     Raises:
-        ValueError: a text that is no duration, with the forms that are.
+        ValueError: the text is not a duration; the message shows the forms.
     """
     if not isinstance(value, str):
         return value
     match = _DURATION.match(value)
     if not match:
-        raise ValueError(f'"{value}" is no duration: write seconds (30) or "30s", "5m", "2h"')
+        raise ValueError(f'"{value}" is not a duration: write seconds (30) or "30s", "5m", "2h"')
     return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from tests.support.harness import Planloom
+from tests.support.waiting import until
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "deploy" / "grafana.json"
 
@@ -17,6 +18,11 @@ def _free_port() -> int:
     with socket.socket() as made:
         made.bind(("127.0.0.1", 0))
         return int(made.getsockname()[1])
+
+
+def _served(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return str(answer.read().decode())
 
 
 def _queries() -> str:
@@ -31,11 +37,11 @@ async def test_every_worker_metric_of_the_dashboard_is_served(planloom: Planloom
         result = await planloom.run({"plan": {"tasks": [{"id": "q", "ask": "hello"}]}})
         assert result["status"] == "completed"
         await planloom.failure(await planloom.start({"plan": {"tasks": []}}))
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            served = answer.read().decode()
-    names = set(re.findall(r"\btemporal_\w+", _queries()))
-    assert len(names) > 5
-    assert {name for name in names if not re.search(rf"^{name}\b", served, re.MULTILINE)} == set()
+        names = set(re.findall(r"\btemporal_\w+", _queries()))
+        assert len(names) > 5
+        # A metric appears once its first value was recorded.
+        await until(lambda: all(re.search(rf"(?m)^{n}\b", _served(port)) for n in names))
+        served = _served(port)
     for label in ("workflow_type", "task_queue", "activity_type", "worker_type"):
         assert f'{label}="' in served
 

@@ -88,7 +88,7 @@ class Entry:
 
 
 class InvalidTransition(Exception):
-    """An event that does not fit the state: a bug of ours, with the task's story."""
+    """An event that does not fit the state: a bug in Planloom, with the task's story."""
 
     def __init__(self, task: TaskId, state: State | Outcome | None, event: str) -> None:
         super().__init__(f"frontier: {event} of task {task!r} in state {state}")

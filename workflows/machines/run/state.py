@@ -439,7 +439,7 @@ class RunState:
     result: RunResult | None = None
     failed: Failed | None = None
     asleep_seconds: float = 0.0
-    """How long the run has only waited for people, in all: no slowness of its own."""
+    """How long the run has only waited for people, in all: not its own slowness."""
     asleep_since: float | None = None
     """Since when it does; None while it does anything else."""
     waits: dict[str, Wait] = field(default_factory=dict)

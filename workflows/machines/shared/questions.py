@@ -95,8 +95,8 @@ def problem_with_answer(
     if len(kept) >= EARLY_MAX or size + text_bytes(given.output) > EARLY_MAX_BYTES:
         waiting = ", ".join(questions.open) or "none"
         return (
-            f'complete_task: "{shortened(given.id)}" asks nothing, and too many answers are kept '
-            f"for it already. Waiting: {waiting}"
+            f'complete_task: "{shortened(given.id)}" has not asked, and too many answers are '
+            f"kept for it already. Waiting: {waiting}"
         )
     return None
 

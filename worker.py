@@ -55,10 +55,12 @@ from planloom.activities.models.quirks import read_rows
 from planloom.activities.prepare import PrepareActivities
 from planloom.activities.resolve import ResolveActivities
 from planloom.activities.run_tool import ToolActivities
+from planloom.activities.self_check import check_files, check_folders, check_pools, check_store
 from planloom.activities.storage.backends import open_backend
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.claims import ClaimStore
+from planloom.activities.storage.sealed import SealedBackend
 from planloom.activities.telemetry.telemetry import (
     METRICS_ADDRESS,
     setup_logging,
@@ -72,6 +74,9 @@ from planloom.activities.tools.runner import ToolRunner
 from planloom.activities.tools.times import ToolTimes
 from planloom.activities.tools.trusted import trusted_places
 from planloom.activities.write_plan import PlanActivities
+from planloom.codec import EncryptionCodec
+from planloom.keys import KeyRing, key_ring
+from planloom.planner.contract.findings import Finding
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.names import SEARCH_ATTRIBUTES
 from planloom.planner.contract.settings import (
@@ -155,6 +160,8 @@ class Parts:
     models: ModelClient
     tool_times: ToolTimes
     known_attributes: list[str]
+    keys: KeyRing | None = None
+    """What values are encrypted with; None: they are not."""
     limiters: PoolLimiters | None = None
     """Set by `build_workers`."""
 
@@ -215,7 +222,7 @@ def build_workers(
     parts.models.find_limiter = limiters.limiter
     capacity = CapacityActivities(client, settings)
     data = Path(settings.data_dir)
-    cache = ResultCache(data / "cache", parts.blobs)
+    cache = ResultCache(data / "cache", parts.blobs, sealer=parts.keys)
     runner = ToolRunner(
         parts.registry,
         parts.blobs,
@@ -346,14 +353,21 @@ def make_private(folder: Path) -> None:
         )
 
 
-async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], None]) -> None:
+def open_blobs(settings: Settings, keys: KeyRing | None) -> BlobStore:
+    backend = open_backend(settings.blobs_place)
+    return BlobStore(SealedBackend(backend, keys) if keys else backend)
+
+
+async def serve(
+    settings: Settings, registry: ToolRegistry, keys: KeyRing | None, ready: Callable[[], None]
+) -> None:
     """Run workers for all queues until SIGINT or SIGTERM."""
     telemetry = setup_telemetry(os.environ)
     config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     config.setdefault("target_host", "localhost:7233")
     client = await Client.connect(
         **config,
-        data_converter=data_converter(),
+        data_converter=data_converter(EncryptionCodec(keys) if keys else None),
         plugins=telemetry.plugins,
         runtime=worker_runtime(os.environ),
     )
@@ -362,10 +376,11 @@ async def serve(settings: Settings, registry: ToolRegistry, ready: Callable[[], 
     parts = Parts(
         settings,
         registry,
-        BlobStore(open_backend(settings.blob_url or data / "blobs")),
+        open_blobs(settings, keys),
         ModelClient(settings, os.environ, Prices(settings), quirks_file=data / QUIRKS_FILE),
         ToolTimes(data / "tool_times.json"),
         await register_search_attributes(client),
+        keys,
     )
     parts.models.add_observer(telemetry.model_observer())
     workers = build_workers(client, parts, telemetry.interceptors)
@@ -453,6 +468,20 @@ async def _print_models(settings: Settings, is_probe: bool) -> None:
     print(json.dumps(rows))
 
 
+async def _print_check(settings: Settings, registry: ToolRegistry) -> None:
+    """What this worker finds out about itself."""
+    tools = f"{len(registry.names)}: {', '.join(registry.names)}"
+    findings = [Finding(check="tools", level="ok", message=tools), *check_folders(settings)]
+    findings += [
+        Finding(check="keys", level="fail", message=p.message, hint=p.hint)
+        for p in _key_problems(settings)
+    ]
+    findings.append(check_store(open_blobs(settings, key_ring(settings)).backend))
+    findings += check_files(_unused_files(settings))
+    findings += await check_pools(settings, os.environ)
+    print(json.dumps([finding.model_dump() for finding in findings]))
+
+
 def _was_asked(given: argparse.Namespace, settings: Settings, registry: ToolRegistry) -> bool:
     """Whether only something was to be printed; it is."""
     if given.list_definitions:
@@ -461,11 +490,20 @@ def _was_asked(given: argparse.Namespace, settings: Settings, registry: ToolRegi
         _list_tools(registry)
     elif given.models:
         asyncio.run(_print_models(settings, given.probe))
+    elif given.check:
+        asyncio.run(_print_check(settings, registry))
     elif given.catalog:
         _print_catalog(settings, registry, PrepareJob.model_validate_json(given.catalog))
     else:
         return False
     return True
+
+
+def _refuse(problems: Sequence[Problem]) -> SystemExit:
+    """All that is wrong with the settings, on stderr."""
+    for problem in problems:
+        print(f"error: {problem.line()}", file=sys.stderr)
+    return SystemExit(2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -481,23 +519,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--models", action="store_true", help="print what is known of models")
     parser.add_argument("--probe", action="store_true", help="with --models: ask them")
+    parser.add_argument("--check", action="store_true", help="print what planloom doctor asks")
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
     try:
         settings = read_settings(dict(os.environ))
         registry = tools_from(settings)
+        keys = key_ring(settings)
     except (SettingsError, ToolLoadError) as error:
-        for problem in error.problems:
-            print(f"error: {problem.line()}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise _refuse(error.problems) from None
     if _was_asked(given, settings, registry):
         return
     setup_logging(os.environ)
     sys.setswitchinterval(SWITCH_SECONDS)
     if problems := _key_problems(settings):
-        for problem in problems:
-            print(f"error: {problem.line()}", file=sys.stderr)
-        raise SystemExit(2)
+        raise _refuse(problems)
     for name, pool in settings.pools.items():
         if "api_key_env" in pool.model_fields_set and not os.environ.get(pool.api_key_env):
             log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)
@@ -516,7 +552,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     code = 0
     try:
-        asyncio.run(serve(settings, registry, ready))
+        asyncio.run(serve(settings, registry, keys, ready))
     except RuntimeError as error:
         if "connect" not in str(error).lower():
             raise

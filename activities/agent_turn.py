@@ -152,6 +152,7 @@ class TurnActivities:
             return TurnReply(
                 transcript=transcript,
                 calls=[await agent_call(call, self._blobs) for call in calls],
+                is_cut_off=reply.is_cut_off,
                 notes=list(reply.notes),
                 usage=attempt.total,
                 attempts=attempt.number,
@@ -263,6 +264,7 @@ class TurnActivities:
             conflicts=conflict_signals(text),
             problems=problems,
             violations=violations,
+            is_cut_off=reply.is_cut_off,
             notes=list(reply.notes),
             usage=attempt.total,
             attempts=attempt.number,

@@ -180,7 +180,8 @@ def _text_answer(reply: ChatReply, attempt: Attempt) -> Answer:
 
 def _cut_off(reply: ChatReply, what: str) -> ModelError:
     written = reply.usage.output_tokens
-    return ModelError("context_length", f"{what} after {written:,} tokens: raise max_tokens")
+    text = f"{what} after {written:,} tokens: raise max_tokens"
+    return ModelError("context_length", text, cut_at=written)
 
 
 def _note_of(reply: ChatReply) -> str | None:

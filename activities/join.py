@@ -155,7 +155,7 @@ async def decide(
             limit = wider_limit(limit, written)
             if was_cut or not has_more_room(attempt.room(messages, limit), written):
                 why = f"the decision was cut off after {written} tokens"
-                raise ModelError("context_length", why)
+                raise ModelError("context_length", why, cut_at=written)
             was_cut = True
         elif repairs_left:
             repairs_left -= 1

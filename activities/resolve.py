@@ -10,15 +10,18 @@ import jsonpatch
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from planloom.activities.models.heartbeats import Heartbeat
 from planloom.activities.storage.blobs import BlobError, BlobStore
 from planloom.activities.storage.json_values import ValueNotJsonError, json_text
 from planloom.planner.contract.jobs import PatchedPlan, PatchJob, Resolved, ResolveJob
 from planloom.planner.language.conditions import evaluate
 from planloom.planner.language.expressions import IN_ACTIVITY, Meter
 from planloom.planner.language.values import Bindings, JsonValue, Stored
-from planloom.planner.syntax.json_text import meant_list
+from planloom.planner.syntax.json_text import meant_list, why_no_list
 
 READ_MAX_CHARS = 20_000
+AT_ONCE = 8
+"""Parts of a long list that are written side by side."""
 
 
 class ResolveActivities:
@@ -29,14 +32,17 @@ class ResolveActivities:
 
     @activity.defn(name="resolve_value")
     async def resolve_value(self, job: ResolveJob) -> Resolved:
-        """`value`, `condition` or `list`, as `ResolveJob` says.
+        """`value`, `condition`, `list` or `joined`, as `ResolveJob` says.
 
         Raises:
             ApplicationError: type `tool` for a reference that leads nowhere, or no list where one
                 is wanted; type `unknown`, retryable, for a blob that cannot be read.
         """
         with _as_application_errors():
-            return await self._resolved(job)
+            if not job.is_long:
+                return await self._resolved(job)
+            async with Heartbeat():
+                return await self._resolved(job)
 
     async def _resolved(self, job: ResolveJob) -> Resolved:
         if job.mode == "condition":
@@ -48,17 +54,28 @@ class ResolveActivities:
             )
             return Resolved(stored=Stored(value=holds))
         value = await self._blobs.bind(job.value, job.bindings)
+        if job.mode == "joined":
+            joined = await asyncio.to_thread(_joined, value)
+            return Resolved(stored=await self._blobs.store_value(joined), count=len(joined))
         if job.mode == "value":
             return Resolved(stored=await self._blobs.store_value(value, job.inline_max_bytes))
         items = meant_list(value)
         if items is None:
-            raise ValueError(
-                f"map needs a list; {_text_of(job.value)} is {_kind_of(value)}. "
-                "Refer to a list, such as ${task.items}; an ask gives one with "
-                "output_schema: {type: array}."
-            )
+            raise ValueError(f"map {why_no_list(job.value, value)}")
+        if job.batch is not None and len(items) > job.batched_from:
+            return Resolved(count=len(items), parts=await self._cut(items, job.batch))
         stored = await self._blobs.store_value(items, job.inline_max_bytes)
         return Resolved(stored=stored, count=len(items))
+
+    async def _cut(self, items: list[JsonValue], size: int) -> list[Stored]:
+        """A list in parts of `size` items, each a separate value."""
+        parts: list[Stored] = []
+        for start in range(0, len(items), AT_ONCE * size):
+            ends = range(start, min(start + AT_ONCE * size, len(items)), size)
+            found = (self._blobs.store_value(items[at : at + size]) for at in ends)
+            parts += await asyncio.gather(*found)
+        # Thousands of previews would be more than one result may hold.
+        return [p.model_copy(update={"preview": None}) for p in parts]
 
     async def _all_of(self, bindings: Bindings) -> dict[str, JsonValue]:
         if bindings.bundle is not None:
@@ -75,6 +92,15 @@ class ResolveActivities:
     async def patch_plan(self, job: PatchJob) -> PatchedPlan:
         """An RFC 6902 patch applied; what is wrong with it comes back as `problem`."""
         return patched_plan(job)
+
+
+def _joined(parts: JsonValue) -> list[JsonValue]:
+    """One list of several; a number stands for as many nulls."""
+    assert isinstance(parts, list)
+    joined: list[JsonValue] = []
+    for part in parts:
+        joined += part if isinstance(part, list) else [None] * int(str(part))
+    return joined
 
 
 def patched_plan(job: PatchJob) -> PatchedPlan:
@@ -117,24 +143,6 @@ async def read_output(
     before = f"… ({start:,} characters before)\n" if start else ""
     after = f"\n… ({len(text) - last:,} characters after, from {last})" if last < len(text) else ""
     return before + text[start:last] + after
-
-
-def _kind_of(value: JsonValue) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a text"
-        case _:
-            return "an object"
-
-
-def _text_of(value: JsonValue) -> str:
-    return f'"{value[:100]}"' if isinstance(value, str) else "what it was given"
 
 
 @contextmanager

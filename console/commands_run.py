@@ -177,6 +177,7 @@ def dev(
     in_memory: Annotated[bool, typer.Option(help="Forget everything at the end.")] = False,
 ) -> None:
     """Start server, worker and Web UI from temporal-dev.yaml. Example: planloom dev"""
+    from planloom.console.codec_server import codec_server_for
     from planloom.console.devserver import DevServer, DevServerError
     from planloom.console.runs import UI_PORT_ABOVE
 
@@ -188,6 +189,8 @@ def dev(
         if port is not None and ui_port is None and port + UI_PORT_ABOVE < 65_536:
             more["ui_port"] = port + UI_PORT_ABOVE
         server = DevServer(in_memory=in_memory, data_dir=Path(data), **more)
+        with errors():
+            codec = codec_server_for(server)
         server.start()
     except DevServerError as error:
         raise fail(str(error), error.hint) from None
@@ -195,6 +198,8 @@ def dev(
     try:
         say(f"server  {server.address}")
         say(f"Web UI  {server.ui_url}")
+        if codec is not None:
+            say(f"codec server  {codec.address}")
         if not no_worker:
             environment = os.environ | {"TEMPORAL_ADDRESS": server.address}
             worker = worker_process(dict(environment))
@@ -211,6 +216,8 @@ def dev(
             with contextlib.suppress(ProcessLookupError):
                 stop_process(worker)
         server.stop()
+        if codec is not None:
+            codec.stop()
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -72,15 +73,23 @@ def templates(as_json: Json = False) -> None:
 @app.command()
 def blob(hash: Annotated[str, typer.Argument(help="A blob's SHA-256, or its beginning.")]) -> None:
     """Print the whole of a large value. Example: planloom blob 9f86d081884c"""
+    from planloom.keys import NoKey, NotGenuine, key_ring
+
     if not re.fullmatch(r"[0-9a-f]{6,64}", hash):
         raise fail(f'"{hash}" is no blob: 6 to 64 hexadecimal digits', code=2)
     with errors():
-        folder = settings_now().blobs_dir()
+        settings = settings_now()
+        folder, keys = Path(settings.blobs_place), key_ring(settings)
     paths = sorted((folder / hash[:2]).glob(f"{hash}*"))
     if not paths:
         hint = "PLANLOOM_DATA_DIR names the folder that the worker writes to."
         raise fail(f"no blob {hash} under {folder}", hint)
     if len(paths) > 1:
         raise fail(f"{hash} begins {len(paths)} blobs: give more digits", code=2)
-    sys.stdout.buffer.write(paths[0].read_bytes())
+    content = paths[0].read_bytes()
+    try:
+        content = keys.unseal(content, paths[0].name) if keys else content
+    except (NoKey, NotGenuine) as error:
+        raise fail(f"blob {hash} cannot be read: {error}") from None
+    sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from planloom import Client, PlanloomError, Run, planner
 from planloom.console.devserver import DevServer, DevServerError
+from planloom.console.documents import settings_now
 from planloom.console.graph import draw
 from planloom.console.live import follow
 from planloom.console.processes import stop_process, worker_process
@@ -55,7 +56,7 @@ async def run_demo(*, keep: bool, err: Console) -> int:
     worker = worker_process(environment, log)
     try:
         err.print(f"A Temporal server at {server.address}, its Web UI at {server.ui_url}")
-        client = await Client.connect(target_host=server.address)
+        client = await Client.connect(settings_now(environment), target_host=server.address)
         await _until_polling(worker, folder / "worker.log")
         code = await _run_template(client, server, err)
         if os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"):

@@ -162,7 +162,11 @@ class DevServer:
         headless: no Web UI.
         port, ui_port: instead of the configuration's; None means a free one.
         dynamic_config: added to the configuration's.
+
+    `codec_endpoint` may be set before `start`: the codec server that the Web UI reads through.
     """
+
+    codec_endpoint: str | None = None
 
     def __init__(
         self,
@@ -181,10 +185,10 @@ class DevServer:
         self.headless = headless
         self.ip = self.config.ip
         self._given_port = self.config.port if port == _FROM_CONFIG else port
-        self._given_ui_port = self.config.ui_port if ui_port == _FROM_CONFIG else ui_port
+        self.given_ui_port = self.config.ui_port if ui_port == _FROM_CONFIG else ui_port
         self._dynamic_config = {**self.config.dynamic_config, **(dynamic_config or {})}
         self.port = self._given_port or 0
-        self.ui_port = self._given_ui_port or 0
+        self.ui_port = self.given_ui_port or 0
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -247,7 +251,7 @@ class DevServer:
 
     def kill(self) -> None:
         """End the server as a crash does; `start` brings it up again on the same ports."""
-        self._given_port, self._given_ui_port = self.port or None, self.ui_port or None
+        self._given_port, self.given_ui_port = self.port or None, self.ui_port or None
         self._end(signal.SIGKILL)
 
     def __enter__(self) -> DevServer:
@@ -265,6 +269,8 @@ class DevServer:
         """The whole command line, with the ports in use."""
         line = [program, "server", "start-dev", "--ip", self.ip, "--port", str(self.port)]
         line += ["--headless"] if self.headless else ["--ui-port", str(self.ui_port)]
+        if self.codec_endpoint and not self.headless:
+            line += ["--ui-codec-endpoint", self.codec_endpoint]
         line += ["--log-level", "error"]
         if self.database:
             line += ["--db-filename", str(self.database)]
@@ -281,10 +287,10 @@ class DevServer:
     def _choose_ports(self) -> None:
         if self._given_port:
             _require_free(self.ip, self._given_port, "port")
-        if self._given_ui_port and not self.headless:
-            _require_free(self.ip, self._given_ui_port, "Web UI port")
+        if self.given_ui_port and not self.headless:
+            _require_free(self.ip, self.given_ui_port, "Web UI port")
         self.port = self._given_port or free_port(self.ip)
-        self.ui_port = self._given_ui_port or free_port(self.ip)
+        self.ui_port = self.given_ui_port or free_port(self.ip)
 
     def _start_once(self, program: str) -> None:
         if self.database:

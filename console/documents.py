@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import platformdirs
 import yaml
 
 from planloom.planner.compile.templates import check_template
+from planloom.planner.contract.findings import Finding
 from planloom.planner.contract.prepare import prepare_job
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.settings import Settings, SettingsError, settings_from
@@ -94,23 +95,23 @@ def plan_from(source: str) -> Plan:
     return plan
 
 
-def settings_now() -> Settings:
+def settings_now(environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings from the environment and `planloom.toml`.
 
     Raises:
         SettingsError: with every problem found.
     """
-    named = os.environ.get("PLANLOOM_CONFIG")
+    named = environment.get("PLANLOOM_CONFIG")
     path = Path(named or "planloom.toml")
     if not path.is_file():
         if named:
             raise SettingsError.of(str(path), "no such file (named by PLANLOOM_CONFIG)")
-        return settings_from(os.environ, {})
+        return settings_from(environment, {})
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError.of(str(path), str(error)) from None
-    return settings_from(os.environ, document)
+    return settings_from(environment, document)
 
 
 def tool_specs_now() -> list[ToolSpec]:
@@ -144,6 +145,15 @@ def models_now(*, probe: bool = False) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = _ask_worker("--models", *(["--probe"] if probe else []))
     return rows
+
+
+def check_now() -> list[Finding]:
+    """What a worker started here finds out about itself, for `planloom doctor`.
+
+    Raises:
+        UsageError: a worker cannot start here.
+    """
+    return [Finding.model_validate(each) for each in _ask_worker("--check")]
 
 
 def _ask_worker(flag: str, *more: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 import uuid
 from datetime import timedelta
@@ -24,10 +25,12 @@ from temporalio.client import (
 )
 from temporalio.common import Priority, WorkflowIDConflictPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes
 from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
+from planloom.codec import EncryptionCodec
 from planloom.errors import (
     AlreadyRunning,
     NoServer,
@@ -43,6 +46,7 @@ from planloom.errors import (
     problems_in,
     server_error,
 )
+from planloom.keys import key_ring
 from planloom.planner.contract.capacity import (
     CapacityRequest,
     CapacityState,
@@ -76,6 +80,17 @@ M = TypeVar("M", bound=BaseModel)
 QUERY_SECONDS = 10.0
 """A query needs a worker: without one it would block until the caller gives up."""
 PERMIT_AGAIN_SECONDS = 0.2
+
+
+def _converter(settings: Settings) -> DataConverter:
+    keys = key_ring(settings)
+    if keys is None:
+        return pydantic_data_converter
+    return dataclasses.replace(
+        pydantic_data_converter,
+        payload_codec=EncryptionCodec(keys),
+        failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
+    )
 
 
 class Run:
@@ -333,14 +348,15 @@ class Client:
 
     @classmethod
     async def connect(cls, settings: Settings | None = None, **overrides: Any) -> Client:
-        """Connect by Temporal's own environment settings and profiles.
+        """Connect by Temporal's own environment settings and profiles, with the settings' keys.
 
         Raises:
+            SettingsError: a key cannot be read.
             NoServer: nothing answers at the address.
         """
         config: dict[str, Any] = {**ClientConfig.load_client_connect_config(), **overrides}
         config.setdefault("target_host", "localhost:7233")
-        config.setdefault("data_converter", pydantic_data_converter)
+        config.setdefault("data_converter", _converter(settings or Settings()))
         try:
             temporal = await TemporalClient.connect(**config)
         except (RuntimeError, RPCError) as error:

@@ -106,7 +106,7 @@ BREACHES = {
         "import planloom.console.views",
         "import planloom.worker",
     ],
-    "workflows/machines/run/frontier.py": ["import temporalio"],
+    "workflows/machines/run/units.py": ["import temporalio"],
     "workflows/machines/shared/budget.py": ["import temporalio.workflow"],
     "activities/ask.py": [
         "import planloom.workflows.dag",

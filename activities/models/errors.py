@@ -71,6 +71,7 @@ class ModelError(Exception):
         is_ours: bool = False,
         is_unreachable: bool = False,
         is_of_call: bool = False,
+        cut_at: int = 0,
     ) -> None:
         super().__init__(message)
         self.error_class: ErrorClass = error_class
@@ -82,6 +83,8 @@ class ModelError(Exception):
         """Nothing listens at the address."""
         self.is_of_call = is_of_call
         """The call itself failed, and its pool knows of it."""
+        self.cut_at = cut_at
+        """Tokens that were written when the answer's limit cut it off."""
 
 
 def classify(exc: BaseException) -> ErrorClass:
@@ -342,6 +345,7 @@ def as_application_error(
             "attempts": counted_attempt,
             "waits": waits,
             "usage": paid.model_dump() if isinstance(paid, Usage) else None,
+            **({"cut_at": cut_at} if (cut_at := getattr(exc, "cut_at", 0)) else {}),
         },
         type=error_class,
         # The run's result says it; a traceback in the worker's log for each would drown the rest.

@@ -18,7 +18,6 @@ from typing import Literal
 from planloom.activities.storage.backends import (
     Backend,
     BlobError,
-    FolderBackend,
     open_backend,
     short_reason,
 )
@@ -155,7 +154,7 @@ class BlobStore:
         return content
 
     async def has(self, blob: str) -> bool:
-        if isinstance(self._backend, FolderBackend):
+        if self._backend.is_local:
             return self._backend.size(blob) is not None
         return await asyncio.to_thread(self._backend.size, blob) is not None
 
@@ -176,7 +175,7 @@ class BlobStore:
         if (known := self._parsed.get(key)) is not None:
             return known[0]
         # Read only as large as it was said to be small: a known size saves the thread.
-        if stored.size_bytes < THREAD_MIN_BYTES and isinstance(self._backend, FolderBackend):
+        if stored.size_bytes < THREAD_MIN_BYTES and self._backend.is_local:
             value = self._read_value(stored)
         else:
             value = await asyncio.to_thread(self._read_value, stored)
@@ -214,7 +213,7 @@ class BlobStore:
             if name in wanted
         }
         if bindings.index is not None:
-            scope["index"] = bindings.index
+            scope["index"] = bindings.index + bindings.first_index
         if bindings.item is not None and "item" in wanted:
             item = await self._load_shared(bindings.item)
             if bindings.is_item_of_list:

@@ -17,10 +17,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.json_values import json_text
+from planloom.activities.storage.sealed import Sealer
 from planloom.planner.contract.requests import CacheMode
 from planloom.planner.language.values import JsonValue, Model, Stored, Usage
 
@@ -70,9 +71,11 @@ class ResultCache:
         folder: Path,
         blobs: BlobStore,
         *,
+        sealer: Sealer | None = None,
         wait_seconds: float = LOCK_WAIT_SECONDS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
+        self._sealer = sealer
         self._folder = folder
         self._blobs = blobs
         self._wait_seconds = wait_seconds
@@ -87,8 +90,10 @@ class ResultCache:
         """The entry, or None if it is absent, unreadable, or its blob is gone."""
         path = self._path(key)
         try:
-            entry = CacheEntry.model_validate_json(path.read_bytes())
-        except (FileNotFoundError, ValidationError):
+            entry = self._read(key, path.read_bytes())
+        except FileNotFoundError:
+            return None
+        if entry is None:
             return None
         if entry.output.blob is not None and not await self._blobs.has(entry.output.blob):
             return None
@@ -102,11 +107,19 @@ class ResultCache:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
-        part.write_text(json_text(entry.model_dump(mode="json")), encoding="utf-8")
+        content = json_text(entry.model_dump(mode="json")).encode()
+        part.write_bytes(self._sealer.seal(content, key) if self._sealer else content)
         part.replace(path)
         self._puts += 1
         if self._puts % PRUNE_EVERY == 0:
             await asyncio.to_thread(self.prune, self._max_bytes)
+
+    def _read(self, key: str, content: bytes) -> CacheEntry | None:
+        try:
+            text = self._sealer.unseal(content, key) if self._sealer else content
+            return CacheEntry.model_validate_json(text)
+        except Exception:  # damaged, or its key has gone: the call is made again
+            return None
 
     async def get_or_run(
         self, key: str, run: Callable[[], Awaitable[CacheEntry]]

@@ -57,6 +57,7 @@ def trusted_places(
             if settings.blob_url and "://" not in settings.blob_url
             else []
         ),
+        *_key_places(settings),
         Path(platformdirs.user_config_dir("planloom")),
         Path(sys.prefix),
         *files,
@@ -68,6 +69,14 @@ def trusted_places(
         fixed=_real(program),
         import_path=_real(Path(folder or ".") for folder in searched),
     )
+
+
+def _key_places(settings: Settings) -> list[Path]:
+    """Files of encryption keys, and the programs and files that a key's command names."""
+    sources = settings.encryption.keys.values() if settings.encryption else []
+    files = [Path(source.file) for source in sources if source.file is not None]
+    words = [word for source in sources for word in source.command or ()]
+    return files + [Path(word) for word in words if Path(word).is_file()]
 
 
 def _program() -> list[Path]:

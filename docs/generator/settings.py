@@ -31,6 +31,7 @@ OTHERS = {
     "PLANLOOM_LOG": "`json` writes log lines as JSON objects. Without it, text.",
     "PLANLOOM_LOG_LEVEL": "The lowest level that is logged: `DEBUG`, `INFO`, `WARNING` (default), `ERROR`.",
     "PLANLOOM_METRICS_ADDRESS": "Where the worker serves Temporal's worker metrics for Prometheus, such as `127.0.0.1:9464`. Without it, nowhere.",
+    "PLANLOOM_CODEC_TOKEN": "What callers of `planloom codec-server` must send as `Authorization: Bearer …`. Required when it listens beyond this machine.",
     "PLANLOOM_DEBUG": "Any value makes the command line show tracebacks, as `--debug` does.",
 }
 MODEL = {
@@ -65,6 +66,7 @@ EXAMPLES = {
         "retries": "[retries.timeout]",
         "tenants": "tenants = {research = 3}",
         "context_windows": 'context_windows = {"small-*" = 8192}',
+        "encryption": "[encryption]",
         "max_activities": "max_activities = 200",
     },
     "PoolSettings": {
@@ -100,6 +102,14 @@ EXAMPLES = {
         "input_usd_per_million": "input_usd_per_million = 0.1",
         "output_usd_per_million": "output_usd_per_million = 0.4",
     },
+    "Encryption": {
+        "active": 'active = "2026-11"',
+        "keys": '[encryption.keys."2026-11"]',
+    },
+    "EncryptionKey": {
+        "file": 'file = "/etc/planloom/2026-11.key"',
+        "command": 'command = ["vault", "read", "-field=key", "secret/planloom"]',
+    },
     "RetryOverride": {
         "retryable": "retryable = true",
         "attempts_max": "attempts_max = 3",
@@ -116,6 +126,8 @@ TABLES = {
     "PoolSettings": "[pools.main]",
     "Accepts": '[pools.main.accepts."qwen*"]',
     "Price": '[pools.main.prices."my-model"]',
+    "Encryption": "[encryption]",
+    "EncryptionKey": '[encryption.keys."2026-11"]',
     "RetryOverride": "[retries.timeout]",
 }
 
@@ -133,7 +145,7 @@ def settings_page() -> str:
         example(),
         "```\n",
     ]
-    parts += [_section(model, shown) for model in shown.values()]
+    parts += [_section(shown[name], shown) for name in TABLES]
     parts += [
         _variables("Variables without an entry in the file", OTHERS),
         _variables("The model's variables", MODEL),
@@ -150,7 +162,8 @@ def example() -> str:
     lines = []
     for model, settings in EXAMPLES.items():
         # A table of its own follows for these.
-        apart = ("pools", "retries", "accepts", *["prices"] * (model == "PoolSettings"))
+        apart = ["pools", "retries", "accepts", "encryption", "keys"]
+        apart += {"PoolSettings": ["prices"], "EncryptionKey": ["command"]}.get(model, [])
         lines += ["", TABLES[model], *(t for name, t in settings.items() if name not in apart)]
     text = re.sub(r"\n{2,}", "\n\n", "\n".join(lines)).strip() + "\n"
     text += '\n[pools.spare]\nbase_url = "http://localhost:8001/v1"\n'

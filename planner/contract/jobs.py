@@ -123,21 +123,31 @@ class ResolveJob(Model):
     """`resolve_value`: references in `value` resolved where blobs can be read.
 
     `mode`: `value` gives the value; `condition` evaluates a JMESPath condition over outcomes and
-    gives true or false; `list` gives a list (or fails when it is not one) and
-    sets `count`.
+    gives true or false; `list` gives a list (or fails when it is not one) and sets `count`;
+    `joined` makes one list of several lists, where a number stands for as many nulls.
     """
 
     value: JsonValue = None
-    mode: Literal["value", "condition", "list"] = "value"
+    mode: Literal["value", "condition", "list", "joined"] = "value"
     bindings: Bindings = Field(default_factory=Bindings)
     outcomes: dict[str, str] = Field(default_factory=dict)
     """For a condition: each task's outcome; its output is in `bindings.inputs`."""
     inline_max_bytes: int | None = None
+    batch: int | None = None
+    """For a list of more than `batched_from` items: give it in parts of so many."""
+    batched_from: int = 0
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it may take seconds: it reads or writes a list of any length."""
+        return self.batch is not None or self.mode == "joined"
 
 
 class Resolved(Model):
-    stored: Stored
+    stored: Stored = Field(default_factory=Stored)
     count: int | None = None
+    parts: list[Stored] | None = None
+    """The list in parts, in place of `stored`."""
 
 
 class PatchJob(Model):
@@ -265,6 +275,8 @@ class TurnReply(Model):
     problems: list[str] = Field(default_factory=list)
     violations: list[str] = Field(default_factory=list)
     """Fields of the form that are missing, too short, too long or unclear."""
+    is_cut_off: bool = False
+    """The answer, or the calls, ended at a limit: another turn should have more room."""
     notes: list[str] = Field(default_factory=list)
     """What a person should know of the turn, such as a prompt that the server cut."""
     usage: Usage = Field(default_factory=Usage)

@@ -15,6 +15,10 @@ ASK_HUMAN = "ask_human"
 READ_OUTPUT = "read_output"
 """Tools that only agents and team members have; no tool module registers them."""
 
+ENCRYPTED_ENCODING = b"binary/encrypted"
+ENCRYPTION_KEY_ID = "encryption-key-id"
+"""How an encrypted payload says what it is, and which key opens it; as in Temporal's samples."""
+
 SEARCH_ATTRIBUTES = {
     "PlanloomStatus": "Keyword",
     "PlanloomRevision": "Int",

@@ -140,6 +140,8 @@ class Lineage(Model):
     deadline: float | None = None
     """When the time of the parent run is over, in seconds since 1970."""
     forked_from: str | None = None
+    first_index: int = 0
+    """Of a batch of a wide map: which item of the map its first one is."""
     form: Literal["agent", "member"] = "agent"
     """The labelled form that an agent is asked for: a team's members say more."""
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from planloom.planner.contract.jobs import ErrorClass
 from planloom.planner.contract.retries import RetryOverride, RetryTable, table_with
@@ -159,7 +159,47 @@ class PoolSettings(Model):
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
-_SECRET_PLACES = {"api_key_env", "headers_env", "headers"}
+KEY_ID_MAX_CHARS = 32
+
+
+class EncryptionKey(Model):
+    """`[encryption.keys.<id>]`: where a key of 32 bytes comes from (raw, base64 or hexadecimal)."""
+
+    file: str | None = None
+    """The file that holds the key."""
+    command: Annotated[list[str], Field(min_length=1)] | None = None
+    """A program and its arguments. It prints the key."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.file is None) == (self.command is None):
+            raise ValueError("give a file or a command")
+        return self
+
+
+class Encryption(Model):
+    """`[encryption]`: payloads, blobs, claims and cached results are encrypted with AES-GCM."""
+
+    active: str
+    """The id of the key that encrypts. All keys decrypt."""
+    keys: dict[str, EncryptionKey]
+    """The keys, by id."""
+
+    @model_validator(mode="after")
+    def _has_its_key(self) -> Self:
+        wrong = [
+            i for i in self.keys if not re.fullmatch(rf"[\w.-]{{1,{KEY_ID_MAX_CHARS}}}", i, re.A)
+        ]
+        if wrong:
+            rule = f"1 to {KEY_ID_MAX_CHARS} letters, digits, dots, hyphens and underscores"
+            raise ValueError(f"{', '.join(wrong)}: the id of a key has {rule}")
+        if self.active not in self.keys:
+            known = ", ".join(self.keys) or "none"
+            raise ValueError(f'no key "{self.active}" in [encryption.keys]; there are: {known}')
+        return self
+
+
+_SECRET_PLACES = {"encryption", "api_key_env", "headers_env", "headers"}
 """Where people write a secret by mistake."""
 _LIMITS = (
     "requests_per_minute",
@@ -216,6 +256,8 @@ class Settings(Model):
     context_windows: dict[str, Annotated[int, Field(ge=256)]] = Field(default_factory=dict)
     """How many tokens a model reads and writes in one call, by pattern of its name. The first
     pattern that fits counts; a model without one is not limited here."""
+    encryption: Encryption | None = None
+    """Keys that encrypt payloads, blobs and cached results. Without it, nothing is encrypted."""
     max_activities: Annotated[int, Field(ge=1, le=5000)] = 200
     """How many activities one worker process runs at once, per task queue."""
 
@@ -241,8 +283,10 @@ class Settings(Model):
         """The id of a pool's `CapacityWorkflow`."""
         return f"{self.task_queue}-capacity-{pool}"
 
-    def blobs_dir(self) -> Path:
-        return Path(self.blob_url) if self.blob_url else Path(self.data_dir) / "blobs"
+    @property
+    def blobs_place(self) -> str:
+        """A folder, or the address of a bucket."""
+        return self.blob_url or str(Path(self.data_dir) / "blobs")
 
 
 class SettingsError(Exception):

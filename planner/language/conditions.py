@@ -22,6 +22,7 @@ from planloom.planner.language.expressions import (
     BadPathError,
     Expression,
     Meter,
+    TooMuchWorkError,
     compiled_expression,
     shortened,
 )
@@ -129,7 +130,8 @@ def evaluate(
     `meter` bounds the work; without it the bounds are those of workflow code.
 
     Raises:
-        ConditionError: it does not parse, does not fit the values, or takes too much work.
+        ConditionError: it does not parse, or does not fit the values.
+        TooMuchWorkError: it takes too much work.
     """
     scope: dict[str, Any] = dict(extra or {})
     for name in [*outcomes, *outputs]:
@@ -142,6 +144,8 @@ def evaluate(
     compiled = _compiled(condition)
     try:
         found = compiled.search(scope, meter or Meter())
+    except TooMuchWorkError as error:
+        raise TooMuchWorkError(f'"{shortened(condition)}": {error}') from None
     except BadPathError as error:
         raise ConditionError(f'"{shortened(condition)}": {error}') from None
     return bool(found)

@@ -58,14 +58,14 @@ IN_WORKFLOW = Bounds(steps=100_000, nodes=100_000, size_bytes=2_000_000)
 IN_ACTIVITY = Bounds(steps=2_000_000, nodes=2_000_000, size_bytes=128 * 1024 * 1024)
 
 
+@dataclass(slots=True)
 class Meter:
     """Counts the work of one or more evaluations against their bounds."""
 
-    def __init__(self, bounds: Bounds = IN_WORKFLOW) -> None:
-        self.bounds = bounds
-        self.steps = 0
-        self.nodes = 0
-        self.size_bytes = 0
+    bounds: Bounds = IN_WORKFLOW
+    steps: int = 0
+    nodes: int = 0
+    size_bytes: int = 0
 
     def step(self, count: int = 1) -> None:
         """Count work.

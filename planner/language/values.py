@@ -72,6 +72,11 @@ class Unreadable:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Locked(Unreadable):
+    """Stands where a document should, and is encrypted with a key that is not here."""
+
+
 class Outcome(StrEnum):
     """How a task ended."""
 
@@ -210,6 +215,8 @@ class Bindings(Model):
     item: Stored | None = None
     is_item_of_list: bool = False
     index: int | None = None
+    first_index: int = 0
+    """What `${index}` is for the first item: a batch of a map has some of its items."""
     bundle: Stored | None = None
     """More `inputs` behind one reference: a JSON object of name to `Stored`."""
 
@@ -226,6 +233,7 @@ __all__ = [
     "VALUE_NAMES",
     "Bindings",
     "JsonValue",
+    "Locked",
     "Model",
     "Outcome",
     "PriorityName",

@@ -84,6 +84,29 @@ def meant_list(value: JsonValue) -> list[JsonValue] | None:
     return value if isinstance(value, list) else None
 
 
+def why_no_list(written: JsonValue, value: JsonValue) -> str:
+    """What is wrong with a map over `written`, which stands for `value`, and how to fix it."""
+    shown = f'"{written[:100]}"' if isinstance(written, str) else "what it was given"
+    return (
+        f"needs a list; {shown} is {_kind_of(value)}. Refer to a list, such as ${{task.items}}; "
+        "an ask gives one with output_schema: {type: array}."
+    )
+
+
+def _kind_of(value: JsonValue) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+        case _:
+            return "an object"
+
+
 def json_in(text: str) -> list[Candidate]:
     """The outermost lists and objects of a text, in order; prose around them is left out.
 

@@ -1,8 +1,9 @@
 """Tool calls that a model wrote as text, in the many forms of its training. Pure, linear.
 
 Such a text is not an answer. `{"name": "look", "arguments": {…}}`, the same in `<tool_call>` tags,
-`[TOOL_CALLS]`, `<function=look>{…}</function>`, `<invoke name="look">` with parameters, and
-`Action: look` with its input are read.
+`[TOOL_CALLS]`, `<function=look>{…}</function>`, `<invoke name="look">` and other tags with
+parameters, `look(q="x")` and `Action: look` with its input are read. What only bears the marks of
+a call is not an answer.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planloom.planner.language.values import JsonValue
+from planloom.planner.syntax.function_calls import function_calls
 from planloom.planner.syntax.json_text import Candidate, json_in, parse_json
 from planloom.planner.syntax.tool_calls import called_name
 
@@ -23,18 +25,37 @@ _LISTS = ("tool_calls", "tool_uses", "calls")
 _NAMED = re.compile(
     r"<function=([\w.-]{1,100})>|to=functions\.([\w-]{1,100})|"
     r"<[|｜]?tool[\w▁]{0,20}sep[|｜]?>([\w.-]{1,100})|"
-    r"^[ \t>*_-]{0,8}Action[*_]{0,2}:[*_]{0,2}[ \t]{0,4}`?([\w.-]{1,100})`?[ \t]{0,4}$",
+    r"\[TOOL_CALLS?\][ \t]{0,4}([\w.-]{1,100})|^>>>[ \t]{0,4}([\w.-]{1,100})[ \t]{0,4}$|"
+    r"<\|tool_call_begin\|>[ \t]{0,4}([\w.:-]{1,100})(?=[ \t]{0,4}<\|)|"
+    r"^[ \t>*_-]{0,8}(?:Action|Tool|Function)[*_]{0,2}:[*_]{0,2}[ \t]{0,4}`?([\w.-]{1,100})`?"
+    r"[ \t]{0,4}$",
     re.MULTILINE | re.IGNORECASE,
 )
-_INVOKE = re.compile(r'<invoke name="([^"<>\n]{1,100})">')
-_PARAMETER = re.compile(r'<parameter name="([^"<>\n]{1,100})"[^<>\n]{0,80}>')
+_INVOKE = re.compile(
+    r'<(?:invoke|function|tool)[ \t]name="([^"<>\n]{1,100})"[ \t]?>|<function=([\w.-]{1,100})>|'
+    r"<tool_call>[ \t\n]{0,4}([\w.-]{1,100})(?=[ \t\n]{0,4}(?:<arg_key>|</tool_call>))"
+)
+_PARAMETER = re.compile(
+    r'<parameter name="([^"<>\n]{1,100})"[^<>\n]{0,80}>|<parameter=([\w.-]{1,100})>|'
+    r"<arg_key>([^<>\n]{1,100})</arg_key>[ \t\n]{0,8}<arg_value>"
+)
+_VALUE_END = re.compile(r"</parameter>|</arg_value>")
+_INVOKE_END = re.compile(r"</(?:invoke|function|tool|tool_call)>")
+_ELEMENT = re.compile(r"<([\w.-]{1,100})>(.*)</\1>", re.DOTALL)
 _MARKS = re.compile(
-    r"</?(?:tool_call|tool_calls|function_call|function_calls|tool_use|tool|function|invoke|"
-    r"parameter|antml:\w+)[^<>\n]{0,120}>|\[/?TOOL_CALLS?\]|<[|｜][^<>\n]{0,60}[|｜]>|"
+    r"</?(?:[\w-]{1,40}:)?(?:tool_call|tool_calls|function_call|function_calls|tool_use|tool|function|"
+    r"invoke|parameter)[^<>\n]{0,120}>|\[/?(?:TOOL_CALLS?|ARGS)\]|<[|｜][^<>\n]{0,60}[|｜]>|"
     r"```[\w-]{0,20}|\bfunctions?\b|\bcommentary\b|\bjson\b|"
-    r"^[ \t>*_-]{0,8}(?:Action Input|Input)[*_]{0,2}:",
+    r"^[ \t>*_-]{0,8}(?:Action Input|Input|Arguments|Args|Parameters)[*_]{0,2}:",
     re.MULTILINE | re.IGNORECASE,
 )
+_BEARS_MARKS = re.compile(
+    r"^[ \t]{0,8}(?:<(?:[\w-]{1,40}:)?(?:tool_calls?|function_calls?|function=[\w.-]{1,100}|"
+    r"invoke[ \t]name=[^<>\n]{1,100})>|\[TOOL_CALLS?\]|<\|(?:python_tag|tool_calls?[\w]{0,30})\|>|"
+    r"<[|｜]tool[▁_]calls?[▁_]begin[|｜]>|```tool_(?:code|call)\b)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_FENCED = re.compile(r"^```(?!tool_)[^\n]{0,40}\n.*?^```", re.DOTALL | re.MULTILINE)
 _THOUGHT = re.compile(r"^[ \t>*_-]{0,8}Thought[*_]{0,2}:[^\n]*$", re.MULTILINE | re.IGNORECASE)
 _GAP_MAX_CHARS = 80
 """Between a call's name and its arguments."""
@@ -48,18 +69,20 @@ class WrittenCall:
 
 @dataclass(frozen=True, slots=True)
 class WrittenCalls:
-    """The calls of a text. `is_whole`: it consists of nothing else."""
+    """The calls of a text; none where it only bears their marks. `is_whole`: it is nothing else."""
 
     calls: tuple[WrittenCall, ...]
     is_whole: bool
 
 
 def written_calls(text: str, tools: Collection[str]) -> WrittenCalls | None:
-    """The calls of known tools that a text holds; None when it holds none."""
+    """The calls of known tools that a text holds; None when it is an answer."""
+    if (whole := _whole_text(text, tools)) is not None:
+        return WrittenCalls(tuple(whole[:WRITTEN_CALLS_MAX]), is_whole=bool(whole))
     candidates = json_in(text)
     spans: list[tuple[int, int]] = []
     calls: list[WrittenCall] = []
-    names = [(m, next(n for n in m.groups() if n)) for m in _NAMED.finditer(text)]
+    names = [(m, _first(m)) for m in _NAMED.finditer(text)]
     for match, written in names[:WRITTEN_CALLS_MAX]:
         name = called_name(written, tools)
         behind = _next_object(candidates, match.end())
@@ -75,8 +98,32 @@ def written_calls(text: str, tools: Collection[str]) -> WrittenCalls | None:
     calls += invoked
     spans += invoked_spans
     if not calls:
-        return None
+        bears_marks = _BEARS_MARKS.search(_FENCED.sub("", text)) is not None
+        return WrittenCalls((), is_whole=False) if bears_marks else None
     return WrittenCalls(tuple(calls[:WRITTEN_CALLS_MAX]), not _has_words(text, spans))
+
+
+def _whole_text(text: str, tools: Collection[str]) -> list[WrittenCall] | None:
+    """Forms that are calls only where the text is nothing else; empty for those not readable."""
+    bare = text.strip()
+    if element := _ELEMENT.fullmatch(bare):  # <look><q>x</q></look>
+        name, inner = called_name(element[1], tools), element[2].strip()
+        if name is not None:
+            fields = re.findall(r"<([\w.-]{1,100})>(.*?)</\1>", inner, re.DOTALL)
+            return [WrittenCall(name, {key: value.strip() for key, value in fields})]
+    if (functions := function_calls(bare, tools)) is not None:
+        return [WrittenCall(name, args) for name, args in functions]
+    if not (bare.startswith("{") and bare.endswith("}")):
+        return None
+    try:
+        value = parse_json(bare)
+    except ValueError:
+        return None
+    if not isinstance(value, dict) or len(value) != 1:
+        return None
+    name, given = next(iter(value.items()))
+    is_call = name in tools and isinstance(given, dict)  # {"look": {"q": "x"}}
+    return [WrittenCall(name, given)] if is_call else None
 
 
 def _next_object(candidates: list[Candidate], after: int) -> Candidate | None:
@@ -112,18 +159,24 @@ def _invoked(text: str, tools: Collection[str]) -> tuple[list[WrittenCall], list
     calls: list[WrittenCall] = []
     spans: list[tuple[int, int]] = []
     for match, end in zip(begins, _ends(begins, len(text)), strict=True):
-        name = called_name(match[1], tools)
+        name = called_name(_first(match), tools)
         if name is None:
             continue
-        closed = text.find("</invoke>", match.end(), end)
-        end = end if closed < 0 else closed
+        closed = _INVOKE_END.search(text, match.end(), end)
+        end = end if closed is None else closed.start()
         parameters = list(_PARAMETER.finditer(text, match.end(), end))
+        if match[2] and not parameters and "{" in text[match.end() : end]:
+            continue  # <function=look>{…}
         args: dict[str, JsonValue] = {}
         for parameter, stop in zip(parameters, _ends(parameters, end), strict=True):
-            args[parameter[1]] = text[parameter.end() : stop].split("</parameter>")[0].strip()
+            args[_first(parameter)] = _VALUE_END.split(text[parameter.end() : stop])[0].strip()
         calls.append(WrittenCall(name, args))
         spans.append((match.start(), end))
     return calls, spans
+
+
+def _first(match: re.Match[str]) -> str:
+    return next(group for group in match.groups() if group)
 
 
 def _ends(begins: list[re.Match[str]], last: int) -> list[int]:

@@ -127,15 +127,23 @@ async def test_each_task_is_handed_over_before_the_next_line_is_written(
     assert reply.seconds - reply.first_task_seconds > 0.5
 
 
-async def test_tasks_that_come_together_go_in_one_batch(
-    server: ModelServer, client: ModelClient
-) -> None:
-    lines = "".join(f't{i} = search(query="{i}")\n' for i in range(60))
-    server.script("find it", Reply(text=[lines, 0.8, "join(t0)\n"], chunking="line"))
-    inbox = Inbox(seconds=0.1)  # a slow signal
-    await PlanWriter(client, TOOLS, inbox.emit).write(job(), "m", [], attempt())
-    assert inbox.tasks == [f"t{i}" for i in range(60)]
-    assert len(inbox.batches) < 10
+async def test_tasks_that_come_together_go_in_one_batch() -> None:
+    began, release = asyncio.Event(), asyncio.Event()
+    inbox = Inbox()
+
+    async def slow(tasks: list[PlannedTask]) -> None:
+        began.set()
+        await release.wait()
+        await inbox.emit(tasks)
+
+    async with Outbox(slow, flush_seconds=0.001) as outbox:
+        outbox.put([written("t0")])
+        await began.wait()
+        for i in range(1, 60):
+            outbox.put([written(f"t{i}")])
+        release.set()
+        await until(lambda: len(inbox.tasks) == 60)
+    assert inbox.batches == [["t0"], [f"t{i}" for i in range(1, 60)]]
 
 
 async def test_without_streaming_nothing_is_handed_over_and_the_reply_has_it_all(

@@ -213,6 +213,13 @@ MEANT = {
     'b = look("y");': ["b"],
     'b = look("y")  # the y': ["b"],
     'b = look("y") // the y': ["b"],
+    'Task 1: look("y")': ["1"],
+    '**Step 2:** look("y")': ["2"],
+    'Step 2: b = look("y")': ["b"],
+    'Action 3 - look("y")': ["3"],
+    '**1.** look("y")': ["1"],
+    '- [ ] b = look("y")': ["b"],
+    '* `b = look("y")`': ["b"],
 }
 
 
@@ -242,6 +249,15 @@ UNREADABLE = [
     'b = await look("y',
     'look("y"), look("z")',
     'first(look("y"))',
+    'b = look["y"]',
+    'b = look{"q": "y"}',
+    'b = look "y"',
+    'b = look（"y"）',
+    'if a:\n    b = look("y")',
+    'else:\n  b = look("y")',
+    'while True:\n    b = look("y")',
+    'try:\n    b = look("y")\nexcept ValueError:\n    c = look("z")',
+    '- if a:\n  - b = look("y")',
 ]
 
 
@@ -252,7 +268,37 @@ def test_a_line_that_is_written_like_a_task_and_cannot_be_read_is_a_problem(line
         tasks, end = parse(*chunks)
         assert [t.id for t in tasks] == ["a"]
         assert end.problems, line
-        assert "line 2" in end.problems[0].message
+        assert any(f"line {n}" in end.problems[0].message for n in (2, 3))
+
+
+@pytest.mark.parametrize("join", ["* `join(a)`", "**2.** join(a)", "- [x] join(a)"])
+def test_a_join_that_is_dressed_up_ends_the_plan(join: str) -> None:
+    _, end = parse(f'a = look("x")\n{join}\n')
+    assert (end.join_only, end.is_complete, end.problems) == (["a"], True, [])
+
+
+def test_words_that_only_look_like_a_statement_are_none() -> None:
+    tasks, end = parse('for each of the cities:\n    a = look("x")\njoin(a)')
+    assert ([t.id for t in tasks], end.problems) == (["a"], [])
+    tasks, end = parse('a = look("x")\nif it rains:\nb = look("y")\njoin(a, b)')
+    assert ([t.id for t in tasks], end.problems) == (["a", "b"], [])
+
+
+def test_one_object_stands_for_all_arguments() -> None:
+    text = {"type": "object", "properties": {"q": {"type": "string"}}}
+    tools = [ToolSpec(name="find", parameters=text)]
+    for line in ('a = find({"q": "x"})', '1. find({"q": "x"})'):
+        (planned,) = CallsParser(tools).feed(f"{line}\njoin()\n")
+        assert planned.task.args == {"q": "x"}
+
+
+@pytest.mark.parametrize("said", ["A wrong plan would be:", "First idea."])
+def test_of_two_plans_none_is_run_on_a_guess(said: str) -> None:
+    """The one that was shown as wrong ran, and the one that was meant was left out."""
+    wrong = f'{said}\n```\nw = write_file("a", "b")\njoin(w)\n```\n'
+    for chunks in ([text := f"{wrong}The right one:\n```\n{PLAN}\n```\n"], list(text)):
+        tasks, end = parse(*chunks)
+        assert (tasks, codes(end)) == ([], ["two_plans"])
 
 
 def test_the_same_line_repeated_is_left_out_and_another_call_under_its_name_is_not() -> None:

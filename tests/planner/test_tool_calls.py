@@ -136,6 +136,22 @@ WRITTEN = {
     "gpt-oss": '<|channel|>commentary to=functions.fread <|message|>{"path": "a.txt"}<|call|>',
     "DeepSeek": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>fread\n"
     '```json\n{"path": "a.txt"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+    "Qwen's coder": "<tool_call>\n<function=fread>\n<parameter=path>\na.txt\n</parameter>\n"
+    "</function>\n</tool_call>",
+    "Mistral's arguments": '[TOOL_CALLS]fread[ARGS]{"path": "a.txt"}',
+    "GLM": "<tool_call>fread\n<arg_key>path</arg_key>\n<arg_value>a.txt</arg_value>\n</tool_call>",
+    "Kimi": "<|tool_calls_section_begin|><|tool_call_begin|>fread:0<|tool_call_argument_begin|>"
+    '{"path": "a.txt"}<|tool_call_end|><|tool_calls_section_end|>',
+    "Llama's functions": '[fread(path="a.txt")]',
+    "Liquid": '<|tool_call_start|>[fread(path="a.txt")]<|tool_call_end|>',
+    "Gemma": '```tool_code\nprint(default_api.fread(path="a.txt"))\n```',
+    "Llama's call": '<|python_tag|>fread.call(path="a.txt")',
+    "Seed": '<seed:tool_call><function name="fread"><parameter name="path">a.txt</parameter>'
+    "</function></seed:tool_call>",
+    "an element": "<fread>\n<path>a.txt</path>\n</fread>",
+    "the tool as a key": '{"fread": {"path": "a.txt"}}',
+    "a tool with its arguments": 'Tool: fread\nArguments: {"path": "a.txt"}',
+    "Functionary": '>>>fread\n{"path": "a.txt"}',
     "single quotes": "{'tool': 'fread', 'args': {'path': 'a.txt'}}",
 }
 
@@ -145,6 +161,24 @@ def test_a_tool_call_written_as_text_is_seen_for_what_it_is(text: str) -> None:
     found = written_calls(text, TOOLS)
     assert found is not None
     assert (found.calls, found.is_whole) == ((CALL,), True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'fread("a.txt")',
+        'fread(path=open("x"))',
+        '<tool_call>{"name": "fread", "arguments": {"path": "a',
+        '<tool_call>\n{"name": "unknown", "arguments": {}}\n</tool_call>',
+        "[TOOL_CALLS]",
+        '<|python_tag|>import os; os.listdir(".")',
+        "<｜tool▁calls▁begin｜>fread",
+    ],
+)
+def test_what_bears_the_marks_of_a_call_and_cannot_be_read_is_no_answer(text: str) -> None:
+    found = written_calls(text, TOOLS)
+    assert found is not None
+    assert (found.calls, found.is_whole) == ((), False)
 
 
 def test_several_written_calls_are_all_read() -> None:
@@ -172,6 +206,11 @@ def test_a_written_call_among_words_is_not_the_whole_answer() -> None:
         "Action: none\nAction Input: none",
         '{"answer": {"name": "fread"}}',
         "",
+        "Call it as `fread(path)`.",
+        "It is called with:\n```\n<tool_call>{}</tool_call>\n```",
+        "total (of all) is 5",
+        "[1, 2, 3]",
+        "(a)",
     ],
 )
 def test_an_answer_that_only_speaks_of_tools_is_an_answer(text: str) -> None:
@@ -186,6 +225,12 @@ def test_an_answer_that_only_speaks_of_tools_is_an_answer(text: str) -> None:
         '<parameter name="x">',
         "<function=fread>",
         "Action: fread\n",
+        "fread(",
+        'fread(path="a")\n',
+        "<fread>",
+        "<tool_call>fread<arg_key>",
+        "```\n",
+        ">>>fread\n",
         '{"name": "fread", "arguments": {}} ',
         "{",
         "<|",

@@ -162,7 +162,7 @@ async def test_one_bad_member_is_bounded_and_leaves_the_others_alone(
         team=team("ann", "bob"),
         rounds=1,
         retry_rounds=0,
-        timeout="1s",
+        timeout="1s" if bad == "hangs" else "30s",
         retry={"max_attempts": 1},
     )
     assert time.monotonic() - began < 40

@@ -35,7 +35,8 @@ def main() -> int:
         file=sys.stderr,
     )
     for rule, count in Counter(f.rule for f in found).most_common():
-        print(f"{count:6} {rule}", file=sys.stderr)
+        seeds = ", ".join(str(f.case.seed) for f in found if f.rule == rule)
+        print(f"{count:6} {rule}: seeds {seeds[:200]}", file=sys.stderr)
     for one in found[:SHOWN_MAX]:
         print(report(one))
     return 1 if found else 0

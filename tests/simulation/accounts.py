@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.language.values import Outcome, TaskId, Usage
+from planloom.planner.walk.frontier import State
+from planloom.workflows.machines.run.batches import is_batch, size_of
 from planloom.workflows.machines.run.children import usage_from_report
-from planloom.workflows.machines.run.frontier import State
 from planloom.workflows.machines.run.state import Question, Rule, RunState, Work
 from planloom.workflows.machines.shared.commands import Command
 from planloom.workflows.machines.shared.events import Broke, Event, Failure, Returned
@@ -28,7 +29,10 @@ class Accounts:
     ran: int = 0
     """Units that ran, with what ran inside them."""
     unseen: int = 0
-    """Units that ended before their body, or in the step in which they began: some count."""
+    """Human tasks that may have been asked and answered early in one step: those count."""
+    outside: Usage = field(default_factory=Usage)
+    """What planner and joiner said they used."""
+    is_estimated: bool = False
     had_cap: bool = False
     attempts: dict[str, int] = field(default_factory=dict)
 
@@ -37,10 +41,14 @@ class Accounts:
         if not isinstance(event, Returned | Broke):
             return
         pending = run.pending.get(event.key)
+        found = event.value if isinstance(event, Returned) else event.failure
+        if pending is not None and pending.rule in (Rule.PLAN, Rule.JOIN, Rule.SUMMARY):
+            self.is_estimated |= isinstance(found, Failure) and found.is_cancelled
+            self.outside += found.usage
         if pending is None or pending.rule is not Rule.BODY:
             return
-        task = run.works[pending.subject].unit.task
-        found = event.value if isinstance(event, Returned) else event.failure
+        unit = run.works[pending.subject].unit
+        task = unit.task
         match found:
             case TaskOutput():
                 usage, inner = found.usage, 0
@@ -48,6 +56,9 @@ class Accounts:
                 usage, inner = found.usage, found.tasks - 1
             case _:
                 usage, inner = usage_from_report(found.usage), found.usage.tasks
+        if is_batch(run, unit):  # no task beside its items
+            lost = isinstance(found, Failure) and not found.is_cancelled
+            inner = (size_of(run, unit) if lost else inner) - 1
         self.spent[task] = self.spent.get(task, Usage()) + usage
         self.ran += inner
 
@@ -64,7 +75,7 @@ class Accounts:
         for key in ended:
             has_run = self.begun.pop(key)
             self.ran += has_run
-            self.unseen += not has_run
+            self.unseen += not has_run and _may_ask(run, key.partition("[")[0])
         for key in run.works:
             self.begun.setdefault(key, False)
         for command in commands:
@@ -79,7 +90,8 @@ class Accounts:
             mark = f"{task}.v{record.version}"
             more = record.attempts - self.attempts.get(mark, 0)
             self.attempts[mark] = record.attempts
-            if isinstance(record.outcome, Outcome) and task not in names:
+            is_over = isinstance(record.outcome, Outcome)
+            if is_over and task not in names and _may_ask(run, task):
                 has_ended = record.outcome is not states.get(task)
                 self.unseen += max(more, has_ended * (1 + len(record.item_outcomes)))
         self.had_cap = self.had_cap or run.account.ledger.caps.tasks is not None
@@ -88,8 +100,15 @@ class Accounts:
     def _check(self, run: RunState) -> None:
         for task, record in run.records.items():
             told, known = self.spent.get(task, Usage()), record.usage
-            is_same = (known.tokens, known.usd_nano) == (told.tokens, told.usd_nano)
-            demand(is_same, "a task's usage is what its bodies used", task, known, told)
+            # Less where it was taken out of the plan, and came back in other words.
+            is_known = known.tokens <= told.tokens and known.usd_nano <= told.usd_nano
+            demand(is_known, "a task's usage is what its bodies used", task, known, told)
+        total, whole = self.outside, run.account.ledger.usage
+        for spent in self.spent.values():
+            total += spent
+        # A planner that was called off says nothing: what it was paid is estimated.
+        is_same = (total.tokens, total.usd_nano) == (whole.tokens, whole.usd_nano)
+        demand(is_same or self.is_estimated, "what was told is counted", total, whole)
 
     def ended(self, run: RunState) -> None:
         """Raises:
@@ -100,3 +119,9 @@ class Accounts:
         counted = run.account.ledger.settled.tasks
         is_right = self.ran <= counted <= self.ran + self.unseen
         demand(is_right, "every task that ran is counted once", counted, self.ran, self.unseen)
+
+
+def _may_ask(run: RunState, name: TaskId) -> bool:
+    task = run.tasks.get(name)
+    bodies = [b for b in (task, task and task.fallback_body) if b is not None]
+    return any(b.kind == "human" for b in bodies)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
 
-from pydantic import ValidationError
-
-from planloom.planner.contract.requests import RunRequest
 from planloom.workflows.machines.run.state import Stage
+from planloom.workflows.machines.team.state import Stage as TeamStage
 from tests.simulation.chance import Chance, weighted
-from tests.simulation.plans import Document, names_of, random_condition, random_plan, without_task
+from tests.simulation.plans import Document, names_of, without_task
+from tests.simulation.requests import readable_request
 
 STIMULI = {
     "approve_plan": 8.0,
@@ -30,6 +28,8 @@ STIMULI = {
     "stale_child": 3.0,
     "deadline": 3.0,
 }
+KINDS = {"DagWorkflow": 76.0, "AgentWorkflow": 9.0, "TeamWorkflow": 15.0}
+STAGES = [*Stage, *TeamStage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class Case:
 
     seed: int
     request: Document
+    kind: str = "DagWorkflow"
+    """Whose request it is: of a run, an agent or a team."""
     stimuli: tuple[Stimulus, ...] = ()
     carried: float = 0.1
     """How often the state is serialized, dropped and read back after an event."""
@@ -65,11 +67,13 @@ class Case:
     fails: float = 0.15
     """How often an activity fails."""
     is_handed_catalog: bool = False
-    """The plan of a team: the site is known from the start."""
+    """A run that knows from the start what the worker offers, as the plan of a team does."""
     runs_children: float = 0.7
     """How often a child run is one of the machine itself."""
     overuses: bool = False
     """Some calls use more than was reserved for them."""
+    batches: bool = False
+    """Maps go in batches although they are short."""
 
     def shorter(self) -> list[Case]:
         """Cases that lack one thing each, those that lack most first."""
@@ -83,6 +87,8 @@ class Case:
             found.append(replace(self, stimuli=rest))
         if self.long_after:
             found.append(replace(self, long_after=()))
+        if self.batches:
+            found.append(replace(self, batches=False))
         if self.fails:
             found.append(replace(self, fails=0.0))
         if 0 < self.carried < 1:
@@ -109,18 +115,20 @@ def _shorter_requests(request: Document) -> list[Document]:
             if name in plan:
                 rest = {k: v for k, v in plan.items() if k != name}
                 found.append({**request, "plan": rest})
-    names = sorted(set(request) - {"plan", "goal", "template"})
+    names = sorted(set(request) - {"plan", "goal", "template", "agent", "team", "task"})
     return found + [{k: v for k, v in request.items() if k != name} for name in names]
 
 
 def random_case(seed: int) -> Case:
     """The case of a seed."""
     random = Chance(seed).of("case")
-    request = _readable_request(random)
+    kind = weighted(random, KINDS)
+    request = readable_request(random, kind)
     most = random.choice([0, 0, 3, 6, 12])
     return Case(
         seed,
         request,
+        kind,
         stimuli=tuple(_stimulus(random) for _ in range(most)),
         carried=random.choice([0.0, 0.05, 0.3]),
         long_after=tuple(sorted(random.randint(0, 40) for _ in range(random.choice([0, 0, 1, 3])))),
@@ -128,6 +136,7 @@ def random_case(seed: int) -> Case:
         is_handed_catalog=random.random() < 0.03,
         runs_children=random.choice([0.0, 0.7, 1.0]),
         overuses=random.random() < 0.1,
+        batches=random.random() < 0.25,
     )
 
 
@@ -139,123 +148,5 @@ def _stimulus(random: Random) -> Stimulus:
         random.random() < 0.5,
         random.choice([1, 1, 1, 1, 2, 3]),
         to_child=random.random() < 0.15,
-        at_stage=random.choice(list(Stage)).value if random.random() < 0.3 else "",
+        at_stage=random.choice(STAGES).value if random.random() < 0.3 else "",
     )
-
-
-def _readable_request(random: Random) -> Document:
-    """A request that the contract accepts; what it does not is drawn again."""
-    while True:
-        request = random_request(random)
-        try:
-            RunRequest.model_validate(request)
-        except ValidationError:
-            continue
-        return request
-
-
-def random_request(random: Random) -> Document:
-    """A request of any kind, with any of its fields."""
-    kind = weighted(random, {"plan": 45, "goal": 38, "template": 4, "agents": 5, "joiner": 8})
-    size = random.choice([1, 2, 3, 5, 8, 12, 20])
-    request: Document = {}
-    match kind:
-        case "goal":
-            request = {"goal": "reach it", "stream": random.random() < 0.8}
-        case "agents":
-            request = {"goal": "say it", **_members(random)}
-        case "template":
-            request = {"template": random.choice(["pair", "deep"]), "params": {}}
-        case _:
-            request = {"plan": random_plan(random, size=size), "joiner": kind == "joiner"}
-    if kind == "plan" and random.random() < 0.1:
-        request["reuse"] = _reused(random, names_of(request["plan"]))
-    _policies(random, request)
-    return request
-
-
-def _policies(random: Random, request: Document) -> None:
-    if random.random() < 0.35:
-        request["approval"] = random_approval(random)
-    if random.random() < 0.5:
-        request["budget"] = random_budget(random)
-    if random.random() < 0.3:
-        request["replan"] = {
-            "max_rounds": random.choice([0, 1, 2, 4]),
-            "on_failure": random.random() < 0.6,
-        }
-    if random.random() < 0.2:
-        request["on_failure"] = "fail"
-    if random.random() < 0.4:
-        request["retry_rounds"] = random.choice([0, 1, 2, 3])
-    if random.random() < 0.1:
-        request["stop_when"] = random_condition(random, ["t0", "t1", "t2"])
-    if random.random() < 0.1:
-        request["on_budget"] = "partial"
-    if random.random() < 0.1:
-        request["tenant"] = "acme"
-    if random.random() < 0.1:
-        request["cache"] = random.choice(["run", "shared"])
-    if random.random() < 0.1:
-        request["priority"] = "high"
-    if random.random() < 0.1:
-        request["model"] = random.choice(["m1", {"planner": "m2", "worker": "b1"}])
-    if random.random() < 0.08:
-        request["lineage"] = _lineage(random)
-
-
-def random_approval(random: Random) -> Any:
-    """A policy: the mode alone, or with a time and what happens then."""
-    mode = random.choice(["plan", "replan", "major", "always", "never"])
-    if random.random() < 0.4:
-        return mode
-    policy: Document = {"mode": mode}
-    if random.random() < 0.7:
-        policy["timeout"] = random.choice([1, 30, 600])
-        policy["on_timeout"] = random.choice(["approve", "reject", "park"])
-    return policy
-
-
-def random_budget(random: Random) -> Document:
-    """Caps, often too tight."""
-    budget: Document = {}
-    if random.random() < 0.4:
-        budget["tokens"] = random.choice([1, 500, 2_500, 8_000, 30_000, 10**6])
-    if random.random() < 0.25:
-        budget["usd"] = random.choice([0.000001, 0.001, 0.02, 0.5, 50.0])
-    if random.random() < 0.25:
-        budget["seconds"] = random.choice([0.5, 5, 60, 1000])
-    if random.random() < 0.3:
-        budget["tasks"] = random.choice([1, 2, 4, 30])
-    if random.random() < 0.4:
-        budget["parallel"] = random.choice([1, 2, 3])
-    if random.random() < 0.25:
-        budget["on_budget"] = random.choice(["park", "partial"])
-    return budget
-
-
-def _members(random: Random) -> Document:
-    if random.random() < 0.6:
-        names = random.choice([["helper"], ["helper", "critic"], ["helper", "helper", "critic"]])
-        return {"agents": names, "limits": {"agents": random.choice([1, 2])}}
-    return {"teams": random.choice([["panel"], ["panel", "panel"]])}
-
-
-def _reused(random: Random, names: list[str]) -> Document:
-    picked = [n for n in names if random.random() < 0.4]
-    value = {"value": {"value": 3, "ok": True, "items": [1, 2]}}
-    return {n: {"outcome": "succeeded", "output": value} for n in picked}
-
-
-def _lineage(random: Random) -> Document:
-    """The run is a child of one that the world plays."""
-    lineage: Document = {"parent": "boss", "root": "boss", "depth": 1}
-    if random.random() < 0.7:
-        lineage["grant"] = {
-            "tokens": random.choice([None, 100, 5_000]),
-            "usd_nano": random.choice([None, None, 10_000_000]),
-            "tasks": random.choice([None, 1, 5]),
-        }
-    if random.random() < 0.4:
-        lineage["deadline"] = 1_000_000.0 + random.choice([-5, 3, 90])
-    return lineage

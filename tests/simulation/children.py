@@ -75,9 +75,6 @@ class Child:
         if random.random() < 0.1 and grant is not None:
             self.plans.append("want")
         self.plans.append("end")
-        timeout = self.flight.command.timeout  # type: ignore[union-attr]
-        if timeout is not None:
-            self._later(timeout, self.time_out)
         self._soon()
 
     def _later(self, after: float, what: Any) -> None:
@@ -168,9 +165,6 @@ class Child:
         else:
             self._later(seconds(self.random), self._end_cancelled)
 
-    def time_out(self) -> None:
-        self.lose(Failure("timed out (start to close)", "timeout"))
-
     def lose(self, failed: Failure) -> None:
         """It is gone without a word: the parent hears of it only while it is its own."""
         if self.is_over:
@@ -208,9 +202,8 @@ class Child:
             case "AgentWorkflow":
                 result = AgentResult(
                     status=status,
-                    output=answer.value if answer else None,
-                    blob=answer.blob if answer else None,
-                    preview=answer.preview if answer else None,
+                    output=answer.value if answer and answer.is_inline else None,
+                    **({"output_ref": answer} if answer and not answer.is_inline else {}),
                     usage=usage,
                     reason=why,
                     error_class=random.choice([None, *CLASSES]) if status == "failed" else None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from planloom.activities.resolve import patched_plan
 from planloom.planner.contract.jobs import (
+    AskJob,
     JoinJob,
     JoinReply,
     Resolved,
@@ -26,21 +27,26 @@ from planloom.planner.language.values import (
     Stored,
     Usage,
 )
-from planloom.workflows.machines.run.state import Rule
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import (
     AskModel,
     JoinOutcomes,
+    LoadDefinition,
     LookAtChild,
     PatchPlan,
     Prepare,
+    ReadOutput,
     Resolve,
     RunTool,
     TakePermit,
+    TakeTurn,
 )
 from planloom.workflows.machines.shared.events import Broke, Event, Failure, Returned
 from tests.simulation.catalog import PRICES, catalog_for
 from tests.simulation.chance import seconds, some, weighted
+from tests.simulation.definitions import definition
+from tests.simulation.kinds import reserved_for
+from tests.simulation.turns import random_turn
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -63,9 +69,14 @@ def end_of(process: Process, command: Any, random: Random) -> tuple[float, Event
     key, world = command.key, process.world
     match command:
         case Prepare():
-            if process.state.pending[key].rule is Rule.LEARNED and _fails(process, random):
+            # Before anything else it is asked for ever, by a run.
+            if key != "prepared" and _fails(process, random):
                 return seconds(random), Broke(key, Failure("no worker", "timeout"))
             return seconds(random), Returned(key, catalog_for(command.job, world.random("catalog")))
+        case LoadDefinition():
+            if _fails(process, random, 0.3):
+                return seconds(random), Broke(key, Failure("the file cannot be read", "unknown"))
+            return seconds(random), Returned(key, definition(command.job))
         case TakePermit():
             if random.random() < 0.05:
                 return seconds(random), Broke(key, Failure("it never has room", "InvalidRequest"))
@@ -78,14 +89,9 @@ def end_of(process: Process, command: Any, random: Random) -> tuple[float, Event
             return seconds(random), Returned(key, patched_plan(command.job))
         case LookAtChild():
             return 0.01, Returned(key, world.status_of(command.id))
-        case RunTool():
-            return _run_tool(process, command, random)
-        case AskModel():
-            return _ask(process, command, random)
-        case JoinOutcomes():
-            return _join(process, command, random)
         case _:
-            raise TypeError(type(command))
+            ends: Any = _ENDS[type(command)]
+            return ends(process, command, random)  # type: ignore[no-any-return]
 
 
 def _fails(process: Process, random: Random, share: float = 1.0) -> bool:
@@ -121,7 +127,7 @@ def scope_of(process: Process, bound: Bindings) -> dict[str, JsonValue]:
     if bound.item is not None and bound.index is not None:
         items = load(process, bound.item)
         picked = items[bound.index] if bound.is_item_of_list else items  # type: ignore[index]
-        scope |= {"item": picked, "index": bound.index}
+        scope |= {"item": picked, "index": bound.index + bound.first_index}
     return scope
 
 
@@ -148,6 +154,12 @@ def _resolve(process: Process, key: str, job: ResolveJob, random: Random) -> tup
         return after, Broke(key, Failure(str(error), "tool"))
     if job.mode == "list" and not isinstance(value, list):
         return after, Broke(key, Failure("it is no list", "tool"))
+    if job.mode == "joined":
+        value = [i for p in value for i in (p if isinstance(p, list) else [None] * p)]  # type: ignore
+    if job.batch is not None and isinstance(value, list) and len(value) > job.batched_from:
+        starts = range(0, len(value), job.batch)
+        parts = [store(process, value[at : at + job.batch]) for at in starts]
+        return after, Returned(key, Resolved(count=len(value), parts=parts))
     stored = store(process, value, job.inline_max_bytes or INLINE_MAX_BYTES)
     count = len(value) if isinstance(value, list) and job.mode == "list" else None
     return after, Returned(key, Resolved(stored=stored, count=count))
@@ -174,19 +186,12 @@ def random_value(random: Random) -> JsonValue:
 # -- tools and models -----------------------------------------------------------------------
 
 
-def reserved_for(process: Process, key: str) -> Amount:
-    """What is set aside for a command."""
-    pending = process.state.pending[key]
-    name = pending.subject if pending.rule is Rule.BODY else key
-    return process.state.account.ledger.reserved[name]
-
-
 def usage_within(process: Process, random: Random, limit: Amount, model: str | None) -> Usage:
     """What a model call used: no more than was reserved, but in a case where calls overuse."""
     tokens = random.choice([0.1, 0.5, 1.0]) * limit.tokens
     if process.world.case.overuses and random.random() < 0.3:
         tokens = tokens * 3 + 100
-        process.oracle.may_overrun = True
+        process.mark_overrun()
     given = int(tokens * random.random())
     asked = int(tokens) - given
     if model not in PRICES:
@@ -255,7 +260,7 @@ def _ask(process: Process, command: AskModel, random: Random) -> tuple[float, Ev
         bound(process, [job.prompt, job.context, job.system], job.bindings)
     except ValueError as error:
         return 0.0, Broke(key, Failure(str(error), "tool"))
-    limit = reserved_for(process, key)
+    limit = reserved_for(process.state, key)
     if job.tokens_max is not None and job.tokens_max > limit.tokens:
         process.oracle.complain("a call is told what is reserved for it", f"{key}: {limit}")
     usage = usage_within(process, random, limit, job.model)
@@ -264,8 +269,42 @@ def _ask(process: Process, command: AskModel, random: Random) -> tuple[float, Ev
         return command.timeout, Broke(key, Failure("timed out", "timeout", attempts, usage))
     if _fails(process, random):
         return after, Broke(key, _failed(random, attempts, usage))
-    output = store(process, random_value(random))
+    output = store(process, _said(job, random))
     return after, Returned(key, TaskOutput(output=output, usage=usage, attempts=attempts))
+
+
+def _said(job: AskJob, random: Random) -> JsonValue:
+    if job.role != "judge":
+        return random_value(random)
+    verdict = random.choice(["trusted", "partial", "uncertain", "untrusted"])
+    said: dict[str, JsonValue] = {"verdict": verdict, "reason": "so it is"}
+    if random.random() < 0.5:
+        said["confidence"] = random.choice([0, 0.3, 1.0])
+    if random.random() < 0.5:
+        said["answer"] = random.choice(["", "the whole", "long " * 1_000])
+    return said | ({"disagreements": ["one", "two"]} if random.random() < 0.3 else {})
+
+
+def _turn(process: Process, command: TakeTurn, random: Random) -> tuple[float, Event]:
+    """All tries of a model turn."""
+    key, job, after = command.key, command.job, seconds(random)
+    limit = reserved_for(process.state, key)
+    if job.tokens_max is not None and job.tokens_max > limit.tokens:
+        process.oracle.complain("a call is told what is reserved for it", f"{key}: {limit}")
+    usage = usage_within(process, random, limit, job.model)
+    attempts = random.choice([1, 1, 2, 3])
+    if command.timeout is not None and after > command.timeout:
+        return command.timeout, Broke(key, Failure("timed out", "timeout", attempts, usage))
+    if _fails(process, random, 0.5):
+        return after, Broke(key, _failed(random, attempts, usage))
+    return after, Returned(key, random_turn(process, job, usage, random))
+
+
+def _read(process: Process, command: ReadOutput, random: Random) -> tuple[float, Event]:
+    if _fails(process, random, 0.3):
+        return 0.1, Broke(command.key, Failure("the blob cannot be read", "unknown"))
+    text = json.dumps(load(process, command.stored))
+    return 0.1, Returned(command.key, Stored(value=text[command.start : command.end]))
 
 
 # -- the joiner -----------------------------------------------------------------------------
@@ -273,7 +312,7 @@ def _ask(process: Process, command: AskModel, random: Random) -> tuple[float, Ev
 
 def _join(process: Process, command: JoinOutcomes, random: Random) -> tuple[float, Event]:
     key, job, after = command.key, command.job, seconds(random)
-    usage = usage_within(process, random, reserved_for(process, key), job.model)
+    usage = usage_within(process, random, reserved_for(process.state, key), job.model)
     if _fails(process, random, 0.5):
         return after, Broke(key, _failed(random, 1, usage))
     return after, Returned(key, random_decision(process, job, usage, random))
@@ -290,3 +329,12 @@ def random_decision(process: Process, job: JoinJob, usage: Usage, random: Random
         return JoinReply(action="replan", feedback="more is needed", usage=usage)
     answer = store(process, random_value(random))
     return JoinReply(action="finish", answer=answer, usage=usage)
+
+
+_ENDS: dict[type[Any], Any] = {
+    RunTool: _run_tool,
+    AskModel: _ask,
+    TakeTurn: _turn,
+    ReadOutput: _read,
+    JoinOutcomes: _join,
+}

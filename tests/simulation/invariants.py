@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from planloom.planner.language.values import Outcome, TaskId, Usage
+from planloom.planner.walk.frontier import State, Unit
 from planloom.workflows.machines.run.bodies import key_of
-from planloom.workflows.machines.run.frontier import State, Unit
 from planloom.workflows.machines.run.state import Doing, Rule, RunState, Stage, Wait, Work
 from planloom.workflows.machines.shared.budget import NOTHING, Amount
 from tests.simulation.violation import Violation, demand
@@ -153,6 +153,8 @@ def _check_people(run: RunState) -> None:
                 demand(subject in run.questions, "a timer of a question is dropped", key)
             case "approve":
                 demand(TaskId(subject) in run.held, "a timer of a yes is dropped", key)
+            case "child":
+                demand(run.works[subject].command in run.pending, "a late child is at work", key)
             case "approval":
                 demand(run.approval.is_open, "a timer of an approval is dropped", key)
             case _:

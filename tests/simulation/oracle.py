@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from planloom.planner.contract.controls import RaiseBudget
+from planloom.planner.compile.schema_check import check_value
+from planloom.planner.language.plan import Human
 from planloom.planner.language.values import Outcome, TaskId
-from planloom.workflows.machines.run import machine as run_machine
+from planloom.planner.walk.frontier import State, Unit
 from planloom.workflows.machines.run import view
-from planloom.workflows.machines.run.frontier import State
+from planloom.workflows.machines.run.bodies import amounts_of
 from planloom.workflows.machines.run.state import Question, RunState, Stage, Work
-from planloom.workflows.machines.shared.account import PARENT, TIMER, time_lack
-from planloom.workflows.machines.shared.budget import Caps, Ledger
+from planloom.workflows.machines.shared.account import TIMER, time_lack
 from planloom.workflows.machines.shared.commands import (
     AskModel,
     Command,
@@ -22,22 +22,12 @@ from planloom.workflows.machines.shared.commands import (
     StartChild,
     WritePlan,
 )
-from planloom.workflows.machines.shared.events import (
-    Broke,
-    Continued,
-    ControlTaken,
-    Event,
-    Returned,
-    TimeReached,
-)
-from planloom.workflows.machines.shared.machine import Refusal
+from planloom.workflows.machines.shared.events import Broke, Event, Returned, TimeReached
 from tests.simulation.accounts import Accounts
-from tests.simulation.invariants import check_cap, check_invariants
-from tests.simulation.reading import should_run
-from tests.simulation.violation import Violation, demand
-
-if TYPE_CHECKING:
-    from tests.simulation.process import Process
+from tests.simulation.invariants import check_invariants
+from tests.simulation.reading import should_run, unknown_reads
+from tests.simulation.violation import demand
+from tests.simulation.watcher import Watcher
 
 WORK = (RunTool, AskModel, StartChild)
 """Commands that run a body (an `AskModel` may be a summary for the joiner as well)."""
@@ -55,22 +45,15 @@ class Before:
     is_stopped: bool
     is_paused: bool
     is_long: bool
-    entered: int
     cancelled: dict[TaskId, int]
     attempts: dict[TaskId, int]
 
 
 @dataclass(slots=True)
-class Oracle:
-    """Checks of one process."""
+class Oracle(Watcher):
+    """Checks of a run."""
 
-    process: Process
-    may_overrun: bool = False
-    """A call used more than was reserved for it."""
-    is_cancelled: bool = False
     last: Before | None = None
-    caps: Caps | None = None
-    cap_seconds: float | None = None
     accounts: Accounts = field(default_factory=Accounts)
     is_end: bool = False
     """The newest event is the end of something that a unit waited for."""
@@ -78,26 +61,19 @@ class Oracle:
     """Idempotency keys by what they stand for."""
     acts: dict[str, str] = field(default_factory=dict)
     """The same the other way round."""
-    sent: set[str] = field(default_factory=set)
-    """Keys under which a tool that acts was called."""
-    approved: set[int] = field(default_factory=set)
     has_entered: bool = False
     cancelled: dict[TaskId, int] = field(default_factory=dict)
     """Tasks that a person cancelled, with their version then."""
-    is_replayed: bool = False
-    commands: list[list[Command]] = field(default_factory=list)
-    story: list[tuple[float, Event]] = field(default_factory=list)
 
     @property
     def run(self) -> RunState:
-        return self.process.state
+        run: RunState = self.process.state
+        return run
 
     # -- around a step ----------------------------------------------------------------------
 
     def before(self, event: Event) -> None:
         run = self.run
-        if self.caps is None:
-            self.caps, self.cap_seconds = run.account.ledger.caps, run.account.cap_seconds
         self.last = Before(
             dict(run.works),
             dict(run.questions),
@@ -107,70 +83,42 @@ class Oracle:
             run.stop is not None,
             run.is_paused,
             run.is_long,
-            run.entered,
             dict(self.cancelled),
             {t: r.attempts for t, r in run.records.items()},
         )
         is_answer = isinstance(event, TimeReached) and event.key.startswith("answer:")
         self.is_end = is_answer or isinstance(event, Returned | Broke)
         self.accounts.before(run, event)
-        if isinstance(event, ControlTaken):
-            self._expect(event)
+        Watcher.before(self, event)
 
-    def _expect(self, event: ControlTaken) -> None:
-        """What a control will change, if the run takes it."""
-        payload = event.payload
-        if run_machine.check(self.run, event.name, payload, self.process.world.now) is not None:
-            return
-        if isinstance(payload, RaiseBudget) and self.caps is not None:
-            ledger = Ledger(self.caps)
-            ledger.raise_caps(payload)
-            if payload.by == PARENT:
-                ledger.keep_caps(self.caps)
-            self.caps = ledger.caps
-            if payload.seconds is not None:
-                self.cap_seconds = payload.seconds
-        if event.name == "cancel_task":
+    def control_taken(self, name: str, payload: Any) -> None:
+        if name == "cancel_task":
             task = TaskId(payload.id)
             self.cancelled[task] = self.run.records[task].version
 
     def after(self, event: Event, commands: Sequence[Command]) -> None:
-        """Raises:
-        Violation: a rule does not hold after the step.
-        """
         run, last = self.run, self.last
         assert last is not None
         self._check_flights()
         check_invariants(run)
-        if not self.may_overrun:
-            check_cap(run)
-        ledger = run.account.ledger
-        demand(ledger.caps == self.caps, "only a raise changes a cap", ledger.caps)
-        is_same = run.account.cap_seconds == self.cap_seconds
-        demand(is_same, "only a raise changes a cap", run.account.cap_seconds)
         self._check_starts(last, commands)
         self._check_ends(last)
         self.accounts.after(run, last.works, last.states, last.questions, commands)
         self._check_attempts(last)
         self._check_entered(last)
         self._check_ready()
-        if self.is_replayed:
-            self.story.append((self.process.world.now, event))
-            self.commands.append(list(commands))
-        self._look()
+        Watcher.after(self, event, commands)
 
     def _check_flights(self) -> None:
         run, flights = self.run, self.process.flights
         if run.stage is Stage.OVER:
             return
-        timers = {*run.timers, *([TIMER] if run.account.timer_at is not None else [])}
-        demand(timers == set(self.process.timers), "timers of the state are those that run", timers)
+        timer = [TIMER] if run.account.timer_at is not None else []
+        self.check_timers({*run.timers, *timer})
+        self.check_pending(list(run.pending))
         started = {k for k, f in flights.items() if isinstance(f.command, StartChild)}
         known = {c.key for c in run.children.values()} - set(self.process.lost)
         demand(known <= started, "children of the state are those that run", known, started)
-        for key in run.pending:
-            is_known = key in flights or key in self.process.lost
-            demand(is_known, "what is pending is in flight", key)
 
     # -- what starts ------------------------------------------------------------------------
 
@@ -184,6 +132,8 @@ class Oracle:
             if unit.index is None and run.works[key].failed is None:
                 verdict = should_run(run, unit)
                 demand(verdict, "a task starts once its inputs have ended", key)
+                strange = unknown_reads(run, unit)
+                demand(not strange, "no task reads what is not there", key, strange)
         bodies = [c for c in commands if isinstance(c, WORK) and c.key.endswith("#body")]
         if last.is_stopped and run.stop is not None:
             demand(not bodies, "nothing starts once the run is stopped", bodies)
@@ -216,16 +166,7 @@ class Oracle:
         demand(known == key, "a key does not change with attempts or rounds", known, key)
         other = self.acts.setdefault(key, stands_for)
         demand(other == stands_for, "another act has another key", other, stands_for)
-        spec = run.catalog.tool(command.job.tool)
-        assert spec is not None
-        if spec.side_effects and not spec.idempotent:
-            demand(key not in self.sent, "a side effect acts at most once", key)
-            self.sent.add(key)
-
-    def child_sent(self, command: StartChild) -> None:
-        """A child has what its run has, and no more than was set aside for it."""
-        run = self.run
-        demand(command.fields["tenant"] == run.request.tenant, "a child has its run's tenant")
+        Watcher.tool_sent(self, command)
 
     # -- what ends --------------------------------------------------------------------------
 
@@ -241,12 +182,6 @@ class Oracle:
                 continue
             is_same = last.attempts.get(task, record.attempts) == record.attempts
             demand(is_same, "waits use up no attempt", task, record.attempts)
-
-    def complain(self, rule: str, what: str) -> None:
-        raise Violation(rule, what)
-
-    def raised_by_parent(self, payload: RaiseBudget) -> None:
-        """Nothing to expect beside what any raise does."""
 
     # -- revisions --------------------------------------------------------------------------
 
@@ -280,19 +215,29 @@ class Oracle:
         if run.result is not None or run.failed is not None:
             return
         works = [w for w in run.works.values() if not frontier.is_idle(w.unit.task)]
-        held = sum(1 for w in works if run.tasks[w.unit.task].human is None)
+        entries = frontier.entries
+        held = sum(
+            entries[w.unit.task].weight if w.unit.index is not None else 1
+            for w in works
+            if run.tasks[w.unit.task].human is None
+        )
         demand(held == frontier.slots, "slots are held by what runs", held, frontier.slots)
         for task, entry in frontier.entries.items():
             if entry.state is State.WAITING and not entry.is_held:
-                from planloom.workflows.machines.run.frontier import Unit
-
                 is_ready = should_run(run, Unit(task))
                 demand(not is_ready, "a task is ready once its inputs have ended", task)
+            elif frontier.is_blocked(task) and self._is_planned(task):
+                is_met = should_run(run, Unit(task))
+                demand(not is_met, "no task is skipped for inputs that are good", task)
         if self._is_held_up():
             return
         unit = frontier.next_ready()
         if unit is not None:
             demand(self._lacks_budget(unit), "what may start has started", unit)
+
+    def _is_planned(self, task: TaskId) -> bool:
+        plan = self.run.entered_plan
+        return plan is not None and plan.task(task) is not None
 
     def _is_held_up(self) -> bool:
         run = self.run
@@ -300,27 +245,16 @@ class Oracle:
         late = time_lack(run.account, self.process.world.now) is not None
         return is_early or late or run.is_long or run.is_paused or run.stop is not None
 
-    def _lacks_budget(self, unit: Any) -> bool:
-        from planloom.workflows.machines.run.bodies import amounts_of
-
+    def _lacks_budget(self, unit: Unit) -> bool:
         run = self.run
         _, least = amounts_of(run, unit, run.tasks[unit.task])
         free = run.account.ledger.free
         return not least.clipped_to(free).covers(least)
 
-    # -- queries and checks -----------------------------------------------------------------
+    # -- queries, and the end ---------------------------------------------------------------
 
-    def check(self, name: str, payload: Any) -> Refusal | None:
-        """Ask the check of an update."""
-        return run_machine.check(self.run, name, payload, self.process.world.now)
-
-    def _look(self) -> None:
-        """Every query, now and then."""
-        process, run, now = self.process, self.run, self.process.world.now
-        random = process.world.random("look", process.id, process.steps)
-        if random.random() > 0.03:
-            return
-        text = repr(run)
+    def queries(self, now: float) -> None:
+        run = self.run
         view.progress_of(run, now)
         view.graph(run, now)
         view.plan_document(run)
@@ -329,48 +263,28 @@ class Oracle:
         view.outputs(run)
         view.revisions_document(run)
         view.diff(run)
-        view.view(run, now)
-        view.published(run)
-        demand(repr(run) == text, "a query changes nothing")
-
-    # -- the end ----------------------------------------------------------------------------
+        Watcher.queries(self, now)
 
     def ended(self) -> None:
-        """Raises:
-        Violation: something is left at the end of the run.
-        """
-        process, run = self.process, self.run
-        self.accounts.ended(run)
-        self._check_result()
-        demand(not process.tokens, "every update is answered", process.tokens)
-        for key, flight in process.flights.items():
-            is_work = isinstance(flight.command, (*WORK, WritePlan, JoinOutcomes))
-            demand(not is_work, "nothing is in flight at the end", key)
-        demand(not process.timers, "no timer runs at the end", process.timers)
-        if self.is_cancelled and run.result is not None:
-            demand(run.result.status == "cancelled", "a cancelled run ends so", run.result.status)
-
-    def _check_result(self) -> None:
-        """What the result says is what was counted, and it can be sent."""
         run, result = self.run, self.run.result
-        if result is None:
-            return
-        parts = sum(t.usage.tokens for t in result.tasks.values()) + run.outside.tokens
-        demand(result.usage.tokens == parts, "the usage of the result adds up", parts)
-        ledger = run.account.ledger
-        demand(result.usage.tasks == ledger.settled.tasks, "the result counts tasks", ledger)
-        again = type(result).model_validate_json(result.model_dump_json(exclude_unset=True))
-        demand(again == result, "a result can be sent", "")
+        self.accounts.ended(run)
+        self._check_answers()
+        if result is not None:
+            parts = sum(t.usage.tokens for t in result.tasks.values()) + run.outside.tokens
+            demand(result.usage.tokens == parts, "the usage of the result adds up", parts)
+            ledger = run.account.ledger
+            demand(result.usage.tasks == ledger.settled.tasks, "the result counts tasks", ledger)
+        Watcher.ended(self)
 
-    def finished(self) -> None:
-        """The whole story once more: the same commands and the same end, as in a replay."""
-        if not self.is_replayed:
-            return
-        first = self.process.first
-        for n, (now, event) in enumerate(self.story):
-            commands = run_machine.step(first, event, now)
-            demand(commands == self.commands[n], "a replay gives the same commands", event)
-        demand(first == self.run, "a replay gives the same state")
-
-
-__all__ = ["Continued", "Oracle", "Violation"]
+    def _check_answers(self) -> None:
+        """What people answered fits what was asked for."""
+        for task, record in self.run.records.items():
+            human = self.run.tasks[task].human
+            schema = human.schema_ if isinstance(human, Human) else None
+            stored = record.output
+            if schema is None or stored is None or not stored.is_inline:
+                continue
+            if self.run.tasks[task].map is not None:
+                continue
+            if record.outcome is Outcome.SUCCEEDED and task not in self.run.request.reuse:
+                demand(not check_value(stored.value, schema), "an answer fits its schema", task)

@@ -23,9 +23,10 @@ from planloom.planner.contract.controls import (
 )
 from planloom.planner.contract.results import OpenWait
 from planloom.planner.language.values import NANO
-from planloom.workflows.machines.run import view
 from planloom.workflows.machines.run.controls import CONTROLS
-from planloom.workflows.machines.shared.account import PARENT
+from planloom.workflows.machines.run.people import questions_of
+from planloom.workflows.machines.run.state import RunState
+from planloom.workflows.machines.shared.account import PARENT, SECONDS_MAX
 from planloom.workflows.machines.shared.commands import Refuse, Tell
 from planloom.workflows.machines.shared.events import (
     CancelRequested,
@@ -35,9 +36,11 @@ from planloom.workflows.machines.shared.events import (
     QuestionOfChild,
     SignalIgnored,
 )
-from tests.simulation.cases import Stimulus, random_budget
+from tests.simulation.cases import Stimulus
 from tests.simulation.children import Child
+from tests.simulation.kinds import run_in, waits_of
 from tests.simulation.plans import Document, random_task
+from tests.simulation.requests import random_budget
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -68,7 +71,7 @@ class People:
         for number, stimulus in enumerate(self.world.case.stimuli):
             is_due = stimulus.after == process.steps
             if stimulus.at_stage:
-                is_due = process.state.stage == stimulus.at_stage and number not in self.sent
+                is_due = process.stage == stimulus.at_stage and number not in self.sent
             if is_due:
                 self.sent.append(number)
                 for nth in range(stimulus.times):
@@ -122,9 +125,11 @@ class People:
 
     def _stale_child(self, process: Process, random: Random) -> None:
         """Word of a child that has ended, or never was."""
-        name = random.choice([*process.state.records, "nobody"])
+        run = run_in(process.state)
+        name = random.choice([*(run.records if run is not None else ()), "nobody"])
         child = f"{process.id}/{name}"
-        if any(k == name or k.startswith(f"{name}[") for k in process.state.works):
+        works = run.works if run is not None else {}
+        if any(k == name or k.startswith(f"{name}[") for k in works):
             return  # one that runs speaks for itself
         if random.random() < 0.5:
             process.apply(GrantAsked(GrantWanted(child=child, name=name, tokens=5)))
@@ -144,14 +149,14 @@ class People:
             self._wait_or_complain("a cancelled run needs nobody")
             return
         for process in self._live():
-            if process.state.is_paused and process.parent is None:
+            if process.state.is_paused:
                 process.control("resume", Resume(), is_update=True)
                 return
         if self._boss_acts():
             return
         for process in self._live():
             # Budget of a child is given by its parent, which shows what it lacks itself.
-            waits = [w for w in view.open_waits(process.state, world.now) if "--name" in w.command]
+            waits = [w for w in waits_of(process.state, world.now) if "--name" in w.command]
             if waits:
                 self.looked = self.answers
                 random = world.random("answer", self.answers)
@@ -162,7 +167,7 @@ class People:
     def _wait_or_complain(self, rule: str) -> None:
         """The time of the budget may be over yet, or a look at adopted children tell something."""
         if not self.world.queue or self.answers - self.looked >= 20:
-            raise Violation(rule, f"stage {self.world.root.state.stage}: nothing can come")
+            raise Violation(rule, f"stage {self.world.root.stage}: nothing can come")
         self.world.next()
 
     def _live(self) -> list[Process]:
@@ -174,6 +179,10 @@ class People:
         at = {w: words[n + 1] for n, w in enumerate(words[:-1]) if w.startswith("--")}
         name, payload = at["--name"], json.loads(at["--input"])
         target = self.world.processes[at["--workflow-id"]]
+        if payload.get("seconds") == SECONDS_MAX:  # there is no more to give
+            target.oracle.is_cancelled = True
+            target.apply(CancelRequested())
+            return
         if name == "complete_task":
             payload["output"] = self._fitting(target, payload["id"], random)
         if name == "approve_plan" and random.random() < 0.15:
@@ -187,7 +196,8 @@ class People:
 
     @staticmethod
     def _fitting(process: Process, key: str, random: Random) -> Any:
-        question = process.state.questions.get(key)
+        run = run_in(process.state)
+        question = run.questions.get(key) if run is not None else None
         if question is not None and question.schema is not None:
             return random.choice(FITTING)
         return random.choice(["yes", {"value": 7, "ok": True}, "long " * 700])
@@ -235,19 +245,8 @@ class People:
 
 
 def _payload(process: Process, name: str, random: Random) -> Any:
-    run = process.state
-    ids = [*run.tasks, *(t.id for t in (run.plan.tasks if run.plan else [])), "nobody"]
-    revision = run.revision + random.choice([0, 0, 0, 1, 1, -1, 7])
     by = random.choice([None, "ops"])
     match name:
-        case "approve_plan":
-            return ApprovePlan(revision=revision, by=by)
-        case "reject_plan":
-            return RejectPlan(revision=revision, by=by, reason="no")
-        case "edit_plan":
-            return random_edit(process, random)
-        case "request_replan":
-            return RequestReplan(feedback="otherwise", by=by)
         case "raise_budget":
             fields = {k: v for k, v in random_budget(random).items() if k != "on_budget"}
             return RaiseBudget(**fields, by=by)
@@ -255,12 +254,28 @@ def _payload(process: Process, name: str, random: Random) -> Any:
             return Pause()
         case "resume":
             return Resume()
-        case "cancel_task":
-            return CancelTask(id=random.choice(ids), by=by)
         case "complete_task":
-            known = [*view.questions_of(run)] * 3 + ids
-            output = random.choice(ODD)
-            return CompleteTask(id=random.choice(known), output=output, by=by)
+            known = [*_askers(process.state) * 3, *_ids(process.state)]
+            return CompleteTask(id=random.choice(known), output=random.choice(ODD), by=by)
+        case "request_replan":
+            return RequestReplan(feedback="otherwise", by=by)
+    run = run_in(process.state)
+    return _of_plan(run, process.steps, name, random, by) if run is not None else None
+
+
+def _of_plan(run: RunState, number: int, name: str, random: Random, by: str | None) -> Any:
+    """What only a plan takes."""
+    ids = _ids(run)
+    revision = run.revision + random.choice([0, 0, 0, 1, 1, -1, 7])
+    match name:
+        case "approve_plan":
+            return ApprovePlan(revision=revision, by=by)
+        case "reject_plan":
+            return RejectPlan(revision=revision, by=by, reason="no")
+        case "edit_plan":
+            return random_edit(run, number, random)
+        case "cancel_task":
+            return CancelTask(id=random.choice([*_running(run) * 2, *ids]), by=by)
         case "approve_task":
             known = [*run.held] * 3 + [t.id for t in run.tasks.values() if t.approval] + ids
             return ApproveTask(id=random.choice(known), approve=random.random() < 0.7, by=by)
@@ -268,9 +283,29 @@ def _payload(process: Process, name: str, random: Random) -> Any:
             raise ValueError(name)
 
 
-def random_edit(process: Process, random: Random) -> EditPlan | None:
+def _running(run: RunState) -> list[str]:
+    """Tasks at work, of maps the whole."""
+    return list(dict.fromkeys(w.unit.task for w in run.works.values()))
+
+
+def _ids(state: Any) -> list[str]:
+    run = run_in(state)
+    if run is None:
+        return [*state.talks, *getattr(state, "members", ()), "nobody"]
+    return [*run.tasks, *(t.id for t in (run.plan.tasks if run.plan else [])), "nobody"]
+
+
+def _askers(state: Any) -> list[str]:
+    """Who asks a person, or is going to."""
+    run = run_in(state)
+    if run is None:
+        return list(state.questions.open)
+    later = [t.id for t in run.tasks.values() if t.human is not None]
+    return [*questions_of(run), *later]
+
+
+def random_edit(run: RunState, number: int, random: Random) -> EditPlan | None:
     """Tasks added, taken out or changed; or a patch, of which some do not apply."""
-    run = process.state
     revision = run.revision + random.choice([0, 0, 0, 0, 1, -1])
     by = random.choice([None, "ops"])
     if random.random() < 0.3:
@@ -280,7 +315,7 @@ def random_edit(process: Process, random: Random) -> EditPlan | None:
     plan: Document = run.plan.model_dump(mode="json", exclude_unset=True, by_alias=True)
     tasks: list[Document] = plan["tasks"]
     for _ in range(random.choice([1, 1, 2, 3])):
-        _change(random, tasks, f"e{process.steps}")
+        _change(random, tasks, f"e{number}")
     if not tasks:
         return None
     try:

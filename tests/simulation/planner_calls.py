@@ -28,7 +28,8 @@ from planloom.workflows.machines.shared.events import (
     Returned,
 )
 from tests.simulation.chance import seconds, some
-from tests.simulation.effects import reserved_for, usage_within
+from tests.simulation.effects import usage_within
+from tests.simulation.kinds import reserved_for
 from tests.simulation.plans import Document, random_answer, random_condition, random_task
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def written(job: PlanJob, random: Random) -> list[PlannedTask]:
             known = [*before, *accepted, *(d["id"] for d in documents)]
             documents.append(random_task(random, name, known))
     documents += _again(job, before, random)
+    documents = [d for d in documents if _cast(d, job, random)]
     tasks = [t for d in documents if (t := _spoiled(d, random)) is not None]
     if tasks and random.random() < 0.15:
         twin = random.choice(tasks)
@@ -87,6 +89,17 @@ def _again(job: PlanJob, before: Sequence[str], random: Random) -> list[Document
         elif random.random() < 0.02:
             found.append(random_task(random, ended.id, []))
     return found
+
+
+def _cast(document: Document, job: PlanJob, random: Random) -> bool:
+    """Give a task of an agent to one that the planner was told of; False when there is none."""
+    for body in (document, document.get("fallback")):
+        if isinstance(body, dict) and "agent" in body:
+            if not job.agents:
+                return False
+            if body["agent"] not in job.agents:
+                body["agent"] = random.choice(list(job.agents))
+    return job.teams != {} or "team" not in document
 
 
 def _spoiled(document: Document, random: Random) -> Task | None:
@@ -174,7 +187,7 @@ class PlannerCall:
             world.at(at + seconds(random), self._lost)
             return
         usage = usage_within(
-            self.process, random, reserved_for(self.process, self.flight.key), self.job.model
+            self.process, random, reserved_for(self.process.state, self.flight.key), self.job.model
         )
         if random.random() < fails * 0.4:
             failed = Failure("the endpoint is gone", "unknown", attempts=1, usage=usage)

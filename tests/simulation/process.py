@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from planloom.planner.contract.controls import RaiseBudget
-from planloom.workflows.machines.run import machine as run_machine
-from planloom.workflows.machines.run.state import RunState
 from planloom.workflows.machines.shared.commands import (
     Answer,
     Cancel,
@@ -34,22 +31,23 @@ from planloom.workflows.machines.shared.events import (
     TimeReached,
 )
 from tests.simulation.effects import end_of
-from tests.simulation.oracle import Oracle, Violation
+from tests.simulation.kinds import KINDS, pending_of
 from tests.simulation.planner_calls import PlannerCall
+from tests.simulation.violation import Violation
+from tests.simulation.watcher import Watcher
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-ADAPTER: TypeAdapter[RunState] = TypeAdapter(RunState)
 PERPETUAL = ("permit", "children", "budget.seconds")
 """Timers that are set again and again, or only stop the run: they bring nothing on."""
 LOST_CHILD = "unknown"
 
 
-def read_back(state: RunState) -> RunState:
+def read_back(adapter: TypeAdapter[Any], state: Any) -> Any:
     """The state after it was serialized, dropped and read back."""
-    text = ADAPTER.dump_json(state, exclude_unset=True, by_alias=True)
-    back = ADAPTER.validate_json(text)
+    text = adapter.dump_json(state, exclude_unset=True, by_alias=True)
+    back = adapter.validate_json(text)
     if back != state:
         raise Violation("a state that is read back is equal", _difference(state, back))
     return back
@@ -81,7 +79,9 @@ class Process:
 
     world: World
     id: str
-    state: RunState
+    kind: str
+    """Its workflow type."""
+    state: Any
     parent: tuple[Any, str] | None = None
     """Whose child it is, and the key of the command that started it."""
     flights: dict[str, Flight] = field(default_factory=dict)
@@ -98,21 +98,34 @@ class Process:
     is_dead: bool = False
     """It was terminated, or its time was over: nothing reaches it any more."""
     counts: dict[str, int] = field(default_factory=dict)
-    oracle: Oracle = field(init=False)
-    first: RunState = field(init=False)
+    oracle: Watcher = field(init=False)
+    machine: Any = field(init=False)
+    first: Any = field(init=False)
     """The state before anything happened, for a replay."""
 
     def __post_init__(self) -> None:
-        self.oracle = Oracle(self)
+        self.machine = KINDS[self.kind].machine
+        self.oracle = KINDS[self.kind].watcher(self)
         self.oracle.is_replayed = self.world.random("replay", self.id).random() < 0.05
         if self.oracle.is_replayed:
             self.first = deepcopy(self.state)
 
     @property
     def is_over(self) -> bool:
-        return self.is_dead or run_machine.ended(self.state) is not None
+        return self.is_dead or self.machine.ended(self.state) is not None
 
-    def states(self) -> list[RunState]:
+    @property
+    def stage(self) -> str:
+        """Where it stands in its course; an agent has no stages."""
+        return str(getattr(self.state, "stage", ""))
+
+    def mark_overrun(self) -> None:
+        """A call used more than was reserved, for it and for all above it."""
+        self.oracle.may_overrun = True
+        if self.parent is not None:
+            self.parent[0].mark_overrun()
+
+    def states(self) -> list[Any]:
         """Its state, and the first one where that is kept."""
         return [self.state, self.first] if self.oracle.is_replayed else [self.state]
 
@@ -129,7 +142,7 @@ class Process:
         self.world.note(self, event)
         self.steps += 1
         self.oracle.before(event)
-        commands = run_machine.step(self.state, event, self.world.now)
+        commands = self.machine.step(self.state, event, self.world.now)
         for command in commands:
             self._carry_out(command)
         self.oracle.after(event, commands)
@@ -175,15 +188,18 @@ class Process:
                     flight.is_adopted = True
                 else:
                     del self.flights[key]  # what the machine waits for no more is lost
-            self.state = read_back(self.state)
+            self._read_back()
             self.apply(Continued())
         elif case.carried and self.world.random(self.id, self.steps).random() < case.carried:
-            self.state = read_back(self.state)
+            self._read_back()
+
+    def _read_back(self) -> None:
+        self.state = read_back(KINDS[self.kind].adapter, self.state)
 
     def _may_continue(self) -> bool:
-        if self.tokens or self.tells or not run_machine.may_continue(self.state):
+        if self.tokens or self.tells or not self.machine.may_continue(self.state):
             return False
-        for key in self.state.pending:
+        for key in pending_of(self.state):
             flight = self.flights.get(key)
             if flight is not None and not isinstance(flight.command, StartChild):
                 raise Violation("a continue-as-new loses nothing", f"{key} is in flight")
@@ -288,8 +304,6 @@ class Process:
         if self.is_over:
             return
         event = self.world.event_of(signal, payload)
-        if isinstance(event, ControlTaken) and isinstance(payload, RaiseBudget):
-            self.oracle.raised_by_parent(payload)
         self.apply(event)
 
     def cancel(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import AtLeast, Body, Plan, Task
 from planloom.planner.language.values import Outcome
-from planloom.workflows.machines.run.frontier import State, Unit
+from planloom.planner.walk.frontier import State, Unit
 from planloom.workflows.machines.run.state import RunState
 
 REFERENCE = re.compile(r"(?<!\$)\$\{\"?([A-Za-z0-9_-]+)")
@@ -29,6 +29,15 @@ def should_run(run: RunState, unit: Unit) -> bool:
         return False
     has_conditions = all(_outcome(run, i) is not None for i in other)
     return has_conditions or _may_guess(run, task)
+
+
+def unknown_reads(run: RunState, unit: Unit) -> list[str]:
+    """What the body of a unit reads that is no task of the run and no given value."""
+    task = run.tasks[unit.task]
+    body = task.fallback_body if unit.mode == "fallback" else None
+    names = _references(_values(body or task)) + _references(task.map)
+    known = {*run.frontier.entries, *run.values, *run.lineage.inputs, "params", "item", "index"}
+    return [n for n in names if n not in known]
 
 
 def _may_guess(run: RunState, task: Task) -> bool:

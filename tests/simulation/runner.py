@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from planloom.workflows.machines.run import batches
 from tests.simulation.cases import Case, random_case
 from tests.simulation.telling import brief, lines_of
 from tests.simulation.violation import Violation
@@ -30,12 +31,17 @@ class Found:
 def run_case(case: Case) -> Found | World:
     """Run one case to its end."""
     world = World(case)
+    sizes = batches.BATCHED_FROM, batches.BATCH_ITEMS
+    if case.batches:
+        batches.BATCHED_FROM, batches.BATCH_ITEMS = 2, 2
     try:
         world.run()
     except Exception as error:
         rule = error.rule if isinstance(error, Violation) else _place_of(error)
         lines = traceback.format_exc().splitlines()
         return Found(case, rule, f"{type(error).__name__}: {error}", "\n".join(lines[-30:]))
+    finally:
+        batches.BATCHED_FROM, batches.BATCH_ITEMS = sizes
     return world
 
 

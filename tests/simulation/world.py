@@ -17,9 +17,8 @@ from planloom.planner.contract.controls import (
     Resume,
 )
 from planloom.planner.contract.prepare import prepare_job
-from planloom.planner.contract.requests import Common, RunRequest
+from planloom.planner.contract.requests import Common
 from planloom.planner.language.values import NANO, JsonValue
-from planloom.workflows.machines.run import machine as run_machine
 from planloom.workflows.machines.run.children import request_of
 from planloom.workflows.machines.shared.commands import StartChild, Tell
 from planloom.workflows.machines.shared.events import (
@@ -39,6 +38,7 @@ from tests.simulation.catalog import catalog_for
 from tests.simulation.chance import Chance, seconds
 from tests.simulation.children import Child
 from tests.simulation.effects import bound, store
+from tests.simulation.kinds import KINDS, kind_of
 from tests.simulation.people import People
 from tests.simulation.process import Flight, Process
 from tests.simulation.violation import Violation
@@ -111,16 +111,18 @@ class World:
         Raises:
             Violation: something that must hold did not.
         """
-        request = RunRequest.model_validate(self.case.request)
+        case = self.case
+        request: Any = KINDS[case.kind].request.model_validate(case.request)
         process = self._process(ROOT, request, None)
-        if self.case.is_handed_catalog and request.lineage.parent is None:
+        is_run = case.kind == "DagWorkflow"
+        if is_run and case.is_handed_catalog and request.lineage.parent is None:
             for state in process.states():
                 state.has_site = True
                 state.catalog = catalog_for(prepare_job(request), self.random("catalog"))
         process.begin()
         while not process.is_over:
             if self.events > EVENTS_MAX:
-                raise Violation("a run ends", f"{self.events} events, stage {process.state.stage}")
+                raise Violation("a run ends", f"{self.events} events: {process.stage}")
             if not self.busy and not self._people_are_slow():
                 self.people.answer()
             else:
@@ -142,10 +144,10 @@ class World:
         if process.id == ROOT:
             self.people.stimulate(process)
 
-    def _process(self, id: str, request: RunRequest, parent: Any) -> Process:
-        identity = Identity(id, f"{id}/first")
-        state = run_machine.begin(request, identity, self.now)
-        process = self.processes[id] = Process(self, id, state, parent)
+    def _process(self, id: str, request: Common, parent: Any) -> Process:
+        kind, identity = kind_of(request), Identity(id, f"{id}/first")
+        state = KINDS[kind].machine.begin(request, identity, self.now)
+        process = self.processes[id] = Process(self, id, kind, state, parent)
         return process
 
     # -- children ---------------------------------------------------------------------------
@@ -175,12 +177,11 @@ class World:
         self, process: Process, flight: Flight, command: StartChild, request: Common
     ) -> Any:
         random = self.random("child", command.id)
-        is_machine = random.random() < self.case.runs_children
-        if isinstance(request, RunRequest) and is_machine:
+        # What a batch of a map gives back only the machine can say.
+        is_machine = not command.values or random.random() < self.case.runs_children
+        if is_machine:
             child = self._process(command.id, request, (process, flight))
             self.at(self.now + random.choice([0.0, 0.1]), lambda: self._begin(child))
-            if command.timeout is not None:
-                self.at(self.now + command.timeout, lambda: self._time_out(child))
             return child
         played = self.children[command.id] = Child(process, flight, request, random)
         played.start()
@@ -189,10 +190,6 @@ class World:
     def _begin(self, child: Process) -> None:
         if not child.is_over and child.steps == 0:
             child.begin()
-
-    def _time_out(self, child: Process) -> None:
-        if not child.is_over:
-            self.terminate(child, "TIMED_OUT", Failure("timed out", "timeout"))
 
     def terminate(self, child: Process, status: str, failed: Failure) -> None:
         """A child run is gone without a word, and all below it."""
@@ -224,7 +221,7 @@ class World:
         if process.parent is None:
             return
         parent, flight = process.parent
-        ended = run_machine.ended(process.state)
+        ended = process.machine.ended(process.state)
         if isinstance(ended, Failed):
             lines = "; ".join(p.line() for p in ended.problems)
             parent.end(flight, Broke(flight.key, Failure(lines, ended.type)))

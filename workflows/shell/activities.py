@@ -173,11 +173,26 @@ async def join_outcomes(job: JoinJob, name: str, priority: Priority) -> JoinRepl
 
 async def resolve_value(job: ResolveJob) -> Resolved:
     """References over large values, resolved where blobs can be read."""
+    if job.is_long:
+        return await _resolve_long(job)
     resolved: Resolved = await workflow.execute_local_activity(
         "resolve_value",
         job,
         result_type=Resolved,
         start_to_close_timeout=timedelta(seconds=60),
+        retry_policy=RetryPolicy(maximum_attempts=3),
+    )
+    return resolved
+
+
+async def _resolve_long(job: ResolveJob) -> Resolved:
+    """Not as a local activity: one that takes seconds holds back everything else of its run."""
+    resolved: Resolved = await workflow.execute_activity(
+        "resolve_value",
+        job,
+        result_type=Resolved,
+        start_to_close_timeout=timedelta(minutes=10),
+        heartbeat_timeout=HEARTBEAT,
         retry_policy=RetryPolicy(maximum_attempts=3),
     )
     return resolved

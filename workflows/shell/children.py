@@ -17,9 +17,11 @@ from temporalio.exceptions import FailureError
 from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
 from planloom.planner.contract.results import AgentResult, RunResult, TeamResult
+from planloom.planner.language.expressions import Meter
 from planloom.workflows.machines.run.children import CONTEXT_MAX_BYTES, request_of
 from planloom.workflows.machines.shared.commands import StartChild
 from planloom.workflows.machines.shared.events import Failure
+from planloom.workflows.machines.shared.metering import Metering
 from planloom.workflows.shell.effects import priority_of, resolved
 from planloom.workflows.shell.ends import CommandFailed
 
@@ -58,6 +60,7 @@ class Children:
         self._started: dict[str, asyncio.Future[ChildWorkflowHandle[Any, Any]]] = {}
         self._asked: list[str] = []
         """Those that were asked to report by signal."""
+        self._metering = Metering()
 
     async def run(self, command: StartChild) -> Any:
         """Start a child and wait for its result.
@@ -68,7 +71,7 @@ class Children:
         """
         limits = {"context": CONTEXT_MAX_BYTES}
         values = {
-            name: await resolved(value, command.bindings, limits.get(name))
+            name: await resolved(value, command.bindings, self._meter(), limits.get(name))
             for name, value in command.values.items()
         }
         request = request_of(command, values)
@@ -93,6 +96,9 @@ class Children:
             self._started.pop(command.id, None)
             if not started.done():
                 started.cancel()
+
+    def _meter(self) -> Meter:
+        return self._metering.meter_at(workflow.time())
 
     async def until_started(self, id: str) -> None:
         """Wait until a signal can reach a child that is being started."""

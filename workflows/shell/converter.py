@@ -8,9 +8,15 @@ from typing import Any
 from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
-from temporalio.converter import DataConverter
+from temporalio.converter import (
+    DataConverter,
+    DefaultFailureConverter,
+    DefaultFailureConverterWithEncodedAttributes,
+    PayloadCodec,
+)
 
-from planloom.planner.language.values import Unreadable
+from planloom.planner.contract.names import ENCRYPTED_ENCODING, ENCRYPTION_KEY_ID
+from planloom.planner.language.values import Locked, Unreadable
 
 
 class _PayloadConverter(PydanticPayloadConverter):
@@ -30,6 +36,12 @@ class _PayloadConverter(PydanticPayloadConverter):
         return [self._read(p, h) for p, h in zip(payloads, hints, strict=True)]
 
     def _read(self, payload: Payload, hint: Any) -> Any:
+        if payload.metadata.get("encoding") == ENCRYPTED_ENCODING:  # the codec has no key for it
+            id = payload.metadata.get(ENCRYPTION_KEY_ID, b"").decode("ascii", "replace")
+            why = f'it is encrypted with the key "{id[:100]}", which this worker does not have'
+            if hint is not None and hint is not Any:
+                raise RuntimeError(f"{hint}: {why}")
+            return Locked(why)
         try:
             return super().from_payloads([payload], [hint])[0]
         except (ValidationError, KeyError) as error:
@@ -43,5 +55,12 @@ def _why(error: ValidationError | KeyError) -> str:
     return error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error.args[0])
 
 
-def data_converter() -> DataConverter:
-    return DataConverter(payload_converter_class=_PayloadConverter)
+def data_converter(codec: PayloadCodec | None = None) -> DataConverter:
+    """With a codec, messages and stack traces of failures go through it too."""
+    return DataConverter(
+        payload_converter_class=_PayloadConverter,
+        payload_codec=codec,
+        failure_converter_class=DefaultFailureConverterWithEncodedAttributes
+        if codec
+        else DefaultFailureConverter,
+    )

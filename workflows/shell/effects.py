@@ -22,6 +22,7 @@ from planloom.planner.contract.jobs import (
     TurnJob,
 )
 from planloom.planner.language.catalog import PoolSpec
+from planloom.planner.language.expressions import Meter
 from planloom.planner.language.values import Bindings, JsonValue, Stored, Usage
 from planloom.workflows.machines.run.values import resolve_now
 from planloom.workflows.machines.shared.commands import (
@@ -71,13 +72,15 @@ def priority_of(urgency: Urgency) -> Priority:
 # -- values ---------------------------------------------------------------------------------
 
 
-async def resolved(value: JsonValue, bound: Bindings, limit: int | None = None) -> Stored:
+async def resolved(
+    value: JsonValue, bound: Bindings, meter: Meter, limit: int | None = None
+) -> Stored:
     """A value with its references resolved: here when all is inline, else by the worker.
 
     Raises:
         CommandFailed: a path that does not fit the value.
     """
-    found = resolve_now(value, bound, limit=limit or BINDINGS_INLINE_BYTES)
+    found = resolve_now(value, bound, meter, limit=limit or BINDINGS_INLINE_BYTES)
     if isinstance(found, Failure):
         raise CommandFailed(found)
     if found is not None:

@@ -53,13 +53,14 @@ def failure_of(error: BaseException, max_attempts: int = 1) -> Failure:
         case ApplicationError():
             kind = cause.type or "unknown"
             details = _details(cause)
-            counted = details.get("attempts")
+            counted, cut_at = details.get("attempts"), details.get("cut_at")
             return Failure(
                 cause.message or kind,
                 kind,
                 attempts=counted if isinstance(counted, int) and counted > 0 else attempts,
                 # What failed attempts were paid for is charged like any other use.
                 usage=_usage(details.get("usage")),
+                cut_at=cut_at if isinstance(cut_at, int) and cut_at > 0 else 0,
             )
         case TimeoutError():
             limit = cause.type.name.lower().replace("_", " ") if cause.type else "its time"

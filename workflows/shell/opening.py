@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 from temporalio import workflow
 
+from planloom.planner.language.values import Locked
 from planloom.workflows.machines.shared.machine import Failed, Identity, Machine
 from planloom.workflows.machines.shared.requests import only_input
 from planloom.workflows.shell.carried import is_carried, read_carried
@@ -31,6 +32,11 @@ def open_shell(
     `read` makes the request of the input, `begin` the state of the request.
     """
     document = only_input(payloads[0] if payloads else None, payloads[1:])
+    info = workflow.info()
+    if isinstance(document, Locked) and (info.continued_run_id or info.parent):
+        # Not a caller's mistake. The workflow task is tried again: once this worker has the key, or
+        # another one that has it takes the task, the run goes on.
+        raise RuntimeError(f"the input cannot be read: {document.why}")
     if is_carried(document):
         found = read_carried(adapter, document)
         if isinstance(found, Failed):

@@ -73,6 +73,8 @@ class BodyReader:
             return None
         is_special = tool in POSITIONAL and (spec is None or tool == "ask")
         names = POSITIONAL[tool] if is_special else _parameters(spec)
+        if not keywords and _are_arguments(positional, names, spec):
+            positional, keywords = [], dict(positional[0])  # type: ignore[call-overload]
         problems_before = len(problems)
         for key, value in [*zip(names, positional, strict=False), *keywords.items()]:
             if holds_call(value):
@@ -140,6 +142,16 @@ def _unknown_option(key: str, where: str) -> Problem:
 def _parameters(spec: ToolSpec | None) -> tuple[str, ...]:
     properties = spec.parameters.get("properties") if spec else None
     return tuple(properties) if isinstance(properties, Mapping) else ()
+
+
+def _are_arguments(positional: list[object], names: tuple[str, ...], spec: ToolSpec | None) -> bool:
+    """Whether one object stands for all arguments: `look({"q": "x"})`."""
+    if len(positional) != 1 or not isinstance(given := positional[0], dict) or not given:
+        return False
+    properties = spec.parameters.get("properties") if spec is not None else None
+    first = properties.get(names[0]) if isinstance(properties, Mapping) and names else None
+    is_text = spec is None or (isinstance(first, Mapping) and first.get("type") == "string")
+    return is_text and set(given) <= set(names)
 
 
 def holds_call(value: object) -> bool:

@@ -14,8 +14,11 @@ from typing import Literal
 
 CALLS_PER_LINE_MAX = 50
 
-_BULLET = re.compile(r"[-*•>+][ \t]+")
-_NUMBER = re.compile(r"(\d+)[.):][ \t]+")
+_BULLET = re.compile(r"[-*•>+][ \t]+(?:\[[ xX]?\][ \t]+)?")
+_NUMBER = re.compile(
+    r"(?:\*\*)?(?:(?:task|step|action|call|node)[ \t]*#?)?(\d+)[ \t]*[.):–-](?:\*\*)?[ \t]+",
+    re.IGNORECASE,
+)
 _MARKED = re.compile(r"([*`]{1,3})([^\W\d][\w.-]*)\1(?=[ \t]*\()")
 _DECLARED = re.compile(
     r"(?:(?:let|const|var|val)[ \t]+)?(?P<names>[^\W\d][\w-]*(?:[ \t]*,[ \t]*[^\W\d][\w-]*)*)[ \t]*"
@@ -48,9 +51,10 @@ class LooseCall:
 
 
 def tool_mention(names: Collection[str]) -> re.Pattern[str]:
-    """Finds a tool's name with an opening bracket behind it."""
+    """Finds a tool's name with an opening bracket of any kind, or a quote, behind it."""
     listed = "|".join(re.escape(name) for name in names) or r"(?!)"
-    return re.compile(rf"(?<![\w.])(?:{listed})[*`]{{0,3}}[ \t]*\(")
+    opened = r"[(（]|[\[{]?[ \t]*[\"'“‘]"
+    return re.compile(rf"(?<![\w.])(?:{listed})[*`]{{0,3}}[ \t]*(?:{opened})")
 
 
 def loose_calls(

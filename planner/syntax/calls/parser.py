@@ -17,6 +17,7 @@ from planloom.planner.contract.jobs import PlannedTask
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.clean_text import TextCleaner
 from planloom.planner.language.plan import TASKS_MAX
+from planloom.planner.syntax.calls.blocks import BLOCK_HINT, opens_block, stands_under
 from planloom.planner.syntax.calls.body import POSITIONAL, BodyReader
 from planloom.planner.syntax.calls.ending import read_join, read_stop
 from planloom.planner.syntax.calls.held import HeldTasks
@@ -70,7 +71,7 @@ class CallsParser:
         self._tools = {t.name: t for t in tools}
         bodies = BodyReader(self._tools, agents, teams, template_names, meant)
         self._tasks = TaskReader(bodies)
-        self._mention = tool_mention([*self._tools, *POSITIONAL])
+        self._mention = tool_mention([*self._tools, *POSITIONAL, "join"])
         self._scanner = CallScanner(first_line)
         self._cleaner = TextCleaner()
         self._reading = Reading.of(earlier, kept)
@@ -87,6 +88,9 @@ class CallsParser:
         self._examples: list[CallText] = []
         """Calls inside sentences, and calls without a name among prose."""
         self._join_in_sentence: CallText | None = None
+        self._block: Prose | None = None
+        """The statement under which the next lines may stand."""
+        self._second_join: CallText | None = None
         self._has_tasks = False
         self._has_join = False
         self._ignored = 0
@@ -127,6 +131,13 @@ class CallsParser:
             reading.problems.append((LAST_LINE, too_long()))
         if is_broken and not self._has_join:
             self._held.drop_all(reading)
+        elif self._second_join is not None:
+            line = self._second_join.line
+            message = f"line {line}: a second plan ends here: which of them is to run?"
+            reading.report(
+                line, "plan", "two_plans", message, "Write only the plan that is to run."
+            )
+            self._held.drop_all(reading)
         else:
             late += self._release()
         end.late = late
@@ -144,10 +155,19 @@ class CallsParser:
             if isinstance(part, Prose):
                 tasks += self._read_prose(part)
             elif self._has_join:
-                self._ignored += 1
+                self._ignore(part)
+            elif self._block is not None and stands_under(part, self._block):
+                self._report_in_block(part, self._block)
             else:
+                self._block = None
                 tasks += self._read_call(part)
         return tasks
+
+    def _ignore(self, call: CallText) -> None:
+        """A call behind the plan's end; a whole plan there makes it unclear which one is meant."""
+        self._ignored += 1
+        if self._is_join(call) and call.is_closed and not call.tail and self._held.holds_all:
+            self._second_join = self._second_join or call
 
     # -- prose ------------------------------------------------------------------------------
 
@@ -161,6 +181,8 @@ class CallsParser:
                 self._reading = self._reading.after_thought(self._started)
                 self._begin_plan()
             case "text" if not self._has_join and not _NOISE.match(prose.text):
+                if self._block is None or prose.indent <= self._block.indent:
+                    self._block = prose if opens_block(prose) else None
                 return self._read_line(prose)
             case _:
                 pass
@@ -195,8 +217,7 @@ class CallsParser:
     # -- calls ------------------------------------------------------------------------------
 
     def _read_call(self, call: CallText) -> list[PlannedTask]:
-        is_join = call.tool.lower() in JOINS and call.tool not in self._tools
-        is_join = is_join or call.tool == "join"
+        is_join = self._is_join(call)
         is_stop = call.tool == "stop_when" and call.tool not in self._tools
         is_callable = call.tool in self._tools or call.tool in POSITIONAL
         is_known = is_join or is_stop or is_callable
@@ -216,6 +237,10 @@ class CallsParser:
         else:
             return self._read_task(call)
         return []
+
+    def _is_join(self, call: CallText) -> bool:
+        named = call.tool.lower() in JOINS and call.tool not in self._tools
+        return named or call.tool == "join"
 
     def _read_task(self, call: CallText) -> list[PlannedTask]:
         reading = self._reading
@@ -264,6 +289,13 @@ class CallsParser:
         if not tail:
             message = f"line {call.line}: {call.tool}(…) is not a tool, and a tool is called in it"
         self._reading.report(call.line, f"tasks.{name}", "unreadable_line", message, _HINT)
+        self._reading.failed.add(name)
+        self._reading.lines.setdefault(name, call.line)
+
+    def _report_in_block(self, call: CallText, block: Prose) -> None:
+        name = call.label or call.tool
+        message = f'line {call.line}: the call stands under "{block.text[:_SHOWN_MAX_CHARS]}"'
+        self._reading.report(call.line, f"tasks.{name}", "statement", message, BLOCK_HINT)
         self._reading.failed.add(name)
         self._reading.lines.setdefault(name, call.line)
 

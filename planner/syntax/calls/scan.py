@@ -75,6 +75,8 @@ class CallText:
     shares_line: bool = False
     tail: str = ""
     has_suffix: bool = False
+    indent: int = 0
+    """Blanks before its line."""
 
     @property
     def form(self) -> Form:
@@ -94,6 +96,7 @@ class Prose:
     kind: Literal["thought", "comment", "fence", "end", "thought_end", "text"]
     text: str
     line: int
+    indent: int = 0
 
 
 ScannedText = CallText | Prose
@@ -226,7 +229,7 @@ class CallScanner:
         if self._is_skipping:
             self._buffer = line[-TAG_MAX_CHARS:]
         self._is_mid_line = True
-        return Prose(*_kind_of(line.strip()), self._line)
+        return Prose(*_kind_of(line.strip()), self._line, self._indent)
 
     def _skip_blank(self) -> None:
         stripped = self._buffer.lstrip(" \t\n;")
@@ -419,6 +422,7 @@ class CallScanner:
             line=self._line,
             is_closed=is_closed,
             shares_line=self._is_mid_line,
+            indent=self._indent,
         )
 
 

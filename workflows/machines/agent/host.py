@@ -58,7 +58,9 @@ def leave(host: Host, step: Step) -> None:
 
 def keep_account(host: Host, step: Step) -> None:
     """After every event: ask for what is lacking, and watch the time."""
-    step.do(*ask_for_parked(host.account), *keep_timer(host.account, step.now))
+    if host.may_call:  # what it cannot take now it would ask for again and again
+        step.do(*ask_for_parked(host.account))
+    step.do(*keep_timer(host.account, step.now))
 
 
 def continue_as_new(host: Host, step: Step) -> None:

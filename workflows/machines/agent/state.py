@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Literal
 
 from planloom.planner.contract.jobs import AgentCall, CallResult, TurnReply
+from planloom.planner.contract.repeats import Repeats
 from planloom.planner.contract.requests import (
     PARALLEL_DEFAULT,
     AgentRequest,
@@ -18,7 +19,6 @@ from planloom.planner.contract.results import AgentResult
 from planloom.planner.language.catalog import Catalog, PoolSpec
 from planloom.planner.language.plan import Retry
 from planloom.planner.language.values import PRIORITY_KEYS, JsonValue, Stored, Usage
-from planloom.workflows.machines.agent.repeats import Repeats
 from planloom.workflows.machines.shared.account import Account
 from planloom.workflows.machines.shared.commands import Urgency
 from planloom.workflows.machines.shared.machine import Failed, Identity
@@ -108,9 +108,12 @@ class Talk:
     problems: list[str] = field(default_factory=list)
     """What was wrong with the last answer, for the next turn."""
     results: list[CallResult] = field(default_factory=list)
-    """Of the last turn's calls, for the next turn."""
+    """Of the last turn's calls, for the next turn; kept over a turn that failed."""
     repairs: int = 0
-    is_last: bool = False
+    why_last: str | None = None
+    """Why the next turn must be the answer; None while there may be more calls."""
+    was_cut: bool = False
+    """The last answer was cut off at its limit: the next turn gets more room."""
     summing: dict[str, str] = field(default_factory=dict)
     """Inputs whose summary is being made, and by which blob."""
     calls: list[Call] = field(default_factory=list)
@@ -119,6 +122,10 @@ class Talk:
     @property
     def name(self) -> str:
         return self.persona.name
+
+    @property
+    def is_last(self) -> bool:
+        return self.why_last is not None
 
 
 class Rule(StrEnum):

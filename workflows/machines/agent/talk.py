@@ -11,10 +11,10 @@ from typing import assert_never
 
 from planloom.planner.contract.jobs import ResolveJob, TaskOutput, TurnJob, TurnReply
 from planloom.planner.contract.names import READ_OUTPUT
+from planloom.planner.contract.repeats import Repeats, count_repeats, with_repeat_note
 from planloom.planner.language.values import INLINE_MAX_BYTES, Bindings, Stored
 from planloom.workflows.machines.agent import calls
 from planloom.workflows.machines.agent.calling import free_key, queue_call, send
-from planloom.workflows.machines.agent.repeats import reason_to_stop
 from planloom.workflows.machines.agent.state import (
     Doing,
     Ended,
@@ -27,7 +27,12 @@ from planloom.workflows.machines.agent.state import (
 from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import AskModel, Resolve, TakeTurn
-from planloom.workflows.machines.shared.estimates import ANSWER_TOKENS_MIN, model_amount
+from planloom.workflows.machines.shared.estimates import (
+    ANSWER_TOKENS,
+    ANSWER_TOKENS_MIN,
+    WIDER,
+    model_amount,
+)
 from planloom.workflows.machines.shared.events import Broke, Failure, Returned
 from planloom.workflows.machines.shared.large_inputs import SHOWN_MAX_BYTES
 from planloom.workflows.machines.shared.machine import Step
@@ -39,7 +44,6 @@ from planloom.workflows.machines.shared.summing import (
 )
 
 REPAIRS_MAX = 1
-TURN_ANSWER_TOKENS = 1_000
 FORM_TOKENS = 200
 """What an agent is told beside its own words: the form of its answer, its tools."""
 HEARD_INLINE_BYTES = 1_500
@@ -48,7 +52,8 @@ HEARD_INLINE_BYTES = 1_500
 def say(host: Host, talk: Talk, heard: Stored | None, step: Step) -> None:
     """Begin an answer: the first, or another in a later round after what was `heard`."""
     talk.ended, talk.heard = Ended(), heard
-    talk.problems, talk.results, talk.repairs, talk.calls = [], [], 0, []
+    talk.problems, talk.repairs, talk.calls = [], 0, []
+    talk.repeats, talk.why_last, talk.was_cut = Repeats(), None, False
     talk.doing = Doing.STORING
     if not talk.is_prepared:
         _store(host, talk, "task", talk.task, INLINE_MAX_BYTES, step)
@@ -237,11 +242,12 @@ def _next_turn(host: Host, talk: Talk) -> None:
     most = talk.persona.max_turns
     if talk.ended.turns >= most + talk.repairs:
         if talk.ended.reply is None:
-            talk.ended.reason = f"max_turns {most} is reached without an answer"
+            talk.ended.reason = f"{talk.why_last} without an answer"
             talk.ended.status = "partial"
         talk.doing = Doing.NOTHING
         return
-    talk.is_last = talk.ended.turns + 1 >= most + talk.repairs
+    if talk.ended.turns + 1 >= most + talk.repairs:
+        talk.why_last = talk.why_last or f"max_turns {most} is reached"
     talk.turn += 1
     talk.doing = Doing.TURN
     key = free_key(host, f"{talk.name}.{talk.turn}")
@@ -256,8 +262,9 @@ def _amounts(host: Host, talk: Talk) -> tuple[Amount, Amount]:
     last = talk.last_prompt_tokens
     prompt = max(size // 2 + FORM_TOKENS * 2, last * 2)
     model, catalog = host.model_for("worker", talk.persona.model), host.catalog
+    room = ANSWER_TOKENS * WIDER if talk.was_cut else ANSWER_TOKENS
     return (
-        model_amount(catalog, model, prompt, TURN_ANSWER_TOKENS, tasks=0),
+        model_amount(catalog, model, prompt, room, tasks=0),
         model_amount(catalog, model, last or size // 4 + FORM_TOKENS, ANSWER_TOKENS_MIN, tasks=0),
     )
 
@@ -309,6 +316,9 @@ def _turn_ended(host: Host, talk: Talk, end: Returned | Broke, step: Step) -> No
             ended.turns += 1
             ended.usage += reply.usage
             ended.attempts += reply.attempts
+            talk.was_cut = reply.is_cut_off
+            for note in reply.notes:
+                host.note(f"{talk.name}: {note}")
             talk.heard, talk.problems, talk.results = None, [], []
             if talk.doing is Doing.TURN:
                 _take_reply(host, talk, reply, step)
@@ -337,12 +347,7 @@ def _take_reply(host: Host, talk: Talk, reply: TurnReply, step: Step) -> None:
         if not _is_done(talk, reply):
             _next_turn(host, talk)
         return
-    repeated = reason_to_stop(talk.repeats, reply.calls)
-    if repeated is not None:
-        talk.ended.status, talk.ended.reason = "partial", repeated
-        talk.doing = Doing.NOTHING
-        return
-    talk.ended.tool_calls += len(reply.calls)
+    talk.ended.tool_calls += min(len(reply.calls), calls.CALLS_PER_TURN_MAX)
     talk.doing = Doing.CALLS
     calls.make(host, talk, reply.calls, step)
     go_on_after_calls(host, talk)
@@ -354,12 +359,14 @@ def _is_done(talk: Talk, reply: TurnReply) -> bool:
     ended.reply = reply
     if not reply.problems:
         ended.status, ended.reason, ended.error_class = "completed", None, None
-        if talk.is_last and talk.persona.max_turns > 1 and ended.tool_calls:
-            ended.reason = f"max_turns {talk.persona.max_turns} is reached"
+        if talk.persona.max_turns > 1 and ended.tool_calls:
+            ended.reason = talk.why_last
         return True
     if talk.is_last and ended.tool_calls and not (reply.text and reply.text.value):
-        ended.reply = None  # it called on, and said nothing: its turns are over
-        return False
+        # It called on, and said nothing: its turns are over.
+        ended.reply = None
+        ended.status, ended.reason = "partial", f"{talk.why_last} without an answer"
+        return True
     ended.error_class = "schema_violation"
     ended.reason = "schema_violation: " + "; ".join(reply.problems[:5])
     if talk.repairs == REPAIRS_MAX:
@@ -372,5 +379,11 @@ def _is_done(talk: Talk, reply: TurnReply) -> bool:
 def go_on_after_calls(host: Host, talk: Talk) -> None:
     """The next turn, once all calls of the last one have their results."""
     if talk.doing is Doing.CALLS and (results := calls.results_of(talk)) is not None:
+        made = [c.call for c in talk.calls]
+        talk.repeats, verdict = count_repeats(talk.repeats, made, results)
+        if verdict == "answer":
+            talk.why_last = f"the same call came {talk.repeats.count} times with the same result"
         talk.calls, talk.results = [], results
+        if verdict != "go_on":
+            talk.results = with_repeat_note(results, talk.repeats.count)
         _next_turn(host, talk)

@@ -19,8 +19,9 @@ from planloom.planner.language.values import (
     PriorityName,
     Stored,
 )
+from planloom.planner.walk.frontier import Unit
+from planloom.workflows.machines.run.batches import amounts_of_batch, batch_command, is_batch
 from planloom.workflows.machines.run.children import child_command
-from planloom.workflows.machines.run.frontier import Unit
 from planloom.workflows.machines.run.state import RunState, Work
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import AskModel, RunTool, StartChild, Urgency
@@ -73,17 +74,21 @@ def urgency_of(run: RunState, task: Task | None = None) -> Urgency:
 
 
 def amounts_of(
-    run: RunState, unit: Unit, task: Task, *, is_second: bool = False
+    run: RunState, unit: Unit, task: Task, *, is_second: bool = False, cut_at: int = 0
 ) -> tuple[Amount, Amount]:
     """What to reserve for a unit, and the least it can do with. A map reserves by item.
 
-    `is_second`: its body has failed and it takes its alternative path; it is the same task still.
+    `is_second`: its body has failed and it takes its alternative path, or (`cut_at`) its answer was
+    cut off after so many tokens and it is asked once more; it is the same task still.
     """
     if is_map_itself(unit, task) and unit.mode == "body":
         return Amount(), Amount()
     body = body_of(unit, task)
     named = body.ask_body().model if body.ask is not None else None
-    want, least = amounts_for(task, body, run.catalog, run.model_for("worker", named), run.value_of)
+    model = run.model_for("worker", named)
+    want, least = amounts_for(task, body, run.catalog, model, run.value_of, cut_at)
+    if is_batch(run, unit):
+        return amounts_of_batch(run, unit, want, least)
     if is_second:
         return want - ONE_TASK, least - ONE_TASK
     return want, least
@@ -108,6 +113,8 @@ def bindings_of(run: RunState, unit: Unit, *values: JsonValue) -> Bindings:
         else:
             given |= {"item": source, "is_item_of_list": True}
         given["index"] = unit.index
+        if run.lineage.first_index:
+            given["first_index"] = run.lineage.first_index
     return Bindings(**given)
 
 
@@ -116,6 +123,9 @@ def command_of(run: RunState, key: str, work: Work) -> RunTool | AskModel | Star
     unit = work.unit
     task = run.tasks[unit.task]
     body = body_of(unit, task)
+    if is_batch(run, unit):
+        grant = _grant(run, work.granted, own_tasks=0)
+        return batch_command(run, key, work, grant, urgency_of(run, task))
     match body.kind:
         case "tool" if body.tool == "ask":
             # The built-in tool `ask` is the body `ask`, written as a call.
@@ -137,12 +147,12 @@ def command_of(run: RunState, key: str, work: Work) -> RunTool | AskModel | Star
             )
 
 
-def _grant(run: RunState, granted: Amount) -> Grant:
+def _grant(run: RunState, granted: Amount, own_tasks: int = 1) -> Grant:
     caps = run.account.ledger.caps
     return Grant(
         tokens=granted.tokens if caps.tokens is not None else None,
         usd_nano=granted.usd_nano if caps.usd_nano is not None else None,
-        tasks=max(0, granted.tasks - 1) if caps.tasks is not None else None,
+        tasks=max(0, granted.tasks - own_tasks) if caps.tasks is not None else None,
     )
 
 
@@ -217,7 +227,7 @@ def _ask(run: RunState, key: str, work: Work, ask: Ask) -> AskModel:
         retry=task.retry,
         tokens_max=reserved,
     )
-    name = activity_id(run, work.unit)
+    name = activity_id(run, work.unit) + (".wider" if work.cut_at else "")
     words = task.description or f"ask {model or ''}: {ask.prompt}"
     return AskModel(
         key,
@@ -253,8 +263,9 @@ def may_have_acted(run: RunState, unit: Unit, failed: Failure) -> bool:
 def is_worth_a_round(run: RunState, work: Work, failed: Failure) -> bool:
     """Whether another DAG-level round may do better. A side effect never gets one."""
     task = run.tasks[work.unit.task]
-    tried = [body_of(work.unit, task), *([task] if work.failed is not None else [])]
-    if any(_acts_once(run, body) for body in tried):
+    body = body_of(work.unit, task)
+    tried = [body, *([task] if work.failed is not None else [])]
+    if any(_acts_once(run, b) for b in tried):
         return False
     agent = tried[0].agent
     if isinstance(agent, str) and agent in run.cast:  # a member of a team

@@ -137,7 +137,8 @@ def request_of(command: StartChild, resolved: Mapping[str, Stored]) -> Common | 
     """The request of a child, once the values of its command are resolved."""
     fields, lineage = dict(command.fields), command.fields["lineage"]
     if command.kind == "DagWorkflow":
-        params = resolved["params"]
+        # A batch of a map has its parent's, whatever their size.
+        params = resolved.get("params", Stored(value={}))
         small = params.is_inline
         fields["params"] = params.value if small else {}
         if not small:

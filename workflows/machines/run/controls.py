@@ -23,8 +23,8 @@ from planloom.planner.contract.controls import (
 )
 from planloom.planner.contract.names import BUDGET_EXCEEDED, PLAN_REJECTED
 from planloom.planner.language.values import TaskId
+from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run import approving, edits, people, units
-from planloom.workflows.machines.run.frontier import State
 from planloom.workflows.machines.run.joining import rounds_left
 from planloom.workflows.machines.run.state import Doing, RunState, Stage
 from planloom.workflows.machines.run.stopping import cancel_task, problem_with_cancel

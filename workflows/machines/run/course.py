@@ -358,6 +358,8 @@ def take_join(run: RunState, step: Step, reply: JoinReply | Over | None) -> None
 def join_failed(run: RunState, step: Step, failed: Failure) -> None:
     """A joiner call failed for good."""
     planning.settle_outside(run, joining.joining_of(run).key, failed.usage)
+    if joining.ask_wider(run, step, failed):
+        return
     run.joining = None
     if _has_more(run):
         run.note(f"joiner: {failed.message}")

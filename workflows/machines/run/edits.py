@@ -99,15 +99,15 @@ def _compile(run: RunState, step: Step, key: str) -> None:
     edit = run.edits[key]
     plan = edit.plan
     assert plan is not None
-    compiled = compile_for(run, plan)
-    if problems := [*compiled.problems, *problems_with_edit(run, plan)]:
-        _refuse(run, step, key, _invalid(problems))
-        return
     stale = problem_with(run, edit.payload)  # it was looked up in an activity meanwhile
     if run.result is not None:
         stale = f"edit_plan: the run has ended: {run.result.status}"
     if stale is not None:
         _refuse(run, step, key, Refusal(stale, STALE))
+        return
+    compiled = compile_for(run, plan)
+    if problems := [*compiled.problems, *problems_with_edit(run, plan)]:
+        _refuse(run, step, key, _invalid(problems))
         return
     before, by = run.plan, edit.payload.by or ""
     assert before is not None

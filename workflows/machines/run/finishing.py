@@ -58,7 +58,7 @@ def begin_answer(run: RunState, step: Step, ending: Ending) -> None:
     answer: JsonValue = plan.answer if plan.has_answer else _leaves(run)
     inputs = {r: run.value_of(r) or Stored() for r in roots_of(answer)}
     bound = Bindings(inputs=inputs) if inputs else Bindings()
-    found = resolve_now(answer, bound, limit=ANSWER_INLINE_BYTES)
+    found = resolve_now(answer, bound, run.metering.meter, limit=ANSWER_INLINE_BYTES)
     if found is None:
         job = ResolveJob(value=answer, bindings=bound, inline_max_bytes=ANSWER_INLINE_BYTES)
         run.pending[Rule.ANSWER.value] = Pending(Rule.ANSWER)

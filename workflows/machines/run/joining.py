@@ -5,24 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 from planloom.planner.contract.jobs import FinishedTask, JoinJob, JoinReply, TaskOutput
-from planloom.planner.language.values import Stored
+from planloom.planner.language.values import Outcome, Stored, TaskId
 from planloom.planner.prompts.joiner import look_share
 from planloom.planner.syntax.joiner import LOOKS_MAX
 from planloom.workflows.machines.run.bodies import urgency_of
 from planloom.workflows.machines.run.planning import finished_tasks, goal_of, settle_outside
-from planloom.workflows.machines.run.state import Joining, Pending, Rule, RunState, Stage, Wait
+from planloom.workflows.machines.run.state import (
+    Joining,
+    Pending,
+    Rule,
+    RunState,
+    Stage,
+    StopKind,
+    Wait,
+)
 from planloom.workflows.machines.shared import account
 from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import AskModel, JoinOutcomes
 from planloom.workflows.machines.shared.estimates import (
+    ANSWER_TOKENS,
     ANSWER_TOKENS_MIN,
     BYTES_PER_TOKEN,
-    JOINER_ANSWER_TOKENS,
     OVERHEAD_TOKENS,
     answer_room,
     model_amount,
     stored_bytes,
+    wider_room,
 )
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Step
@@ -60,15 +69,24 @@ def begin_joining(run: RunState, step: Step, joining: Joining) -> Over | None:
     told = finished_tasks(run)
     join = run.plan.join if run.plan else None
     if join:
-        told = [t for t in told if t.id in join or not t.outcome.is_good]
+        told = [t for t in told if t.id in join or _went_wrong(run, t)]
     joining.told, joining.looks_left = told, LOOKS_MAX
     joining.records = len(run.records)
     run.joining, run.stage = joining, Stage.JOINING
     return _ask(run, step)
 
 
+def _went_wrong(run: RunState, task: FinishedTask) -> bool:
+    """Whether the task came to no good, and not because nobody needs it."""
+    if task.outcome is Outcome.CANCELLED:
+        is_enough = run.stop is not None and run.stop.kind is StopKind.ENOUGH
+        return not is_enough and not run.records[TaskId(task.id)].is_excused
+    return not task.outcome.is_good
+
+
 def _suffix(joining: Joining) -> str:
-    return f".look{LOOKS_MAX - joining.looks_left}" if joining.looked else ""
+    look = f".look{LOOKS_MAX - joining.looks_left}" if joining.looked else ""
+    return look + (".wider" if joining.cut_at else "")
 
 
 def _ask(run: RunState, step: Step) -> Over | None:
@@ -76,7 +94,7 @@ def _ask(run: RunState, step: Step) -> Over | None:
     round_number = goal_of(run).rounds + 1
     joining.key = f"joiner.{round_number}.{joining.records}{_suffix(joining)}"
     model, prompt = run.model_for("joiner"), _prompt_tokens(run)
-    want = model_amount(run.catalog, model, prompt, JOINER_ANSWER_TOKENS, tasks=0)
+    want = model_amount(run.catalog, model, prompt, ANSWER_TOKENS, tasks=0)
     least = model_amount(run.catalog, model, prompt, ANSWER_TOKENS_MIN, tasks=0)
     granted = account.reserve(run.account, joining.key, want, least, step.now)
     if isinstance(granted, Amount):
@@ -132,10 +150,30 @@ def send_joiner(run: RunState, step: Step, granted: Amount) -> None:
     step.do(JoinOutcomes(joining.key, job, name, urgency_of(run)))
 
 
+def ask_wider(run: RunState, step: Step, failed: Failure) -> bool:
+    """Ask the joiner once more after an answer that was cut off, if the budget has more room."""
+    joining = joining_of(run)
+    if not failed.cut_at or joining.cut_at:
+        return False
+    joining.cut_at = failed.cut_at
+    model, prompt = run.model_for("joiner"), _prompt_tokens(run)
+    room, room_min = wider_room(failed.cut_at)
+    key = f"{joining.key}.wider"
+    want = model_amount(run.catalog, model, prompt, room, tasks=0)
+    least = model_amount(run.catalog, model, prompt, room_min, tasks=0)
+    granted = account.reserve_now(run.account, key, want, least, step.now)
+    if granted is None:
+        return False
+    joining.key = key
+    send_joiner(run, step, granted)
+    return True
+
+
 def take_reply(run: RunState, step: Step, reply: JoinReply) -> JoinReply | Over | None:
     """The joiner has answered: its decision, or (None) it looks at something first."""
     joining = joining_of(run)
     settle_outside(run, joining.key, reply.usage)
+    joining.cut_at = 0
     if reply.action != "look" or joining.looks_left == 0:
         return reply
     joining.looks_left -= 1

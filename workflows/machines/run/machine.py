@@ -11,12 +11,15 @@ from planloom.planner.contract.names import STALE
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.results import RunResult
 from planloom.planner.language.values import Stored, TaskId
+from planloom.planner.walk.frontier import Frontier
 from planloom.workflows.machines.run import (
     approving,
+    batches,
     controls,
     course,
     edits,
     joining,
+    maps,
     people,
     planning,
     timers,
@@ -24,7 +27,6 @@ from planloom.workflows.machines.run import (
     units,
     view,
 )
-from planloom.workflows.machines.run.frontier import Frontier
 from planloom.workflows.machines.run.revising import settle_changing
 from planloom.workflows.machines.run.starting import pump, settle_speculations
 from planloom.workflows.machines.run.state import (
@@ -117,6 +119,7 @@ def children(run: RunState) -> dict[str, str]:
 def step(run: RunState, event: Event, now: float) -> list[Command]:
     """Apply one event, and then all that follows from it."""
     step = Step(now)
+    run.metering.meter_at(now)
     if run.asleep_since is not None:
         run.asleep_seconds += now - run.asleep_since
     if run.stage is Stage.OVER:
@@ -168,7 +171,7 @@ def _apply(run: RunState, step: Step, event: Event) -> None:
         case SignalIgnored():
             run.note(f"signal ignored: {event.reason}")
         case GrantAsked():
-            account.take_wanted(run.account, event.wanted)
+            account.take_wanted(run.account, batches.wanted_by(run, event.wanted))
         case QuestionOfChild():
             people.take_child_question(run, step, event.asks)
         case DeadlineMoved():
@@ -248,7 +251,7 @@ def _cancel(run: RunState, step: Step) -> None:
     run.is_cancelled = True
     reason = "the run was cancelled"
     run.ending, run.stage = Ending("cancelled", reason), Stage.STOPPING
-    run.approval.close()
+    approving.close_approval(run, step, None)
     for key in list(run.waits):
         if run.waits[key] is not Wait.FALLBACK:
             del run.waits[key]
@@ -322,7 +325,7 @@ def _take_items(run: RunState, step: Step, key: str, found: Any) -> None:
     if isinstance(found, Failure):
         units.unit_failed(run, step, key, found)
     else:
-        units.take_items(run, step, key, found.stored, found.count or 0)
+        units.take_items(run, step, key, found)
 
 
 def _take_plan(run: RunState, step: Step, _: str, found: Any) -> None:
@@ -366,7 +369,7 @@ _RULES: dict[Rule, _Take] = {
     Rule.BODY: lambda r, s, k, f: units.body_ended(r, s, k, f),
     Rule.QUESTION: lambda r, s, k, f: units.take_question(r, s, _idle(r, k), _stored(f)),
     Rule.ANSWER_STORED: lambda r, s, k, f: units.answer_stored(r, s, _idle(r, k), _stored(f)),
-    Rule.LIST: lambda r, s, k, f: units.take_list(r, s, TaskId(k), f),
+    Rule.LIST: lambda r, s, k, f: maps.take_list(r, s, TaskId(k), f),
     Rule.STOP_WHEN: lambda r, s, k, f: take_stop_when(r, s, k, _truth(f)),
     Rule.PLAN: _take_plan,
     Rule.JOIN: _take_join,

@@ -6,9 +6,9 @@ from planloom.planner.compile.schema_check import check_value
 from planloom.planner.contract.controls import ApproveTask, ChildAsks, CompleteTask
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import JsonValue, TaskId
-from planloom.workflows.machines.run.frontier import State
+from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.state import EARLY_MAX, Question, RunState
-from planloom.workflows.machines.run.tasks import cancel_waiting_task
+from planloom.workflows.machines.run.tasks import cancel_waiting_task, take_settled
 from planloom.workflows.machines.run.timers import drop_timer, set_timer
 from planloom.workflows.machines.shared.commands import Tell
 from planloom.workflows.machines.shared.machine import Step
@@ -169,7 +169,7 @@ def decide_task(run: RunState, step: Step, decision: ApproveTask) -> None:
         del run.held[task]
         drop_timer(run, step, f"approve:{task}")
         run.allowed.append(task)
-        run.frontier.release(task)
+        take_settled(run, run.frontier.release(task), step.now)
         return
     note = f": {decision.note}" if decision.note else ""
     cancel_waiting_task(run, step, task, f"not approved{_who(decision.by)}{note}")

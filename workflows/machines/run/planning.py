@@ -42,7 +42,7 @@ from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import WritePlan
 from planloom.workflows.machines.shared.estimates import (
-    PLANNER_ANSWER_TOKENS,
+    ANSWER_TOKENS,
     PLANNER_ANSWER_TOKENS_MIN,
     answer_room,
     at_most,
@@ -106,7 +106,7 @@ def _call_planner(run: RunState, step: Step) -> NoPlan | None:
     planning.key = f"planner.{goal_of(run).book.open_call()}"
     job = _job(run)
     prompt = planner_prompt_tokens(job, run.catalog)
-    want = model_amount(run.catalog, job.model, prompt, PLANNER_ANSWER_TOKENS, tasks=0)
+    want = model_amount(run.catalog, job.model, prompt, ANSWER_TOKENS, tasks=0)
     least = model_amount(run.catalog, job.model, prompt, PLANNER_ANSWER_TOKENS_MIN, tasks=0)
     granted = account.reserve(run.account, planning.key, want, least, step.now)
     if isinstance(granted, Amount):
@@ -168,7 +168,7 @@ def finished_tasks(run: RunState) -> list[FinishedTask]:
             call=call_text(run.tasks[task])[:CALL_MAX_CHARS],
             outcome=record.outcome,
             output=record.output,
-            error=record.error or record.reason,
+            error=record.reason if record.holes else record.error or record.reason,
             description=run.tasks[task].description,
         )
         for task, record in run.records.items()

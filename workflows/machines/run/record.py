@@ -18,6 +18,20 @@ ERROR_MAX_CHARS = 2_000
 
 
 @dataclass(slots=True)
+class Batches:
+    """Of a map whose items go in batches: `items` and `item_outcomes` have a row for each batch."""
+
+    count: int
+    """Items of all batches."""
+    size: int
+    """Items of a batch; the last one may have fewer."""
+    sources: list[Stored] = field(default_factory=list)
+    """The items of each batch."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """How the items of batches that have ended came out."""
+
+
+@dataclass(slots=True)
 class Record:
     """One task: times are seconds since the run started."""
 
@@ -42,6 +56,7 @@ class Record:
     """The list of a map, inline or as a reference."""
     items: list[Stored | None] = field(default_factory=list)
     item_outcomes: list[Outcome | None] = field(default_factory=list)
+    batches: Batches | None = None
     saved_tokens: int = 0
     saved_usd_nano: int = 0
     holes: int = 0
@@ -60,7 +75,7 @@ class Record:
         self.ended = None
         self.holes = 0
         if not self.items:  # else only their list is to be made once more
-            self.item_outcomes = []
+            self.item_outcomes, self.batches = [], None
 
     def fail(self, error: str, error_class: str | None, may_pass: bool = False) -> None:
         self.error = error if len(error) <= ERROR_MAX_CHARS else error[:ERROR_MAX_CHARS] + "…"
@@ -70,11 +85,19 @@ class Record:
     def item_counts(self) -> dict[str, int] | None:
         if not self.item_outcomes:
             return None
+        if self.batches is not None:
+            left = self.batches.count - sum(self.batches.counts.values())
+            return self.batches.counts | ({"running": left} if left else {})
         counts: dict[str, int] = {}
         for outcome in self.item_outcomes:
             name = outcome.value if outcome else "running"
             counts[name] = counts.get(name, 0) + 1
         return counts
+
+
+def good_of(counts: Mapping[str, int]) -> int:
+    """How many of these came to a value."""
+    return sum(n for name, n in counts.items() if name != "running" and Outcome(name).is_good)
 
 
 class _Room:

@@ -8,7 +8,7 @@ from planloom.planner.compile.pipeline import Compiled, compile_plan
 from planloom.planner.compile.revision import diff_plans, major_changes
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import Outcome, Problem
-from planloom.workflows.machines.run.frontier import State
+from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.state import Revision, RunState
 from planloom.workflows.machines.run.stopping import call_off
 from planloom.workflows.machines.run.tasks import add_tasks, drop_task, spare
@@ -116,12 +116,26 @@ def _bring_in_line(run: RunState, step: Step, plan: Plan) -> None:
         else:
             spare(run, task, step.now)
             drop_task(run, step, task)
-    enter_tasks(run, [t for t in plan.tasks if _is_new(run, t)], step.now)
+    enter_tasks(run, _new_tasks(run, plan), step.now)
 
 
 def _runs_otherwise(run: RunState, task: Task) -> bool:
     is_running = run.frontier.state_of(task.id) is State.RUNNING
     return is_running and run.tasks[task.id] != task
+
+
+def _new_tasks(run: RunState, plan: Plan) -> list[Task]:
+    """Tasks of the plan to take in: new ones, and those that ended badly and may do better now.
+
+    They may because they are written in other words, or because only their inputs were to blame
+    and one of those is tried again.
+    """
+    new = {t.id: t for t in plan.tasks if _is_new(run, t)}
+    left = [t for t in plan.tasks if t.id not in new and run.frontier.is_blocked(t.id)]
+    while again := [t for t in left if any(i in new for i in run.inputs.get(t.id, ()))]:
+        new |= {t.id: t for t in again}
+        left = [t for t in left if t.id not in new]
+    return [t for t in plan.tasks if t.id in new]
 
 
 def _is_new(run: RunState, task: Task) -> bool:

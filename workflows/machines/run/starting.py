@@ -6,9 +6,9 @@ from planloom.planner.contract.jobs import ResolveJob
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import TaskId
+from planloom.planner.walk.frontier import State, Unit
 from planloom.workflows.machines.run import people
 from planloom.workflows.machines.run.bodies import amounts_of, key_of
-from planloom.workflows.machines.run.frontier import State, Unit
 from planloom.workflows.machines.run.state import (
     Pending,
     Rule,
@@ -18,7 +18,8 @@ from planloom.workflows.machines.run.state import (
     StopKind,
     Wait,
 )
-from planloom.workflows.machines.run.tasks import may_run_ahead
+from planloom.workflows.machines.run.tasks import may_run_ahead, take_settled
+from planloom.workflows.machines.run.timing import time_is_over
 from planloom.workflows.machines.run.units import (
     decide_ahead,
     fallback_granted,
@@ -42,13 +43,16 @@ def pump(run: RunState, step: Step) -> None:
     settle_speculations(run, step)
     if run.stage in NOT_LIVE or run.is_long:
         return
+    if run.stage is Stage.APPROVING and not run.approval.is_open:
+        return  # another revision is entered in this step: what it leaves out is not to start
     if account.time_lack(run.account, step.now) is not None:
+        time_is_over(run, step.now)  # a replan that was asked for may have lifted the stop
         return
     run.lack = None
     step.do(*account.grant_more(run.account))
     _park_with_children(run, step)
     _retry_fallbacks(run, step)
-    _release_held_ahead(run)
+    _release_held_ahead(run, step.now)
     while (unit := run.frontier.next_ready()) is not None:
         task = run.tasks[unit.task]
         is_ahead = unit.index is None and unit.mode == "body" and is_guess(run, task)
@@ -128,7 +132,7 @@ def is_guess(run: RunState, task: Task) -> bool:
     return may_run_ahead(run, task) and _open_conditions(run, task)
 
 
-def _release_held_ahead(run: RunState) -> None:
+def _release_held_ahead(run: RunState, now: float) -> None:
     """Held branches may start once their condition is known, or a guess has ended."""
     room = SPECULATIONS_MAX - len(run.ahead)
     for task in list(run.held_ahead):
@@ -136,7 +140,7 @@ def _release_held_ahead(run: RunState) -> None:
             run.held_ahead.remove(task)  # cancelled, or dropped from the plan
         elif room > 0 or not _open_conditions(run, run.tasks[task]):
             run.held_ahead.remove(task)
-            run.frontier.release(task)
+            take_settled(run, run.frontier.release(task), now)
             room -= 1
 
 

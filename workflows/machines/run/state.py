@@ -27,7 +27,7 @@ from planloom.planner.language.values import (
     TaskId,
     Usage,
 )
-from planloom.workflows.machines.run.frontier import Frontier, Unit
+from planloom.planner.walk.frontier import Frontier, Unit
 from planloom.workflows.machines.run.plan_book import PlanBook
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.shared.account import Account
@@ -35,6 +35,7 @@ from planloom.workflows.machines.shared.approval import ApprovalState
 from planloom.workflows.machines.shared.budget import NOTHING, Amount
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Failed, Identity
+from planloom.workflows.machines.shared.metering import Metering
 
 NOTES_MAX = 200
 NOTE_MAX_CHARS = 500
@@ -127,8 +128,12 @@ class Work:
     doing: Doing = Doing.BODY
     command: str = ""
     """The key of its command in flight; empty when it waits for a person or for budget."""
+    has_begun: bool = False
+    """Its body was sent, or its question asked: it counts as a task."""
     failed: Failure | None = None
     """What the body failed of, when its fallback runs."""
+    is_counted: bool = False
+    """Its body ran before its fallback, and is counted."""
     is_ahead: bool = False
     """A speculation: it was started before its condition is known."""
     ahead_output: TaskOutput | None = None
@@ -140,6 +145,8 @@ class Work:
     """A child run whose time is over; it is being cancelled."""
     is_losing: bool = False
     """A speculation whose condition said no; it is being cancelled."""
+    cut_at: int = 0
+    """The first answer was cut off after so many tokens, and more room was found for another."""
 
 
 @dataclass(slots=True)
@@ -266,6 +273,8 @@ class Joining:
     reason: str | None = None
     records: int = 0
     """How many records there were when it began: part of its reservations' keys."""
+    cut_at: int = 0
+    """The last answer was cut off after so many tokens, and more room was found for another."""
 
 
 @dataclass(slots=True)
@@ -372,6 +381,9 @@ class RunState:
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     inputs: dict[TaskId, tuple[TaskId, ...]] = field(default_factory=dict)
     records: dict[TaskId, Record] = field(default_factory=dict)
+    dropped: dict[TaskId, int] = field(default_factory=dict)
+    """Tasks that were left out before they started, with how often they were written: one that
+    comes back must not be taken for an earlier one that has acted."""
     values: dict[str, Stored] = field(default_factory=dict)
     """What references may name beside tasks: params, and inputs of a child run."""
     works: dict[str, Work] = field(default_factory=dict)
@@ -429,6 +441,8 @@ class RunState:
     failed_members: dict[str, list[str]] = field(default_factory=dict)
     """Of teams with an answer, by task."""
 
+    metering: Metering = field(default_factory=Metering)
+    """The work of references and conditions in this activation."""
     notes: list[str] = field(default_factory=list)
     permit: PoolSpec | None = None
     """The pool in which the run holds a permit."""

@@ -8,7 +8,7 @@ from planloom.planner.contract.outcomes import aggregate
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.results import Aggregate, Awaiting, Progress, RunStatus, UsageReport
 from planloom.planner.language.values import Outcome, TaskId
-from planloom.workflows.machines.run.frontier import Frontier
+from planloom.planner.walk.frontier import Frontier
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.shared.page import DETAILS_MAX_CHARS, markdown_page
 

@@ -10,10 +10,11 @@ from planloom.planner.compile.passes.prune import is_kept_for_itself
 from planloom.planner.contract.jobs import ResolveJob
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.values import Outcome, TaskId
-from planloom.workflows.machines.run.frontier import State
+from planloom.planner.walk.frontier import State
+from planloom.workflows.machines.run.maps import end_map
 from planloom.workflows.machines.run.state import Pending, Rule, RunState, Stop, StopKind
 from planloom.workflows.machines.run.tasks import cancel_waiting_task, spare
-from planloom.workflows.machines.run.units import cancel_unit, end_map, works_of
+from planloom.workflows.machines.run.units import cancel_unit, works_of
 from planloom.workflows.machines.run.values import condition_now
 from planloom.workflows.machines.shared.commands import Cancel, Resolve
 from planloom.workflows.machines.shared.events import Failure

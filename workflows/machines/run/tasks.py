@@ -9,8 +9,8 @@ from planloom.planner.compile.estimate import estimate_task
 from planloom.planner.compile.pipeline import inputs_of
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import NANO, PRIORITY_KEYS, Outcome, Stored, TaskId, Usage
-from planloom.workflows.machines.run.frontier import Settled, State, Unit
-from planloom.workflows.machines.run.nodes import node_of
+from planloom.planner.walk.frontier import Settled, State, Unit
+from planloom.planner.walk.nodes import node_of
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.run.state import RunState, Stop, StopKind
 from planloom.workflows.machines.run.timers import drop_timer
@@ -28,7 +28,7 @@ def add_tasks(
         run.tasks[task.id] = task
         run.inputs[task.id] = tuple(i for i in inputs_of(task) if i in names)
         before = run.records.get(task.id)
-        run.records[task.id] = Record(task.id)
+        run.records[task.id] = Record(task.id, version=run.dropped.pop(task.id, 1))
         if before is not None:
             run.records[task.id].usage = before.usage
             run.records[task.id].version = before.version + 1
@@ -120,6 +120,10 @@ def drop_task(run: RunState, step: Step, task: TaskId) -> None:
     """Forget a task that has not started: a new revision left it out."""
     _hold_no_more(run, step, task)
     run.frontier.drop([task])
+    record = run.records[task]
+    run.outside += record.usage  # of an earlier try, in other words
+    if record.version > 1:
+        run.dropped[task] = record.version
     for known in (run.tasks, run.inputs, run.records):
         known.pop(task, None)
 

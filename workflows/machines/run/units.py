@@ -11,9 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from planloom.planner.contract.jobs import Resolved, ResolveJob, TaskOutput
+from planloom.planner.contract.results import RunResult
 from planloom.planner.language.plan import MAP_ITEMS_MAX, Task
-from planloom.planner.language.values import Bindings, JsonValue, Outcome, Stored, TaskId, Usage
-from planloom.workflows.machines.run import people
+from planloom.planner.language.values import JsonValue, Outcome, Stored, TaskId, Usage
+from planloom.planner.syntax.json_text import meant_list, why_no_list
+from planloom.planner.walk.frontier import Unit
+from planloom.workflows.machines.run import batches, people
 from planloom.workflows.machines.run.bodies import (
     amounts_of,
     bindings_of,
@@ -26,9 +29,9 @@ from planloom.workflows.machines.run.bodies import (
     may_have_acted,
 )
 from planloom.workflows.machines.run.children import output_of_child
-from planloom.workflows.machines.run.frontier import Unit
+from planloom.workflows.machines.run.maps import close_map, make_list_again
 from planloom.workflows.machines.run.state import Doing, Pending, Rule, RunState, Wait, Work
-from planloom.workflows.machines.run.tasks import end_task, take_settled
+from planloom.workflows.machines.run.tasks import end_task
 from planloom.workflows.machines.run.timers import drop_timer, set_timer
 from planloom.workflows.machines.run.values import condition_now, resolve_now, store_job
 from planloom.workflows.machines.shared import account
@@ -37,16 +40,13 @@ from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import Cancel, Command, Resolve, StartChild
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Step
-from planloom.workflows.machines.shared.sizes import text_bytes
-
-LIST_INLINE_BYTES = 2_000
-"""A longer list of a map's outputs is made where it can be stored."""
 
 
 def _send(run: RunState, step: Step, key: str, rule: Rule, command: Command) -> None:
     """Start something for the unit `key`; `rule` takes its end."""
     work = run.works[key]
     work.command = command.key  # type: ignore[union-attr]
+    work.has_begun = work.has_begun or rule is Rule.BODY
     run.pending[work.command] = Pending(rule, key)
     step.do(command)
     if isinstance(command, StartChild) and command.timeout is not None:
@@ -117,7 +117,7 @@ def _after_condition(run: RunState, step: Step, key: str) -> None:
     task = run.tasks[work.unit.task]
     if is_map_itself(work.unit, task) and work.unit.mode == "body":
         if run.records[task.id].items:
-            _make_list_again(run, step, key)
+            make_list_again(run, step, key)
             return
         _find_items(run, step, key, task)
     else:
@@ -143,36 +143,28 @@ def _start_body(run: RunState, step: Step, key: str) -> None:
 
 def _find_items(run: RunState, step: Step, key: str, task: Task) -> None:
     bound = bindings_of(run, run.works[key].unit, task.map)
-    found = resolve_now(task.map, bound)
+    found = resolve_now(task.map, bound, run.metering.meter)
     if found is None:
         run.works[key].doing = Doing.ITEMS
-        job = ResolveJob(value=task.map, mode="list", bindings=bound)
-        _resolve(run, step, key, Rule.ITEMS, job)
+        _resolve(run, step, key, Rule.ITEMS, batches.items_job(task, bound))
     elif isinstance(found, Failure):
         unit_failed(run, step, key, found)
-    elif not isinstance(found.value, list):
-        unit_failed(run, step, key, Failure(_no_list(task.id, found.value), "tool"))
+    elif (items := meant_list(found.value)) is None:
+        message = f"tasks.{task.id}.map: {why_no_list(task.map, found.value)}"
+        unit_failed(run, step, key, Failure(message, "tool"))
     else:
-        take_items(run, step, key, found, len(found.value))
+        parts = batches.cut(items, task)
+        if parts is not None and not batches.fit_inline(parts):
+            run.works[key].doing = Doing.ITEMS
+            _resolve(run, step, key, Rule.ITEMS, batches.items_job(task, bound))
+        else:
+            source = Stored(value=items)
+            take_items(run, step, key, Resolved(stored=source, count=len(items), parts=parts))
 
 
-def _make_list_again(run: RunState, step: Step, key: str) -> None:
-    """The items of a map ended in an earlier round, whose list could not be made."""
-    task = run.works.pop(key).unit.task
-    count = len(run.records[task].items)
-    account.refund(run.account, key)
-    run.frontier.expand(task, count, ended=count)
-    close_map(run, step, task)
-
-
-def _no_list(task: TaskId, found: JsonValue) -> str:
-    kind = "null" if found is None else type(found).__name__
-    return f"tasks.{task}.map: needs a list; found {kind}"
-
-
-def take_items(run: RunState, step: Step, key: str, source: Stored, count: int) -> None:
-    """The items of a map are known: each becomes a unit that may start."""
-    work = run.works[key]
+def take_items(run: RunState, step: Step, key: str, found: Resolved) -> None:
+    """The items of a map are known: each becomes a unit that may start, or each batch of many."""
+    work, count = run.works[key], found.count or 0
     if work.is_cancelled:
         end_cancelled(run, step, key)
         return
@@ -187,63 +179,13 @@ def take_items(run: RunState, step: Step, key: str, source: Stored, count: int) 
         end_task(run, work.unit, Outcome.SUCCEEDED, Stored(value=[]), step.now)
         return
     record = run.records[task]
-    record.items_source = source
-    record.items, record.item_outcomes = [None] * count, [None] * count
     del run.works[key]
+    if found.parts is not None:
+        batches.begin_batches(run, task, found.parts, count)
+        return
+    record.items_source = found.stored
+    record.items, record.item_outcomes = [None] * count, [None] * count
     run.frontier.expand(task, count)
-
-
-def close_map(run: RunState, step: Step, task: TaskId) -> None:
-    """All items have ended: the output is the list of theirs, null where there is none."""
-    record = run.records[task]
-    ended = record.item_outcomes
-    if Outcome.CANCELLED in ended or None in ended:
-        end_map(run, step, task, Outcome.CANCELLED, None)
-        return
-    if not any(o is not None and o.is_good for o in ended):
-        skipped = run.tasks[task].on_error == "skip"
-        end_map(run, step, task, Outcome.SKIPPED if skipped else Outcome.FAILED, None)
-        return
-    size = sum(text_bytes(s.value) if s and s.is_inline else 300 for s in record.items)
-    if size <= LIST_INLINE_BYTES and all(s is None or s.is_inline for s in record.items):
-        values: list[JsonValue] = [s.value if s else None for s in record.items]
-        end_map(run, step, task, Outcome.SUCCEEDED, Stored(value=values))
-        return
-    inputs = {f"i{n}": s or Stored() for n, s in enumerate(record.items)}
-    job = ResolveJob(value=[f"${{{name}}}" for name in inputs], bindings=Bindings(inputs=inputs))
-    key = f"{task}#list"
-    run.lists.append(task)
-    run.pending[key] = Pending(Rule.LIST, task)
-    step.do(Resolve(key, job))
-
-
-def take_list(run: RunState, step: Step, task: TaskId, found: Resolved | Failure) -> None:
-    """The list of a map's outputs is stored, or could not be."""
-    run.lists.remove(task)
-    if isinstance(found, Failure):
-        record = run.records[task]
-        record.fail(found.message, "unknown", may_pass=True)
-        items = record.items
-        end_map(run, step, task, Outcome.FAILED, None)
-        record.items = items  # another round need only make the list
-    else:
-        end_map(run, step, task, Outcome.SUCCEEDED, found.stored)
-
-
-def end_map(
-    run: RunState, step: Step, task: TaskId, outcome: Outcome, output: Stored | None
-) -> None:
-    """The one place where a map ends."""
-    record = run.records[task]
-    record.outcome, record.output, record.ended = outcome, output, run.seconds(step.now)
-    record.items = []
-    bad = sum(1 for o in record.item_outcomes if o is None or not o.is_good)
-    record.holes = bad if outcome is Outcome.SUCCEEDED else 0
-    if record.holes:
-        record.reason = f"{bad} of {len(record.item_outcomes)} items have no value"
-    run.is_stop_checked = False
-    settled = run.frontier.end(task, outcome, was_expanded=True)
-    take_settled(run, settled, step.now)
 
 
 # -- questions ------------------------------------------------------------------------------
@@ -253,7 +195,7 @@ def _find_question(run: RunState, step: Step, key: str) -> None:
     work = run.works[key]
     human = body_of(work.unit, run.tasks[work.unit.task]).human_body()
     bound = bindings_of(run, work.unit, human.question)
-    found = resolve_now(human.question, bound)
+    found = resolve_now(human.question, bound, run.metering.meter)
     if found is None:
         work.doing = Doing.QUESTION
         _resolve(run, step, key, Rule.QUESTION, ResolveJob(value=human.question, bindings=bound))
@@ -272,7 +214,7 @@ def take_question(run: RunState, step: Step, key: str, found: Stored | Failure) 
         end_cancelled(run, step, key)
         return
     task = run.tasks[work.unit.task]
-    work.doing, work.command = Doing.ASKING, ""
+    work.doing, work.command, work.has_begun = Doing.ASKING, "", True
     human = body_of(work.unit, task).human_body()
     text = str(found.value or found.preview)
     people.open_question(run, step, key, text, human.schema_, task.timeout)
@@ -322,6 +264,9 @@ def body_ended(run: RunState, step: Step, key: str, found: Any) -> None:
     work.command = ""
     run.children = {i: c for i, c in run.children.items() if c.key != f"{key}#body"}
     drop_timer(run, step, f"child:{key}")
+    if batches.is_batch(run, work.unit):
+        _batch_ended(run, step, key, found)
+        return
     if not isinstance(found, TaskOutput | Failure):
         found = output_of_child(run, work, found)
     if work.is_late and isinstance(found, Failure) and found.is_cancelled:
@@ -334,12 +279,57 @@ def body_ended(run: RunState, step: Step, key: str, found: Any) -> None:
     elif work.is_ahead and not (isinstance(found, Failure) and found.is_cancelled):
         _ended_ahead(run, key, found)
     elif isinstance(found, Failure):
-        unit_failed(run, step, key, found)
+        if (failed := _ask_wider(run, step, key, found)) is not None:
+            unit_failed(run, step, key, failed)
     else:
         good = found.outcome if work.unit.mode == "body" else Outcome.FALLBACK
         if not found.outcome.is_good:
             good = found.outcome
         end_unit(run, step, key, good, found)
+
+
+def _batch_ended(run: RunState, step: Step, key: str, found: Any) -> None:
+    """A batch of a map has ended. Its items had their retries, rounds and fallbacks inside it."""
+    work = run.works[key]
+    record = run.records[work.unit.task]
+    if isinstance(found, RunResult):
+        found = batches.output_of_batch(run, work, found)
+    else:
+        found = batches.without_result(run, work.unit, found)
+    if isinstance(found, TaskOutput):
+        end_unit(run, step, key, found.outcome, found)
+    elif found.is_cancelled:
+        end_cancelled(run, step, key, found.usage, found.tasks)
+    else:
+        record.fail(found.message, found.error_class)
+        _end_failed(run, step, key, found, Outcome.FAILED)
+
+
+def _ask_wider(run: RunState, step: Step, key: str, failed: Failure) -> Failure | None:
+    """Ask once more after an answer that the budget's room cut off, if the budget has more.
+
+    Else the failure stands, and is given back.
+    """
+    work = run.works[key]
+    task = run.tasks[work.unit.task]
+    body = body_of(work.unit, task)
+    limit = body.ask_body().max_tokens if body.ask is not None else None
+    is_own_limit = limit is not None and failed.cut_at >= limit
+    if not failed.cut_at or work.cut_at or work.is_cancelled or is_own_limit:
+        return failed
+    if (caps := run.account.ledger.caps).tokens is None and caps.usd_nano is None:
+        return failed  # no budget limited it: the activity has tried with more room already
+    run.records[task.id].usage += failed.usage
+    account.settle(run.account, key, failed.usage, _counted(work, failed.tasks))
+    work.cut_at, work.is_counted = failed.cut_at, work.has_begun
+    amounts = amounts_of(run, work.unit, task, is_second=True, cut_at=work.cut_at)
+    granted = account.reserve_now(run.account, key, *amounts, step.now)
+    if granted is None:
+        return replace(failed, usage=Usage())
+    run.records[task.id].attempts += failed.attempts
+    work.granted = granted
+    _start_body(run, step, key)
+    return None
 
 
 def _ended_ahead(run: RunState, key: str, found: TaskOutput | Failure) -> None:
@@ -366,6 +356,8 @@ def unit_failed(run: RunState, step: Step, key: str, failed: Failure) -> None:
     message = failed.message
     if work.failed is not None:
         message = f"{work.failed.message}; then the fallback: {message}"
+    if unit.index is not None:
+        message = f"item [{unit.index + run.lineage.first_index}]: {message}"
     record.fail(message, failed.error_class, is_worth_a_round(run, work, failed))
     record.attempts += failed.attempts
     if has_acted:
@@ -375,13 +367,13 @@ def unit_failed(run: RunState, step: Step, key: str, failed: Failure) -> None:
         _end_failed(run, step, key, failed, Outcome.SKIPPED if skipped else Outcome.FAILED)
     elif task.fallback_body is None:
         output = TaskOutput(output=Stored(value=task.fallback), attempts=0, usage=failed.usage)
-        end_unit(run, step, key, Outcome.FALLBACK, output, tasks=_counted(run, work, failed.tasks))
+        end_unit(run, step, key, Outcome.FALLBACK, output, tasks=_counted(work, failed.tasks))
     else:
         _to_fallback(run, step, key, failed)
 
 
 def _end_failed(run: RunState, step: Step, key: str, failed: Failure, outcome: Outcome) -> None:
-    tasks = _counted(run, run.works[key], failed.tasks)
+    tasks = _counted(run.works[key], failed.tasks)
     end_unit(run, step, key, outcome, None, usage=failed.usage, tasks=tasks)
 
 
@@ -398,16 +390,19 @@ def end_cancelled(
         None,
         reason=cancel_reason(run, work.unit.task),
         usage=usage,
-        tasks=_counted(run, work, tasks),
+        tasks=_counted(work, tasks),
     )
 
 
-def _counted(run: RunState, work: Work, tasks: int) -> int:
-    """How many of the `tasks` that ran for a unit are to be counted now."""
-    if is_map_itself(work.unit, run.tasks[work.unit.task]):
-        return tasks if work.unit.mode == "fallback" else 0
-    # Of a fallback only what ran inside it: the task itself is counted already.
-    return tasks if work.failed is None else tasks - 1
+def _counted(work: Work, tasks: int) -> int:
+    """How many of the `tasks` that ran for a unit are to be counted now.
+
+    A task whose body could not be started, or whose question could not be made, is not one of them.
+    """
+    if not work.has_begun:
+        return 0
+    # Of a fallback only what ran inside it, if the task itself is counted already.
+    return tasks - 1 if work.is_counted else tasks
 
 
 def _to_fallback(run: RunState, step: Step, key: str, failed: Failure) -> None:
@@ -415,11 +410,10 @@ def _to_fallback(run: RunState, step: Step, key: str, failed: Failure) -> None:
     work = run.works[key]
     people.forget_questions(run, step, key)
     run.records[work.unit.task].usage += failed.usage
-    account.settle(run.account, key, failed.usage, _counted(run, work, failed.tasks))
+    account.settle(run.account, key, failed.usage, _counted(work, failed.tasks))
     task = run.tasks[work.unit.task]
-    work.failed, work.unit = failed, in_fallback(work.unit)
-    is_second = not is_map_itself(work.unit, task)
-    want, least = amounts_of(run, work.unit, task, is_second=is_second)
+    work.failed, work.unit, work.is_counted = failed, in_fallback(work.unit), work.has_begun
+    want, least = amounts_of(run, work.unit, task, is_second=work.is_counted)
     granted = account.reserve(run.account, key, want, least, step.now)
     if isinstance(granted, Amount):
         fallback_granted(run, step, key, granted)
@@ -510,7 +504,7 @@ def end_unit(
         run.ahead.remove(key)
     spent = usage or (output.usage if output else Usage())
     if output is not None and output.tasks is not None:
-        tasks = _counted(run, work, output.tasks)
+        tasks = _counted(work, output.tasks)
     if outcome is Outcome.SKIPPED and tasks is None and not usage:
         account.refund(run.account, key)  # its condition said no: it never ran
     else:
@@ -531,6 +525,8 @@ def end_unit(
         return
     record.items[unit.index] = stored if outcome.is_good else None
     record.item_outcomes[unit.index] = outcome
+    if record.batches is not None:
+        record.batches.sources[unit.index] = Stored()  # nobody reads them any more
     run.is_stop_checked = False
     if run.frontier.end_unit(unit.task, unit.index):
         close_map(run, step, unit.task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from planloom.planner.contract.jobs import ResolveJob
 from planloom.planner.language.conditions import evaluate, roots_of_condition
+from planloom.planner.language.expressions import Meter, TooMuchWorkError
 from planloom.planner.language.references import resolve
 from planloom.planner.language.values import (
     INLINE_MAX_BYTES,
@@ -21,7 +22,7 @@ RESOLVED_MAX_BYTES = 12_000
 
 
 def resolve_now(
-    value: JsonValue, bound: Bindings, *, limit: int = RESOLVED_MAX_BYTES
+    value: JsonValue, bound: Bindings, meter: Meter, *, limit: int = RESOLVED_MAX_BYTES
 ) -> Stored | Failure | None:
     """`value` with its references resolved; None when only an activity can, or should."""
     if bound.bundle is not None or not all(s.is_inline for s in bound.inputs.values()):
@@ -32,9 +33,11 @@ def resolve_now(
     if bound.item is not None and bound.index is not None:
         items = bound.item.value
         picked = items[bound.index] if bound.is_item_of_list else items  # type: ignore[index]
-        scope |= {"item": picked, "index": bound.index}
+        scope |= {"item": picked, "index": bound.index + bound.first_index}
     try:
-        found = resolve(value, scope)
+        found = resolve(value, scope, meter)
+    except TooMuchWorkError:
+        return None  # an activity has more time, or says what is wrong with it
     except Exception as error:  # a path that does not fit the value that came
         return Failure(str(error), "tool")
     return Stored(value=found) if text_bytes(found) <= limit else None
@@ -57,7 +60,10 @@ def condition_now(run: RunState, condition: str) -> bool | Failure | ResolveJob:
     found = {r: s for r in roots if (s := run.value_of(r)) is not None}
     if all(s.is_inline for s in found.values()):
         try:
-            return evaluate(condition, outcomes, {r: s.value for r, s in found.items()})
+            outputs = {r: s.value for r, s in found.items()}
+            return evaluate(condition, outcomes, outputs, meter=run.metering.meter)
+        except TooMuchWorkError:
+            pass
         except ValueError as error:
             return Failure(str(error), "tool")
     return ResolveJob(

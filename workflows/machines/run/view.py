@@ -8,8 +8,8 @@ from planloom.planner.compile.explain import mermaid
 from planloom.planner.contract.requests import Reused
 from planloom.planner.contract.results import Awaiting, OpenWait, Progress
 from planloom.planner.language.values import NANO, Outcome
+from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.finishing import estimate_of, usage_of
-from planloom.workflows.machines.run.frontier import State
 from planloom.workflows.machines.run.people import questions_of
 from planloom.workflows.machines.run.state import Doing, RunState, Stage
 from planloom.workflows.machines.run.status import details, progress

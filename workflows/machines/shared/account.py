@@ -138,7 +138,14 @@ def keep_timer(account: Account, now: float) -> list[Command]:
 
 def may_reserve(account: Account, key: str, want: Amount, least: Amount, now: float) -> bool:
     """Reserve if there are time and room; for what can be done without."""
-    return time_lack(account, now) is None and bool(account.ledger.reserve(key, want, least))
+    return reserve_now(account, key, want, least, now) is not None
+
+
+def reserve_now(
+    account: Account, key: str, want: Amount, least: Amount, now: float
+) -> Amount | None:
+    """What was set aside, if there are time and room at once; for what can be done without."""
+    return None if time_lack(account, now) else account.ledger.reserve(key, want, least)
 
 
 def reserve(
@@ -282,18 +289,18 @@ def grant_more(account: Account) -> list[Command]:
         total = account.ledger.extend(key, want, least)
         if total is not None:
             del account.wanting[key]
-            raised = _raised_caps(account.ledger.caps, total)
+            raised = _raised_caps(account.ledger.caps, total, wanted.own_tasks)
             commands.append(Tell(wanted.child, "raise_budget", raised))
     return commands
 
 
-def _raised_caps(caps: Caps, total: Amount) -> RaiseBudget:
+def _raised_caps(caps: Caps, total: Amount, own_tasks: int) -> RaiseBudget:
+    tasks = total.tasks - own_tasks
     # A child may hold nothing of a kind that it never asked for.
     return RaiseBudget(
         tokens=total.tokens if caps.tokens is not None and total.tokens else None,
         usd=total.usd_nano / NANO if caps.usd_nano is not None and total.usd_nano else None,
-        # One of them is the child itself.
-        tasks=total.tasks - 1 if caps.tasks is not None and total.tasks > 1 else None,
+        tasks=tasks if caps.tasks is not None and tasks > 0 else None,
         by=PARENT,
     )
 

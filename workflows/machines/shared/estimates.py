@@ -15,13 +15,15 @@ from planloom.workflows.machines.shared.sizes import text_bytes
 BYTES_PER_TOKEN = 2
 """Text rarely takes more than a token for two bytes; the reservation must not be too small."""
 OVERHEAD_TOKENS = 64
-ASK_ANSWER_TOKENS = 1_024
+ANSWER_TOKENS = 4_096
+"""Of any model call. A model that reasons does so within it; where the budget has less, the call
+gets what there is."""
 ANSWER_TOKENS_MIN = 64
 """When the budget runs low, a model call goes out with less room for its answer, down to this."""
+WIDER = 4
+"""A call whose answer was cut off is made once more, with this much more room."""
 PLANNER_PROMPT_TOKENS = 1_500
-PLANNER_ANSWER_TOKENS = 4_096
 PLANNER_ANSWER_TOKENS_MIN = 256
-JOINER_ANSWER_TOKENS = 1_024
 AGENT_TOKENS_RESERVED = 20_000
 TEAM_TOKENS_RESERVED = 60_000
 CHILD_TOKENS_MIN = 500
@@ -45,6 +47,12 @@ def model_amount(
         prompt_tokens * price_in + answer_tokens * price_out,
         tasks,
     )
+
+
+def wider_room(cut_at: int) -> tuple[int, int]:
+    """Answer tokens for another try after an answer that was cut off at `cut_at`, and the least
+    with which it is worth paying."""
+    return WIDER * cut_at, cut_at + max(ANSWER_TOKENS_MIN, cut_at // 4)
 
 
 def stored_bytes(stored: Stored | None) -> int:
@@ -84,16 +92,21 @@ def amounts_for(
     catalog: Catalog,
     model: str | None,
     value_of: Callable[[str], Stored | None],
+    cut_at: int = 0,
 ) -> tuple[Amount, Amount]:
-    """What to reserve for a body, and the least it can do with."""
+    """What to reserve for a body, and the least it can do with.
+
+    `cut_at`: an earlier try's answer was cut off after so many tokens.
+    """
+    room, room_min = wider_room(cut_at) if cut_at else (ANSWER_TOKENS, ANSWER_TOKENS_MIN)
     hint = task.estimate
     match body.kind:
         case "ask":
             ask = body.ask_body()
             prompt = prompt_tokens([ask.prompt, ask.context, ask.system], value_of)
-            room = ask.max_tokens or ASK_ANSWER_TOKENS
+            room = ask.max_tokens or room
             want = model_amount(catalog, model, prompt, room)
-            least = model_amount(catalog, model, prompt, min(room, ANSWER_TOKENS_MIN))
+            least = model_amount(catalog, model, prompt, min(room, room_min))
             return want, least
         case "agent" | "team":
             default = AGENT_TOKENS_RESERVED if body.kind == "agent" else TEAM_TOKENS_RESERVED
@@ -111,8 +124,8 @@ def amounts_for(
             return Amount(tokens, usd, 1 + inner), Amount(0, 0, 2)
         case "tool" if body.tool == "ask":
             prompt = prompt_tokens([dict(body.args)], value_of)
-            want = model_amount(catalog, model, prompt, ASK_ANSWER_TOKENS)
-            return want, model_amount(catalog, model, prompt, ANSWER_TOKENS_MIN)
+            want = model_amount(catalog, model, prompt, room)
+            return want, model_amount(catalog, model, prompt, room_min)
         case "tool":
             spec = catalog.tool(body.tool or "")
             usd = -int(-(spec.cost_usd or 0.0) * NANO // 1) if spec else 0

@@ -24,6 +24,8 @@ class Failure:
     """Tasks that ran for it, itself included."""
     may_have_acted: bool = False
     """A side effect may have happened: it is never tried again."""
+    cut_at: int = 0
+    """Tokens that a model had written when the limit of its answer cut it off; else 0."""
 
     @property
     def is_cancelled(self) -> bool:

@@ -13,6 +13,7 @@ from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import AskModel, Resolve
 from planloom.workflows.machines.shared.estimates import (
+    ANSWER_TOKENS,
     ANSWER_TOKENS_MIN,
     model_amount,
     stored_bytes,
@@ -27,7 +28,6 @@ from planloom.workflows.machines.team.state import Judging, Stage, TeamState
 ANSWER_INLINE_BYTES = 12_000
 DISAGREEMENTS_MAX = 20
 DISAGREEMENT_MAX_CHARS = 500
-JUDGE_ANSWER_TOKENS = 1_000
 JUDGE = "judge"
 """The key of the judge's call."""
 BRIEF, WHOLE = "judge.brief", "judge.answer"
@@ -75,7 +75,7 @@ def _amounts(team: TeamState, answers: Mapping[str, Stored]) -> tuple[Amount, Am
     size = sum(stored_bytes(s) for s in answers.values())
     most, least = size // 2 + 1_000, size // 4 + 200
     return (
-        model_amount(team.catalog, model, most, JUDGE_ANSWER_TOKENS, tasks=0),
+        model_amount(team.catalog, model, most, ANSWER_TOKENS, tasks=0),
         model_amount(team.catalog, model, least, ANSWER_TOKENS_MIN, tasks=0),
     )
 

@@ -276,8 +276,8 @@ def _go_on(team: TeamState, step: Step) -> None:
             break
     else:
         raise AssertionError(f"team: no rest in stage {team.stage}")
-    if ended(team) is None:
-        host.keep_account(team, step)
+    if ended(team) is None and not plan.is_running(team):
+        host.keep_account(team, step)  # a plan that runs watches its time and budget itself
 
 
 def _make_calls(team: TeamState, step: Step) -> bool:

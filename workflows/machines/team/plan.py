@@ -12,11 +12,11 @@ from planloom.planner.contract.jobs import TurnReply
 from planloom.planner.contract.names import STALE
 from planloom.planner.contract.results import AgentResult, RoundReport, RunResult
 from planloom.planner.language.values import Outcome, Stored, TaskId
+from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.agent.state import Ended, Talk
 from planloom.workflows.machines.run import machine as run_machine
 from planloom.workflows.machines.run.children import usage_from_report
 from planloom.workflows.machines.run.controls import CONTROLS
-from planloom.workflows.machines.run.frontier import State
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.run.state import RunState
 from planloom.workflows.machines.shared.commands import Refuse

@@ -218,6 +218,21 @@ def test_a_child_that_has_used_its_grant_up_asks_its_parent_once() -> None:
     assert made.state.notes == ["signal ignored: noise"]
 
 
+def test_a_paused_child_does_not_ask_its_parent_for_more_and_more() -> None:
+    """It took nothing while paused: each grant made it ask again, until its parent had none."""
+    lineage = Lineage(parent="run", grant=Grant(tokens=600))
+    made = driver(Identity("run/a", "k"), lineage=lineage)
+    made.begin()
+    made.returns("prepare", CATALOG)
+    made.returns("helper.1", calls(("echo", {"v": 1}), usage=590))
+    made.returns("helper.1.c0", TaskOutput(output=Stored(value=1)))
+    made.control("pause")
+    made.control("raise_budget", RaiseBudget(tokens=9_000, by="parent"))
+    assert [t.signal for t in made.told] == ["grant_wanted"]
+    made.control("resume")
+    assert "helper.2" in made.flight
+
+
 def test_once_the_time_is_over_nothing_starts_until_there_is_more() -> None:
     made = drive(budget={"seconds": 30})
     assert made.timers == {"budget.seconds": 1_030.0}

@@ -140,16 +140,6 @@ def test_more_calls_than_a_turn_may_make_are_answered_and_not_made() -> None:
     assert errors == [None] * 16 + ["at most 16 calls a turn"] * 2
 
 
-def test_the_same_call_again_and_again_ends_the_talk() -> None:
-    made = drive()
-    for turn in (1, 2):
-        made.returns(f"helper.{turn}", calls(("echo", {"v": 1})))
-        made.returns(f"helper.{turn}.c0", TaskOutput(output=Stored(value=1)))
-    made.returns("helper.3", calls(("echo", {"v": 1})))
-    found = result(made)
-    assert (found.status, found.reason) == ("partial", "echo was called 3 times alike")
-
-
 def test_turns_are_bounded_and_one_that_calls_on_has_no_answer() -> None:
     made = drive(max_turns=2)
     made.returns("helper.1", calls(("echo", {"v": 1})))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from planloom.planner.contract.jobs import JoinReply, Resolved, TaskOutput
-from planloom.planner.language.values import Outcome, Stored
+from planloom.planner.language.values import Outcome, Stored, Usage
 from planloom.workflows.machines.run.state import Stage
 from planloom.workflows.machines.shared.commands import (
     Answer,
@@ -15,7 +15,7 @@ from planloom.workflows.machines.shared.commands import (
     RunTool,
     WritePlan,
 )
-from planloom.workflows.machines.shared.events import Broke, Failure
+from planloom.workflows.machines.shared.events import Broke, CancelRequested, Failure
 from tests.support.run_driver import Drive, plan, work
 
 LARGE = Stored(blob="b" * 64, size_bytes=90_000, preview="…")
@@ -108,3 +108,78 @@ def test_a_run_that_fails_for_its_callers_mistake_leaves_no_timer() -> None:
     drive.begin()
     assert drive.run.failed is not None
     assert drive.run.account.timer_at is None
+
+
+def test_what_was_skipped_for_a_failed_input_runs_when_an_edit_mends_the_input() -> None:
+    """Only the input ran again; its readers stayed skipped for ever."""
+    drive = Drive(plan=plan(work("a"), work("b", "${a}"), work("c", "${b}"), work("z")))
+    drive.begin()
+    drive.breaks("a#body", "refused")
+    assert [drive.outcome(t) for t in "abc"] == ["failed", "skipped", "skipped"]
+    edit(drive, work("a", "better"), work("b", "${a}"), work("c", "${b}"), work("z"))
+    assert drive.sent(RunTool) == ["a#body"]
+    drive.ends("a", 1)
+    drive.ends("b", 2)
+    assert drive.sent(RunTool) == ["c#body"]
+
+
+def test_a_fallback_that_is_ready_waits_when_its_input_is_tried_again() -> None:
+    """It ran its fallback although the input had a value by then."""
+    other = {"tool": "work", "args": {"key": "other"}}
+    reader = work("b", "${a}", fallback=other)
+    drive = Drive(plan=plan(work("a"), reader, work("z")), budget={"parallel": 2}, retry_rounds=0)
+    drive.begin()
+    drive.control("pause")
+    drive.breaks("a#body", "refused")
+    edit(drive, work("a", "better"), reader, work("z"))
+    drive.control("resume")
+    assert drive.sent(RunTool) == ["a#body"]
+    drive.ends("a", 1)
+    assert drive.command(RunTool).job.args == {"key": "${a}"}
+
+
+def test_a_task_that_was_left_out_and_comes_back_is_another_act() -> None:
+    """It got the key of one that had acted, and would have been taken for it."""
+    post = {"id": "a", "tool": "post", "args": {"key": "one"}}
+    drive = Drive(plan=plan(post, work("z")), retry_rounds=0)
+    drive.begin()
+    first = next(c.job.key for c in drive.commands if isinstance(c, RunTool))
+    drive.breaks("a#body", "refused")
+    drive.control("pause")
+    edit(drive, {**post, "args": {"key": "two"}}, work("z"))
+    edit(drive, work("z"))
+    edit(drive, {**post, "args": {"key": "three"}}, work("z"))
+    drive.control("resume")
+    assert drive.command(RunTool).job.key not in (first, "")
+    assert drive.command(RunTool).job.key.endswith("/a.v2")
+
+
+def test_what_a_task_used_counts_though_a_later_revision_leaves_it_out() -> None:
+    drive = Drive(plan=plan(work("a"), work("z")), retry_rounds=0)
+    drive.begin()
+    drive.breaks("a#body", "refused", usage=Usage(input_tokens=7, model_calls=1))
+    drive.control("pause")
+    edit(drive, work("a", "better"), work("z"))
+    edit(drive, work("z"))
+    drive.control("resume")
+    drive.ends("z", 1)
+    assert drive.result.usage.tokens == 7
+    assert drive.run.outside.tokens == 7
+
+
+def test_nothing_starts_that_the_revision_of_the_same_step_leaves_out() -> None:
+    """What the finished plan does without was started and cancelled at once."""
+    drive = Drive(goal="reach it", budget={"parallel": 1})
+    drive.begin()
+    drive.writes(work("a"))
+    assert drive.sent(RunTool) == ["a#body"]
+    drive.ends("a", 1)
+    drive.wrote(work("a"), work("b"), work("c"), answer="${c}", has_answer=True)
+    assert drive.sent(RunTool) == ["c#body"]
+
+
+def test_a_run_that_is_cancelled_while_a_plan_waits_for_a_yes_leaves_no_timer() -> None:
+    drive = Drive(plan=plan(work("a")), approval={"mode": "always", "timeout": 60})
+    drive.begin()
+    drive.send(CancelRequested())
+    assert (drive.result.status, drive.run.timers) == ("cancelled", {})

@@ -111,3 +111,15 @@ def test_a_child_run_that_used_too_much_asks_for_that_as_well() -> None:
     assert [c.signal for c in drive.commands if isinstance(c, Tell)] == ["grant_wanted"]
     drive.control("raise_budget", tokens=300 + asked.payload.tokens, by="parent")
     assert "b#body" in drive.run.pending
+
+
+def test_a_replan_that_is_asked_for_when_the_time_is_over_does_not_lift_its_end() -> None:
+    """The plan was approved after that, and the run waited for nothing, for ever."""
+    budget = {"seconds": 60, "on_budget": "partial"}
+    drive = Drive(goal="reach it", budget=budget, approval="plan")
+    drive.begin()
+    drive.wrote(work("a"))
+    drive.fires("budget.seconds", after=60.0)
+    drive.control("request_replan", feedback="otherwise")
+    drive.control("approve_plan", revision=1)
+    assert (drive.result.status, drive.result.reason) == ("partial", "budget: its 60 s are over")

@@ -136,6 +136,32 @@ def test_a_fallback_is_the_same_task(how: str) -> None:
     assert drive.result.usage.tasks == 1
 
 
+@pytest.mark.parametrize("where", ["question", "condition"])
+def test_a_task_that_cannot_begin_is_not_counted(where: str) -> None:
+    """A question that could not be made was counted as a task in every round."""
+    lacking = {"when": "length(a.output) > `1`", "human": {"question": "is it?"}}
+    if where == "question":
+        lacking = {"human": {"question": "is it ${a.items[0]}?"}}
+    drive = Drive(plan=plan(work("a"), {"id": "b", **lacking}))
+    drive.begin()
+    drive.ends("a", 1)
+    assert drive.outcome("b") is Outcome.FAILED
+    assert drive.result.usage.tasks == 1
+
+
+def test_the_fallback_of_a_task_that_could_not_begin_is_its_one_task() -> None:
+    """Its budget is set aside, as nothing was counted for the body."""
+    other = {"tool": "pay", "args": {"key": "k"}}
+    asks = {"id": "b", "human": {"question": "is it ${a.items[0]}?"}, "fallback": other}
+    drive = Drive(plan=plan(work("a"), asks), budget={"tasks": 2})
+    drive.begin()
+    drive.ends("a", 1)
+    assert drive.run.account.ledger.reserved["b"].tasks == 1
+    drive.ends("b", 1)
+    assert drive.outcome("b") is Outcome.FALLBACK
+    assert drive.result.usage.tasks == 2
+
+
 def test_of_a_child_run_as_fallback_only_what_ran_inside_it_counts_beside_the_task() -> None:
     drive = Drive(plan=plan(work("a", fallback={"agent": "helper", "args": {"task": "x"}})))
     drive.begin()
@@ -191,3 +217,114 @@ def test_a_map_that_cannot_begin_counts_no_task() -> None:
     drive.begin()
     assert drive.result.usage.tasks == 0
     assert drive.outcome("a") is Outcome.FAILED
+
+
+def test_a_map_of_which_an_item_may_have_acted_gets_no_other_round() -> None:
+    """A question had timed out; the side effect in its place may have acted, and was repeated."""
+    post = {"tool": "post", "args": {"key": "${item}"}}
+    asks = {"id": "a", "human": {"question": "ok?"}, "timeout": 5, "map": [1], "fallback": post}
+    drive = Drive(plan=plan(asks))
+    drive.begin()
+    drive.fires("answer:a[0]", after=5)
+    assert drive.sent(RunTool) == ["a[0]#body"]
+    drive.ends("a[0]", None, outcome=Outcome.UNKNOWN)
+    assert drive.result.status == "failed"
+
+
+# -- answers that were cut off --------------------------------------------------------------
+
+CUT = Usage(input_tokens=40, output_tokens=4_096, model_calls=1)
+
+
+def cut_ask(**request: Any) -> Drive:
+    """An ask within a budget whose answer was cut off at what was reserved for it."""
+    ask = {"id": "a", "ask": {"prompt": "hi", **request.pop("ask", {})}}
+    drive = Drive(plan=plan(ask), **{"budget": {"tokens": 20_000}, **request})
+    drive.begin()
+    assert drive.command(AskModel).job.max_tokens == 4_096
+    drive.breaks("a#body", "context_length", usage=CUT, cut_at=4_096)
+    return drive
+
+
+def test_an_ask_that_its_budgets_room_cut_off_is_made_once_more_with_more_room() -> None:
+    drive = cut_ask()
+    again = drive.command(AskModel)
+    assert again.job.max_tokens > 3 * 4_096
+    assert again.activity_id == "a.wider"
+    drive.ends("a", "whole", usage=Usage(input_tokens=40, output_tokens=5_000, model_calls=1))
+    found = drive.result
+    assert (found.status, found.usage.tokens) == ("completed", 4_136 + 5_040)
+    assert (found.usage.tasks, found.tasks["a"].attempts) == (1, 2)
+
+
+def test_an_ask_that_is_cut_off_again_has_failed() -> None:
+    drive = cut_ask()
+    drive.breaks("a#body", "context_length", usage=CUT, cut_at=15_000)
+    assert drive.sent(AskModel) == []
+    assert (drive.result.status, drive.result.usage.tokens) == ("failed", 2 * 4_136)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{"budget": {"tokens": 8_500}}, {"ask": {"max_tokens": 4_096}}],
+    ids=["no more in the budget", "a limit of the user's own"],
+)
+def test_an_ask_that_may_have_no_more_room_fails_at_once(request_: dict[str, Any]) -> None:
+    drive = cut_ask(**request_)
+    assert drive.sent(AskModel) == []
+    assert (drive.result.status, drive.result.usage.tokens) == ("failed", 4_136)
+
+
+def test_the_fallback_of_an_ask_that_is_cut_off_twice_is_counted_as_the_same_task() -> None:
+    drive = Drive(
+        plan=plan({"id": "a", "ask": "hi", "fallback": {"tool": "work", "args": {"key": 1}}}),
+        budget={"tokens": 20_000, "tasks": 2},
+    )
+    drive.begin()
+    drive.breaks("a#body", "context_length", usage=CUT, cut_at=4_096)
+    drive.breaks("a#body", "context_length", usage=CUT, cut_at=9_000)
+    assert drive.sent(RunTool) == ["a#body"]
+    drive.ends("a", 1)
+    assert (drive.result.status, drive.result.usage.tasks) == ("completed", 1)
+
+
+# -- lists and expressions ------------------------------------------------------------------
+
+
+def test_a_list_that_was_written_as_text_is_a_list_for_a_map() -> None:
+    drive = Drive(plan=plan(work("a"), work("b", "${item}", map="${a}")))
+    drive.begin()
+    drive.ends("a", '["Oslo", "Bergen"]')
+    assert drive.sent(RunTool) == ["b[0]#body", "b[1]#body"]
+
+
+def test_a_map_over_a_text_says_what_is_wanted() -> None:
+    drive = Drive(plan=plan(work("a"), work("b", "${item}", map="${a}")))
+    drive.begin()
+    drive.ends("a", "Oslo and Bergen")
+    error = drive.result.tasks["b"].error
+    assert error.startswith('tasks.b.map: needs a list; "${a}" is a text.')
+    assert "output_schema" in error
+
+
+def test_items_without_a_value_are_named_with_their_cause() -> None:
+    drive = Drive(plan=plan(work("m", "${item}", map=[1, 2, 3])), retry_rounds=0)
+    drive.begin()
+    drive.ends("m[0]", 1)
+    drive.ends("m[2]", 3)
+    drive.breaks("m[1]#body", "tool")
+    found = drive.result.tasks["m"]
+    assert found.reason == "1 of 3 items have no value: [1]; item [1]: it failed"
+
+
+def test_expressions_of_one_activation_share_their_bounds_and_go_on_in_an_activity() -> None:
+    """A hundred ends in one activation, each within the bounds, took ten seconds together."""
+    heavy = "${a | [*].[@,@] | length(@)} ?"
+    asks = [{"id": f"q{n}", "human": heavy} for n in range(100)]
+    drive = Drive(plan=plan(work("a"), *asks))
+    drive.begin()
+    drive.ends("a", list(range(1_000)))
+    made = len(drive.run.questions)
+    assert 0 < made < 100
+    assert len(drive.sent(Resolve)) == 100 - made
+    assert drive.run.metering.meter.steps <= 2 * drive.run.metering.meter.bounds.steps

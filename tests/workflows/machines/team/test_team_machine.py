@@ -202,6 +202,20 @@ def test_a_failed_member_is_asked_again_and_has_recovered() -> None:
     assert found.status == "completed"
 
 
+def test_a_member_whose_turn_failed_hears_the_results_of_its_calls_in_the_next_round() -> None:
+    """They were dropped: the server was sent a call without its result."""
+    made = drive(team={"members": [{"id": "ann", "tools": ["echo"]}, {"id": "bob"}]})
+    made.returns("ann.1", calls("c1"))
+    made.returns("ann.1.c1", TaskOutput(output=Stored(value="found")))
+    made.returns("bob.1", says("yes"))
+    made.breaks("ann.2", "unknown", "HTTP 500")
+    job = made.flight["ann.3"].job
+    assert [(r.id, r.output.value) for r in job.results] == [("c1", "found")]
+    assert job.transcript is not None
+    made.returns("ann.3", says("yes"))
+    assert finish(made).members["ann"].recovered
+
+
 @pytest.mark.parametrize("error_class", ["rate_limit", "capacity", "auth", "context_length"])
 def test_pressure_and_what_is_for_good_are_never_asked_again(error_class: str) -> None:
     made = drive(retry_rounds=2)

@@ -379,3 +379,16 @@ def test_a_team_on_a_graph_takes_its_room_itself() -> None:
     made.returns("permit", None)
     assert at_work(made) == ["look"]
     assert list(made.timers) == ["permit"]
+
+
+def test_time_that_is_over_before_its_timer_fires_holds_the_plan() -> None:
+    """The team dropped the timer that its plan waited for: it showed no lack, and hung."""
+    made = drive(budget={"seconds": 60})
+    asks = ChildAsks(child="w/look", name="look", key="look", question="Well?")
+    made.do(QuestionOfChild(asks), seconds=60.0)
+    made.fire("budget.seconds")
+    waits = machine.progress(made.state, made.now)["waits"]
+    assert "raise_budget" in [w["command"].split("--name ")[1].split()[0] for w in waits]
+    made.control("raise_budget", RaiseBudget(seconds=600))
+    ends(made, "look", answers("look found it"))
+    assert at_work(made) == ["build"]

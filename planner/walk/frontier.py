@@ -84,6 +84,8 @@ class Entry:
     unit_next: int = 0
     """The next item to start."""
     unit_count: int = 0
+    weight: int = 1
+    """Slots that each of its units holds."""
     units_running: set[int] = field(default_factory=set)
 
 
@@ -145,6 +147,13 @@ class Frontier:
         entry = self.entries.get(task)
         return entry is not None and entry.is_idle
 
+    def is_blocked(self, task: TaskId) -> bool:
+        """Whether a task ended badly only because of its inputs."""
+        entry = self.entries.get(task)
+        if entry is None or not entry.is_blocked or not isinstance(entry.state, Outcome):
+            return False
+        return not entry.state.is_good
+
     def is_held(self, task: TaskId) -> bool:
         entry = self.entries.get(task)
         return entry is not None and entry.is_held
@@ -184,7 +193,15 @@ class Frontier:
                 waiting = self.dependents.setdefault(needed, [])
                 if node.id not in waiting:
                     waiting.append(node.id)
-        return self._judge_all(node.id for node in nodes)
+        return self._judge_all([*(node.id for node in nodes), *self._unready(nodes)])
+
+    def _unready(self, nodes: Sequence[Node]) -> list[TaskId]:
+        """What was ready although an input had ended badly that is tried again now: it waits."""
+        found = dict.fromkeys(d for node in nodes for d in self.dependents.get(node.id, ()))
+        again = [t for t in found if self.state_of(t) is State.READY]
+        for task in again:
+            self.entries[task].state = State.WAITING
+        return again
 
     def close(self) -> None:
         """No more tasks will come (until `reopen`)."""
@@ -235,7 +252,7 @@ class Frontier:
         if entry is None:
             return False
         if unit.index is None:
-            return entry.state is State.READY
+            return entry.state is State.READY and unit.mode == entry.mode
         return entry.state is State.RUNNING and unit.index == entry.unit_next < entry.unit_count
 
     def _peek(self) -> Unit | None:
@@ -246,7 +263,9 @@ class Frontier:
         if not self.heap:
             return None
         unit = self.heap[0][-1]
-        if self.slots >= self.parallel and not self.entries[unit.task].node.is_free:
+        entry = self.entries[unit.task]
+        # Always one, however few slots there are by now: else a wide unit would wait for ever.
+        if self.slots and self.slots + entry.weight > self.parallel and not entry.node.is_free:
             return None
         return unit
 
@@ -267,18 +286,20 @@ class Frontier:
             if entry.unit_next < entry.unit_count:
                 self._push(Unit(unit.task, entry.unit_next))
         if not entry.node.is_free:
-            self.slots += 1
+            self.slots += entry.weight
 
-    def expand(self, task: TaskId, count: int, *, ended: int = 0) -> None:
+    def expand(self, task: TaskId, count: int, *, ended: int = 0, weight: int = 1) -> None:
         """A running map has `count` items: its own slot is freed, and its units become ready.
 
-        The first `ended` of them have ended already, in an earlier round.
+        The first `ended` of them have ended already, in an earlier round. Each holds `weight`
+        slots.
         """
         entry = self.entries[task]
         if entry.state is not State.RUNNING or entry.unit_count:
             raise InvalidTransition(task, entry.state, "expand")
         self._release(entry)
         entry.unit_count, entry.unit_next, entry.units_left = count, ended, count - ended
+        entry.weight = weight
         if ended < count:
             self._push(Unit(task, ended))
 
@@ -316,13 +337,13 @@ class Frontier:
         self._release(entry)
         entry.is_idle = True
 
-    def release(self, task: TaskId) -> None:
-        """A held task may start now."""
+    def release(self, task: TaskId) -> list[Settled]:
+        """A held task may start now, if its inputs still let it."""
         entry = self.entries[task]
         if not entry.is_held:
             raise InvalidTransition(task, entry.state, "release")
-        entry.state, entry.is_held = State.READY, False
-        self._push(Unit(task, mode=entry.mode))
+        entry.is_held = False
+        return self._judge_all([task])
 
     # -- ending ----------------------------------------------------------------------------
 
@@ -346,6 +367,7 @@ class Frontier:
             entry = self.entries[again.pop()]
             entry.state, entry.is_blocked = State.WAITING, False
             entry.unit_count = entry.unit_next = entry.units_left = 0
+            entry.weight = 1
             self.open += 1
             for dependent in self.dependents.get(entry.node.id, ()):
                 behind = self.entries.get(dependent)
@@ -359,7 +381,7 @@ class Frontier:
 
     def _release(self, entry: Entry) -> None:
         if not entry.node.is_free and not entry.is_idle:
-            self.slots -= 1
+            self.slots -= entry.weight
 
     def _push(self, unit: Unit) -> None:
         entry = self.entries[unit.task]
@@ -425,7 +447,7 @@ class Frontier:
     def check(self) -> None:
         """Assert the invariants; tests call it after every step."""
         held = sum(
-            len(e.units_running) if e.unit_count else 1
+            len(e.units_running) * e.weight if e.unit_count else 1
             for e in self.entries.values()
             if e.state is State.RUNNING and not e.node.is_free and not e.is_idle
         )

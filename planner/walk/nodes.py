@@ -9,7 +9,7 @@ from planloom.planner.compile.pipeline import values_of
 from planloom.planner.language.plan import Task
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import TaskId
-from planloom.workflows.machines.run.frontier import Node
+from planloom.planner.walk.frontier import Node
 
 
 def node_of(

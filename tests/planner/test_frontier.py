@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from planloom.planner.language.plan import AtLeast
 from planloom.planner.language.values import Outcome, TaskId
-from planloom.workflows.machines.run.frontier import (
+from planloom.planner.walk.frontier import (
     Frontier,
     InvalidTransition,
     Node,

@@ -1,0 +1,50 @@
+"""Values encrypted where they lie: a backend in front of another one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from planloom.activities.storage.backends import Backend
+
+
+class Sealer(Protocol):
+    """Encrypts a value for the name it is stored under, and decrypts it."""
+
+    @property
+    def overhead_bytes(self) -> int: ...
+
+    def seal(self, content: bytes, name: str) -> bytes: ...
+
+    def unseal(self, content: bytes, name: str) -> bytes: ...
+
+
+class SealedBackend:
+    """What a backend holds, encrypted. Names are not: a blob's is the hash of its content."""
+
+    def __init__(self, inner: Backend, sealer: Sealer) -> None:
+        self._inner = inner
+        self._sealer = sealer
+        self.place = inner.place
+        self.is_local = inner.is_local
+
+    def within(self, folder: str) -> SealedBackend:
+        return SealedBackend(self._inner.within(folder), self._sealer)
+
+    def put(self, name: str, content: bytes) -> None:
+        self._inner.put(name, self._sealer.seal(content, name))
+
+    def create(self, name: str, content: bytes) -> bool:
+        return self._inner.create(name, self._sealer.seal(content, name))
+
+    def get(self, name: str) -> bytes | None:
+        content = self._inner.get(name)
+        return None if content is None else self._sealer.unseal(content, name)
+
+    def size(self, name: str) -> int | None:
+        """Of the content. One that was written before there was a key seems too short: a value that
+        is stored again is then encrypted."""
+        size = self._inner.size(name)
+        return None if size is None else max(0, size - self._sealer.overhead_bytes)
+
+    def delete(self, name: str) -> None:
+        self._inner.delete(name)

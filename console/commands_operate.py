@@ -1,0 +1,93 @@
+"""`planloom doctor` and `codec-server`: what an operator runs beside the workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from ipaddress import ip_address
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from planloom.console.app import (
+    EXIT_FAILED,
+    EXIT_MISUSE,
+    Json,
+    app,
+    errors,
+    fail,
+    out,
+    say,
+    say_json,
+)
+from planloom.console.documents import settings_now
+
+MARKS = {"ok": "[green]ok  [/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]fail[/red]"}
+TOKEN_VARIABLE = "PLANLOOM_CODEC_TOKEN"
+WEB_UIS = ("http://localhost:8233", "http://127.0.0.1:8233")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Look for the usual mistakes: server, worker, keys, models, tools, store, disk, clocks.
+
+    The exit code is 1 when a line says fail. Nothing is changed, and no model call is paid.
+    Example: planloom doctor
+    """
+    from planloom.console.doctor import counted, examine
+
+    findings = asyncio.run(examine())
+    counts = counted(findings)
+    if as_json:
+        say_json({"counts": counts, "findings": [f.model_dump() for f in findings]})
+    else:
+        for each in findings:
+            out.print(f"{MARKS[each.level]} {each.check:<18} {escape(each.message)}")
+            if each.hint:
+                out.print(f"     {'':<18} {escape(each.hint)}", style="dim")
+        out.print(", ".join(f"{count} {level}" for level, count in counts.items()))
+    if counts["fail"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def codec_server(
+    port: Annotated[int, typer.Option(help="Port; 0 means a free one.")] = 8081,
+    ip: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    web_ui: Annotated[
+        list[str] | None, typer.Option(help="A Web UI that may ask (default: the local ones).")
+    ] = None,
+) -> None:
+    """Let the Web UI and the temporal program read encrypted runs, with the keys of planloom.toml.
+
+    With PLANLOOM_CODEC_TOKEN set, callers must send it; beyond this machine it must be set.
+    Example: planloom codec-server
+    """
+    from planloom.codec import EncryptionCodec
+    from planloom.console.codec_server import CodecServer
+    from planloom.keys import key_ring
+
+    with errors():
+        keys = key_ring(settings_now())
+    if keys is None:
+        raise fail("there are no keys", "Add [encryption] to planloom.toml.", EXIT_MISUSE)
+    token = os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        is_here = ip_address(ip).is_loopback
+    except ValueError:
+        raise fail(f'"{ip}" is not an address', code=EXIT_MISUSE) from None
+    if token is None and not is_here:
+        hint = f"Set {TOKEN_VARIABLE}: whoever may ask reads all runs."
+        raise fail(f"{ip} can be reached from other machines", hint, EXIT_MISUSE)
+    try:
+        server = CodecServer(
+            EncryptionCodec(keys), web_uis=web_ui or WEB_UIS, token=token, ip=ip, port=port
+        )
+    except OSError as error:
+        raise fail(f"cannot listen on {ip}:{port}: {error.strerror or error}") from None
+    say(f"codec server  {server.address}")
+    with contextlib.suppress(KeyboardInterrupt):
+        server.start().wait()
+    server.stop()

@@ -1,0 +1,142 @@
+"""Watches agents and teams: their talks, questions and calls; of a team on a graph, its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from planloom.planner.language.values import Usage
+from planloom.workflows.machines.agent import host
+from planloom.workflows.machines.agent.calling import usage_of
+from planloom.workflows.machines.agent.state import Doing, Host, Rule, Talk
+from planloom.workflows.machines.agent.talk import REPAIRS_MAX
+from planloom.workflows.machines.run.state import RunState
+from planloom.workflows.machines.shared import permit
+from planloom.workflows.machines.shared.account import TIMER
+from planloom.workflows.machines.shared.commands import Command, RunTool
+from planloom.workflows.machines.shared.events import Broke, Event, Returned
+from planloom.workflows.machines.team.state import TeamState
+from tests.simulation.invariants import check_invariants
+from tests.simulation.violation import demand
+from tests.simulation.watcher import PAID, Watcher
+
+
+@dataclass(slots=True)
+class HostOracle(Watcher):
+    """Checks of an agent or a team."""
+
+    told: Usage = field(default_factory=Usage)
+    """What its own calls said they used."""
+    was_held: bool = False
+    keys: set[str] = field(default_factory=set)
+    """Keys of tool calls: each call is another act."""
+
+    @property
+    def host(self) -> Host:
+        found: Host = self.process.state
+        return found
+
+    @property
+    def plan(self) -> RunState | None:
+        """The plan of a team on a graph, while it runs."""
+        plan: RunState | None = getattr(self.host, "plan", None)
+        is_running = plan is not None and getattr(self.host, "plan_end", None) is None
+        return plan if is_running and not self._is_over() else None
+
+    def _is_over(self) -> bool:
+        return self.process.machine.ended(self.host) is not None
+
+    # -- around a step ----------------------------------------------------------------------
+
+    def before(self, event: Event) -> None:
+        if isinstance(event, Returned | Broke) and event.key in self.host.pending:
+            self.told += usage_of(event)
+        self.was_held = self.host.is_paused or self.host.is_long or self.host.is_cancelled
+        Watcher.before(self, event)
+
+    def after(self, event: Event, commands: Sequence[Command]) -> None:
+        found, plan = self.host, self.plan
+        if not self._is_over():
+            self._check_timers(plan)
+            self.check_pending([*found.pending, *(plan.pending if plan else ())])
+        both = set(found.pending) & set(found.waiting)
+        demand(not both, "a call is in flight or waits, not both", both)
+        if plan is not None:
+            check_invariants(plan)
+        else:
+            self._check_budget()
+        for talk in found.talks.values():
+            self._check_talk(talk)
+        is_held = found.is_paused or found.is_long or found.is_cancelled
+        if self.was_held and is_held and plan is None:
+            made = [c for c in commands if isinstance(c, PAID)]
+            demand(not made, "nothing is called while it is paused", made)
+        Watcher.after(self, event, commands)
+
+    def _check_timers(self, plan: RunState | None) -> None:
+        found = self.host
+        expected = {permit.KEY} if found.renew_at is not None else set()
+        expected |= {TIMER} if found.account.timer_at is not None else set()
+        self.check_timers(expected | (set(plan.timers) if plan is not None else set()))
+
+    def _check_budget(self) -> None:
+        found = self.host
+        ledger = found.account.ledger
+        is_same = set(found.waiting) == set(found.account.parked)
+        demand(is_same, "who is parked waits", found.waiting)
+        demand(set(ledger.reserved) <= set(found.pending), "a reservation has an owner", ledger)
+        if getattr(found, "plan", None) is None:
+            left = (ledger.usage.tokens, ledger.usage.usd_nano, ledger.usage.model_calls)
+            right = (self.told.tokens, self.told.usd_nano, self.told.model_calls)
+            demand(left == right, "what was told is counted", left, right)
+
+    def _check_talk(self, talk: Talk) -> None:
+        most = talk.persona.max_turns + REPAIRS_MAX
+        demand(talk.ended.turns <= most, "a talk is bounded in turns", talk.name)
+        asked = self.host.questions.open.get(talk.name)
+        if asked is not None:
+            waits = [c for c in talk.calls if c.key == asked.key and c.result is None]
+            demand(waits, "a question is of a call that waits", talk.name)
+        if talk.doing is Doing.CALLS:
+            for call in talk.calls:
+                keys = (*self.host.pending, *self.host.waiting, *self._asked(talk.name))
+                is_there = call.result is not None or call.key in keys
+                demand(is_there, "a call has a result, or is at work", call.key)
+
+    def _asked(self, name: str) -> list[str]:
+        questions = self.host.questions
+        waiting = questions.waiting.get(name, [])
+        return [q.key for q in (questions.open.get(name), *waiting) if q is not None]
+
+    def tool_sent(self, command: RunTool) -> None:
+        key = command.job.key
+        # A task of a plan that is tried again is the same act.
+        is_new = key not in self.keys or self.plan is not None
+        demand(is_new, "another call is another act", key)
+        self.keys.add(key)
+        Watcher.tool_sent(self, command)
+
+    # -- queries, and the end ---------------------------------------------------------------
+
+    def queries(self, now: float) -> None:
+        machine: Any = self.process.machine
+        machine.progress(self.host, now)
+        machine.usage(self.host)
+        if not self._is_over():
+            host.open_waits(self.host, now)
+        Watcher.queries(self, now)
+
+    def finished(self) -> None:
+        for state in self.process.states():
+            if isinstance(state, TeamState) and state.plan is not None:
+                # Of a plan that has ended it stays as it was where the state was read back.
+                state.plan.account = state.account
+        Watcher.finished(self)
+
+    def ended(self) -> None:
+        found = self.host
+        left = {k: w for k, w in found.pending.items() if w.rule is not Rule.STORED}
+        demand(not left, "nothing is pending at the end", left)
+        demand(found.permit is None, "the room goes back at the end", found.permit)
+        Watcher.ended(self)

@@ -1,0 +1,195 @@
+"""Watches one workflow from outside, whatever its machine: what holds of runs, agents and teams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from planloom.planner.contract.controls import Pause, RaiseBudget
+from planloom.workflows.machines.shared.account import PARENT, Account
+from planloom.workflows.machines.shared.budget import NOTHING, Caps, Ledger
+from planloom.workflows.machines.shared.commands import (
+    AskModel,
+    Command,
+    JoinOutcomes,
+    Refuse,
+    RunTool,
+    StartChild,
+    TakeTurn,
+    WritePlan,
+)
+from planloom.workflows.machines.shared.events import ControlTaken, Event
+from planloom.workflows.machines.shared.machine import Failed, Refusal
+from tests.simulation.violation import Violation, demand
+
+if TYPE_CHECKING:
+    from tests.simulation.process import Process
+
+PAID = (RunTool, AskModel, StartChild, TakeTurn, WritePlan, JoinOutcomes)
+"""Commands that cost something, or act."""
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Checks of one process that do not depend on its machine."""
+
+    process: Process
+    may_overrun: bool = False
+    """A call used more than was reserved for it."""
+    is_cancelled: bool = False
+    caps: Caps | None = None
+    cap_seconds: float | None = None
+    sent: set[str] = field(default_factory=set)
+    """Keys under which a tool that acts was called."""
+    is_replayed: bool = False
+    commands: list[list[Command]] = field(default_factory=list)
+    story: list[tuple[float, Event]] = field(default_factory=list)
+
+    @property
+    def state(self) -> Any:
+        return self.process.state
+
+    @property
+    def account(self) -> Account:
+        account: Account = self.state.account
+        return account
+
+    # -- around a step ----------------------------------------------------------------------
+
+    def before(self, event: Event) -> None:
+        """Remember what the step is judged by."""
+        if self.caps is None:
+            self.caps, self.cap_seconds = self.account.ledger.caps, self.account.cap_seconds
+        if isinstance(event, ControlTaken):
+            self._expect(event)
+
+    def _expect(self, event: ControlTaken) -> None:
+        """What a control will change, if it is taken."""
+        payload = event.payload
+        if self.check(event.name, payload) is not None:
+            return
+        if isinstance(payload, RaiseBudget) and self.caps is not None:
+            ledger = Ledger(self.caps)
+            ledger.raise_caps(payload)
+            if payload.by == PARENT:
+                ledger.keep_caps(self.caps)
+            self.caps = ledger.caps
+            if payload.seconds is not None:
+                self.cap_seconds = payload.seconds
+        self.control_taken(event.name, payload)
+
+    def control_taken(self, name: str, payload: Any) -> None:
+        """A control is going to be taken."""
+
+    def after(self, event: Event, commands: Sequence[Command]) -> None:
+        """Raises:
+        Violation: a rule does not hold after the step.
+        """
+        ledger = self.account.ledger
+        if not self.may_overrun:
+            demand(ledger.overrun == NOTHING, "settled + reserved <= cap", ledger)
+        demand(ledger.caps == self.caps, "only a raise changes a cap", ledger.caps)
+        is_same = self.account.cap_seconds == self.cap_seconds
+        demand(is_same, "only a raise changes a cap", self.account.cap_seconds)
+        if self.is_replayed:
+            self.story.append((self.process.world.now, event))
+            self.commands.append(list(commands))
+        self._look()
+
+    def check_timers(self, expected: set[str]) -> None:
+        """Timers that the state knows are those that run."""
+        running = set(self.process.timers)
+        demand(expected == running, "timers of the state are those that run", expected, running)
+
+    def check_pending(self, keys: Sequence[str]) -> None:
+        """What the state waits for is in flight."""
+        for key in keys:
+            is_known = key in self.process.flights or key in self.process.lost
+            demand(is_known, "what is pending is in flight", key)
+
+    # -- what the world asks ----------------------------------------------------------------
+
+    def tool_sent(self, command: RunTool) -> None:
+        """A tool call goes out."""
+        spec = self.state.catalog.tool(command.job.tool)
+        if spec is not None and spec.side_effects and not spec.idempotent:
+            key = command.job.key
+            demand(key not in self.sent, "a side effect acts at most once", key)
+            self.sent.add(key)
+
+    def child_sent(self, command: StartChild) -> None:
+        """A child has what its run has."""
+        tenant = self.state.request.tenant
+        demand(command.fields["tenant"] == tenant, "a child has its run's tenant", tenant)
+
+    def complain(self, rule: str, what: str) -> None:
+        raise Violation(rule, what)
+
+    def check(self, name: str, payload: Any) -> Refusal | None:
+        """Ask the check of an update."""
+        refusal: Refusal | None = self.process.machine.check(
+            self.state, name, payload, self.process.world.now
+        )
+        return refusal
+
+    def queries(self, now: float) -> None:
+        """Every query once."""
+        machine = self.process.machine
+        machine.MACHINE.view(self.state, now)
+        machine.MACHINE.published(self.state)
+
+    def _look(self) -> None:
+        """Every query, now and then: none changes anything."""
+        process = self.process
+        random = process.world.random("look", process.id, process.steps)
+        if random.random() > 0.03:
+            return
+        text = repr(self.state)
+        self.queries(process.world.now)
+        self.check("pause", Pause())
+        demand(repr(self.state) == text, "a query changes nothing")
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def ended(self) -> None:
+        """Raises:
+        Violation: something is left at the end.
+        """
+        process = self.process
+        demand(not process.tokens, "every update is answered", process.tokens)
+        for key, flight in process.flights.items():
+            is_paid = isinstance(flight.command, PAID)
+            demand(not is_paid, "nothing is in flight at the end", key)
+        demand(not process.timers, "no timer runs at the end", process.timers)
+        result = process.machine.ended(self.state)
+        if isinstance(result, Failed):
+            return
+        ledger = self.account.ledger
+        demand(not ledger.reserved, "all is settled at the end", ledger.reserved)
+        demand(result.usage.tokens == ledger.usage.tokens, "the result tells its usage", result)
+        if self.is_cancelled:
+            demand(result.status == "cancelled", "a cancelled run ends so", result.status)
+        again = type(result).model_validate_json(result.model_dump_json(exclude_unset=True))
+        demand(again == result, "a result can be sent")
+        self._late()
+
+    def _late(self) -> None:
+        """An update that comes with the end is refused, and changes nothing."""
+        process, token = self.process, self.process.world.next_token()
+        before = repr(self.state)
+        control = ControlTaken("pause", Pause(), token)
+        (refused,) = process.machine.step(self.state, control, process.world.now)
+        is_refused = isinstance(refused, Refuse) and refused.token == token
+        demand(is_refused, "a late update is refused", refused)
+        demand(repr(self.state) == before, "nothing changes after the end")
+
+    def finished(self) -> None:
+        """The whole story once more: the same commands and the same end, as in a replay."""
+        if not self.is_replayed:
+            return
+        first = self.process.first
+        for n, (now, event) in enumerate(self.story):
+            commands = self.process.machine.step(first, event, now)
+            demand(commands == self.commands[n], "a replay gives the same commands", event)
+        demand(first == self.state, "a replay gives the same state")

@@ -22,10 +22,32 @@ STAGES: dict[str, tuple[type[StrEnum], str]] = {
     "run": (run.Stage, "`DagWorkflow`. `progress` shows a stage under its public name."),
     "agent": (
         agent.Doing,
-        "`AgentWorkflow`, and each member of a team: what it waits for.",
+        "`AgentWorkflow`, and each member of a team: what it waits for. Any state may lead to any other.",
     ),
     "team": (team.Stage, "`TeamWorkflow`. Subtasks are a plan that the run machine runs."),
 }
+MOVES = {
+    "run": {
+        "preparing": "room planning approving running joining over",
+        "room": "planning approving running over",
+        "planning": "approving running joining answering stopping over",
+        "approving": "planning running joining answering stopping over",
+        "running": "planning approving joining answering stopping over",
+        "joining": "planning answering stopping over",
+        "answering": "stopping over",
+        "stopping": "over",
+    },
+    "team": {
+        "preparing": "initial plan over",
+        "initial": "communication retry judging over",
+        "plan": "communication retry judging over",
+        "communication": "retry judging over",
+        "retry": "communication judging over",
+        "judging": "answering over",
+        "answering": "over",
+    },
+}
+"""Where a stage may lead. `tests/docs/test_machines.py` holds simulated runs against it."""
 ABOUT = """\
 For people who change Planloom. All decisions are made by four machines: values with one function
 `step(state, event, now)` that changes the state and returns commands. The shell turns what happens in
@@ -38,13 +60,22 @@ def machines_page() -> str:
     parts = [f"# States, events and commands\n\n{ABOUT}"]
     for name, (stages, about) in STAGES.items():
         docs = _docs_of_members(stages)
-        rows = "".join(f"| `{s.value}` | {cell(docs[s.name])} |\n" for s in stages)
-        parts.append(f"\n## States: {name}\n\n{about}\n\n| state | meaning |\n|---|---|\n{rows}")
+        moves = MOVES.get(name, {})
+        head = "| state | leads to | meaning |\n|---|---|---|\n"
+        rows = "".join(
+            f"| `{s.value}` | {_quoted(moves.get(s.value, ''))} | {cell(docs[s.name])} |\n"
+            for s in stages
+        )
+        parts.append(f"\n## States: {name}\n\n{about}\n\n{head}{rows}")
     parts.append(_pool())
     parts.append(_kinds("Events", events, events.Event, "An event says what happened."))
     about = "A command says what the shell must do. One with a key ends in exactly one event."
     parts.append(_kinds("Commands", commands, commands.Command, about))
     return "".join(parts)
+
+
+def _quoted(names: str) -> str:
+    return ", ".join(f"`{name}`" for name in names.split())
 
 
 def _docs_of_members(stages: type[StrEnum]) -> dict[str, str]:

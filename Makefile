@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-servers simulate lint bench docs site lock converters check-python check-links
+.PHONY: setup demo dev test test-servers simulate simulate-planted chaos crash-sweep lint bench docs site screenshots lock converters check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -73,6 +73,20 @@ SEED ?= 1
 simulate: setup
 	$(BIN)/python -m tests.simulation --runs $(RUNS) --seed $(SEED)
 
+# Bugs planted one at a time: shows that the simulator finds each of them.
+simulate-planted: setup
+	$(BIN)/python -m tests.simulation.planted
+
+# Real runs on a real server while workers, server, disk and endpoints break: make chaos RUNS=40 SEED=1
+chaos: RUNS := $(if $(filter command line,$(origin RUNS)),$(RUNS),40)
+chaos: setup
+	$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED)
+
+# Five runs, and a worker killed after every event of each: make crash-sweep EVERY=10 for some of them
+EVERY ?= 1
+crash-sweep: setup
+	$(BIN)/python -m tests.chaos.sweep --every $(EVERY)
+
 bench: setup
 	$(BIN)/python -m benchmarks
 
@@ -90,6 +104,10 @@ $(DOCS_STAMP): $(STAMP)
 site: $(DOCS_STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean --strict
 	@echo "written: build/site/index.html"
+
+# The pictures in docs/images, by Chromium.
+screenshots: setup
+	$(BIN)/python docs/screenshots.py
 
 # New locks from pyproject.toml: hashes of the public files, no addresses of this machine.
 PIP_COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_INDEX_URL= PIP_EXTRA_INDEX_URL= \

@@ -54,6 +54,7 @@ from planloom.activities.models.quirks import FILE as QUIRKS_FILE
 from planloom.activities.models.quirks import read_rows
 from planloom.activities.prepare import PrepareActivities
 from planloom.activities.resolve import ResolveActivities
+from planloom.activities.run_group import GroupActivities, ToolObserver, unobserved
 from planloom.activities.run_tool import ToolActivities
 from planloom.activities.self_check import check_files, check_folders, check_pools, check_store
 from planloom.activities.storage.backends import open_backend
@@ -164,6 +165,8 @@ class Parts:
     """What values are encrypted with; None: they are not."""
     limiters: PoolLimiters | None = None
     """Set by `build_workers`."""
+    observe_tool: ToolObserver = unobserved
+    """Entered around each tool call of a group."""
 
 
 async def register_search_attributes(client: Client) -> list[str]:
@@ -233,6 +236,7 @@ def build_workers(
         trusted=trusted_places(settings, os.environ),
     )
     tools = ToolActivities(runner)
+    groups = GroupActivities(runner, parts.observe_tool)
     models = ModelActivities(parts.models, parts.blobs, cache)
     plans = PlanActivities(parts.models, client, parts.registry, parts.blobs)
     children = ChildActivities(client)
@@ -268,6 +272,7 @@ def build_workers(
         activities=[
             prepare.prepare_run,
             tools.run_tool,
+            groups.run_group,
             plans.write_plan,
             children.look_at_child,
             joins.join_outcomes,
@@ -290,7 +295,7 @@ def build_workers(
         Worker(
             client,
             task_queue=settings.tools_task_queue,
-            activities=[tools.run_tool],
+            activities=[tools.run_tool, groups.run_group],
             max_concurrent_activities=settings.max_activities,
             max_concurrent_activity_task_polls=10,
             **common,
@@ -381,6 +386,7 @@ async def serve(
         ToolTimes(data / "tool_times.json"),
         await register_search_attributes(client),
         keys,
+        observe_tool=telemetry.observe_tool,
     )
     parts.models.add_observer(telemetry.model_observer())
     workers = build_workers(client, parts, telemetry.interceptors)
@@ -539,6 +545,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)
     for problem in _unused_files(settings):
         log.warning("%s", problem.line())
+    for warning in registry.warnings():
+        log.warning("%s", warning)
     queues = ", ".join(dict.fromkeys((settings.task_queue, settings.tools_task_queue)))
     pools = ", ".join(settings.pools)
     address = ClientConfig.load_client_connect_config().get("target_host", "localhost:7233")

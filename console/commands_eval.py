@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planloom import Client, planner
-from planloom.console.app import Json, app, call, err, errors, out, say_json
-from planloom.console.documents import read_document
-from planloom.console.evaluation import evaluate, read_set, summary_of, table_of
+from planloom.console.app import PLANS, Json, app, call, err, errors, out, say_json
+
+if TYPE_CHECKING:
+    from planloom import Client
 
 
-@app.command("eval")
+@app.command("eval", rich_help_panel=PLANS)
 def evaluate_goals(
     file: Annotated[
         str | None, typer.Argument(help="A file of goals (default: the set that ships).")
@@ -26,6 +26,9 @@ def evaluate_goals(
 
     Example: planloom eval --model gpt-4o-mini
     """
+    from planloom import planner
+    from planloom.console.documents import read_document
+    from planloom.console.evaluation import evaluate, read_set, summary_of, table_of
     from planloom.console.runs import require_worker
 
     shipped = Path(planner.__file__).parent / "library" / "eval" / "basics.yaml"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-from ipaddress import ip_address
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from planloom.console.app import (
     EXIT_FAILED,
     EXIT_MISUSE,
+    SETUP,
     Json,
     app,
     errors,
@@ -22,20 +21,22 @@ from planloom.console.app import (
     say,
     say_json,
 )
-from planloom.console.documents import settings_now
 
-MARKS = {"ok": "[green]ok  [/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]fail[/red]"}
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 TOKEN_VARIABLE = "PLANLOOM_CODEC_TOKEN"
 WEB_UIS = ("http://localhost:8233", "http://127.0.0.1:8233")
 
 
-@app.command()
+@app.command(rich_help_panel=SETUP)
 def doctor(as_json: Json = False) -> None:
     """Look for the usual mistakes: server, worker, keys, models, tools, store, disk, clocks.
 
     The exit code is 1 when a line says fail. Nothing is changed, and no model call is paid.
+
     Example: planloom doctor
     """
+    import asyncio
+
     from planloom.console.doctor import counted, examine
 
     findings = asyncio.run(examine())
@@ -44,15 +45,16 @@ def doctor(as_json: Json = False) -> None:
         say_json({"counts": counts, "findings": [f.model_dump() for f in findings]})
     else:
         for each in findings:
-            out.print(f"{MARKS[each.level]} {each.check:<18} {escape(each.message)}")
+            mark = (f"{each.level:<4}", COLOURS[each.level])
+            out.print(Text.assemble(mark, f" {each.check:<18} {each.message}"))
             if each.hint:
-                out.print(f"     {'':<18} {escape(each.hint)}", style="dim")
+                out.print(f"     {'':<18} {each.hint}", style="dim")
         out.print(", ".join(f"{count} {level}" for level, count in counts.items()))
     if counts["fail"]:
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command()
+@app.command(rich_help_panel=SETUP)
 def codec_server(
     port: Annotated[int, typer.Option(help="Port; 0 means a free one.")] = 8081,
     ip: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -63,10 +65,14 @@ def codec_server(
     """Let the Web UI and the temporal program read encrypted runs, with the keys of planloom.toml.
 
     With PLANLOOM_CODEC_TOKEN set, callers must send it; beyond this machine it must be set.
+
     Example: planloom codec-server
     """
+    from ipaddress import ip_address
+
     from planloom.codec import EncryptionCodec
     from planloom.console.codec_server import CodecServer
+    from planloom.console.documents import settings_now
     from planloom.keys import key_ring
 
     with errors():

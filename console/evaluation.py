@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from rich.table import Table
 
 from planloom import Client, RunFailed
-from planloom.console.documents import UsageError
+from planloom.console.mistakes import UsageError
 from planloom.console.views import as_text
 from planloom.planner.compile.passes.rank import width_of
 from planloom.planner.compile.pipeline import graph_of

@@ -32,6 +32,7 @@ _TEXTS: tuple[tuple[ErrorClass, str], ...] = (
         r"reduce the length of|input length should be|exceeded model token limit|"
         r"input token count|prompt token count|tokens? .{0,40}exceeds? the limit of \d|"
         r"longer than the model|max_seq_len|max_model_len|"
+        r"exceeds? (the )?max(imum)? [a-z ]{0,20}tokens|"
         r"exceeds? (the )?(customer )?(model'?s? )?(maximum|available) "
         r"(number of tokens|context|input|sequence)",
     ),
@@ -131,6 +132,8 @@ def classify_status(status: int, text: str = "") -> ErrorClass:
 def _final_class(status: int, said: ErrorClass) -> ErrorClass:
     if status == 400:
         return "refused" if said == "unknown" else said
+    if status == 413 and said == "unknown":  # of a gateway that counts bytes
+        return "context_length"
     return "refused" if said in ("unknown", "timeout", "auth") else said
 
 
@@ -181,8 +184,8 @@ _CAPS = tuple(
         rf"less than or equal to {_NUMBER}",
         rf"maximum (?:number of )?output tokens \(?{_NUMBER}",
         rf"can only afford {_NUMBER}",
-        rf"tokens.{{0,60}}?(?:must be|cannot exceed|should not exceed|maximum (?:value )?(?:is|of)"
-        rf"|up to|<=|maximum:?) {_NUMBER}",
+        rf"tokens.{{0,60}}?(?:must be(?: at most| below| less than)?|(?:can|should) ?not exceed"
+        rf"|maximum (?:value )?(?:is|of)|up to|<=|maximum:?) {_NUMBER}",
     )
 )
 

@@ -93,6 +93,12 @@ def end_of(reason: str | None) -> End:
     return "whole" if reason is None else _ENDS.get(_normal(reason), "broken")
 
 
+def is_known_bad(reason: str) -> bool:
+    """Whether this reason is known to say that the answer is cut, filtered or broken."""
+    plain = _normal(reason)
+    return plain in _BROKEN or _ENDS.get(plain, "whole") != "whole"
+
+
 def class_of_broken(reason: str) -> ErrorClass:
     """The error class of an answer that ended with such a reason."""
     return _BROKEN.get(_normal(reason), "unknown")

@@ -10,7 +10,7 @@ from planloom.activities.models.chat import HANDED_BACK, ChatRequest
 from planloom.activities.models.context_window import ANSWER_MIN_TOKENS
 from planloom.activities.models.error_bodies import answer_allowed, is_cap, window_in
 from planloom.activities.models.quirks import FORMATS, Format, Quirks
-from planloom.activities.models.request_params import format_of, params_of
+from planloom.activities.models.request_params import SYSTEM, format_of, params_of
 from planloom.planner.contract.jobs import ErrorClass
 
 _DROPPABLE = (
@@ -31,6 +31,11 @@ _UNKNOWN_NAME = re.compile(
 _FORMAT = re.compile(
     r"response.?format|json_(schema|object|mode)|json mode|structured[- _]outputs?|guided|"
     r"grammar|outlines|\bschemas?\b|additionalproperties|regex",
+    re.IGNORECASE,
+)
+_OF_SYSTEM = re.compile(
+    r"system.{0,20}(role|message|prompt|instruction)s?.{0,30}(not|un)[ -]?(supported|allowed|"
+    r"enabled)|roles?.{0,20}\bsystem\b.{0,40}not (supported|allowed)|only user and assistant roles",
     re.IGNORECASE,
 )
 _OF_TOOLS = re.compile(
@@ -110,6 +115,8 @@ def _refused_parameter(tried: Try, refused: Refused) -> str | None:
     limits = [n for n in _LIMITS if tried.request.max_tokens is not None and is_unknown]
     if refused.parameter in limits:
         return refused.parameter
+    if _OF_SYSTEM.search(text) and any(m.get("role") == SYSTEM for m in tried.request.messages):
+        return f"messages.{SYSTEM}"
     if _is_about_format(text) and "response_format" in names:
         return "response_format"
     fields = [f"messages.{n}" for n in HANDED_BACK if is_unknown]

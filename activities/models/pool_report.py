@@ -17,6 +17,12 @@ _OF_MODEL = re.compile(
 )
 """A refusal of the model or of the address. All others are about one conversation: its messages,
 its tools, its schema, its length."""
+_OF_CALL = re.compile(
+    r"\btool (use|calling|calls?|choice)\b|\btools\b|tool_c|function.?call|\bmessages\b|\broles?\b|"
+    r"schema|response.?format|requested parameters|image|modalit",
+    re.IGNORECASE,
+)
+"""Words about what one call asks for: a model that cannot do that can still do other things."""
 _PARTICULARS = re.compile(r"[0-9a-f]{8}[0-9a-f-]*|\d+")
 
 
@@ -24,7 +30,7 @@ def breaker_key(error_class: str | None, model: str, cause: str) -> str | None:
     """What a permanent failure shares with its siblings; None when it is of one conversation."""
     if error_class == "auth":
         return "auth"
-    if error_class == "refused" and _OF_MODEL.search(cause):
+    if error_class == "refused" and _OF_MODEL.search(cause) and not _OF_CALL.search(cause):
         return f"refused:{model}:{_PARTICULARS.sub('#', cause)[:160]}"
     return None
 

@@ -25,7 +25,7 @@ from planloom.activities.models.error_bodies import (
     wait_in_body,
 )
 from planloom.activities.models.errors import ModelError
-from planloom.activities.models.finish_reasons import class_of_broken, end_of
+from planloom.activities.models.finish_reasons import class_of_broken, end_of, is_known_bad
 from planloom.activities.models.sse import SseDecoder, is_event_stream
 from planloom.activities.models.thoughts import ThoughtFilter, without_thoughts
 from planloom.activities.models.tool_calls import CallAssembler, ToolCall
@@ -51,8 +51,7 @@ class ReplyBuilder:
         self._passing = ThoughtFilter()
         self._refusal = ""
         self._calls = CallAssembler()
-        self._usage: Usage | None = None
-        self._total = 0
+        self._reported: dict[str, Any] = {}
         self._reasoning: list[str] = []
         self._extra: dict[str, Any] = {}
         self._model = ""
@@ -87,14 +86,8 @@ class ReplyBuilder:
         return self._take(self._cleaner.close()) + self._passing.close()
 
     def _add(self, body: Mapping[str, Any], key: str) -> str:
-        groq = body.get("x_groq")
-        if body.get("done") is True and body.get("eval_count") is not None:  # Ollama's own
-            self._usage = usage_from(body) or self._usage
-        for place in (body, groq if isinstance(groq, Mapping) else {}):
-            if isinstance(reported := place.get("usage"), Mapping):
-                self._usage = usage_from(reported) or self._usage
-                self._total = total_from(reported) or self._total
         choices = body.get("choices")
+        self._add_usage(body, choices)
         if (error := _error_in(body, choices)) is not None:
             raise error
         self._model = clean_text(str(body.get("model") or self._model))
@@ -110,6 +103,16 @@ class ReplyBuilder:
         if not isinstance(part, Mapping):  # text completions
             part = {"content": choice.get("text")}
         return self._add_part(part, is_delta=key == "delta")
+
+    def _add_usage(self, body: Mapping[str, Any], choices: object) -> None:
+        """What the endpoint counted: in parts over several events, or in full with each."""
+        if body.get("done") is True and body.get("eval_count") is not None:  # Ollama's own
+            self._reported |= {k: v for k, v in body.items() if k.endswith("eval_count") and v}
+        first = choices[0] if isinstance(choices, list) and choices else None
+        for place in (body, body.get("x_groq"), first):  # Groq's and Moonshot's own
+            reported = place.get("usage") if isinstance(place, Mapping) else None
+            if isinstance(reported, Mapping):
+                self._reported |= {k: v for k, v in reported.items() if v}
 
     def _add_part(self, part: Mapping[str, Any], *, is_delta: bool) -> str:
         self._refusal += text_of(part.get("refusal"))
@@ -151,16 +154,16 @@ class ReplyBuilder:
     @property
     def is_paid(self) -> bool:
         """Whether anything came that its provider charges, as far as known."""
-        return bool(self._usage or self._total or self.has_choices or self.total_chars)
+        return bool(self._reported or self.has_choices or self.total_chars)
 
     def usage(self, request: ChatRequest) -> tuple[Usage, bool]:
         """Usage as reported, or estimated from the lengths; True when it is estimated."""
-        if self._usage is not None:
-            return self._usage, False
+        if (known := usage_from(self._reported)) is not None:
+            return known, False
         made = -(-self.total_chars // CHARS_PER_TOKEN)
-        if self._total:  # it names no parts: the sum is sure
-            made = min(made, self._total)
-            given = self._total - made
+        if total := total_from(self._reported):  # it names no parts: the sum is sure
+            made = min(made, total)
+            given = total - made
             return Usage(input_tokens=given, output_tokens=made, model_calls=1), False
         given = estimate_tokens(request.messages)
         return Usage(input_tokens=given, output_tokens=made, model_calls=1), True
@@ -230,7 +233,9 @@ def _finish_of(choice: Mapping[str, Any], body: Mapping[str, Any]) -> str | None
     incomplete = body.get("incomplete_details")
     if isinstance(incomplete, Mapping):
         known.insert(0, incomplete.get("reason"))
-    return next((k for k in known if isinstance(k, str) and k), None)
+    said = [k for k in known if isinstance(k, str) and k]
+    # A gateway may call whole what its provider says is not.
+    return next((k for k in said if is_known_bad(k)), said[0] if said else None)
 
 
 def _error_in(body: Mapping[str, Any], choices: object) -> ModelError | None:

@@ -15,6 +15,10 @@ WRAPPED = "value"
 """Endpoints constrain objects only: another value is asked for as this field of one."""
 
 
+SYSTEM = "system"
+"""As a field of the conversation that is left out: the system message, which goes to the user's."""
+
+
 def params_of(request: ChatRequest, quirks: Quirks, *, is_openai: bool) -> dict[str, Any]:
     """The call's parameters, without those that the endpoint is known to refuse."""
     messages = _without_fields(request.messages, quirks.dropped)
@@ -122,4 +126,18 @@ def _without_fields(messages: Sequence[Message], dropped: frozenset[str]) -> lis
     fields = {d.removeprefix("messages.") for d in dropped if d.startswith("messages.")}
     if not fields:
         return list(messages)
+    if SYSTEM in fields:
+        messages = _without_system(messages)
     return [{k: v for k, v in m.items() if k not in fields} for m in messages]
+
+
+def _without_system(messages: Sequence[Message]) -> list[Message]:
+    """What the system messages say stands before the user's first words (Gemma's templates)."""
+    said = [str(m.get("content") or "") for m in messages if m.get("role") == "system"]
+    others = [m for m in messages if m.get("role") != "system"]
+    if not said:
+        return others
+    if others and others[0].get("role") == "user" and isinstance(others[0].get("content"), str):
+        first = {**others[0], "content": "\n\n".join([*said, others[0]["content"]])}
+        return [first, *others[1:]]
+    return [{"role": "user", "content": "\n\n".join(said)}, *others]

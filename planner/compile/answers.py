@@ -58,10 +58,17 @@ class AnswerSchema:
     def read(self, text: str) -> tuple[JsonValue, list[str]]:
         """The value of a model's answer, with what in it does not fit.
 
+        Where a text is wanted, an answer without JSON is that text.
+
         Raises:
             ValueError: the answer holds no JSON value.
         """
-        return self.fitted(best_json(text, lambda value: not self.fitted(value)[1]))
+        try:
+            return self.fitted(best_json(text, lambda value: not self.fitted(value)[1]))
+        except ValueError:
+            if self._schema.get("type") != "string" or not text.strip():
+                raise
+        return self.fitted(text.strip().strip("*").strip())
 
     def _errors(self, value: JsonValue) -> list[ValidationError]:
         if is_deeper(value, NESTING_MAX):

@@ -29,7 +29,7 @@ from planloom.planner.language.values import (
     TaskId,
 )
 
-ApprovalMode = Literal["never", "plan", "replan", "major", "always"]
+ApprovalMode = Literal["never", "plan", "replan", "major", "always", "tainted"]
 CacheMode = Literal["off", "run", "shared"]
 Role = Literal["planner", "joiner", "judge", "worker"]
 
@@ -73,6 +73,13 @@ class Approval(Model):
     """What happens when nobody decides in time. `park` means that the run keeps waiting."""
     major: MajorThresholds = Field(default_factory=MajorThresholds)
     """When a change counts as material under `major`."""
+
+
+class AgentApproval(Model):
+    """Of an agent: `tainted` asks before a side effect, once it saw what came from outside."""
+
+    mode: Literal["never", "tainted"] = "never"
+    """Whether the agent asks before such a side effect."""
 
 
 class Replan(Model):
@@ -124,6 +131,8 @@ class Reused(Model):
     """How the task ended in the earlier run."""
     output: Stored
     """Its output there."""
+    tainted: bool = False
+    """It came from outside, or was made of something that did."""
 
 
 class Lineage(Model):
@@ -136,6 +145,10 @@ class Lineage(Model):
     """The child's params when they are too large to travel inline."""
     inputs: dict[str, Stored] = Field(default_factory=dict)
     """Values a task of the child may refer to beside its own tasks."""
+    tainted_inputs: bool = False
+    """What the child was given holds something that came from outside."""
+    tainted_plan: bool = False
+    """A model that saw something from outside decided what the child does."""
     grant: Grant | None = None
     deadline: float | None = None
     """When the time of the parent run is over, in seconds since 1970."""
@@ -227,6 +240,9 @@ class RunRequest(Common):
     reuse: dict[TaskId, Reused] = Field(default_factory=dict)
     """Tasks that an earlier run finished, by id. They do not run again. `planloom fork` fills
     this."""
+    fuse: bool | None = None
+    """Whether cheap tools share activities: `true` all that can, `false` none; absent: those that
+    are known to be quick. A task's own `fuse` goes first."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -255,6 +271,10 @@ class AgentRequest(Common):
     """The agent: the name of a definition, or the definition itself."""
     task: str
     """What the agent is asked to do."""
+    approval: Annotated[AgentApproval, BeforeValidator(_approval_from_mode)] = Field(
+        default_factory=lambda: AgentApproval()
+    )
+    """What a person must approve: a mode, or an object with the mode."""
     output_schema: dict[str, JsonValue] | None = None
     """A JSON Schema that the answer must fit. The output is then JSON instead of text."""
     max_turns: Annotated[int, Field(ge=1, le=200)] = 20

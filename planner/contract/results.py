@@ -108,6 +108,8 @@ class TaskReport(Model):
     """For a map: how many items ended with each outcome."""
     reason: str | None = None
     """Why the task was skipped or cancelled."""
+    tainted: bool = False
+    """The output came from outside, or was made of something that did."""
 
 
 class EstimateReport(Model):
@@ -132,6 +134,8 @@ class RunResult(Model):
 
     status: RunStatus
     """How the run ended."""
+    tainted: bool = False
+    """Something in the run came from outside (`http_get`, tools marked `outside`)."""
     answer: JsonValue = None
     """The answer. A large one is `{preview, blob, size_bytes}`."""
     answer_ref: Stored | None = None
@@ -179,6 +183,10 @@ class OpenWait(Model):
     """When the wait began, in seconds after the run started."""
     command: str
     """The command that answers it."""
+    update: str | None = None
+    """The signal or update that answers it; None where another run or pool must give."""
+    input: dict[str, JsonValue] = Field(default_factory=dict)
+    """What that signal or update takes, as far as it is known."""
 
 
 class Progress(Model):
@@ -203,10 +211,16 @@ class Progress(Model):
     """What was used so far."""
     seconds: float = 0.0
     """Seconds since the run started. Grows while the run waits."""
+    running_seconds: dict[str, float] = Field(default_factory=dict)
+    """Of each running task: seconds since it started."""
+    items: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Of each map: how many items ended how, and how many have not ended (`running`)."""
     goal: str = ""
     """The goal."""
     detail: str | None = None
-    """What is awaited, in words."""
+    """What is awaited, in words: which revision, which question, how much is missing."""
+    reason: str | None = None
+    """Why the run ended otherwise than `completed`."""
     notes: list[str] = Field(default_factory=list)
     """What a person should know: ignored signals, warnings, rejected replans."""
     phase: str = ""
@@ -237,6 +251,8 @@ class AgentResult(Model):
 
     status: RunStatus
     """How the agent ended."""
+    tainted: bool = False
+    """The agent saw something that came from outside."""
     output: JsonValue = None
     """The answer: text, or JSON if there is an `output_schema`."""
     output_ref: Stored | None = None
@@ -331,6 +347,8 @@ class TeamResult(Model):
 
     status: RunStatus
     """How the team ended."""
+    tainted: bool = False
+    """A member saw something that came from outside."""
     answer: JsonValue = None
     """The answer. A large one is `{preview, blob, size_bytes}`."""
     answer_ref: Stored | None = None

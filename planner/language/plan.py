@@ -184,6 +184,9 @@ class Task(Body):
     speculate: bool = False
     """Whether the task may start before its `when` is known. Only for tools without side
     effects."""
+    fuse: bool | None = None
+    """Whether it may share one activity with other cheap tasks; absent: what is known of its tool
+    decides."""
     priority: PriorityName | None = None
     """The order in which the task waits for a slot. Without it, the run's priority."""
     cache: Literal["off", "run", "shared"] | None = None

@@ -105,11 +105,14 @@ class Problem(Model):
     """What is wrong, with the value that was seen."""
     hint: str = ""
     """How to fix it. Empty when there is nothing to add."""
+    line_number: int | None = None
+    """The line (from 1) of the file it was read from, where that is known."""
 
     def line(self) -> str:
         """All of it on one line, the hint as its own sentence."""
         end = "" if not self.hint else " " if self.message.endswith((".", "!", "?", ":")) else ". "
-        return f"{self.path}: {self.message}{end}{self.hint}"
+        at = f"line {self.line_number}: " if self.line_number is not None else ""
+        return f"{at}{self.path}: {self.message}{end}{self.hint}"
 
 
 class Usage(Model):

@@ -57,7 +57,11 @@ _LINE = r"^[ \t>*_#-]*"
 _ACTION = re.compile(_LINE + r"Action[*_ \t]*:[*_ \t`]*(Finish|Replan)\b[ \t]*", re.I | re.M)
 _BARE = re.compile(_LINE + r"(Finish|Replan)(?=[ \t]*[(\[])[ \t]*", re.I | re.M)
 _FINAL = re.compile(_LINE + r"(Final[ _]Answer)[*_ \t]*:", re.I | re.M)
-_INPUT = re.compile(r"[\s*_>`]*Action[ _]?Input[*_ \t]*:[*_]*", re.I)
+_INPUT = re.compile(
+    r"[\s*_>`#-]*(?:Action[ _]?Input|(?:Final[ _]?)?Answer|Output)[*_ \t]*:[*_]*", re.I
+)
+_KEYWORD = re.compile(r"(?:answer|final_answer|result)[ \t]*=[ \t]*(?=[\"'\[{])", re.I)
+_STARS = re.compile(r"[*_`]{1,3}(?=[(\[])")
 _THOUGHT = re.compile(_LINE + r"Thought[*_ \t]*:[*_ \t]*(.*)$", re.I | re.M)
 _QUOTED = re.compile(r'"([^"]*)"|\'([^\']*)\'')
 _HINT = 'Answer with {"action": "finish", "answer": …} or {"action": "replan", "feedback": "…"}.'
@@ -109,8 +113,9 @@ def _decisions_in(text: str) -> list[dict[str, Any]]:
 def _unwrapped(document: Any, depth: int) -> dict[str, Any] | None:
     if not isinstance(document, dict):
         return None
-    if "action" in document:
-        return document
+    given = {str(key).lower().replace(" ", "_"): value for key, value in document.items()}
+    if "action" in document or "action" in given:
+        return document if "action" in document else given
     inner = (_unwrapped(v, depth - 1) for v in document.values()) if depth else ()
     return next((d for d in inner if d is not None), None)
 
@@ -122,6 +127,8 @@ def _value_of(document: dict[str, Any], names: Sequence[str]) -> Any:
 def _from_json(document: dict[str, Any]) -> JoinDecision | list[Problem]:
     thought = str(document.get("thought") or "")
     match str(document["action"]).strip().lower():
+        case "finish" if _value_of(document, _ANSWERS) == "":
+            missing = "finish has no answer"
         case "finish" if any(name in document for name in _ANSWERS):
             return JoinDecision("finish", answer=_value_of(document, _ANSWERS), thought=thought)
         case "replan" if reason := str(_value_of(document, _REASONS) or "").strip():
@@ -196,13 +203,19 @@ def _from_text(
     text: str, action: re.Match[str], brackets: _Brackets
 ) -> JoinDecision | list[Problem]:
     kind: Literal["finish", "replan"] = "replan" if action[1].lower() == "replan" else "finish"
-    inner = brackets.inside(action.end())
+    stars = _STARS.match(text, action.end())  # Action: **Finish**(42)
+    inner = brackets.inside(stars.end() if stars else action.end())
     answer: JsonValue = None
     if inner is None:
         inner = text[action.end() :].strip(" \t:*_")
         if given := _INPUT.match(inner):
             inner = inner[given.end() :]
             answer = _wrapped_answer(inner, _ANSWERS if kind == "finish" else _REASONS)
+            if answer is None and inner.strip().startswith(('{"', "{'")) and _is_broken(inner):
+                message = f"the input of {action[1]} is not whole"
+                return [Problem(path="join", code="broken_input", message=message, hint=_HINT)]
+    elif kind == "finish" and (keyword := _KEYWORD.match(inner.strip())):
+        inner = inner.strip()[keyword.end() :]  # Finish(answer="42")
     inner = inner.strip()
     thoughts = _THOUGHT.findall(text[: action.start()])
     thought = thoughts[-1].strip() if thoughts else ""
@@ -217,6 +230,14 @@ def _from_text(
         message = "Finish has no answer"
         return [Problem(path="join", code="no_answer", message=message, hint=_HINT)]
     return JoinDecision("finish", answer=inner, thought=thought)
+
+
+def _is_broken(text: str) -> bool:
+    try:
+        parse_json(text)
+    except ValueError:
+        return True
+    return False
 
 
 def _wrapped_answer(text: str, names: Sequence[str]) -> JsonValue:

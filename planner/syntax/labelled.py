@@ -33,11 +33,16 @@ MEMBER_WRAP_MIN_CHARS = 10
 CONFIDENCE_DEFAULT = 0.5
 
 _LABEL = re.compile(
-    r"^(?P<lead>[ \t>*#_•+-]{0,12})(?:\d{1,2}[.)][ \t]{0,3})?(?P<bold>[*_`]{0,3})"
+    r"^(?P<lead>[ \t>*#＃_•+|-]{0,12})"
+    r"(?:[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]{1,4}[ \t]{0,3})?"
+    r"(?:\(?(?:\d{1,2}|[A-Z]|[IVX]{1,4})[.)][ \t]{0,3})?(?P<bold>[*_`\[<【]{0,3})"
     r"(?P<name>SUMMARY|CLAIMS?|EVIDENCE|DISCUSSION|RESULTS?|NEXT[ _-]?STEPS?|CONFIDENCE)"
-    r"(?P<close>[*_`]{0,3})[ \t]{0,4}(?P<colon>[:：﹕︰]?)(?P<after>[*_`]{0,3})(?P<rest>[^\n]?)",
+    r"(?P<close>[*_`\]>】]{0,3})(?:[ \t]?\([^()\n]{1,60}\)(?=[*_ \t]{0,4}[:：]))?[*_]{0,3}"
+    r"[ \t]{0,4}(?P<colon>[:：﹕︰]|[-–—→|](?=[ \t])|)(?P<after>[*_`]{0,3})(?P<rest>[^\n]?)",
     re.MULTILINE | re.IGNORECASE,
 )
+_RULE = re.compile(r"\A[=-]{3,}[ \t]*\n")
+"""What underlines a heading."""
 _FENCE = re.compile(r"\A\s*```[\w-]*\n|\n[ \t]*```\s*\Z")
 
 
@@ -67,7 +72,8 @@ def parse_labelled(text: str, labels: Collection[str] = LABELS) -> dict[str, str
     ends = [m.start for m in marks[1:]] + [len(text)]
     groups: list[dict[str, str]] = [{}]
     for mark, end in zip(marks, ends, strict=True):
-        value = text[mark.end : end].strip()
+        value = _RULE.sub("", text[mark.end : end].strip()).removesuffix("|").rstrip()
+        value = value.removesuffix(f"</{mark.label}>").rstrip()
         if mark.is_bold and "**" not in value.removesuffix("**"):
             value = value.removesuffix("**").rstrip()
         if groups[-1] and mark.label == next(iter(groups[-1])):
@@ -89,10 +95,15 @@ def _marks(text: str, labels: Collection[str]) -> list[_Mark]:
 
 def _mark_of(match: re.Match[str]) -> _Mark | None:
     name, lead = match["name"], match["lead"]
-    is_bold = bool(match["bold"].strip("`")) or lead.rstrip().endswith(("**", "__"))
-    is_heading = "#" in lead
+    is_bold = bool(set(match["bold"]) & set("*_")) or lead.rstrip().endswith(("**", "__"))
+    is_heading = "#" in lead or "＃" in lead
     is_upper = name.isupper()
-    if not match["colon"]:
+    is_boxed = (
+        is_upper and match["bold"][-1:] in tuple("[<【") and match["close"][:1] in tuple("]>】")
+    )
+    if match["colon"] in tuple("-–—→|") and not is_upper:
+        return None
+    if not match["colon"] and not is_boxed:
         # Without a colon only what is clearly no sentence, and alone on its line.
         is_alone = not match["rest"].strip()
         if not is_alone or not (is_heading or is_upper or (is_bold and match["close"])):
@@ -105,10 +116,13 @@ def _mark_of(match: re.Match[str]) -> _Mark | None:
 
 
 def _from_json(text: str) -> dict[str, str]:
-    for found in reversed(json_in(text)):
-        if not isinstance(found.value, dict):
+    found = [each.value for each in json_in(text)]
+    if text.lstrip().startswith('"'):  # the object's brackets are missing
+        found += [each.value for each in json_in(f"{{{text.strip().removesuffix(',')}}}")]
+    for value in reversed(found):
+        if not isinstance(value, dict):
             continue
-        fields = {re.sub(r"[ -]", "_", k.upper()): v for k, v in found.value.items()}
+        fields = {re.sub(r"[ -]", "_", k.upper()): v for k, v in value.items()}
         if "RESULT" in fields:
             return {k: _as_text(fields[k]) for k in LABELS if k in fields}
     return {}
@@ -170,7 +184,7 @@ def field_violations(fields: Mapping[str, str], limits: FieldLimits) -> list[str
 
 
 _FORM_RANGE = re.compile(r"\b0(?:\.0)?\s*(?:to|and|-|–|…|\.\.)\s*1(?:\.0)?\b")
-_NUMBER = re.compile(r"-?(?:\d+(?:[.,]\d+)?|[.,]\d+)")
+_NUMBER = re.compile(r"-?(?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][-+]?\d{1,3})?")
 _PART_OF = re.compile(r"\s*(?:/|out of|of|von|sur)\s*(\d+(?:[.,]\d+)?)", re.IGNORECASE)
 
 

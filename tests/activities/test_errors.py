@@ -50,7 +50,7 @@ def test_every_error_class_has_its_rule() -> None:
         (403, "content_policy_violation", "refused"),
         (404, "model_not_found", "refused"),
         (408, "", "timeout"),
-        (413, "too large", "refused"),
+        (413, "too large", "context_length"),
         (422, "extra fields", "refused"),
         (429, "rate_limit_exceeded", "rate_limit"),
         (429, "insufficient_quota You exceeded your current quota, check billing", "auth"),

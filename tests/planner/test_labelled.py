@@ -34,6 +34,9 @@ from tests.support.linear import assert_linear, repeated
         ("85", 0.85),
         ("85/100", 0.85),
         ("0.9/1", 0.9),
+        ("9e-1", 0.9),
+        ("4/5", 0.8),
+        ("８０％", 0.8),
         ("High (0.9)", 0.9),
         ("high, about 90%", 0.9),
         ("120%", 1.0),
@@ -101,6 +104,30 @@ FORMS = {
         "SUMMARY: one sentence\nRESULT: your whole answer\nNEXT_STEP: what should be done\n"
         "---\nSUMMARY: one sentence\nRESULT: the whole answer\nin two lines\nNEXT_STEP: none"
     ),
+    "dashes": "SUMMARY - one sentence\nRESULT — the whole answer\nin two lines\nNEXT_STEP – none",
+    "boxes": "[SUMMARY] one sentence\n[RESULT] the whole answer\nin two lines\n[NEXT_STEP] none",
+    "tags": (
+        "<SUMMARY>one sentence</SUMMARY>\n<RESULT>the whole answer\nin two lines</RESULT>\n"
+        "<NEXT_STEP>none</NEXT_STEP>"
+    ),
+    "signs": "📝 SUMMARY: one sentence\n✅ RESULT: the whole answer\nin two lines\n"
+    "➡️ NEXT_STEP: none",
+    "underlined": (
+        "SUMMARY\n=======\none sentence\n\nRESULT\n------\nthe whole answer\nin two lines\n\n"
+        "NEXT_STEP\n---------\nnone"
+    ),
+    "a table": "| SUMMARY | one sentence |\n| RESULT | the whole answer\nin two lines |\n"
+    "| NEXT_STEP | none |",
+    "letters": "A. SUMMARY: one sentence\n(B) RESULT: the whole answer\nin two lines\n"
+    "III. NEXT_STEP: none",
+    "what was asked for beside the label": (
+        "SUMMARY (one sentence): one sentence\nRESULT (whole): the whole answer\nin two lines\n"
+        "NEXT_STEP (or none): none"
+    ),
+    "JSON without its brackets": (
+        '"SUMMARY": "one sentence",\n"RESULT": "the whole answer\nin two lines",\n'
+        '"NEXT_STEP": "none",'
+    ),
     "the same line repeated": (
         "SUMMARY: one sentence\nSUMMARY: one sentence\nRESULT: the whole answer\nin two lines\n"
         "NEXT_STEP: none\nNEXT_STEP: none"
@@ -134,6 +161,7 @@ def test_a_plain_word_among_decorated_labels_is_a_line_of_the_result() -> None:
         "The result was good.\nResults vary by year.",
         "In summary: it works",
         "Summary of the year\nResult of the year",
+        "Result - it rains\nResult | x",
         "",
         "{}",
     ],

@@ -182,7 +182,8 @@ class Child:
         if self.is_over:
             return
         random = self.random
-        if random.random() < 0.03:
+        # An adopted one has nobody who hears of it at once.
+        if random.random() < (0.3 if self.flight.is_adopted else 0.03):
             self.lose(Failure("terminated", "unknown"))
             return
         fails = self.process.world.case.fails

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from planloom.planner.language.values import Usage
+from planloom.planner.contract.names import ASK_HUMAN
+from planloom.planner.contract.results import TeamResult
+from planloom.planner.language.values import JsonValue, Usage
 from planloom.workflows.machines.agent import host
 from planloom.workflows.machines.agent.calling import usage_of
 from planloom.workflows.machines.agent.state import Doing, Host, Rule, Talk
@@ -21,6 +23,9 @@ from tests.simulation.invariants import check_invariants
 from tests.simulation.violation import demand
 from tests.simulation.watcher import PAID, Watcher
 
+NEVER_AGAIN = {"rate_limit", "capacity", "auth", "refused", "cancelled", "context_length"}
+"""Why a member failed that is not asked again: it would meet the same."""
+
 
 @dataclass(slots=True)
 class HostOracle(Watcher):
@@ -28,6 +33,12 @@ class HostOracle(Watcher):
 
     told: Usage = field(default_factory=Usage)
     """What its own calls said they used."""
+    told_by: dict[str, Usage] = field(default_factory=dict)
+    """What the turns of each talk said they used."""
+    asked: dict[str, list[str]] = field(default_factory=dict)
+    """Calls that ask a person, by talk, in their order."""
+    given: dict[str, list[JsonValue]] = field(default_factory=dict)
+    """Answers that were taken, by talk, in their order."""
     was_held: bool = False
     keys: set[str] = field(default_factory=set)
     """Keys of tool calls: each call is another act."""
@@ -52,8 +63,16 @@ class HostOracle(Watcher):
     def before(self, event: Event) -> None:
         if isinstance(event, Returned | Broke) and event.key in self.host.pending:
             self.told += usage_of(event)
+            what = self.host.pending[event.key]
+            if what.rule is Rule.TURN:
+                so_far = self.told_by.get(what.talk, Usage())
+                self.told_by[what.talk] = so_far + usage_of(event)
         self.was_held = self.host.is_paused or self.host.is_long or self.host.is_cancelled
         Watcher.before(self, event)
+
+    def control_taken(self, name: str, payload: Any) -> None:
+        if name == "complete_task" and self.plan is None:
+            self.given.setdefault(payload.id, []).append(payload.output)
 
     def after(self, event: Event, commands: Sequence[Command]) -> None:
         found, plan = self.host, self.plan
@@ -64,10 +83,14 @@ class HostOracle(Watcher):
         demand(not both, "a call is in flight or waits, not both", both)
         if plan is not None:
             check_invariants(plan)
+            self.given.clear()  # what came early is the plan's now
         else:
             self._check_budget()
         for talk in found.talks.values():
             self._check_talk(talk)
+            self._check_answers(talk)
+        for name in getattr(found, "retried", ()):
+            self._check_retried(name)
         is_held = found.is_paused or found.is_long or found.is_cancelled
         if self.was_held and is_held and plan is None:
             made = [c for c in commands if isinstance(c, PAID)]
@@ -104,6 +127,33 @@ class HostOracle(Watcher):
                 is_there = call.result is not None or call.key in keys
                 demand(is_there, "a call has a result, or is at work", call.key)
 
+    def _check_answers(self, talk: Talk) -> None:
+        """The first answer belongs to the first question, also when it came before it."""
+        asked = self.asked.setdefault(talk.name, [])
+        for call in talk.calls:
+            may_ask = call.call.name == ASK_HUMAN and ASK_HUMAN in talk.persona.tools
+            if not may_ask or (call.result is not None and call.result.error is not None):
+                continue
+            if call.key not in asked:
+                asked.append(call.key)
+            result = call.result.output if call.result is not None else None
+            if result is None or not result.is_inline:
+                continue
+            given = self.given.get(talk.name, [])[asked.index(call.key) :]
+            demand(given[:1] == [result.value], "answers keep their order", call.key, given)
+
+    def _check_retried(self, name: str) -> None:
+        """Who is asked again, and why it failed."""
+        team: Any = self.host
+        ended = team.members[name].ended
+        if ended is None or not team.members[name].is_speaking:
+            return
+        words = ended.reason or ""
+        is_final = ended.error_class in NEVER_AGAIN and "503" not in words
+        demand(not is_final, "what would fail again is not asked again", name, ended.error_class)
+        is_late = ended.error_class == "timeout" and team.number > 1
+        demand(not is_late, "a time-out is tried again once", name)
+
     def _asked(self, name: str) -> list[str]:
         questions = self.host.questions
         waiting = questions.waiting.get(name, [])
@@ -139,4 +189,18 @@ class HostOracle(Watcher):
         left = {k: w for k, w in found.pending.items() if w.rule is not Rule.STORED}
         demand(not left, "nothing is pending at the end", left)
         demand(found.permit is None, "the room goes back at the end", found.permit)
+        self._check_members()
         Watcher.ended(self)
+
+    def _check_members(self) -> None:
+        """A member used what its turns used, and its subtasks."""
+        result = self.process.machine.ended(self.host)
+        if not isinstance(result, TeamResult):
+            return
+        plan: RunState | None = getattr(self.host, "plan", None)
+        for name, report in result.members.items():
+            wanted = self.told_by.get(name, Usage()).tokens
+            for task, record in plan.records.items() if plan is not None else ():
+                wanted += record.usage.tokens if plan.tasks[task].agent == name else 0
+            is_same = report.usage.tokens == wanted
+            demand(is_same, "a member's usage is what it was paid for", name, report.usage, wanted)

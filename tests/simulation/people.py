@@ -23,6 +23,7 @@ from planloom.planner.contract.controls import (
 )
 from planloom.planner.contract.results import OpenWait
 from planloom.planner.language.values import NANO
+from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.controls import CONTROLS
 from planloom.workflows.machines.run.people import questions_of
 from planloom.workflows.machines.run.state import RunState
@@ -160,6 +161,11 @@ class People:
             if waits:
                 self.looked = self.answers
                 random = world.random("answer", self.answers)
+                later = _will_ask(process.state)
+                if later and random.random() < 0.3:
+                    early = CompleteTask(id=random.choice(later), output=random.choice(ODD))
+                    process.control("complete_task", early, is_update=random.random() < 0.5)
+                    return
                 self._answer(process, random.choice(waits), random)
                 return
         self._wait_or_complain("nothing waits for what cannot come")
@@ -255,7 +261,8 @@ def _payload(process: Process, name: str, random: Random) -> Any:
         case "resume":
             return Resume()
         case "complete_task":
-            known = [*_askers(process.state) * 3, *_ids(process.state)]
+            known = _will_ask(process.state) if random.random() < 0.6 else []
+            known = known or [*_askers(process.state) * 3, *_ids(process.state)]
             return CompleteTask(id=random.choice(known), output=random.choice(ODD), by=by)
         case "request_replan":
             return RequestReplan(feedback="otherwise", by=by)
@@ -302,6 +309,15 @@ def _askers(state: Any) -> list[str]:
         return list(state.questions.open)
     later = [t.id for t in run.tasks.values() if t.human is not None]
     return [*questions_of(run), *later]
+
+
+def _will_ask(state: Any) -> list[str]:
+    """Human tasks that have not started: an answer to one of them comes early."""
+    run = run_in(state)
+    if run is None:
+        return []
+    states = run.frontier.states()
+    return [t.id for t in run.tasks.values() if t.human and isinstance(states[t.id], State)]
 
 
 def random_edit(run: RunState, number: int, random: Random) -> EditPlan | None:

@@ -44,10 +44,14 @@ PERPETUAL = ("permit", "children", "budget.seconds")
 LOST_CHILD = "unknown"
 
 
+def written(adapter: TypeAdapter[Any], state: Any) -> bytes:
+    """The state as a continue-as-new carries it."""
+    return adapter.dump_json(state, exclude_unset=True, by_alias=True)
+
+
 def read_back(adapter: TypeAdapter[Any], state: Any) -> Any:
     """The state after it was serialized, dropped and read back."""
-    text = adapter.dump_json(state, exclude_unset=True, by_alias=True)
-    back = adapter.validate_json(text)
+    back = adapter.validate_json(written(adapter, state))
     if back != state:
         raise Violation("a state that is read back is equal", _difference(state, back))
     return back
@@ -128,6 +132,10 @@ class Process:
     def states(self) -> list[Any]:
         """Its state, and the first one where that is kept."""
         return [self.state, self.first] if self.oracle.is_replayed else [self.state]
+
+    def text(self) -> bytes:
+        """Its state, to be compared."""
+        return written(KINDS[self.kind].adapter, self.state)
 
     # -- events -----------------------------------------------------------------------------
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from planloom.planner.contract.controls import Pause, RaiseBudget
+from planloom.planner.contract.jobs import ToolJob
+from planloom.planner.walk.frontier import Unit
+from planloom.workflows.machines.shared import permit
 from planloom.workflows.machines.shared.account import PARENT, Account
 from planloom.workflows.machines.shared.budget import NOTHING, Caps, Ledger
 from planloom.workflows.machines.shared.commands import (
@@ -17,9 +20,10 @@ from planloom.workflows.machines.shared.commands import (
     RunTool,
     StartChild,
     TakeTurn,
+    Tell,
     WritePlan,
 )
-from planloom.workflows.machines.shared.events import ControlTaken, Event
+from planloom.workflows.machines.shared.events import ControlTaken, Event, Returned
 from planloom.workflows.machines.shared.machine import Failed, Refusal
 from tests.simulation.violation import Violation, demand
 
@@ -40,6 +44,8 @@ class Watcher:
     is_cancelled: bool = False
     caps: Caps | None = None
     cap_seconds: float | None = None
+    rooms: int = 0
+    """Permits of a pool that it holds."""
     sent: set[str] = field(default_factory=set)
     """Keys under which a tool that acts was called."""
     is_replayed: bool = False
@@ -63,6 +69,8 @@ class Watcher:
             self.caps, self.cap_seconds = self.account.ledger.caps, self.account.cap_seconds
         if isinstance(event, ControlTaken):
             self._expect(event)
+        elif isinstance(event, Returned) and event.key == permit.KEY:
+            self.rooms += 1
 
     def _expect(self, event: ControlTaken) -> None:
         """What a control will change, if it is taken."""
@@ -87,6 +95,7 @@ class Watcher:
         Violation: a rule does not hold after the step.
         """
         ledger = self.account.ledger
+        self.rooms -= sum(isinstance(c, Tell) and c.signal == "release" for c in commands)
         if not self.may_overrun:
             demand(ledger.overrun == NOTHING, "settled + reserved <= cap", ledger)
         demand(ledger.caps == self.caps, "only a raise changes a cap", ledger.caps)
@@ -118,6 +127,9 @@ class Watcher:
             demand(key not in self.sent, "a side effect acts at most once", key)
             self.sent.add(key)
 
+    def tool_called(self, unit: Unit, job: ToolJob) -> None:
+        """A tool call is made, alone or in a group."""
+
     def child_sent(self, command: StartChild) -> None:
         """A child has what its run has."""
         tenant = self.state.request.tenant
@@ -145,10 +157,10 @@ class Watcher:
         random = process.world.random("look", process.id, process.steps)
         if random.random() > 0.03:
             return
-        text = repr(self.state)
+        text = process.text()
         self.queries(process.world.now)
         self.check("pause", Pause())
-        demand(repr(self.state) == text, "a query changes nothing")
+        demand(process.text() == text, "a query changes nothing")
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -162,6 +174,7 @@ class Watcher:
             is_paid = isinstance(flight.command, PAID)
             demand(not is_paid, "nothing is in flight at the end", key)
         demand(not process.timers, "no timer runs at the end", process.timers)
+        demand(self.rooms <= 0, "room in a pool goes back at the end", self.rooms)
         result = process.machine.ended(self.state)
         if isinstance(result, Failed):
             return
@@ -177,12 +190,12 @@ class Watcher:
     def _late(self) -> None:
         """An update that comes with the end is refused, and changes nothing."""
         process, token = self.process, self.process.world.next_token()
-        before = repr(self.state)
+        before = process.text()
         control = ControlTaken("pause", Pause(), token)
         (refused,) = process.machine.step(self.state, control, process.world.now)
         is_refused = isinstance(refused, Refuse) and refused.token == token
         demand(is_refused, "a late update is refused", refused)
-        demand(repr(self.state) == before, "nothing changes after the end")
+        demand(process.text() == before, "nothing changes after the end")
 
     def finished(self) -> None:
         """The whole story once more: the same commands and the same end, as in a replay."""

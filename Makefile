@@ -10,7 +10,8 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-servers simulate simulate-planted lint bench docs lock converters check-python check-links
+.PHONY: setup demo dev test test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench docs \
+	screenshots lock converters check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -77,12 +78,37 @@ simulate: setup
 simulate-planted: setup
 	$(BIN)/python -m tests.simulation.planted
 
+# Random input for every reader of untrusted text, then for a server: make fuzz SECONDS=60
+SECONDS ?= 60
+SERVER_INPUTS ?= 500
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --server $(SERVER_INPUTS)
+
+# Real runs on a real server while workers, server, disk and endpoints break: make chaos RUNS=40 SEED=1
+chaos: RUNS := $(if $(filter command line,$(origin RUNS)),$(RUNS),40)
+chaos: setup
+	$(BIN)/python -m tests.chaos --runs $(RUNS) --seed $(SEED)
+
+# Five runs, and a worker killed after every event of each: make crash-sweep EVERY=10 for some of them
+EVERY ?= 1
+crash-sweep: setup
+	$(BIN)/python -m tests.chaos.sweep --every $(EVERY)
+
+# 200 runs at once, wave after wave: memory slope, fairness, back-pressure
+WAVES ?= 12
+soak: setup
+	$(BIN)/python -m tests.chaos.soak --waves $(WAVES)
+
 bench: setup
 	$(BIN)/python -m benchmarks
 
 # The reference pages, from the models and from --help.
 docs: setup
 	$(BIN)/python docs/generate.py
+
+# The pictures in docs/images, by Chromium.
+screenshots: setup
+	$(BIN)/python docs/screenshots.py
 
 # New locks from pyproject.toml: hashes of the public files, no addresses of this machine.
 PIP_COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_INDEX_URL= PIP_EXTRA_INDEX_URL= \

@@ -54,6 +54,7 @@ from planloom.activities.models.quirks import FILE as QUIRKS_FILE
 from planloom.activities.models.quirks import read_rows
 from planloom.activities.prepare import PrepareActivities
 from planloom.activities.resolve import ResolveActivities
+from planloom.activities.run_group import GroupActivities, ToolObserver, unobserved
 from planloom.activities.run_tool import ToolActivities
 from planloom.activities.self_check import check_files, check_folders, check_pools, check_store
 from planloom.activities.storage.backends import open_backend
@@ -159,6 +160,8 @@ class Parts:
     """What values are encrypted with; None: they are not."""
     limiters: PoolLimiters | None = None
     """Set by `build_workers`."""
+    observe_tool: ToolObserver = unobserved
+    """Entered around each tool call of a group."""
 
 
 async def register_search_attributes(client: Client) -> list[str]:
@@ -228,6 +231,7 @@ def build_workers(
         trusted=trusted_places(settings, os.environ),
     )
     tools = ToolActivities(runner)
+    groups = GroupActivities(runner, parts.observe_tool)
     models = ModelActivities(parts.models, parts.blobs, cache)
     plans = PlanActivities(parts.models, client, parts.registry, parts.blobs)
     children = ChildActivities(client)
@@ -263,6 +267,7 @@ def build_workers(
         activities=[
             prepare.prepare_run,
             tools.run_tool,
+            groups.run_group,
             plans.write_plan,
             children.look_at_child,
             joins.join_outcomes,
@@ -285,7 +290,7 @@ def build_workers(
         Worker(
             client,
             task_queue=settings.tools_task_queue,
-            activities=[tools.run_tool],
+            activities=[tools.run_tool, groups.run_group],
             max_concurrent_activities=settings.max_activities,
             max_concurrent_activity_task_polls=10,
             **common,
@@ -375,6 +380,7 @@ async def serve(
         ToolTimes(data / "tool_times.json"),
         await register_search_attributes(client),
         keys,
+        observe_tool=telemetry.observe_tool,
     )
     parts.models.add_observer(telemetry.model_observer())
     workers = build_workers(client, parts, telemetry.interceptors)
@@ -383,17 +389,18 @@ async def serve(
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     async with contextlib.AsyncExitStack() as stack:
+        # Whatever ends the worker, a failure too: what it has learned and recorded is written.
+        stack.callback(telemetry.shutdown)
+        stack.push_async_callback(parts.models.close)
+        stack.callback(parts.tool_times.save)
         for worker in workers:
             await stack.enter_async_context(worker)
         assert parts.limiters is not None
         await parts.limiters.start()
+        stack.push_async_callback(parts.limiters.close)
         collect_garbage_rarely()
         ready()
         await stop.wait()
-        await parts.limiters.close()
-    parts.tool_times.save()
-    await parts.models.close()
-    telemetry.shutdown()
 
 
 def _list_tools(registry: ToolRegistry) -> None:
@@ -533,6 +540,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)
     for problem in _unused_files(settings):
         log.warning("%s", problem.line())
+    for warning in registry.warnings():
+        log.warning("%s", warning)
     queues = ", ".join(dict.fromkeys((settings.task_queue, settings.tools_task_queue)))
     pools = ", ".join(settings.pools)
     address = ClientConfig.load_client_connect_config().get("target_host", "localhost:7233")

@@ -34,6 +34,7 @@ from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.references import as_text
 from planloom.planner.language.values import JsonValue, Stored
 from planloom.planner.prompts.history import accepted_history, with_note
+from planloom.planner.prompts.text import DATA_RULE, fenced
 from planloom.planner.syntax.labelled import (
     AGENT_LIMITS,
     AGENT_MIN_CHARS,
@@ -191,9 +192,12 @@ class TurnActivities:
         parts = [f"# Task\n{_cut(task, AGENT_CONTEXT_MAX_CHARS, 'task')}"]
         if job.context is not None:
             text = as_text(await self._blobs.load(job.context))
-            parts.append(f"# Context\n{_cut(text, AGENT_CONTEXT_MAX_CHARS, 'context')}")
+            shown = f"# Context\n{_cut(text, AGENT_CONTEXT_MAX_CHARS, 'context')}"
+            parts.append(fenced("context", shown))
         for name, stored in job.inputs.items():
             parts.append(await self._input(name, stored, job.summaries.get(name)))
+        if len(parts) > 1:
+            parts.append(DATA_RULE)
         if form:
             parts.append(f"# Form\n{form}")
         return [
@@ -205,19 +209,20 @@ class TurnActivities:
         """A value by its name: whole, or summed up and cut, and then opened with `read_output`."""
         text = as_text(await self._blobs.load(stored))
         if summary is None:
-            return f"# Input {name}\n{_cut(text, AGENT_CONTEXT_MAX_CHARS, name)}"
-        summed = as_text(await self._blobs.load(summary))
-        return (
-            f"# Input {name}, summed up\n{summed}\n\n# Input {name}, its beginning\n"
-            f"{_cut(text, SUMMED_HEAD_CHARS, name)}"
-        )
+            shown = f"# Input {name}\n{_cut(text, AGENT_CONTEXT_MAX_CHARS, name)}"
+        else:
+            shown = (
+                f"# Input {name}, summed up\n{as_text(await self._blobs.load(summary))}\n\n"
+                f"# Input {name}, its beginning\n{_cut(text, SUMMED_HEAD_CHARS, name)}"
+            )
+        return fenced("input", shown)
 
     async def _result_text(self, result: CallResult) -> str:
         note = f"\n\n({result.note})" if result.note else ""
         if result.error is not None:
-            return f"error: {result.error}{note}"
+            return _as_data(result, f"error: {result.error}") + note
         value = await self._blobs.load(result.output) if result.output is not None else None
-        return _cut(as_text(value), RESULT_MAX_CHARS, result.name) + note
+        return _as_data(result, _cut(as_text(value), RESULT_MAX_CHARS, result.name)) + note
 
     # -- what the model says ----------------------------------------------------------------
 
@@ -278,6 +283,11 @@ class TurnActivities:
         except ValueError as error:
             return None, [str(error)]
         return (None, problems) if problems else (await self._blobs.store_value(found), [])
+
+
+def _as_data(result: CallResult, text: str) -> str:
+    """What came from outside says that it is data; other tools are the operator's own."""
+    return f"{fenced('output', text)}\n{DATA_RULE}" if result.is_outside else text
 
 
 def _is_answer(reply: ChatReply, job: TurnJob) -> bool:

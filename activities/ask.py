@@ -22,7 +22,7 @@ from planloom.activities.storage.cache import CacheEntry, ResultCache, cache_key
 from planloom.planner.compile.answers import AnswerSchema, SchemaUnusableError
 from planloom.planner.contract.jobs import AskJob, TaskOutput
 from planloom.planner.language.values import JsonValue, Outcome, Usage
-from planloom.planner.prompts.ask import ASK, ask_messages, repair_messages
+from planloom.planner.prompts.ask import ASK, ask_messages, data_apart, repair_messages
 from planloom.planner.prompts.text import as_text
 
 ASK_REPAIRS_MAX = 1
@@ -110,12 +110,20 @@ class ModelActivities:
         written: JsonValue = {"prompt": job.prompt, "context": job.context, "system": job.system}
         if job.literal is not None:
             written = await self._blobs.load(job.literal)
-        bound = await self._blobs.bind(written, job.bindings)
+        assert isinstance(written, dict)
+        if job.outside:
+            prompt, data = data_apart(as_text(written["prompt"]), job.outside)
+            written = {**written, "prompt": prompt, "data": data}
+        try:
+            bound = await self._blobs.bind(written, job.bindings)
+        except ValueError as error:  # a reference that leads nowhere: it will at no attempt
+            raise ModelError("refused", str(error)) from None  # before the model is paid
         assert isinstance(bound, dict)
         system = bound["system"]
         messages = ask_messages(
             as_text(bound["prompt"]),
             context=bound["context"],
+            data=bound.get("data"),  # type: ignore[arg-type]
             system=None if system is None else as_text(system),
             schema=job.output_schema,
         )

@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from planloom.activities.models.heartbeats import Heartbeat
 from planloom.activities.storage.blobs import BlobError, BlobStore
 from planloom.activities.storage.json_values import ValueNotJsonError, json_text
+from planloom.activities.storage.threads import in_computing_thread
 from planloom.planner.contract.jobs import PatchedPlan, PatchJob, Resolved, ResolveJob
 from planloom.planner.language.conditions import evaluate
 from planloom.planner.language.expressions import IN_ACTIVITY, Meter
@@ -49,13 +50,13 @@ class ResolveActivities:
             outputs = await self._all_of(job.bindings)
             meter = Meter(IN_ACTIVITY)
             # In a thread: bounded, but up to seconds, and other activities go on meanwhile.
-            holds = await asyncio.to_thread(
+            holds = await in_computing_thread(
                 evaluate, str(job.value), job.outcomes, outputs, None, meter
             )
             return Resolved(stored=Stored(value=holds))
         value = await self._blobs.bind(job.value, job.bindings)
         if job.mode == "joined":
-            joined = await asyncio.to_thread(_joined, value)
+            joined = await in_computing_thread(_joined, value)
             return Resolved(stored=await self._blobs.store_value(joined), count=len(joined))
         if job.mode == "value":
             return Resolved(stored=await self._blobs.store_value(value, job.inline_max_bytes))

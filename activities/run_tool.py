@@ -34,12 +34,13 @@ class ToolActivities:
         """
         info = activity.info()
         nothing_done = nothing_done_of(info.heartbeat_details)
+        attempt = job.attempts_before + info.attempt
         details = [{NOTHING_DONE: nothing_done}] if nothing_done else []
         async with Heartbeat(*details) as beat:
             try:
                 return await self._runner.call(
                     job,
-                    attempt=info.attempt,
+                    attempt=attempt,
                     run_id=info.workflow_id or "",
                     deadline_seconds=deadline_seconds(),
                     # A task that is run again may have the same activity id; it begins later.
@@ -50,7 +51,7 @@ class ToolActivities:
             except ToolCallError as failure:
                 if failure.nothing_done and failure.retry:
                     beat.set({NOTHING_DONE: info.attempt})
-                raise failure_of(failure, job, info.attempt) from failure.__cause__
+                raise failure_of(failure, job, attempt) from failure.__cause__
 
 
 def nothing_done_of(details: Sequence[Any]) -> int:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-import yaml
 
 from planloom import planner
 from planloom.planner.language.definitions import name_taken
 from planloom.planner.language.values import JsonValue, Problem
+from planloom.yaml_documents import DocumentError, read_document_text
 
 SHIPPED = Path(planner.__file__).parent / "library" / "templates"
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -93,8 +93,8 @@ def _parsed(path: Path) -> JsonValue:
     try:
         if path.stat().st_size > TEMPLATE_MAX_BYTES:
             return f"{path} is larger than {TEMPLATE_MAX_BYTES:,} bytes"
-        document: JsonValue = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        document: JsonValue = read_document_text(path.read_text(encoding="utf-8")).value
+    except (DocumentError, OSError, UnicodeDecodeError) as error:
         return f"{path} cannot be read: {error}"
     return document
 

@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from benchmarks import bare
-from benchmarks.tools import nap, noop
+from benchmarks.tools import cheap, nap, noop
 from planloom import worker
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.prices import Prices
@@ -77,7 +77,7 @@ async def bench(environment: Mapping[str, str] | None = None) -> AsyncIterator[B
         client = await Client.connect(server.address, data_converter=data_converter())
         parts = worker.Parts(
             settings,
-            ToolRegistry([noop, nap]),
+            ToolRegistry([noop, nap, cheap]),
             BlobStore(open_backend(Path(folder) / "blobs")),
             ModelClient(settings, given, Prices(settings)),
             ToolTimes(),

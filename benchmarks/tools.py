@@ -18,3 +18,9 @@ async def nap(seconds: float) -> float:
     """Wait."""
     await asyncio.sleep(seconds)
     return seconds
+
+
+@tool(local=True)
+async def cheap(n: int = 0) -> int:
+    """Give back a number, in no time."""
+    return n

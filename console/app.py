@@ -1,70 +1,142 @@
-"""The command line's app: its groups, its consoles, and how every command reports a mistake."""
+"""The command line's app: its groups, its consoles, and how every command reports a mistake.
+
+Whatever this file and the `commands_*` files import at their top is paid for by `--help`:
+a command imports the client, pydantic models and YAML when it runs.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
 
-from planloom import AlreadyRunning, Client, PlanloomError, Refused, RunFailed
-from planloom.console.documents import UsageError
-from planloom.planner.contract.settings import SettingsError
+from planloom.console.mistakes import UsageError
+from planloom.console.safe import SafeConsole, print_safely
+
+if TYPE_CHECKING:
+    from planloom import Client
+
+RUN, DECIDE = "Run and watch", "Decide"
+PLANS, SETUP = "Plans, agents and teams", "Set up"
+"""The groups of `planloom --help`, in the order in which it shows them."""
+
+
+class _Grouped(TyperGroup):
+    """Commands in the order of their groups; within one, as the modules add them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        groups = (RUN, DECIDE, PLANS, SETUP)
+
+        def place(name: str) -> int:
+            group = getattr(self.commands[name], "rich_help_panel", None)
+            return groups.index(group) if group in groups else len(groups)
+
+        return sorted(super().list_commands(ctx), key=place)
+
 
 app = typer.Typer(
     name="planloom",
+    cls=_Grouped,
     help="Durable LLM plans on Temporal: start, watch, approve, fork.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 plan_app = typer.Typer(help="Check, show, draw, save and compare plans.", no_args_is_help=True)
-app.add_typer(plan_app, name="plan")
+app.add_typer(plan_app, name="plan", rich_help_panel=PLANS)
 capacity_app = typer.Typer(
-    help="Model endpoints: rate, room, what waits, penalty, permits. Example: planloom capacity"
+    help="Model endpoints: rate, room, what waits, penalty, permits.\n\nExample: planloom capacity"
 )
-app.add_typer(capacity_app, name="capacity")
+app.add_typer(capacity_app, name="capacity", rich_help_panel=SETUP)
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, highlight=False)
+out = SafeConsole(soft_wrap=True)
+err = SafeConsole(stderr=True)
 
 T = TypeVar("T")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's workflow id.")]
-By = Annotated[str | None, typer.Option("--by", help="Who decides; recorded.")]
-
 EXIT_FAILED, EXIT_MISUSE, EXIT_TIMEOUT = 1, 2, 3
 
 
-def fail(message: str, hint: str = "", code: int = EXIT_FAILED) -> typer.Exit:
-    """One line on stderr, and a next step when there is one."""
-    err.print(f"[red]error:[/red] {_escaped(message)}", soft_wrap=True)
+def _run_ids(incomplete: str) -> list[str]:
+    """Ids of runs for the shell's completion; none when no server answers soon."""
+    from planloom.console.completion import run_ids
+
+    return run_ids(incomplete)
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON; errors too, on standard error.")]
+RunId = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="The run's workflow id.", autocompletion=_run_ids),
+]
+By = Annotated[str | None, typer.Option("--by", help="Who decides; recorded.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and show; change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it is done.")]
+
+
+def wants_json() -> bool:
+    """Whether the command line asks for JSON: then errors are objects as well."""
+    return "--json" in sys.argv[1:]
+
+
+def fail(
+    message: str,
+    hint: str = "",
+    code: int = EXIT_FAILED,
+    *,
+    kind: str = "",
+    problems: list[Any] | None = None,
+) -> typer.Exit:
+    """One line on stderr, and a next step when there is one; with --json one object.
+
+    `kind` is the error's code for programs: `misuse`, `no_server`, `refused` …
+    """
+    kind = kind or ("misuse" if code == EXIT_MISUSE else "failed")
+    if wants_json():
+        document: dict[str, Any] = {"code": kind, "message": message}
+        if hint:
+            document["hint"] = hint
+        if problems:
+            document["problems"] = [p.model_dump(mode="json") for p in problems]
+        print_safely(json.dumps({"error": document}, ensure_ascii=False), to_stderr=True)
+        return typer.Exit(code)
+    err.print(Text("error:", "red"), end=" ")
+    err.print(message, markup=False, soft_wrap=True)
+    for problem in problems or []:
+        err.print(f"  {problem.line()}", markup=False, soft_wrap=True)
     if hint:
-        err.print(f"hint: {_escaped(hint)}", soft_wrap=True)
+        err.print(f"hint: {hint}", markup=False, soft_wrap=True)
     return typer.Exit(code)
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
-
-
 def say(text: str) -> None:
-    print(text)
+    """Print what was asked for."""
+    print_safely(text)
 
 
 def say_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    say(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that cannot be undone; a script, without a terminal, is not asked."""
+    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    err.print(f"{question} [y/N] ", markup=False, end="")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise fail("not done", kind="not_confirmed")
 
 
 def call(work: Callable[[Client], Awaitable[T]]) -> T:
     """Run one command against the server, with errors as a person wants them."""
+    import asyncio
 
     async def main() -> T:
+        from planloom import Client
         from planloom.console.documents import settings_now
 
         return await work(await Client.connect(settings_now()))
@@ -82,36 +154,47 @@ class errors:  # noqa: N801 - reads as a statement
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is None or "--debug" in sys.argv or os.environ.get("PLANLOOM_DEBUG"):
             return
-        match error:
-            case UsageError():
-                raise _with_problems(str(error), error.problems, error.hint) from None
-            case SettingsError():
-                raise _with_problems("the settings cannot be used", error.problems) from None
-            case RunFailed():
-                title = f"{error.type}: the run was refused" if error.problems else str(error)
-                problems = error.problems
-                raise _with_problems(title, problems, code=EXIT_FAILED) from None
-            case Refused():
-                raise fail(str(error), code=EXIT_FAILED) from None
-            case AlreadyRunning():
-                raise fail(str(error), error.hint, EXIT_MISUSE) from None
-            case PlanloomError():
-                raise fail(str(error), error.hint) from None
-            case TimeoutError():
-                raise fail("the time given is over; the run goes on", code=EXIT_TIMEOUT) from None
-            case KeyboardInterrupt():
-                raise fail("stopped watching; the run goes on", code=130) from None
+        if (told := _told(error)) is not None:
+            raise told from None
 
 
-def _with_problems(
-    title: str, problems: list[Any], hint: str = "", code: int = EXIT_MISUSE
-) -> typer.Exit:
-    exit_ = fail(title, code=code)
-    for problem in problems:
-        err.print(f"  {_escaped(problem.line())}", soft_wrap=True)
-    if hint:
-        err.print(f"hint: {_escaped(hint)}", soft_wrap=True)
-    return exit_
+def _told(error: BaseException) -> typer.Exit | None:
+    """What is said of an error, or None for one of ours: that keeps its traceback."""
+    match error:
+        case UsageError():
+            return fail(str(error), error.hint, EXIT_MISUSE, problems=error.problems)
+        case TimeoutError():
+            hint = "the time given is over; the run goes on"
+            return fail(hint, code=EXIT_TIMEOUT, kind="timeout")
+        case KeyboardInterrupt():
+            err.print("stopped watching; the run goes on")
+            return typer.Exit(130)
+    return _told_of_the_contract(error)
+
+
+def _told_of_the_contract(error: BaseException) -> typer.Exit | None:
+    from planloom import AlreadyRunning, PlanloomError, Refused, RunFailed
+    from planloom.planner.contract.settings import SettingsError
+
+    match error:
+        case SettingsError():
+            title = "the settings cannot be used"
+            return fail(title, code=EXIT_MISUSE, kind="settings", problems=error.problems)
+        case RunFailed():
+            title = f"{error.type}: the run was refused" if error.problems else str(error)
+            return fail(title, kind=error.type or "run_failed", problems=error.problems)
+        case Refused():
+            return fail(str(error), kind=error.type or "refused")
+        case AlreadyRunning():
+            return fail(str(error), error.hint, EXIT_MISUSE, kind="already_running")
+        case PlanloomError():
+            return fail(str(error), error.hint, kind=_snake(type(error).__name__))
+    return None
+
+
+def _snake(name: str) -> str:
+    """`NoServer` as `no_server`."""
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
 
 
 @app.callback(invoke_without_command=True)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from rich.table import Table
 from rich.text import Text
 
-from planloom import AgentResult, Client, Run, TeamResult
-from planloom.console.app import Json, app, call, err, errors, out, say, say_json
-from planloom.console.documents import UsageError, definitions_now
-from planloom.console.views import as_text
-from planloom.planner.language.values import Problem
+from planloom.console.app import PLANS, Json, app, call, err, errors, out, say, say_json
+from planloom.console.mistakes import UsageError
+
+if TYPE_CHECKING:
+    from planloom import AgentResult, Client, Run, TeamResult
 
 agent_app = typer.Typer(help="Run one agent.", no_args_is_help=True)
 team_app = typer.Typer(help="Run one team.", no_args_is_help=True)
-app.add_typer(agent_app, name="agent")
-app.add_typer(team_app, name="team")
+app.add_typer(agent_app, name="agent", rich_help_panel=PLANS)
+app.add_typer(team_app, name="team", rich_help_panel=PLANS)
 
 ENDED = ("completed", "partial", "failed", "cancelled", "rejected")
 ROUNDS_POLL_SECONDS = 0.4
@@ -39,6 +36,8 @@ Tokens = Annotated[int | None, typer.Option("--budget-tokens", help="Cap on toke
 
 def _definitions(kind: str, words: list[str], as_json: bool) -> None:
     """`list`, `show NAME`, `check [FILE]…`, or just a name to show."""
+    from planloom.console.documents import definitions_now
+
     action, rest = ("list", []) if not words else (words[0], words[1:])
     if action not in ("list", "show", "check"):
         action, rest = "show", words
@@ -54,6 +53,8 @@ def _definitions(kind: str, words: list[str], as_json: bool) -> None:
     if as_json:
         say_json(rows)
     elif action == "show":
+        import yaml
+
         say(f"# {rows[0]['file']}")
         say(yaml.safe_dump(rows[0]["definition"], sort_keys=False, allow_unicode=True).rstrip())
     elif action == "check":
@@ -82,15 +83,21 @@ def _print_rows(kind: str, rows: list[dict[str, Any]]) -> None:
     out.print(table)
 
 
-@app.command()
+@app.command(rich_help_panel=PLANS)
 def agents(words: Words = None, as_json: Json = False) -> None:
-    """List, show and check the agents. Example: planloom agents check my-agent.md"""
+    """List, show and check the agents.
+
+    Example: planloom agents check my-agent.md
+    """
     _definitions("agent", words or [], as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=PLANS)
 def teams(words: Words = None, as_json: Json = False) -> None:
-    """List, show and check the teams. Example: planloom teams show core-delivery"""
+    """List, show and check the teams.
+
+    Example: planloom teams show core-delivery
+    """
     _definitions("team", words or [], as_json)
 
 
@@ -98,8 +105,12 @@ def _named(kind: str, name: str) -> Any:
     """The name, or the definition in a file of that name: it need not be where workers look."""
     if not name.endswith((".md", ".yaml", ".yml")):
         return name
+    from planloom.console.documents import definitions_now
+
     row = definitions_now([(kind, name)])[0]
     if row["problems"]:
+        from planloom.planner.language.values import Problem
+
         problems = [Problem.model_validate(p) for p in row["problems"]]
         raise UsageError(f"{name} is not valid", problems=problems)
     return row["definition"]
@@ -112,6 +123,8 @@ def _request(document: dict[str, Any], tokens: int | None) -> dict[str, Any]:
 
 async def _follow(run: Run) -> None:
     """Print each round as it begins, and each change of a member, until the run ends."""
+    import asyncio
+
     last, rounds = "", 0
     while True:
         shown = await run.query("progress")
@@ -148,12 +161,16 @@ def run_agent(
     id: NewId = None,
     as_json: Json = False,
 ) -> None:
-    """Run one agent. Example: planloom agent run reviewer "Review src/app.py" """
+    """Run one agent.
+
+    Example: planloom agent run reviewer "Review src/app.py"
+    """
     with errors():
         fields = {"agent": _named("agent", name), "task": task, "context": context, "model": model}
     request = _request({**fields, "max_turns": max_turns}, tokens)
 
     async def work(client: Client) -> AgentResult:
+        from planloom import AgentResult
         from planloom.console.runs import require_worker
 
         await require_worker(client)
@@ -162,16 +179,9 @@ def run_agent(
             await _follow(run)
         return await run.result_as(AgentResult)
 
-    result = call(work)
-    if as_json:
-        say_json(result.model_dump(mode="json"))
-    else:
-        if result.reason:
-            err.print(f"reason: {result.reason}", markup=False)
-        err.print(f"{result.status}: {result.turns} turns, {result.tool_calls} tool calls")
-        shown = result.output
-        say(as_text({"preview": result.preview, "blob": result.blob} if result.blob else shown))
-    raise typer.Exit(0 if result.status == "completed" else 1)
+    from planloom.console.results import print_agent
+
+    raise typer.Exit(print_agent(call(work), as_json=as_json))
 
 
 @team_app.command("run")
@@ -191,7 +201,10 @@ def run_team(
     id: NewId = None,
     as_json: Json = False,
 ) -> None:
-    """Run one team. Example: planloom team run bug-hunt "Why is it slow?" """
+    """Run one team.
+
+    Example: planloom team run bug-hunt "Why is it slow?"
+    """
     with errors():
         if strategy not in (None, "parallel", "sequential"):
             raise UsageError(f'--strategy "{strategy}": parallel or sequential')
@@ -208,6 +221,7 @@ def run_team(
     request = _request({**fields, **more}, tokens)
 
     async def work(client: Client) -> TeamResult:
+        from planloom import TeamResult
         from planloom.console.runs import require_worker
 
         await require_worker(client)
@@ -216,30 +230,6 @@ def run_team(
             await _follow(run)
         return await run.result_as(TeamResult)
 
-    result = call(work)
-    if as_json:
-        say_json(result.model_dump(mode="json"))
-    else:
-        _print_team(result)
-    raise typer.Exit(0 if result.status == "completed" else 1)
+    from planloom.console.results import print_team
 
-
-def _print_team(result: TeamResult) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("member", "outcome", "confidence", "claim"):
-        table.add_column(column)
-    for name, member in result.members.items():
-        claim = str(member.fields.get("CLAIM", "")) or (member.error or "")
-        sure = "" if member.confidence is None else f"{member.confidence:.2f}"
-        table.add_row(name, member.outcome.value, sure, Text(claim[:100]))
-    err.print(table)
-    if result.judge is not None:
-        judge = result.judge
-        err.print(
-            f"verdict: {judge.verdict} ({judge.confidence:.2f}): {judge.reason}", markup=False
-        )
-        for line in judge.disagreements:
-            err.print(f"  disagreement: {line}", markup=False)
-    if result.reason:
-        err.print(f"reason: {result.reason}", markup=False)
-    say(as_text(result.answer) if result.answer is not None else json.dumps(None))
+    raise typer.Exit(print_team(call(work), as_json=as_json))

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Annotated, Any
+import json
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from planloom import CapacityState, Client, SetCapacity
-from planloom.console.app import By, Json, call, capacity_app, errors, out, say, say_json
-from planloom.console.documents import UsageError, settings_now
-from planloom.planner.contract.settings import PoolSettings
-from planloom.planner.syntax.documents import read_request
+from planloom.console.app import (
+    By,
+    DryRun,
+    Json,
+    call,
+    capacity_app,
+    errors,
+    out,
+    say,
+    say_json,
+    wants_json,
+)
+from planloom.console.mistakes import UsageError
+
+if TYPE_CHECKING:
+    from planloom import CapacityState, Client
+    from planloom.planner.contract.settings import PoolSettings
 
 PoolName = Annotated[str, typer.Argument(metavar="POOL", help="A pool of planloom.toml.")]
 Why = Annotated[str, typer.Option("--reason", help="Recorded.")]
-PoolRow = tuple[CapacityState | None, dict[str, int], dict[str, float]]
+PoolRow = tuple["CapacityState | None", dict[str, int], dict[str, float]]
 TABLE_REASONS_MAX = TABLE_NOTES_MAX = 3
 
 
 @capacity_app.callback(invoke_without_command=True)
 def show(context: typer.Context, as_json: Json = False) -> None:
-    """The pools: rate, room, what waits, penalty, permits. Example: planloom capacity"""
+    """The pools: rate, room, what waits, penalty, permits.
+
+    Example: planloom capacity
+    """
     if context.invoked_subcommand is not None:
         return
+    import asyncio
+
+    from planloom.console.documents import settings_now
+
     with errors():
         settings = settings_now()
 
@@ -82,7 +102,7 @@ def _table(pools: dict[str, PoolRow], settings: dict[str, PoolSettings]) -> Tabl
         cool = f" {state.cool_seconds:.0f} s" if state.cool_seconds else ""
         table.add_row(
             name,
-            f"[{colour}]{state.status}{cool}[/{colour}]",
+            Text(f"{state.status}{cool}", colour),
             rate,
             f"{state.in_flight} of {room}",
             line,
@@ -116,10 +136,12 @@ def _details(state: CapacityState) -> list[str]:
         changed = ", ".join(f"{k}={v}" for k, v in state.overrides.items())
         lines.append(f"{state.pool}: set by hand: {changed}")
     lines += [f"{state.pool}: {note}" for note in state.notes[-TABLE_NOTES_MAX:]]
-    return [line.replace("[", "\\[") for line in lines]
+    return lines
 
 
-def _change(pool: str, name: str, payload: Any) -> None:
+def _change(pool: str, name: str, payload: Any, *, dry: bool = False) -> None:
+    from planloom.console.documents import settings_now
+
     with errors():
         settings = settings_now()
         if pool not in settings.pools:
@@ -129,7 +151,16 @@ def _change(pool: str, name: str, payload: Any) -> None:
     async def work(client: Client) -> Any:
         return await client.pool(pool, settings).change(name, payload)
 
-    say(f"{pool}: {call(work).message}")
+    if dry:
+        reply = {"dry_run": True, "pool": pool, "update": name, "payload": payload}
+        message = f"would send {name} {json.dumps(payload, ensure_ascii=False)}"
+    else:
+        answer = call(work)
+        reply, message = answer.model_dump(mode="json"), answer.message
+    if wants_json():
+        say_json(reply)
+    else:
+        say(f"{pool}: {message}")
 
 
 @capacity_app.command("set")
@@ -139,8 +170,16 @@ def set_(
         list[str] | None, typer.Argument(metavar="FIELD=VALUE…", help="What changes.")
     ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Back to planloom.toml first.")] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
-    """Change limits while runs go on. Example: planloom capacity set default parallel=4"""
+    """Change limits while runs go on.
+
+    Example: planloom capacity set default parallel=4
+    """
+    from planloom import SetCapacity
+    from planloom.planner.syntax.documents import read_request
+
     fields: dict[str, Any] = {"reset": True} if reset else {}
     with errors():
         for change in changes or []:
@@ -157,16 +196,34 @@ def set_(
         wanted, problems = read_request(fields, SetCapacity)
         if wanted is None:
             raise UsageError("this cannot be set", problems)
-    _change(pool, "set", wanted.model_dump(mode="json", exclude_unset=True))
+    _change(pool, "set", wanted.model_dump(mode="json", exclude_unset=True), dry=dry_run)
 
 
 @capacity_app.command()
-def drain(pool: PoolName, reason: Why = "", by: By = None) -> None:
-    """Start no further call; they wait. Example: planloom capacity drain default"""
-    _change(pool, "drain", {"reason": reason, "by": by})
+def drain(
+    pool: PoolName,
+    reason: Why = "",
+    by: By = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Start no further call; they wait.
+
+    Example: planloom capacity drain default
+    """
+    _change(pool, "drain", {"reason": reason, "by": by}, dry=dry_run)
 
 
 @capacity_app.command()
-def resume(pool: PoolName, reason: Why = "", by: By = None) -> None:
-    """Open again; ends cool-down and penalty. Example: planloom capacity resume default"""
-    _change(pool, "resume", {"reason": reason, "by": by})
+def resume(
+    pool: PoolName,
+    reason: Why = "",
+    by: By = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Open again; ends cool-down and penalty.
+
+    Example: planloom capacity resume default
+    """
+    _change(pool, "resume", {"reason": reason, "by": by}, dry=dry_run)

@@ -3,29 +3,78 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planloom import Client, Refused
 from planloom.console.app import (
+    DECIDE,
     By,
+    DryRun,
+    Json,
     RunId,
+    Yes,
     app,
     call,
+    confirm,
     errors,
     say,
+    say_json,
+    wants_json,
 )
-from planloom.console.documents import UsageError
+from planloom.console.mistakes import UsageError
+
+if TYPE_CHECKING:
+    from planloom import Client
 
 
-def _control(run: str, name: str, payload: dict[str, Any]) -> None:
+def _control(run: str, name: str, payload: dict[str, Any], *, dry: bool = False) -> None:
+    """Send one decision and print the run's answer; `dry` only checks it."""
     given = {k: v for k, v in payload.items() if v is not None}
 
-    async def work(client: Client) -> Any:
-        return await client.run(run).update(name, given)
+    async def work(client: Client) -> dict[str, Any]:
+        handle = client.run(run)
+        if dry:
+            return {"dry_run": True, "run": run, "state": await _running(client, run)}
+        reply = await handle.update(name, given)
+        return reply.model_dump(mode="json")
 
-    say(call(work).message)
+    with errors():
+        _check(name, given)
+    answer = call(work)
+    if dry:
+        answer |= {"update": name, "payload": given}
+    if wants_json():
+        say_json(answer)
+    elif dry:
+        say(f"would send {name} {json.dumps(given, ensure_ascii=False)} to {run}")
+    else:
+        say(answer["message"])
+
+
+def _check(name: str, payload: dict[str, Any]) -> None:
+    """The payload by the contract's own model, before it is sent."""
+    from planloom.planner.contract import controls
+    from planloom.planner.syntax.documents import read_request
+
+    model = getattr(controls, "".join(word.capitalize() for word in name.split("_")))
+    checked, problems = read_request(payload, model)
+    if checked is None:
+        raise UsageError(f"{name}: this cannot be sent", problems)
+
+
+async def _running(client: Client, run: str) -> str:
+    """The run's state, which must be RUNNING.
+
+    Raises:
+        Refused: it has ended.
+    """
+    from planloom import Refused
+
+    state = await client.run(run).describe()
+    if state != "RUNNING":  # the server accepts a cancel for it without a word
+        raise Refused(f'run "{run}" has ended')
+    return state
 
 
 def _awaited_revision(run: str) -> int:
@@ -40,65 +89,92 @@ Revision = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=DECIDE)
 def approve(
     run: RunId,
     revision: Revision = None,
     by: By = None,
     note: Annotated[str | None, typer.Option(help="Why; recorded.")] = None,
     task: Annotated[str | None, typer.Option(help="Approve one task instead of the plan.")] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
-    """Approve the plan that waits. Example: planloom approve trip --by ops"""
+    """Approve the plan that waits.
+
+    Example: planloom approve trip --by ops
+    """
     if task is not None:
-        _control(run, "approve_task", {"id": task, "approve": True, "by": by, "note": note})
+        payload = {"id": task, "approve": True, "by": by, "note": note}
+        _control(run, "approve_task", payload, dry=dry_run)
         return
     number = revision if revision is not None else _awaited_revision(run)
-    _control(run, "approve_plan", {"revision": number, "by": by, "note": note})
+    _control(run, "approve_plan", {"revision": number, "by": by, "note": note}, dry=dry_run)
 
 
-@app.command()
+@app.command(rich_help_panel=DECIDE)
 def reject(
     run: RunId,
     revision: Revision = None,
     reason: Annotated[str | None, typer.Option(help="Why; recorded.")] = None,
     by: By = None,
     task: Annotated[str | None, typer.Option(help="Refuse one task instead of the plan.")] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
 ) -> None:
-    """Reject the plan that waits. Example: planloom reject trip --reason "too dear" """
+    """Reject the plan that waits; without a plan the run ends.
+
+    Example: planloom reject trip --reason "too expensive"
+    """
     if task is not None:
-        _control(run, "approve_task", {"id": task, "approve": False, "by": by, "note": reason})
+        payload = {"id": task, "approve": False, "by": by, "note": reason}
+        _control(run, "approve_task", payload, dry=dry_run)
         return
     number = revision if revision is not None else _awaited_revision(run)
-    _control(run, "reject_plan", {"revision": number, "reason": reason, "by": by})
+    confirm(f"Reject revision {number} of {run}?", yes=yes or dry_run)
+    _control(run, "reject_plan", {"revision": number, "reason": reason, "by": by}, dry=dry_run)
 
 
-@app.command()
+@app.command(rich_help_panel=DECIDE)
 def edit(
     run: RunId,
     plan: Annotated[str | None, typer.Option(help="A whole new plan (YAML or JSON).")] = None,
     patch: Annotated[str | None, typer.Option(help="An RFC 6902 patch (JSON).")] = None,
     revision: Revision = None,
     by: By = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
-    """Change the plan of a run. Example: planloom edit trip --patch fix.json"""
+    """Change the plan of a run: in $EDITOR, or with --plan or --patch.
+
+    Example: planloom edit trip --patch fix.json
+    """
     from planloom.console.documents import read_document
+    from planloom.console.editing import edited_plan
 
     with errors():
-        if (plan is None) == (patch is None):
-            raise UsageError("give --plan or --patch", hint="planloom edit --help")
-        document = read_document(plan or patch or "")
+        if plan is not None and patch is not None:
+            raise UsageError("give --plan or --patch, not both", hint="planloom edit --help")
+        document = read_document(plan or patch or "") if plan or patch else None
+    if document is None:
+        revision, document = edited_plan(run)
     number = revision if revision is not None else _awaited_revision(run)
-    key = "plan" if plan is not None else "patch"
-    _control(run, "edit_plan", {"revision": number, key: document, "by": by})
+    key = "patch" if patch is not None else "plan"
+    _control(run, "edit_plan", {"revision": number, key: document, "by": by}, dry=dry_run)
 
 
-@app.command()
-def replan(run: RunId, feedback: str, by: By = None) -> None:
-    """Ask the planner for another plan. Example: planloom replan trip "use trains only" """
-    _control(run, "request_replan", {"feedback": feedback, "by": by})
+@app.command(rich_help_panel=DECIDE)
+def replan(
+    run: RunId, feedback: str, by: By = None, dry_run: DryRun = False, as_json: Json = False
+) -> None:
+    """Ask the planner for another plan.
+
+    Example: planloom replan trip "use trains only"
+    """
+    _control(run, "request_replan", {"feedback": feedback, "by": by}, dry=dry_run)
 
 
-@app.command()
+@app.command(rich_help_panel=DECIDE)
 def budget(
     run: RunId,
     tokens: Annotated[int | None, typer.Option(help="New cap on tokens.")] = None,
@@ -107,53 +183,88 @@ def budget(
     tasks: Annotated[int | None, typer.Option(help="New cap on tasks.")] = None,
     parallel: Annotated[int | None, typer.Option(help="New limit of tasks at once.")] = None,
     by: By = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
-    """Raise a run's caps, as totals. Example: planloom budget trip --tokens 60000"""
+    """Raise a run's caps, as totals.
+
+    Example: planloom budget trip --tokens 60000
+    """
     caps = {"tokens": tokens, "usd": usd, "seconds": seconds, "tasks": tasks, "parallel": parallel}
-    _control(run, "raise_budget", {**caps, "by": by})
+    _control(run, "raise_budget", {**caps, "by": by}, dry=dry_run)
 
 
-@app.command()
-def pause(run: RunId) -> None:
-    """Start nothing new; what runs goes on. Example: planloom pause trip"""
-    _control(run, "pause", {})
+@app.command(rich_help_panel=DECIDE)
+def pause(run: RunId, by: By = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Start nothing new; what runs goes on.
+
+    Example: planloom pause trip
+    """
+    _control(run, "pause", {"by": by}, dry=dry_run)
 
 
-@app.command()
-def resume(run: RunId) -> None:
-    """Go on after a pause. Example: planloom resume trip"""
-    _control(run, "resume", {})
+@app.command(rich_help_panel=DECIDE)
+def resume(run: RunId, by: By = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Go on after a pause.
+
+    Example: planloom resume trip
+    """
+    _control(run, "resume", {"by": by}, dry=dry_run)
 
 
-@app.command("cancel-task")
-def cancel_task(run: RunId, task: str, by: By = None) -> None:
-    """Cancel one task. Example: planloom cancel-task trip hotels"""
-    _control(run, "cancel_task", {"id": task, "by": by})
+@app.command("cancel-task", rich_help_panel=DECIDE)
+def cancel_task(
+    run: RunId,
+    task: str,
+    by: By = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Cancel one task.
+
+    Example: planloom cancel-task trip hotels
+    """
+    confirm(f"Cancel task {task} of {run}?", yes=yes or dry_run)
+    _control(run, "cancel_task", {"id": task, "by": by}, dry=dry_run)
 
 
-@app.command()
-def complete(run: RunId, task: str, output: str, by: By = None) -> None:
-    """Answer a human task, as JSON or text. Example: planloom complete trip which '"blue"'"""
+@app.command(rich_help_panel=DECIDE)
+def complete(
+    run: RunId,
+    task: str,
+    output: str,
+    by: By = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Answer a human task, as JSON or text.
+
+    Example: planloom complete trip which '"blue"'
+    """
     try:
         value = json.loads(output)
     except json.JSONDecodeError:
         value = output
     payload = {"id": task, "output": value, "by": by}
-
-    async def work(client: Client) -> Any:
-        return await client.run(run).update("complete_task", payload)
-
-    say(call(work).message)
+    _control(run, "complete_task", payload, dry=dry_run)
 
 
-@app.command()
-def cancel(run: RunId) -> None:
-    """Cancel a run; what has finished is kept in its result. Example: planloom cancel trip"""
+@app.command(rich_help_panel=DECIDE)
+def cancel(run: RunId, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False) -> None:
+    """Cancel a run; what has finished is kept in its result.
+
+    Example: planloom cancel trip
+    """
+    confirm(f"Cancel run {run}?", yes=yes or dry_run)
 
     async def work(client: Client) -> None:
-        if await client.run(run).describe() != "RUNNING":  # the server takes it without a word
-            raise Refused(f'run "{run}" has ended')
-        await client.run(run).cancel()
+        await _running(client, run)
+        if not dry_run:
+            await client.run(run).cancel()
 
     call(work)
-    say(f"{run} is being cancelled")
+    if as_json:
+        say_json({"accepted": True, "dry_run": dry_run, "run": run})
+    else:
+        say(f"would cancel {run}" if dry_run else f"{run} is being cancelled")

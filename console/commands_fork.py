@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planloom import Client
-from planloom.console.app import Json, RunId, app, call, errors
-from planloom.console.commands_run import start_and_follow
-from planloom.console.documents import UsageError
-from planloom.planner.compile.fork import fork_request, unfinished_of
-from planloom.planner.contract.requests import Reused, RunRequest
-from planloom.planner.language.plan import Plan
-from planloom.planner.language.values import JsonValue
-from planloom.planner.syntax.documents import read_request
+from planloom.console.app import RUN, DryRun, Json, RunId, app, call, errors
+from planloom.console.commands_run import show_dry, start_and_follow
+from planloom.console.mistakes import UsageError
+
+if TYPE_CHECKING:
+    from planloom import Client
+    from planloom.planner.contract.requests import Reused, RunRequest
+    from planloom.planner.language.plan import Plan
+    from planloom.planner.language.values import JsonValue
 
 NewId = Annotated[str | None, typer.Option("--id", help="The new run's workflow id.")]
 Detach = Annotated[bool, typer.Option(help="Start, print the id, and leave.")]
@@ -40,6 +40,10 @@ def changes_from(options: list[str]) -> list[tuple[str, JsonValue]]:
 
 
 async def _finished(client: Client, run: str) -> tuple[Plan, dict[str, Reused], RunRequest | None]:
+    from planloom.planner.contract.requests import Reused, RunRequest
+    from planloom.planner.language.plan import Plan
+    from planloom.planner.syntax.documents import read_request
+
     handle = client.run(run)
     started_with, _ = read_request(await handle.request(), RunRequest)
     document = await handle.query("plan")
@@ -60,8 +64,11 @@ async def _again(
     changes: list[tuple[str, JsonValue]],
     id: str | None,
     detach: bool,
+    dry_run: bool,
     as_json: bool,
 ) -> int:
+    from planloom.planner.compile.fork import fork_request, unfinished_of
+
     plan, outputs, started_with = await _finished(client, run)
     starts = unfinished_of(plan, outputs) if again is None else again
     if again is None and not starts:
@@ -69,10 +76,13 @@ async def _again(
     request, problems = fork_request(run, plan, outputs, starts, changes, started_with)
     if request is None:
         raise UsageError(f"run {run} cannot be forked so", problems)
+    if dry_run:
+        show_dry(request, as_json=as_json)
+        return 0
     return await start_and_follow(client, request, id, detach, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def fork(
     run: RunId,
     start: Annotated[
@@ -84,6 +94,7 @@ def fork(
     ] = None,
     id: NewId = None,
     detach: Detach = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """A new run that reuses every finished output upstream of a task.
@@ -99,22 +110,26 @@ def fork(
     given: list[str] = start or []
 
     def work(client: Client) -> Any:
-        return _again(client, run, given, changes, id, detach, as_json)
+        return _again(client, run, given, changes, id, detach, dry_run, as_json)
 
     raise typer.Exit(call(work))
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def rerun(
     run: RunId,
     failed: Annotated[bool, typer.Option("--failed", help="Only what has no value.")] = True,
     id: NewId = None,
     detach: Detach = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Run again what failed, and what waited for it. Example: planloom rerun trip --failed"""
+    """Run again what failed, and what waited for it.
+
+    Example: planloom rerun trip --failed
+    """
 
     def work(client: Client) -> Any:
-        return _again(client, run, None if failed else [], [], id, detach, as_json)
+        return _again(client, run, None if failed else [], [], id, detach, dry_run, as_json)
 
     raise typer.Exit(call(work))

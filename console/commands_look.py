@@ -2,55 +2,110 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planloom import Client
 from planloom.console.app import (
     EXIT_MISUSE,
+    RUN,
     Json,
     RunId,
     app,
     call,
     err,
+    errors,
     fail,
     out,
+    say,
     say_json,
 )
+from planloom.console.mistakes import UsageError
+
+ROW_MAX_COLUMNS = 400
+PORT_MAX = 65_535
+
+if TYPE_CHECKING:
+    from planloom import Client
 
 
-@app.command()
-def watch(run: RunId) -> None:
-    """Follow a run until it ends. Example: planloom watch trip"""
+@app.command(rich_help_panel=RUN)
+def watch(
+    run: RunId,
+    web: Annotated[
+        bool, typer.Option("--web", help="A page in the browser instead, with buttons to decide.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="With --web: the port (default: a free one).")] = 0,
+    browser: Annotated[bool, typer.Option(help="With --web: open it at once.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Follow a run until it ends, and decide what it asks.
+
+    On a terminal keys approve, reject, edit, answer, raise and pause; in a pipe it prints lines,
+    with --json one object each time that something changes.
+
+    Example: planloom watch trip --web
+    """
 
     async def work(client: Client) -> None:
+        if web:
+            from planloom.console.report.server import LivePage
+
+            try:
+                page = LivePage(client, run, port)
+            except OSError as error:
+                raise UsageError(f"port {port} cannot be used: {error.strerror}") from None
+            await page.serve(lambda url: _open(url, browser=browser))
+            return
         from planloom.console.live import follow
 
-        await follow(client.run(run), err)
+        await follow(client.run(run), err, as_json=as_json)
 
+    with errors():
+        if not 0 <= port <= PORT_MAX:
+            raise UsageError(f"--port {port}: a port is a number from 1 to {PORT_MAX:,}")
     call(work)
 
 
-@app.command()
+def _open(url: str, *, browser: bool) -> None:
+    """Say where the page is; where there is a screen, show it."""
+    import webbrowser
+
+    say(url)
+    err.print("Only this machine's own browser can open it. Ctrl-C ends the page, not the run.")
+    if browser and out.is_terminal:
+        webbrowser.open(url)
+
+
+@app.command(rich_help_panel=RUN)
 def result(
     run: RunId,
     as_json: Json = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait.")] = None,
 ) -> None:
-    """Wait for a run's end and print its answer. Example: planloom result trip"""
+    """Wait for a run's end and print its answer.
+
+    Example: planloom result trip
+    """
 
     async def work(client: Client) -> Any:
-        return await client.run(run).result(timeout)
+        handle = client.run(run)
+        kind = await handle.workflow_type()
+        if kind not in RESULT_MODELS:
+            raise UsageError(f'"{run}" is a {kind}: no run, agent or team')
+        return await handle.result_as(RESULT_MODELS[kind], timeout)
 
-    from planloom.console.runs import print_result
+    from planloom.console.results import RESULT_MODELS, print_any
 
-    raise typer.Exit(print_result(call(work), as_json=as_json, err=err))
+    raise typer.Exit(print_any(call(work), as_json=as_json))
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def progress(run: RunId, as_json: Json = False) -> None:
-    """Where a run stands now. Example: planloom progress trip"""
+    """Where a run stands now.
+
+    Example: planloom progress trip
+    """
 
     async def work(client: Client) -> Any:
         return await client.run(run).progress()
@@ -59,18 +114,21 @@ def progress(run: RunId, as_json: Json = False) -> None:
     if as_json:
         say_json(shown.model_dump(mode="json"))
         return
-    from planloom.console.views import progress_view
+    from planloom.console.live_view import Shown, live_view
 
-    out.print(progress_view(shown))
+    out.print(live_view(Shown(run, shown), out.width, out.height))
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def ps(
     as_json: Json = False,
     status: Annotated[str | None, typer.Option(help="running, waiting, completed, …")] = None,
 ) -> None:
-    """List runs, newest first. Example: planloom ps --status waiting"""
-    from planloom.console.runs import STATUSES, WIDTH_MAX, list_runs, runs_table
+    """List runs, newest first.
+
+    Example: planloom ps --status waiting
+    """
+    from planloom.console.runs import STATUSES, list_runs, runs_table
 
     if status is not None and status not in STATUSES:
         raise fail(f'no status "{status}"', f"One of: {', '.join(STATUSES)}.", EXIT_MISUSE)
@@ -82,5 +140,6 @@ def ps(
     if as_json:
         say_json(rows)
     else:
-        out.width = WIDTH_MAX  # an id that is cut is none
-        out.print(runs_table(rows))
+        table = runs_table(rows, out.width)
+        out.width = ROW_MAX_COLUMNS  # a terminal breaks a line that is too long; no id is cut
+        out.print(table)

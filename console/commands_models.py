@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from planloom.console.app import Json, app, errors, fail, out, say_json
-from planloom.console.documents import models_now
+from planloom.console.app import SETUP, Json, app, errors, fail, out, say_json
 
 
-@app.command()
+@app.command(rich_help_panel=SETUP)
 def models(
     probe: Annotated[
         bool, typer.Option("--probe", help="Ask each endpoint six small questions (a few cents).")
@@ -25,12 +25,16 @@ def models(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What the endpoints of the pools turned out to accept. Example: planloom models --probe
+    """What the endpoints of the pools turned out to accept.
 
     Without --probe nothing is asked: it shows what workers have learned in the last hour.
+
+    Example: planloom models --probe
     """
     if write is not None and not probe:
         raise fail("--write needs --probe: without it nothing new is known", code=2)
+    from planloom.console.documents import models_now
+
     with errors():
         rows = models_now(probe=probe)
     if as_json:
@@ -50,7 +54,8 @@ def _answers(row: dict[str, Any]) -> bool:
 
 
 def _show(row: dict[str, Any]) -> None:
-    out.print(f"[bold]{row['pool']}[/bold]  {row['base_url']}  models: {', '.join(row['models'])}")
+    about = f"  {row['base_url']}  models: {', '.join(row['models'])}"
+    out.print(Text.assemble((row["pool"], "bold"), about))
     for known in row["known"]:
         at = datetime.fromtimestamp(float(known["learned_at"]), UTC)
         out.print(f"  {known['model']}, learned {at:%Y-%m-%d %H:%M} UTC: {_in_words(known)}")

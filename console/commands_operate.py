@@ -1,41 +1,44 @@
-"""`planloom doctor` and `codec-server`: what an operator runs beside the workers."""
+"""`planloom doctor`, `codec-server`, `backup`, `restore`: what an operator runs beside workers."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from planloom.console.app import (
     EXIT_FAILED,
     EXIT_MISUSE,
+    SETUP,
     Json,
     app,
+    err,
     errors,
     fail,
     out,
     say,
     say_json,
 )
-from planloom.console.documents import settings_now
 
-MARKS = {"ok": "[green]ok  [/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]fail[/red]"}
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 TOKEN_VARIABLE = "PLANLOOM_CODEC_TOKEN"
 WEB_UIS = ("http://localhost:8233", "http://127.0.0.1:8233")
 
 
-@app.command()
+@app.command(rich_help_panel=SETUP)
 def doctor(as_json: Json = False) -> None:
     """Look for the usual mistakes: server, worker, keys, models, tools, store, disk, clocks.
 
     The exit code is 1 when a line says fail. Nothing is changed, and no model call is paid.
+
     Example: planloom doctor
     """
+    import asyncio
+
     from planloom.console.doctor import counted, examine
 
     findings = asyncio.run(examine())
@@ -44,15 +47,16 @@ def doctor(as_json: Json = False) -> None:
         say_json({"counts": counts, "findings": [f.model_dump() for f in findings]})
     else:
         for each in findings:
-            out.print(f"{MARKS[each.level]} {each.check:<18} {escape(each.message)}")
+            mark = (f"{each.level:<4}", COLOURS[each.level])
+            out.print(Text.assemble(mark, f" {each.check:<18} {each.message}"))
             if each.hint:
-                out.print(f"     {'':<18} {escape(each.hint)}", style="dim")
+                out.print(f"     {'':<18} {each.hint}", style="dim")
         out.print(", ".join(f"{count} {level}" for level, count in counts.items()))
     if counts["fail"]:
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command()
+@app.command(rich_help_panel=SETUP)
 def codec_server(
     port: Annotated[int, typer.Option(help="Port; 0 means a free one.")] = 8081,
     ip: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -63,10 +67,14 @@ def codec_server(
     """Let the Web UI and the temporal program read encrypted runs, with the keys of planloom.toml.
 
     With PLANLOOM_CODEC_TOKEN set, callers must send it; beyond this machine it must be set.
+
     Example: planloom codec-server
     """
+    from ipaddress import ip_address
+
     from planloom.codec import EncryptionCodec
     from planloom.console.codec_server import CodecServer
+    from planloom.console.documents import settings_now
     from planloom.keys import key_ring
 
     with errors():
@@ -91,3 +99,47 @@ def codec_server(
     with contextlib.suppress(KeyboardInterrupt):
         server.start().wait()
     server.stop()
+
+
+@app.command(rich_help_panel=SETUP)
+def backup(
+    file: Annotated[Path, typer.Argument(help="The archive to write, such as planloom.tar.gz.")],
+) -> None:
+    """Back up the development database with its blobs, also while it runs.
+
+    Example: planloom backup planloom.tar.gz
+    """
+    from planloom.console.backup import BackupError, back_up
+    from planloom.console.documents import settings_now
+
+    with errors():
+        settings = settings_now()
+    if settings.blob_url:
+        hint = f"Back up {settings.blobs_place} by its own means, after this."
+        err.print(f"warning: blobs are not in the data folder. {hint}", markup=False)
+    try:
+        count = back_up(Path(settings.data_dir), file)
+    except (BackupError, OSError) as error:
+        raise fail(str(error), "PLANLOOM_DATA_DIR names the folder.") from None
+    say(f"{file}: {count:,} files")
+
+
+@app.command(rich_help_panel=SETUP)
+def restore(
+    file: Annotated[Path, typer.Argument(help="An archive that planloom backup wrote.")],
+) -> None:
+    """Put a backup into an empty data folder (PLANLOOM_DATA_DIR); then start planloom dev.
+
+    Example: planloom restore planloom.tar.gz
+    """
+    from planloom.console.backup import BackupError
+    from planloom.console.backup import restore as put_back
+    from planloom.console.documents import settings_now
+
+    with errors():
+        data = Path(settings_now().data_dir)
+    try:
+        count = put_back(file, data)
+    except (BackupError, OSError) as error:
+        raise fail(str(error)) from None
+    say(f"{data}: {count:,} files")

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import signal
-import time
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planloom import Client
-from planloom.console.app import Json, app, call, err, errors, fail, say
-from planloom.console.documents import (
-    UsageError,
-    plan_from,
-    read_document,
-    read_object,
-    read_text,
-    templates_now,
+from planloom.console.app import (
+    RUN,
+    SETUP,
+    DryRun,
+    Json,
+    app,
+    call,
+    err,
+    errors,
+    say,
+    say_json,
 )
-from planloom.console.processes import stop_process, worker_process
-from planloom.planner.compile.templates import check_params, param_from_text
-from planloom.planner.contract.requests import RunRequest
-from planloom.planner.language.values import JsonValue
-from planloom.planner.syntax.documents import read_request
+from planloom.console.mistakes import UsageError
+
+if TYPE_CHECKING:
+    from planloom import Client
+    from planloom.planner.language.values import JsonValue
 
 
 def params_from(template: str, given: list[str]) -> dict[str, JsonValue]:
@@ -36,6 +32,9 @@ def params_from(template: str, given: list[str]) -> dict[str, JsonValue]:
         UsageError: no such template, or a parameter that does not fit.
     """
     from difflib import get_close_matches
+
+    from planloom.console.documents import templates_now
+    from planloom.planner.compile.templates import check_params, param_from_text
 
     templates = templates_now()
     if template not in templates:
@@ -62,7 +61,7 @@ def params_from(template: str, given: list[str]) -> dict[str, JsonValue]:
     return values
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def run(
     goal: Annotated[str | None, typer.Argument(help="What you want, in words.")] = None,
     plan: Annotated[str | None, typer.Option(help="A plan file (YAML, JSON, - for stdin).")] = None,
@@ -72,7 +71,7 @@ def run(
     ] = None,
     id: Annotated[str | None, typer.Option("--id", help="The run's workflow id.")] = None,
     approval: Annotated[
-        str | None, typer.Option(help="never, plan, replan, major or always.")
+        str | None, typer.Option(help="never, plan, replan, major, always or tainted.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model for all roles.")] = None,
     syntax: Annotated[str | None, typer.Option(help="Planner syntax: calls or json.")] = None,
@@ -93,14 +92,21 @@ def run(
         str | None, typer.Option(help="A whole RunRequest file; other options win over it.")
     ] = None,
     detach: Annotated[bool, typer.Option(help="Start, print the id, and leave.")] = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Start a run and follow it.
 
-    Examples: planloom run "Compare the populations of France and Spain"
-    — planloom run --plan plan.yaml — planloom run --template data-report -p source=orders.csv -p
-    column=city
+    Example: planloom run "Compare the populations of France and Spain"
+
+    Example: planloom run --plan plan.yaml --dry-run
+
+    Example: planloom run --template data-report -p source=orders.csv -p column=city
     """
+    from planloom.console.documents import read_document, read_object, read_text
+    from planloom.planner.contract.requests import RunRequest
+    from planloom.planner.syntax.documents import read_request
+
     with errors():
         document = dict(read_object(request)) if request else {}
         budget = {"tokens": tokens, "usd": usd, "seconds": seconds, "parallel": parallel}
@@ -133,20 +139,32 @@ def run(
         checked, problems = read_request(document, RunRequest)
         if checked is None:
             raise UsageError("the request is not valid", problems)
+    if dry_run:
+        show_dry(document, as_json=as_json)
+        return
     raise typer.Exit(call(lambda c: start_and_follow(c, document, id, detach, as_json)))
+
+
+def show_dry(document: dict[str, Any], *, as_json: bool) -> None:
+    """What a run would be started with; nothing is started."""
+    if as_json:
+        say_json({"dry_run": True, "request": document})
+    else:
+        from planloom.console.documents import yaml_text
+
+        say("would start a run with")
+        say(yaml_text(document))
 
 
 def _check_plan(source: str) -> None:
     """Refuse a bad plan before anything starts, with all its problems."""
     if source == "-":
         return  # standard input can be read once; the workflow checks it
-    from planloom.console.documents import local_catalog
-    from planloom.planner.compile.pipeline import compile_plan
+    from planloom.console.documents import compiled_from
 
-    plan = plan_from(source)
-    compiled = compile_plan(plan, local_catalog(plan))
-    if compiled.problems:
-        raise UsageError(f"{source}: the plan cannot run", compiled.problems)
+    _, compiled = compiled_from(source)
+    for warning in compiled.warnings:
+        err.print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
 async def start_and_follow(
@@ -154,7 +172,8 @@ async def start_and_follow(
 ) -> int:
     """Start a run; unless detached, follow it and print its result. Gives the exit code."""
     from planloom.console.live import follow
-    from planloom.console.runs import print_result, require_worker, ui_address
+    from planloom.console.results import print_result
+    from planloom.console.runs import require_worker, ui_address
 
     await require_worker(client)
     started = await client.start(document, id=id)
@@ -167,7 +186,7 @@ async def start_and_follow(
     return print_result(await started.result(), as_json=as_json, err=err)
 
 
-@app.command()
+@app.command(rich_help_panel=SETUP)
 def dev(
     port: Annotated[int | None, typer.Option(help="Server port (default: the file's).")] = None,
     ui_port: Annotated[
@@ -176,55 +195,26 @@ def dev(
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Only server and UI.")] = False,
     in_memory: Annotated[bool, typer.Option(help="Forget everything at the end.")] = False,
 ) -> None:
-    """Start server, worker and Web UI from temporal-dev.yaml. Example: planloom dev"""
-    from planloom.console.codec_server import codec_server_for
-    from planloom.console.devserver import DevServer, DevServerError
-    from planloom.console.runs import UI_PORT_ABOVE
+    """Start server, worker and Web UI from temporal-dev.yaml; a worker that dies is restarted.
 
-    data = os.environ.get("PLANLOOM_DATA_DIR") or ".planloom"
-    try:
-        more: dict[str, Any] = {
-            k: v for k, v in (("port", port), ("ui_port", ui_port)) if v is not None
-        }
-        if port is not None and ui_port is None and port + UI_PORT_ABOVE < 65_536:
-            more["ui_port"] = port + UI_PORT_ABOVE
-        server = DevServer(in_memory=in_memory, data_dir=Path(data), **more)
-        with errors():
-            codec = codec_server_for(server)
-        server.start()
-    except DevServerError as error:
-        raise fail(str(error), error.hint) from None
-    worker = None
-    try:
-        say(f"server  {server.address}")
-        say(f"Web UI  {server.ui_url}")
-        if codec is not None:
-            say(f"codec server  {codec.address}")
-        if not no_worker:
-            environment = os.environ | {"TEMPORAL_ADDRESS": server.address}
-            worker = worker_process(dict(environment))
-        say("Ctrl-C stops everything.")
-        signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
-        while server.is_running and (worker is None or worker.poll() is None):
-            time.sleep(0.3)
-        if worker is not None and worker.poll():
-            raise fail("the worker ended", "Its messages are above.")
-    except KeyboardInterrupt:
-        say("stopping")
-    finally:
-        if worker is not None:
-            with contextlib.suppress(ProcessLookupError):
-                stop_process(worker)
-        server.stop()
-        if codec is not None:
-            codec.stop()
+    Example: planloom dev
+    """
+    with errors():
+        from planloom.console.dev import run_dev
+
+        run_dev(port=port, ui_port=ui_port, has_worker=not no_worker, in_memory=in_memory)
 
 
-@app.command()
+@app.command(rich_help_panel=SETUP)
 def demo(
     keep: Annotated[bool, typer.Option(help="Leave server and Web UI up until Ctrl-C.")] = False,
 ) -> None:
-    """A real server runs a real plan over real data; no key needed. Example: planloom demo"""
+    """A real server runs a real plan over real data; no key needed.
+
+    Example: planloom demo
+    """
+    import asyncio
+
     from planloom.console.demo import run_demo
 
     raise typer.Exit(asyncio.run(run_demo(keep=keep, err=err)))

@@ -11,19 +11,18 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from planloom.console.app import Json, app, err, errors, fail, out, say_json
-from planloom.console.documents import (
-    settings_now,
-    templates_now,
-    tool_specs_now,
-    unused_templates,
-)
-from planloom.console.views import tools_table
+from planloom.console.app import PLANS, RUN, SETUP, Json, app, err, errors, fail, out, say_json
 
 
-@app.command()
+@app.command(rich_help_panel=SETUP)
 def tools(as_json: Json = False) -> None:
-    """The tools a worker here would have, PLANLOOM_TOOLS included. Example: planloom tools"""
+    """The tools a worker here would have, PLANLOOM_TOOLS included.
+
+    Example: planloom tools
+    """
+    from planloom.console.documents import tool_specs_now
+    from planloom.console.views import tools_table
+
     with errors():
         specs = [spec.model_dump(mode="json") for spec in tool_specs_now()]
     if as_json:
@@ -32,9 +31,14 @@ def tools(as_json: Json = False) -> None:
         out.print(tools_table(specs))
 
 
-@app.command()
+@app.command(rich_help_panel=PLANS)
 def templates(as_json: Json = False) -> None:
-    """The templates, with their parameters. Example: planloom templates"""
+    """The templates, with their parameters.
+
+    Example: planloom templates
+    """
+    from planloom.console.documents import templates_now, unused_templates
+
     with errors():
         by_name = templates_now()
     for problem in unused_templates():
@@ -70,13 +74,18 @@ def templates(as_json: Json = False) -> None:
     out.print(table)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def blob(hash: Annotated[str, typer.Argument(help="A blob's SHA-256, or its beginning.")]) -> None:
-    """Print the whole of a large value. Example: planloom blob 9f86d081884c"""
+    """Print the whole of a large value.
+
+    Example: planloom blob 9f86d081884c
+    """
     from planloom.keys import NoKey, NotGenuine, key_ring
 
     if not re.fullmatch(r"[0-9a-f]{6,64}", hash):
         raise fail(f'"{hash}" is no blob: 6 to 64 hexadecimal digits', code=2)
+    from planloom.console.documents import settings_now
+
     with errors():
         settings = settings_now()
         folder, keys = Path(settings.blobs_place), key_ring(settings)

@@ -19,7 +19,8 @@ from planloom.console.documents import settings_now
 from planloom.console.graph import draw
 from planloom.console.live import follow
 from planloom.console.processes import stop_process, worker_process
-from planloom.console.runs import print_result, ui_address
+from planloom.console.results import print_result
+from planloom.console.runs import ui_address
 from planloom.planner.contract.results import RunResult
 
 TEMPLATE = "weather-report"
@@ -58,7 +59,7 @@ async def run_demo(*, keep: bool, err: Console) -> int:
         err.print(f"A Temporal server at {server.address}, its Web UI at {server.ui_url}")
         client = await Client.connect(settings_now(environment), target_host=server.address)
         await _until_polling(worker, folder / "worker.log")
-        code = await _run_template(client, server, err)
+        code = await _run_template(client, server, err, keep=keep)
         if os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"):
             await _run_goal(client, err)
         else:
@@ -94,14 +95,18 @@ async def _until_polling(worker: subprocess.Popen[bytes], log: Path) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _run_template(client: Client, server: DevServer, err: Console) -> int:
-    err.print(f"\n[bold]The plan[/bold] (template {TEMPLATE}): SQL over 1,461 days of weather\n")
+async def _run_template(client: Client, server: DevServer, err: Console, *, keep: bool) -> int:
+    err.print(
+        f"\n[bold]The plan[/bold] (template {TEMPLATE}): SQL over 1,461 days of weather\n",
+        markup=True,
+    )
     run = await client.start({"template": TEMPLATE}, id="demo-weather")
     result = await _follow(run, err)
     err.print()
     code = print_result(result, as_json=False, err=err)
     await _graph(run, err)
-    err.print(f"Web UI: {ui_address_of(server, client, run)}", markup=False, soft_wrap=True)
+    if keep:  # else the server is gone before anybody can look
+        err.print(f"Web UI: {ui_address_of(server, client, run)}", markup=False, soft_wrap=True)
     recovered = [t for t, r in result.tasks.items() if r.outcome == "fallback"]
     if recovered:
         first = result.tasks[recovered[0]]
@@ -117,7 +122,7 @@ def ui_address_of(server: DevServer, client: Client, run: Run) -> str:
 
 
 async def _run_goal(client: Client, err: Console) -> None:
-    err.print(f"\n[bold]A goal, planned by the model[/bold]: {GOAL}\n")
+    err.print(f"\n[bold]A goal, planned by the model[/bold]: {GOAL}\n", markup=True)
     run = await client.start({"goal": GOAL, "budget": {"tokens": 60_000}}, id="demo-goal")
     result = await _follow(run, err)
     print_result(result, as_json=False, err=err)
@@ -132,6 +137,6 @@ async def _follow(run: Run, err: Console) -> RunResult:
 
 async def _graph(run: Run, err: Console) -> None:
     plan, shown = await run.plan(), await run.progress()
-    err.print("\n[bold]The graph as it ran[/bold]")
+    err.print("\n[bold]The graph as it ran[/bold]", markup=True)
     err.print(draw(plan, shown.tasks))
     err.print()

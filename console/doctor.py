@@ -29,7 +29,8 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from planloom import Client, PlanloomError
-from planloom.console.documents import UsageError, check_now, settings_now
+from planloom.console.documents import check_now, settings_now
+from planloom.console.mistakes import UsageError
 from planloom.keys import key_ring
 from planloom.planner.contract.findings import Finding
 from planloom.planner.contract.names import SEARCH_ATTRIBUTES

@@ -8,12 +8,15 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 import yaml
 
+from planloom.console.mistakes import UsageError
+from planloom.planner.compile.pipeline import Compiled, compile_plan
 from planloom.planner.compile.templates import check_template
 from planloom.planner.contract.findings import Finding
 from planloom.planner.contract.prepare import prepare_job
@@ -24,15 +27,8 @@ from planloom.planner.language.definitions import name_taken
 from planloom.planner.language.plan import PLAN_MAX_BYTES, Plan
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.documents import read_plan
-
-
-class UsageError(Exception):
-    """What the user gave cannot be used: `problems` and a hint."""
-
-    def __init__(self, message: str, problems: list[Problem] | None = None, hint: str = "") -> None:
-        self.problems = problems or []
-        self.hint = hint
-        super().__init__(message)
+from planloom.planner.syntax.readable_part import more_problems, readable_part
+from planloom.yaml_documents import Document, DocumentError, read_document_text
 
 
 def read_text(source: str) -> str:
@@ -57,6 +53,15 @@ def read_document(source: str) -> Any:
     Raises:
         UsageError: the file cannot be read, or is neither.
     """
+    return read_with_lines(source).value
+
+
+def read_with_lines(source: str) -> Document:
+    """The same, knowing where each part stands. Numbers that look like texts are warned of.
+
+    Raises:
+        UsageError: the file cannot be read, or is neither.
+    """
     text = read_text(source)
     if len(text) > PLAN_MAX_BYTES:
         raise UsageError(
@@ -64,10 +69,17 @@ def read_document(source: str) -> Any:
             hint="Put large values in files, and read them with a tool.",
         )
     try:
-        is_json = text.lstrip().startswith(("{", "["))
-        return json.loads(text) if is_json else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{source} is neither YAML nor JSON: {str(error)[:300]}") from None
+        return read_document_text(text)
+    except DocumentError as error:
+        at = f"{source}:{error.line}" if error.line else source
+        message = f"{at}: cannot be read as YAML or JSON: {error.message}"
+        raise UsageError(message, hint=error.hint) from None
+
+
+def yaml_text(document: Any) -> str:
+    """A document as YAML, in the order of its fields."""
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    return text.rstrip()
 
 
 def read_object(source: str) -> dict[str, Any]:
@@ -89,10 +101,56 @@ def plan_from(source: str) -> Plan:
     Raises:
         UsageError: with all problems of the plan.
     """
-    plan, problems = read_plan(read_document(source))
+    document = read_with_lines(source)
+    plan, problems = read_plan(document.value)
     if plan is None:
-        raise UsageError(f"{source} is no valid plan", problems)
+        raise UsageError(f"{source} is no valid plan", _with_lines(problems, document))
     return plan
+
+
+def compiled_from(source: str) -> tuple[Plan, Compiled]:
+    """A plan from a file, compiled for the tools of a worker started here.
+
+    Raises:
+        UsageError: with all problems at once: those of the document, and those of the compiler.
+    """
+    document = read_with_lines(source)
+    plan, problems = read_plan(document.value)
+    if plan is None:
+        part = readable_part(document.value)
+        if part is not None:
+            found = compile_plan(part[0], local_catalog(part[0])).problems
+            problems = more_problems(problems, found, part[1])
+        raise UsageError(
+            _too_many(source, problems), _with_lines(problems, document), _tools_hint(problems)
+        )
+    catalog = local_catalog(plan)
+    compiled = compile_plan(plan, catalog, model=catalog.models.get("worker") or None)
+    if compiled.problems:
+        problems = _with_lines(compiled.problems, document)
+        raise UsageError(_too_many(source, problems), problems, _tools_hint(problems))
+    if document.warnings:
+        compiled = replace(compiled, warnings=[*document.warnings, *compiled.warnings])
+    return plan, compiled
+
+
+def _tools_hint(problems: list[Problem]) -> str:
+    """Where tools of one's own come from, when some are missing and none were named."""
+    if os.environ.get("PLANLOOM_TOOLS") or all(p.code != "unknown_tool" for p in problems):
+        return ""
+    return (
+        "PLANLOOM_TOOLS is not set: it names the modules of your own tools, here and for workers."
+    )
+
+
+def _too_many(source: str, problems: list[Problem]) -> str:
+    return f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}"
+
+
+def _with_lines(problems: list[Problem], document: Document) -> list[Problem]:
+    """The problems in the order of the file, each with its line."""
+    placed = [p.model_copy(update={"line_number": document.line_of(p.path)}) for p in problems]
+    return sorted(placed, key=lambda p: p.line_number or 0)
 
 
 def settings_now(environment: Mapping[str, str] = os.environ) -> Settings:

@@ -1,39 +1,20 @@
-"""Starting runs, printing results, listing runs: what several commands share."""
+"""Finding runs, their Web UI pages and their workers: what several commands share."""
 
 from __future__ import annotations
 
-import json
+from datetime import UTC, datetime
 from typing import Any, get_args
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from temporalio.service import RPCError
 
 from planloom import Client, Refused
-from planloom.console.views import as_text, result_table, times_line, usage_line
-from planloom.planner.contract.results import LiveStatus, RunResult, RunStatus
+from planloom.console.views import WIDE_COLUMNS, short_seconds
+from planloom.planner.contract.results import LiveStatus, RunStatus
 
 STATUSES = (*get_args(LiveStatus), *get_args(RunStatus))
 UI_PORT_ABOVE = 1000
-WIDTH_MAX = 400
-EXIT_BY_STATUS = {"completed": 0, "partial": 1, "failed": 1, "rejected": 1, "cancelled": 1}
-
-
-def print_result(result: RunResult, *, as_json: bool, err: Console) -> int:
-    """The answer to stdout, the rest to stderr; gives the exit code (0 only when completed)."""
-    if as_json:
-        print(json.dumps(result.model_dump(mode="json"), indent=2, ensure_ascii=False))
-        return EXIT_BY_STATUS[result.status]
-    err.print(result_table(result, err.width))
-    err.print(f"[bold]{result.status}[/bold] {times_line(result)}", soft_wrap=True)
-    err.print(usage_line(result), soft_wrap=True)
-    if result.reason:
-        err.print(f"reason: {result.reason}", markup=False, soft_wrap=True)
-    for note in result.notes[:10]:
-        err.print(f"note: {note}", markup=False, soft_wrap=True)
-    if result.answer is not None:
-        print(as_text(result.answer))
-    return EXIT_BY_STATUS[result.status]
 
 
 def ui_address(client: Client, run_id: str) -> str:
@@ -87,18 +68,24 @@ async def list_runs(client: Client, status: str | None, limit: int = 50) -> list
     return rows
 
 
-def runs_table(rows: list[dict[str, Any]]) -> Table:
-    """A row a run; 80 columns are enough beside the usual id."""
+def runs_table(rows: list[dict[str, Any]], width: int, now: datetime | None = None) -> Table:
+    """A row a run. Ids are shown whole; a narrow terminal (`width`) sees fewer columns."""
+    now = now or datetime.now(UTC)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("run", "type", "state", "status", "awaiting", "started"):
+    for name in ("run", "status", "awaiting", "age", *(("type",) if width >= WIDE_COLUMNS else ())):
         table.add_column(name, no_wrap=True)
     for row in rows:
-        kind = row["type"].removesuffix("Workflow").lower()
-        started = row["started"].replace("T", " ").removesuffix("+00:00")
-        table.add_row(
-            row["id"], kind, row["state"].lower(), row["status"], row["awaiting"], started
-        )
+        age = short_seconds((now - datetime.fromisoformat(row["started"])).total_seconds())
+        cells = [row["id"], shown_status(row), row["awaiting"], age]
+        if width >= WIDE_COLUMNS:
+            cells.append(row["type"].removesuffix("Workflow").lower())
+        table.add_row(*map(Text, cells))
     return table
+
+
+def shown_status(row: dict[str, Any]) -> str:
+    """One word for a run: its own, unless the server ended it without one."""
+    return str(row["status"] or row["state"].lower().replace("_", " "))
 
 
 async def require_worker(client: Client) -> None:

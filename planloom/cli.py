@@ -10,16 +10,17 @@ from typer.exceptions import TyperException
 
 # Each module adds its commands to `app`; `--help` lists them in this order.
 from planloom.console import (  # isort: skip
+    commands_run,
     commands_look,
-    commands_control,
-    commands_agents,
-    commands_capacity,
-    commands_eval,
+    commands_report,
     commands_fork,
+    commands_control,
+    commands_plan,
+    commands_agents,
+    commands_eval,
+    commands_capacity,
     commands_models,
     commands_operate,
-    commands_plan,
-    commands_run,
     commands_tools,
 )
 from planloom.console.app import EXIT_MISUSE, app, fail
@@ -34,6 +35,7 @@ __all__ = [
     "commands_models",
     "commands_operate",
     "commands_plan",
+    "commands_report",
     "commands_run",
     "commands_tools",
     "leave",

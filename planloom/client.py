@@ -193,7 +193,8 @@ class Run:
             )
         except WorkflowUpdateFailedError as error:
             kind = error.cause.type if isinstance(error.cause, ApplicationError) else ""
-            raise Refused(str(error.cause), kind or "") from None
+            told = error.cause.message if isinstance(error.cause, ApplicationError) else error.cause
+            raise Refused(str(told), kind or "") from None
         except WorkflowUpdateRPCTimeoutOrCancelledError:
             raise NoWorker(self._client.task_queue) from None
         except RPCError as error:
@@ -206,6 +207,17 @@ class Run:
         except RPCError as error:
             raise (await self._translated(error)) from error
         return (status or WorkflowExecutionStatus.RUNNING).name
+
+    async def workflow_type(self) -> str:
+        """`DagWorkflow`, `AgentWorkflow` or `TeamWorkflow`.
+
+        Raises:
+            NoSuchRun: no run of that id.
+        """
+        try:
+            return (await self._handle.describe()).workflow_type
+        except RPCError as error:
+            raise (await self._translated(error)) from error
 
     async def cancel(self) -> None:
         try:
@@ -360,7 +372,7 @@ class Client:
         try:
             temporal = await TemporalClient.connect(**config)
         except (RuntimeError, RPCError) as error:
-            raise NoServer(config["target_host"], str(error).split("\n")[0][:200]) from None
+            raise NoServer(config["target_host"], str(error).split("\n")[0][:500]) from None
         return cls(temporal, (settings or Settings()).task_queue)
 
     async def start(
@@ -382,7 +394,9 @@ class Client:
             else request.model_dump(mode="json", exclude_unset=True, by_alias=True)
         )
         id = id or f"{workflow.removesuffix('Workflow').lower()}-{uuid.uuid4().hex[:10]}"
+        plan = document.get("plan")
         goal = document.get("goal") or document.get("task") or document.get("template")
+        goal = goal or (plan.get("goal") if isinstance(plan, dict) else None)
         try:
             handle = await self.temporal.start_workflow(
                 workflow,

@@ -6,6 +6,7 @@ Decided by status codes and the details that the server adds, never by the words
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -29,6 +30,10 @@ _UNREACHED = (
 )
 
 
+_SAID = re.compile(r'message: "([^"]+)"')
+"""What the operating system said, inside what the SDK's transport prints of itself."""
+
+
 class PlanloomError(Exception):
     """Base of what a caller may want to catch; `hint` says what to do next."""
 
@@ -41,7 +46,8 @@ class NoServer(PlanloomError):
     hint = "Start one with: planloom dev (or set TEMPORAL_ADDRESS)."
 
     def __init__(self, address: str, cause: str) -> None:
-        super().__init__(f"no Temporal server answers at {address} ({cause})")
+        told = _SAID.findall(cause)
+        super().__init__(f"no Temporal server answers at {address} ({told[-1] if told else cause})")
 
 
 class NoWorker(PlanloomError):

@@ -75,6 +75,24 @@ async def large_values(p: Planloom) -> list[Handle]:
     return await _ended(p, {"plan": {"tasks": tasks, "answer": "${b}"}})
 
 
+async def fused(p: Planloom) -> list[Handle]:
+    """Groups with followers, failures, a condition and items; more attempts follow alone."""
+    tasks: list[dict[str, Any]] = [
+        calc("a", "1 + 1"),
+        calc("b", "${a} * 2"),
+        calc("no", "${b}", when="${a} > 9"),
+        {"id": "bad", "tool": "odd", "args": {"n": "${b}"}, "fallback": 0},
+        {"id": "m", "tool": "odd", "args": {"n": "${item}"}, "map": [1, 2, 3, 4]},
+        {"id": "e", "tool": "echo", "args": {"value": ["${m}", "${bad}"]}},
+        {"id": "x", "tool": "calculate", "args": {"expression": "1 / 0"}, "on_error": "skip"},
+        {"id": "big", "tool": "big", "args": {"megabytes": 1}},
+        {"id": "post", "tool": "nap", "args": {"name": "n", "after": "${e}"}},
+        {"id": "f", "tool": "echo", "args": {"value": "${post}"}, "fuse": False},
+    ]
+    request = {"plan": {"tasks": tasks}, "fuse": True, "budget": {"parallel": 2}}
+    return await _ended(p, request)
+
+
 async def sub_plan(p: Planloom) -> list[Handle]:
     inner = {"tasks": [calc("sq", "${params.x} ** 2")], "answer": "${sq}"}
     tasks = [calc("n", "7"), {"id": "sub", "plan": inner, "args": {"x": "${n}"}}]
@@ -503,6 +521,7 @@ CONFIGS = {"permit": "[pools.default]\nmax_runs = 1\n"}
 """The `planloom.toml` of a scenario."""
 SCENARIOS: dict[str, Scenario] = {
     "plan": plan,
+    "fused": fused,
     "large-values": large_values,
     "sub-plan": sub_plan,
     "people": people,

@@ -79,6 +79,10 @@ class DagWorkflow:
     def outputs(self, *_: Any) -> dict[str, Any]:
         return view.outputs(self._run)
 
+    @workflow.query(description="Each task as it stands: state, times, usage, output or preview")
+    def tasks(self, *_: Any) -> dict[str, Any]:
+        return view.tasks_document(self._run, query_time())
+
     @workflow.query(description="All revisions: plan, why, by whom")
     def revisions(self, *_: Any) -> list[dict[str, Any]]:
         return view.revisions_document(self._run)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -74,9 +74,11 @@ def attempts_now(before: Mapping[str, Any] | None = None) -> Attempts:
 def deadline_seconds() -> float | None:
     """Seconds this attempt may take so that we, not the server, report that it took too long."""
     limit = activity.info().start_to_close_timeout
-    if limit is None:
-        return None
-    seconds = limit.total_seconds()
+    return None if limit is None else before_timeout(limit.total_seconds())
+
+
+def before_timeout(seconds: float) -> float:
+    """A time-out, less the time to report it."""
     return seconds - min(1.0, seconds * DEADLINE_MARGIN)
 
 
@@ -86,10 +88,18 @@ class Heartbeat:
     async with Heartbeat(attempts.details()) as beat:
         ...
         beat.set({...})  # from now on these details
+
+    `latest` makes the details anew for each beat.
     """
 
-    def __init__(self, *details: Any, seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        *details: Any,
+        seconds: float | None = None,
+        latest: Callable[[], Any] | None = None,
+    ) -> None:
         self._details = details
+        self._latest = latest
         self._seconds = seconds
         self._task: asyncio.Task[None] | None = None
 
@@ -123,7 +133,8 @@ class Heartbeat:
 
     def _beat(self) -> None:
         if activity.in_activity():
-            activity.heartbeat(*self._details)
+            details = self._details if self._latest is None else (self._latest(),)
+            activity.heartbeat(*details)
 
 
 def _interval() -> float:

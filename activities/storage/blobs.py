@@ -6,7 +6,6 @@ A value is stored once as its own bytes (a string as UTF-8, anything else as JSO
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import re
@@ -22,6 +21,7 @@ from planloom.activities.storage.backends import (
     short_reason,
 )
 from planloom.activities.storage.json_values import copied, depth_of, json_text, preview_of
+from planloom.activities.storage.threads import in_computing_thread, in_storage_thread
 from planloom.planner.language.clean_text import clean_value
 from planloom.planner.language.expressions import IN_ACTIVITY, Meter
 from planloom.planner.language.references import builds, resolve, roots_of
@@ -109,7 +109,7 @@ class BlobStore:
     async def put_bytes(self, content: bytes) -> str:
         """Store bytes; returns their SHA-256 in hex."""
         # In a thread however short: writing waits for the disk.
-        return await asyncio.to_thread(self._put, content)
+        return await in_storage_thread(self._put, content)
 
     def _put(self, content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()
@@ -129,7 +129,7 @@ class BlobStore:
         Raises:
             BlobError: it is not there, or is not what its hash says.
         """
-        return await asyncio.to_thread(self.read_bytes_now, blob)
+        return await in_storage_thread(self.read_bytes_now, blob)
 
     def read_bytes_now(self, blob: str) -> bytes:
         """As `read_bytes`, for callers without an event loop."""
@@ -156,7 +156,7 @@ class BlobStore:
     async def has(self, blob: str) -> bool:
         if self._backend.is_local:
             return self._backend.size(blob) is not None
-        return await asyncio.to_thread(self._backend.size, blob) is not None
+        return await in_storage_thread(self._backend.size, blob) is not None
 
     async def load(self, stored: Stored) -> JsonValue:
         """The value itself, the caller's own to change.
@@ -178,7 +178,7 @@ class BlobStore:
         if stored.size_bytes < THREAD_MIN_BYTES and self._backend.is_local:
             value = self._read_value(stored)
         else:
-            value = await asyncio.to_thread(self._read_value, stored)
+            value = await in_storage_thread(self._read_value, stored)
         self._parsed.put(key, value, stored.size_bytes)
         return value
 
@@ -198,7 +198,7 @@ class BlobStore:
         """
         scope = await self.scope(bindings, roots_of(value))
         if builds(value):  # bounded, but up to seconds: other activities go on meanwhile
-            return await asyncio.to_thread(_resolved, value, scope)
+            return await in_computing_thread(_resolved, value, scope)
         return _resolved(value, scope)
 
     async def scope(self, bindings: Bindings, names: Iterable[str]) -> Mapping[str, JsonValue]:

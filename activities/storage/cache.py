@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from pydantic import Field
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.json_values import json_text
 from planloom.activities.storage.sealed import Sealer
+from planloom.activities.storage.threads import in_storage_thread
 from planloom.planner.contract.requests import CacheMode
 from planloom.planner.language.values import JsonValue, Model, Stored, Usage
 
@@ -31,6 +33,9 @@ LOCK_POLL_SECONDS = (0.01, 0.25)
 """First and longest pause between looks at another process's lock."""
 PRUNE_EVERY = 1_000
 MAX_BYTES = 256 * 1024 * 1024
+
+
+log = logging.getLogger(__name__)
 
 
 class CacheEntry(Model):
@@ -91,7 +96,7 @@ class ResultCache:
         path = self._path(key)
         try:
             entry = self._read(key, path.read_bytes())
-        except FileNotFoundError:
+        except OSError:
             return None
         if entry is None:
             return None
@@ -112,7 +117,7 @@ class ResultCache:
         part.replace(path)
         self._puts += 1
         if self._puts % PRUNE_EVERY == 0:
-            await asyncio.to_thread(self.prune, self._max_bytes)
+            await in_storage_thread(self.prune, self._max_bytes)
 
     def _read(self, key: str, content: bytes) -> CacheEntry | None:
         try:
@@ -134,7 +139,10 @@ class ResultCache:
             if entry := await self.get(key):
                 return entry, True
             entry = await run()
-            await self.put(key, entry)
+            try:
+                await self.put(key, entry)
+            except OSError as error:  # a full disk: what was paid for is not lost with it
+                log.warning("a result is not cached in %s: %s", self._folder, error)
             return entry, False
 
     @asynccontextmanager
@@ -173,17 +181,20 @@ class ResultCache:
     async def _file_lock(self, key: str, deadline: float) -> FileLock | None:
         # The kernel lets go of it when its holder is killed. Polled, because flock has no await.
         path = self._folder / "locks" / f"{key}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, thread_local=False)
         pause, longest = LOCK_POLL_SECONDS
         while True:
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 lock.acquire(blocking=False)
-            except Timeout:
+            except Timeout:  # an OSError too: held by somebody
                 if time.monotonic() + pause > deadline:
                     return None
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, longest)
+            except OSError as error:
+                log.warning("the cache in %s cannot be locked: %s", self._folder, error)
+                return None
             else:
                 return lock
 

@@ -6,6 +6,7 @@ that a tool that logs with nothing but `logging` is found again in the run it be
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -24,9 +25,18 @@ _job: ContextVar[Any] = ContextVar("planloom_job", default=None)
 
 
 def task_of(info: activity.Info, job: object) -> str:
-    """What people call this activity: its id, which a local activity has only from its job."""
+    """What people call this activity: its id, which a local activity has only from its job.
+
+    In the activity of a group it is the task whose call goes on.
+    """
     named = getattr(job, "task", None)
-    return named if info.is_local and isinstance(named, str) else info.activity_id
+    has_own = not info.is_local and info.activity_type != "run_group"
+    return named if not has_own and isinstance(named, str) else info.activity_id
+
+
+def log_as(job: object) -> None:
+    """From now on lines of this context are those of another job."""
+    _job.set(job)
 
 
 class JobInterceptor(Interceptor):
@@ -44,9 +54,16 @@ class _JobInbound(ActivityInboundInterceptor):
 
 
 class Fields(logging.Filter):
-    """Adds `run`, `task` and `revision` to every record; empty where there is none."""
+    """Adds `run`, `task` and `revision` to every record; empty where there is none. The end of a
+    cancelled activity is told in one line, at INFO."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+            # What somebody cancelled is no failure; where it stood is of no use to anybody.
+            record.exc_info, record.msg, record.args = None, "cancelled", ()
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            if not logging.getLogger().isEnabledFor(logging.INFO):
+                return False
         run, task, revision = "", "", 0
         if activity.in_activity():
             info, job = activity.info(), _job.get()

@@ -37,7 +37,8 @@ from temporalio.worker import (
 
 from planloom.activities.models.chat import ChatReply, Message
 from planloom.activities.models.client import ModelCall, Observer
-from planloom.activities.telemetry.logs import JobInterceptor, setup_logging, task_of
+from planloom.activities.telemetry.logs import JobInterceptor, log_as, setup_logging, task_of
+from planloom.planner.contract.jobs import ToolJob
 
 __all__ = ["Telemetry", "setup_logging", "setup_telemetry"]
 
@@ -70,6 +71,30 @@ class Telemetry:
     def model_observer(self) -> Observer:
         """For `ModelClient.add_observer`: a span and metrics a model call."""
         return self._observe_model
+
+    @contextlib.contextmanager
+    def observe_tool(self, job: ToolJob) -> Iterator[None]:
+        """For `GroupActivities`: log lines, a span and metrics of one call in a group."""
+        log_as(job)
+        if not self.is_on:
+            yield
+            return
+        began, error = time.perf_counter(), None
+        info = activity.info()
+        with _tracer().start_as_current_span(
+            f"execute_tool {job.tool}",
+            attributes=_attributes(info, job, job.task, 1) | _tool_names(job.tool),
+            record_exception=False,
+        ) as span:
+            try:
+                yield
+            except BaseException as failure:
+                error = getattr(failure, "error_class", None) or type(failure).__name__
+                span.set_attribute("error.type", error)
+                span.set_status(Status(StatusCode.ERROR, error))
+                raise
+            finally:
+                self.record_tool(job.tool, time.perf_counter() - began, error)
 
     @contextlib.contextmanager
     def _observe_model(self, call: ModelCall) -> Iterator[None]:
@@ -322,16 +347,11 @@ class _SpanInbound(ActivityInboundInterceptor):
         job = input.args[0]
         what = _subject(info.activity_type, job)
         began, error = time.perf_counter(), None
-        attributes = {
-            "gen_ai.operation.name": operation,
-            "planloom.run": info.workflow_id or "",
-            "planloom.task": getattr(job, "task", None) or task_of(info, job),
-            "planloom.attempt": info.attempt,
-        }
-        if revision := getattr(job, "revision", 0):
-            attributes["planloom.revision"] = revision
+        task = getattr(job, "task", None) or task_of(info, job)
+        attributes = _attributes(info, job, task, info.attempt)
+        attributes["gen_ai.operation.name"] = operation
         if operation == "execute_tool":
-            attributes |= {"gen_ai.tool.name": what, "gen_ai.tool.type": "function"}
+            attributes |= _tool_names(what)
         else:
             attributes["gen_ai.agent.name"] = what
         with _tracer().start_as_current_span(
@@ -348,6 +368,22 @@ class _SpanInbound(ActivityInboundInterceptor):
             finally:
                 if operation == "execute_tool":
                     self._telemetry.record_tool(what, time.perf_counter() - began, error)
+
+
+def _attributes(info: activity.Info, job: object, task: str, attempt: int) -> dict[str, str | int]:
+    attributes: dict[str, str | int] = {
+        "gen_ai.operation.name": "execute_tool",
+        "planloom.run": info.workflow_id or "",
+        "planloom.task": task,
+        "planloom.attempt": attempt,
+    }
+    if revision := getattr(job, "revision", 0):
+        attributes["planloom.revision"] = revision
+    return attributes
+
+
+def _tool_names(tool: str) -> dict[str, str | int]:
+    return {"gen_ai.tool.name": tool, "gen_ai.tool.type": "function"}
 
 
 def _subject(activity_type: str, job: Any) -> str:

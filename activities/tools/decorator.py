@@ -108,6 +108,12 @@ class Tool(Generic[P, R]):
         return f"<tool {self.spec.name} of {self.__module__}>"
 
     @property
+    def untyped(self) -> list[str]:
+        """The names of the parameters that have no annotation."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return [p.name for p in parameters if p.annotation is inspect.Parameter.empty]
+
+    @property
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(self.function)
 
@@ -144,6 +150,7 @@ class _Options:
     name: str | None = None
     idempotent: bool | None = None
     side_effects: bool = False
+    outside: bool = False
     local: bool = False
     timeout: float | str | None = None
     cost: float | None = None
@@ -197,6 +204,7 @@ def _make(
         parameters=schema,
         idempotent=idempotent,
         side_effects=options.side_effects,
+        outside=options.outside,
         # When its worker dies, a local activity starts again as attempt 1: a later attempt must be
         # known as one.
         local=options.local and (idempotent or not options.side_effects),
@@ -222,6 +230,7 @@ def tool(
     name: str | None = None,
     idempotent: bool | None = None,
     side_effects: bool = False,
+    outside: bool = False,
     local: bool = False,
     timeout: float | str | None = None,
     cost: float | None = None,
@@ -240,8 +249,10 @@ def tool(function: Callable[P, R] | None = None, /, **given: Any) -> Any:
     its `Args:` for the parameters. A parameter annotated `ToolContext` is filled in by Planloom.
 
     Options: `name`; `idempotent` (equal calls may share one result: default true, false with side
-    effects); `side_effects` (it changes the world: never cached, claimed before it acts); `local`
-    (a few milliseconds: runs inside the workflow's worker; ignored with side effects, unless it is
+    effects); `side_effects` (it changes the world: never cached, claimed before it acts);
+    `outside` (its output comes from outside, such as a page: `approval: tainted` asks before it is
+    acted upon); `local` (a few milliseconds: shares one activity with other such tasks, and runs
+    inside the workflow's worker when it is alone; ignored with side effects, unless it is
     `idempotent`);
     `timeout` (seconds or "30s"); `cost` (usd per call); `pool`; `examples` (calls as the planner
     should write them); `check` (was a claimed act done? its result, or None); `fingerprint` (what

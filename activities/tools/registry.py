@@ -128,6 +128,18 @@ class ToolRegistry:
                 self._tools.setdefault(each.spec.name, each)
         return problems
 
+    def warnings(self) -> list[str]:
+        """What of the tools a planner cannot know: they work, but are rarely called right."""
+        found = []
+        for each in self._tools.values():
+            where = f'tool "{each.spec.name}" ({each.__module__})'
+            if not each.spec.description.strip():
+                found.append(f"{where} has no docstring: the planner sees only its name")
+            if untyped := each.untyped:
+                names = ", ".join(untyped)
+                found.append(f"{where}: {names} without a type: any value passes unchecked")
+        return found
+
     def _clash(self, new: Tool[..., Any]) -> Problem | None:
         name = new.spec.name
         old = self._tools.get(name)

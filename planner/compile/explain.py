@@ -23,6 +23,7 @@ _CLASSES = {
     "cancelled": "fill:#e8e0f0,stroke:#7d5bb0,color:#40286b",
     "unknown": "fill:#ffd8d6,stroke:#cf222e,color:#5c0a10,stroke-dasharray:4",
 }
+GROUP_SHOWN_MAX = 12
 _UNSAFE = re.compile(r'["<>{}\[\]()|#;\n\r`]')
 
 
@@ -78,6 +79,7 @@ def explain(compiled: Compiled, original: Plan | None = None) -> str:
     path = " -> ".join(compiled.critical_path[:20])
     lines.append(f"rank               critical path: {path}")
     lines.append(f"                   width {compiled.width}, {len(plan.tasks)} tasks run")
+    lines += _group_lines(compiled)
     lines += _estimate_lines(compiled.estimate)
     width = max([len(t.id) for t in plan.tasks] + [4])
     head = f"{'task':<{width}}  {'does':<22} {'rank s':>8} {'likely s':>8} {'tokens':>8} {'usd':>8}"
@@ -90,6 +92,15 @@ def explain(compiled: Compiled, original: Plan | None = None) -> str:
             f"{task.id:<{width}}  {body_of(task)[:22]:<22} {rank:>8.2f} {likely}  {inputs}".rstrip()
         )
     return "\n".join(lines)
+
+
+def _group_lines(compiled: Compiled) -> list[str]:
+    fused = sum(len(g) for g in compiled.groups)
+    lines = [f"fuse               {fused} tasks share {len(compiled.groups)} activities"]
+    for group in compiled.groups:
+        more = len(group) - GROUP_SHOWN_MAX
+        lines.append("  " + ", ".join(group[:GROUP_SHOWN_MAX]) + (f", {more} more" * (more > 0)))
+    return lines + [f"  {task}: its items share activities" for task in compiled.batched]
 
 
 def _likely(estimate: JsonValue) -> str:

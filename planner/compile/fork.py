@@ -40,6 +40,7 @@ CARRIED = (
     "priority",
     "tenant",
     "cache",
+    "fuse",
     "params",
     "syntax",
     "stream",

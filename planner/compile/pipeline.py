@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from planloom.planner.compile.estimate import estimate_plan, estimate_task, items_of
 from planloom.planner.compile.passes.deduplicate import deduplicate_calls
+from planloom.planner.compile.passes.fuse import fuse_tasks, fused_seconds
 from planloom.planner.compile.passes.prune import prune_tasks
 from planloom.planner.compile.passes.rank import critical_path, rank_upward, width_of
 from planloom.planner.compile.passes.resolve import graph_of, inputs_of, values_of
@@ -53,6 +54,10 @@ class Compiled:
     estimate: EstimateReport = field(default_factory=EstimateReport)
     critical_path: list[TaskId] = field(default_factory=list)
     width: int = 0
+    groups: list[list[TaskId]] = field(default_factory=list)
+    """Tasks that can share one activity, group by group."""
+    batched: list[TaskId] = field(default_factory=list)
+    """Maps whose items can share activities."""
 
 
 def compile_plan(
@@ -64,12 +69,13 @@ def compile_plan(
     parallel: int = PARALLEL_DEFAULT,
     model: str | None = None,
     depth: int = 0,
+    fuse: bool | None = None,
 ) -> Compiled:
     """Run all passes. `other_ids` may be referred to beside the plan's own tasks; the estimate goes
-    by `parallel` and `model`.
+    by `parallel` and `model`; `fuse` is the request's.
 
-    Passes, in order: resolve dependencies, validate, deduplicate, prune, rank, estimate. O(N + E)
-    but for near misses of names that do not exist.
+    Passes, in order: resolve dependencies, validate, deduplicate, prune, rank, fuse, estimate.
+    O(N + E) but for near misses of names that do not exist.
     """
     problems = check_plan(plan, catalog, allow=allow, other_ids=other_ids, depth=depth)
     if problems:
@@ -83,6 +89,7 @@ def compile_plan(
     each = {t.id: estimate_task(t, catalog, model) for t in slim.tasks}
     seconds = {t.id: each[t.id].seconds[1] * -(-items_of(t) // RANK_PARALLEL) for t in slim.tasks}
     ranks = rank_upward(inputs, seconds)
+    fused = {t.id: fused_seconds(t, catalog, fuse) for t in slim.tasks}
     return Compiled(
         slim,
         warnings=find_warnings(plan, catalog)
@@ -96,4 +103,6 @@ def compile_plan(
         estimate=estimate_plan(slim, inputs, each, parallel=parallel),
         critical_path=critical_path(inputs, ranks),
         width=width_of(inputs),
+        groups=fuse_tasks(slim.tasks, inputs, fused),
+        batched=[t.id for t in slim.tasks if t.map is not None and fused[t.id] is not None],
     )

@@ -125,6 +125,8 @@ class ChildAsks(Model):
     """The id by which the run that gets it is answered: the task's, and the member's."""
     question: str | None = None
     """None: it is answered, or asks no more."""
+    is_decision: bool = False
+    """It asks whether it may act: only `{"approve": true}` or `false` answers, and never early."""
 
 
 class Reply(Model):

@@ -74,6 +74,8 @@ class ToolJob(Model):
     """The run's allow-list, checked again where the tool runs; None allows every tool."""
     max_attempts: int = 3
     """Real failures are counted against this; waits that a server asked for are not."""
+    attempts_before: int = 0
+    """Attempts that were made already, in a group."""
 
 
 class AskJob(Model):
@@ -85,6 +87,8 @@ class AskJob(Model):
     prompt: str
     context: JsonValue = None
     system: str | None = None
+    outside: list[str] = Field(default_factory=list)
+    """Names whose values came from outside: the prompt shows them as data."""
     literal: Stored | None = None
     """In place of prompt, context and system when they are long: an object of the three."""
     model: str | None = None
@@ -220,6 +224,8 @@ class CallResult(Model):
     error: str | None = None
     note: str | None = None
     """What the model is told beside the result."""
+    is_outside: bool = False
+    """It came from outside: the model is shown it as data."""
 
 
 class TurnJob(Model):

@@ -29,7 +29,7 @@ from planloom.planner.language.values import (
     TaskId,
 )
 
-ApprovalMode = Literal["never", "plan", "replan", "major", "always"]
+ApprovalMode = Literal["never", "plan", "replan", "major", "always", "tainted"]
 CacheMode = Literal["off", "run", "shared"]
 Role = Literal["planner", "joiner", "judge", "worker"]
 
@@ -59,6 +59,12 @@ class Approval(Model):
     timeout: Seconds | None = None
     on_timeout: Literal["approve", "reject", "park"] = "reject"
     major: MajorThresholds = Field(default_factory=MajorThresholds)
+
+
+class AgentApproval(Model):
+    """Of an agent: `tainted` asks before a side effect, once it saw what came from outside."""
+
+    mode: Literal["never", "tainted"] = "never"
 
 
 class Replan(Model):
@@ -100,6 +106,8 @@ class Reused(Model):
 
     outcome: Outcome
     output: Stored
+    tainted: bool = False
+    """It came from outside, or was made of something that did."""
 
 
 class Lineage(Model):
@@ -112,6 +120,10 @@ class Lineage(Model):
     """The child's params when they are too large to travel inline."""
     inputs: dict[str, Stored] = Field(default_factory=dict)
     """Values a task of the child may refer to beside its own tasks."""
+    tainted_inputs: bool = False
+    """What the child was given holds something that came from outside."""
+    tainted_plan: bool = False
+    """A model that saw something from outside decided what the child does."""
     grant: Grant | None = None
     deadline: float | None = None
     """When the time of the parent run is over, in seconds since 1970."""
@@ -177,6 +189,9 @@ class RunRequest(Common):
     joiner: bool = False
     """With `plan` or `template`: the joiner model answers and may replan, as for a goal."""
     reuse: dict[TaskId, Reused] = Field(default_factory=dict)
+    fuse: bool | None = None
+    """Whether cheap tools share activities: `true` all that can, `false` none; absent: those that
+    are known to be quick. A task's own `fuse` goes first."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -203,6 +218,9 @@ class AgentRequest(Common):
 
     agent: str | AgentSpec
     task: str
+    approval: Annotated[AgentApproval, BeforeValidator(_approval_from_mode)] = Field(
+        default_factory=lambda: AgentApproval()
+    )
     output_schema: dict[str, JsonValue] | None = None
     max_turns: Annotated[int, Field(ge=1, le=200)] = 20
     timeout: Seconds | None = None

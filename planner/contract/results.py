@@ -80,6 +80,8 @@ class TaskReport(Model):
     items: dict[str, int] | None = None
     """For a map: how many items ended how."""
     reason: str | None = None
+    tainted: bool = False
+    """The output came from outside, or was made of something that did."""
 
 
 class EstimateReport(Model):
@@ -97,6 +99,8 @@ class RunResult(Model):
     """What a run ends with. A large `answer` is `{preview, blob, size_bytes}`."""
 
     status: RunStatus
+    tainted: bool = False
+    """Something in the run came from outside (`http_get`, tools marked `outside`)."""
     answer: JsonValue = None
     answer_ref: Stored | None = None
     """Where the whole of a large answer is."""
@@ -130,6 +134,10 @@ class OpenWait(Model):
     """Seconds after the run started."""
     command: str
     """What to type to answer it."""
+    update: str | None = None
+    """The signal or update that answers it; None where another run or pool must give."""
+    input: dict[str, JsonValue] = Field(default_factory=dict)
+    """What that signal or update takes, as far as it is known."""
 
 
 class Progress(Model):
@@ -146,9 +154,15 @@ class Progress(Model):
     tasks: dict[str, str] = Field(default_factory=dict)
     usage: UsageReport = Field(default_factory=UsageReport)
     seconds: float = 0.0
+    running_seconds: dict[str, float] = Field(default_factory=dict)
+    """Of each running task: seconds since it started."""
+    items: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Of each map: how many items ended how, and how many have not ended (`running`)."""
     goal: str = ""
     detail: str | None = None
     """What is awaited, in words: which revision, which question, how much is missing."""
+    reason: str | None = None
+    """Why the run ended otherwise than `completed`."""
     notes: list[str] = Field(default_factory=list)
     phase: str = ""
     """Of a team: `initial`, `round 2`, `retry 1`, `judge`."""
@@ -172,6 +186,8 @@ class AgentResult(Model):
     """`output` is text, or JSON by the schema; `fields` is what was parsed of the labelled form."""
 
     status: RunStatus
+    tainted: bool = False
+    """The agent saw something that came from outside."""
     output: JsonValue = None
     output_ref: Stored | None = None
     """Where the whole of a large output is."""
@@ -231,6 +247,8 @@ class TeamResult(Model):
     """What a team ends with. A large `answer` is `{preview, blob, size_bytes}`."""
 
     status: RunStatus
+    tainted: bool = False
+    """A member saw something that came from outside."""
     answer: JsonValue = None
     answer_ref: Stored | None = None
     """Where the whole of a large answer is."""

@@ -22,6 +22,8 @@ class ToolSpec(Model):
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     idempotent: bool = True
     side_effects: bool = False
+    outside: bool = False
+    """Its output comes from outside: what it says may be meant to mislead."""
     local: bool = False
     timeout_seconds: float | None = None
     cost_usd: float | None = None

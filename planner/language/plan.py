@@ -139,6 +139,9 @@ class Task(Body):
     approval: bool = False
     estimate: Cost | None = None
     speculate: bool = False
+    fuse: bool | None = None
+    """Whether it may share one activity with other cheap tasks; absent: what is known of its tool
+    decides."""
     priority: PriorityName | None = None
     cache: Literal["off", "run", "shared"] | None = None
 

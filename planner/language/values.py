@@ -70,17 +70,20 @@ class Outcome(StrEnum):
 
 
 class Problem(Model):
-    """One thing wrong with a plan or request: where, what, and how to mend it."""
+    """One thing wrong with a plan or request: where, what, and how to fix it."""
 
     path: str
     code: str
     message: str
     hint: str = ""
+    line_number: int | None = None
+    """The line (from 1) of the file it was read from, where that is known."""
 
     def line(self) -> str:
         """All of it on one line, the hint as a sentence of its own."""
         end = "" if not self.hint else " " if self.message.endswith((".", "!", "?", ":")) else ". "
-        return f"{self.path}: {self.message}{end}{self.hint}"
+        at = f"line {self.line_number}: " if self.line_number is not None else ""
+        return f"{at}{self.path}: {self.message}{end}{self.hint}"
 
 
 class Usage(Model):

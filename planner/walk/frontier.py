@@ -6,11 +6,14 @@ then one of the seven outcomes. Inputs are of two kinds: `inputs` count for `req
 
 A map is one task whose items run as **units**; a plain task is one unit. Units compete for
 `parallel` slots in order of priority, then upward rank, then plan order.
+
+Some units run as a **group**, which holds slots for all of them: units that are ready, and
+followers, tasks whose inputs will have ended once the group has walked that far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from heapq import heappop, heappush
@@ -53,6 +56,8 @@ class Node:
     """Holds no slot while it runs: it waits for a person."""
     is_ahead: bool = False
     """May start before its conditions have ended, after all that need not guess."""
+    fuse_seconds: float | None = None
+    """How long it likely takes, when it may run in a group; None: it runs alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,12 @@ class Entry:
     weight: int = 1
     """Slots that each of its units holds."""
     units_running: set[int] = field(default_factory=set)
+    units_grouped: set[int] = field(default_factory=set)
+    """Those of the running items that a group runs."""
+    units_again: list[int] = field(default_factory=list)
+    """Items that a group gave back: they start once more."""
+    group: str = ""
+    """The group that runs it, or that it follows: it holds no slot itself."""
 
 
 class InvalidTransition(Exception):
@@ -113,6 +124,8 @@ class Frontier:
     heap: list[tuple[bool, int, float, int, int, Unit]] = field(default_factory=list)
     """What may start, best first. Of a map only the next item: it brings the one after it."""
     slots: int = 0
+    groups: dict[str, int] = field(default_factory=dict)
+    """How many of the slots each group holds."""
     open: int = 0
     """How many tasks have not ended."""
     added: int = 0
@@ -252,8 +265,11 @@ class Frontier:
         if entry is None:
             return False
         if unit.index is None:
-            return entry.state is State.READY and unit.mode == entry.mode
-        return entry.state is State.RUNNING and unit.index == entry.unit_next < entry.unit_count
+            return entry.state is State.READY and unit.mode == entry.mode and not entry.group
+        if entry.state is not State.RUNNING:
+            return False
+        is_next = unit.index == entry.unit_next < entry.unit_count
+        return is_next or unit.index in entry.units_again
 
     def _peek(self) -> Unit | None:
         if self.is_paused or self.is_stopped:
@@ -278,15 +294,23 @@ class Frontier:
         if self._peek() != unit:
             raise InvalidTransition(unit.task, self.state_of(unit.task), "start out of turn")
         heappop(self.heap)
+        self._begin(unit)
         entry = self.entries[unit.task]
-        entry.state = State.RUNNING
-        if unit.index is not None:
-            entry.units_running.add(unit.index)
-            entry.unit_next += 1
-            if entry.unit_next < entry.unit_count:
-                self._push(Unit(unit.task, entry.unit_next))
         if not entry.node.is_free:
             self.slots += entry.weight
+
+    def _begin(self, unit: Unit) -> None:
+        entry = self.entries[unit.task]
+        entry.state = State.RUNNING
+        if unit.index is None:
+            return
+        entry.units_running.add(unit.index)
+        if unit.index in entry.units_again:
+            entry.units_again.remove(unit.index)
+            return
+        entry.unit_next += 1
+        if entry.unit_next < entry.unit_count:
+            self._push(Unit(unit.task, entry.unit_next))
 
     def expand(self, task: TaskId, count: int, *, ended: int = 0, weight: int = 1) -> None:
         """A running map has `count` items: its own slot is freed, and its units become ready.
@@ -310,7 +334,10 @@ class Frontier:
             raise InvalidTransition(task, entry.state, f"end of item {index}")
         entry.units_running.discard(index)
         entry.units_left -= 1
-        self._release(entry)
+        if index in entry.units_grouped:
+            entry.units_grouped.discard(index)
+        else:
+            self._release(entry)
         return entry.units_left == 0
 
     def abandon_units(self, task: TaskId) -> int:
@@ -319,6 +346,7 @@ class Frontier:
         waiting = entry.units_left - len(entry.units_running)
         entry.units_left = len(entry.units_running)
         entry.unit_count = entry.unit_next
+        entry.units_again = []
         return waiting
 
     def hold(self, task: TaskId) -> None:
@@ -345,6 +373,80 @@ class Frontier:
         entry.is_held = False
         return self._judge_all([task])
 
+    # -- groups ----------------------------------------------------------------------------
+
+    @property
+    def slots_free(self) -> int:
+        return max(0, self.parallel - self.slots)
+
+    def may_follow(self, task: TaskId, group: Container[str]) -> bool:
+        """Whether a waiting task could start once the tasks of a group have ended."""
+        entry = self.entries.get(task)
+        if entry is None or entry.state is not State.WAITING or entry.is_held or entry.group:
+            return False
+        if entry.node.is_ahead:
+            return False
+        needed = (*entry.node.inputs, *entry.node.conditions)
+        return all(i in group or self._has_ended(i) for i in needed)
+
+    def waiting_units(self) -> list[Unit]:
+        """All units that could start now if there were slots enough, best first."""
+        if self.is_paused or self.is_stopped:
+            return []
+        ready = [unit for *_, unit in sorted(self.heap) if self._is_startable(unit)]
+        return list(dict.fromkeys(ready))
+
+    def open_group(
+        self, group: str, units: Sequence[Unit], followers: Sequence[TaskId], slots: int
+    ) -> None:
+        """Start units that may start now as a group that holds `slots`; `followers` run after them.
+
+        Items of a map come in order, from the one that is next.
+        """
+        for unit in units:
+            entry = self.entries[unit.task]
+            if not self._is_startable(unit):
+                raise InvalidTransition(unit.task, entry.state, f"start in {group}")
+            self._begin(unit)
+            if unit.index is None:
+                entry.group = group
+            else:
+                entry.units_grouped.add(unit.index)
+        for task in followers:
+            entry = self.entries[task]
+            if entry.state is not State.WAITING or entry.group:
+                raise InvalidTransition(task, entry.state, f"follow {group}")
+            entry.group = group
+        self.groups[group] = slots
+        self.slots += slots
+
+    def close_group(self, group: str) -> None:
+        """The group has ended, and gives its slots back; its units end or are given back."""
+        self.slots -= self.groups.pop(group)
+
+    def follow(self, task: TaskId) -> bool:
+        """A follower has run, if its inputs let it: then it is running, and can end."""
+        entry = self.entries[task]
+        if entry.state is not State.READY or not entry.group:
+            return False
+        entry.state = State.RUNNING
+        return True
+
+    def give_back(self, unit: Unit) -> None:
+        """A unit leaves its group without an outcome: it starts when it may, by itself."""
+        entry = self.entries[unit.task]
+        if unit.index is not None:
+            entry.units_running.discard(unit.index)
+            entry.units_grouped.discard(unit.index)
+            entry.units_again.append(unit.index)
+            self._push(unit)
+            return
+        entry.group = ""
+        if entry.state is State.RUNNING:
+            entry.state = State.READY
+        if entry.state is State.READY:
+            self._push(Unit(unit.task, mode=entry.mode))
+
     # -- ending ----------------------------------------------------------------------------
 
     def end(self, task: TaskId, outcome: Outcome, *, was_expanded: bool = False) -> list[Settled]:
@@ -367,7 +469,7 @@ class Frontier:
             entry = self.entries[again.pop()]
             entry.state, entry.is_blocked = State.WAITING, False
             entry.unit_count = entry.unit_next = entry.units_left = 0
-            entry.weight = 1
+            entry.weight, entry.units_again = 1, []
             self.open += 1
             for dependent in self.dependents.get(entry.node.id, ()):
                 behind = self.entries.get(dependent)
@@ -380,11 +482,13 @@ class Frontier:
     # -- inside ----------------------------------------------------------------------------
 
     def _release(self, entry: Entry) -> None:
-        if not entry.node.is_free and not entry.is_idle:
+        if not entry.node.is_free and not entry.is_idle and not entry.group:
             self.slots -= entry.weight
 
     def _push(self, unit: Unit) -> None:
         entry = self.entries[unit.task]
+        if entry.group:
+            return
         node, index = entry.node, unit.index if unit.index is not None else -1
         guesses = node.is_ahead and not self._is_decidable(entry)
         heappush(self.heap, (guesses, node.priority, -node.rank, entry.order, index, unit))
@@ -393,7 +497,7 @@ class Frontier:
         return all(self._has_ended(i) for i in entry.node.conditions)
 
     def _end(self, entry: Entry, outcome: Outcome) -> list[Settled]:
-        entry.state, entry.is_held, entry.is_idle = outcome, False, False
+        entry.state, entry.is_held, entry.is_idle, entry.group = outcome, False, False, ""
         self.open -= 1
         return self._judge_all(self.dependents.get(entry.node.id, ()))
 
@@ -411,7 +515,7 @@ class Frontier:
             if decided is None:
                 continue
             settled.append(decided)
-            entry.state, entry.is_blocked = decided.outcome, True
+            entry.state, entry.is_blocked, entry.group = decided.outcome, True, ""
             self.open -= 1
             queue.extend(self.dependents.get(task, ()))
         return settled
@@ -447,15 +551,19 @@ class Frontier:
     def check(self) -> None:
         """Assert the invariants; tests call it after every step."""
         held = sum(
-            len(e.units_running) * e.weight if e.unit_count else 1
+            (len(e.units_running) - len(e.units_grouped)) * e.weight
+            if e.unit_count
+            else not e.group
             for e in self.entries.values()
             if e.state is State.RUNNING and not e.node.is_free and not e.is_idle
         )
-        assert held == self.slots, (held, self.slots)
+        assert held + sum(self.groups.values()) == self.slots, (held, self.groups, self.slots)
         assert self.open == len(self.unfinished())
         for task, entry in self.entries.items():
             assert entry.order >= 0
-            if entry.state is State.READY:
+            assert entry.units_grouped <= entry.units_running
+            assert not entry.group or isinstance(entry.state, State), task
+            if entry.state is State.READY and not entry.group:
                 assert any(u.task == task for *_, u in self.heap), f"{task} is ready and lost"
 
 

@@ -13,7 +13,13 @@ from planloom.planner.walk.frontier import Node
 
 
 def node_of(
-    task: Task, inputs: Sequence[TaskId], *, rank: float, priority: int, is_ahead: bool
+    task: Task,
+    inputs: Sequence[TaskId],
+    *,
+    rank: float = 0.0,
+    priority: int = 3,
+    is_ahead: bool = False,
+    fuse_seconds: float | None = None,
 ) -> Node:
     """The node of a task whose known `inputs` are given in order.
 
@@ -36,4 +42,5 @@ def node_of(
         on_error=task.on_error,
         is_free=task.human is not None,
         is_ahead=is_ahead,
+        fuse_seconds=fuse_seconds,
     )

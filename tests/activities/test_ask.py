@@ -389,3 +389,13 @@ async def test_a_prompt_that_the_endpoint_cut_is_noticed(bench: Bench) -> None:
     bench.server.script("東", Reply(text="ok", usage=cut))
     output = await bench.ask("東京" * 1_500)
     assert output.note is None  # wide characters may well share a token
+
+
+async def test_a_reference_that_leads_nowhere_is_asked_about_once(bench: Bench) -> None:
+    """It finds nothing at any attempt: neither the model nor a retry can change that."""
+    bindings = Bindings(inputs={"a": Stored(value={"x": 1})})
+    with pytest.raises(ApplicationError) as seen:
+        await bench.attempt(1, [], "about ${a.value}", bindings=bindings, max_attempts=9)
+    assert seen.value.non_retryable
+    assert 'a.value}" finds nothing' in seen.value.message
+    assert bench.server.calls() == 0

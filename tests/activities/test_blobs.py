@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -158,3 +160,17 @@ async def test_five_megabytes_through_three_hands_take_under_a_second(blobs: Blo
     assert time.process_time() - began < 1
     assert stored.preview is not None
     assert stored.preview.endswith("… (5,000,000 bytes)")
+
+
+async def test_a_tool_that_fills_the_threads_of_asyncio_holds_up_no_blob(blobs: BlobStore) -> None:
+    is_over = threading.Event()
+    filling = [asyncio.create_task(asyncio.to_thread(is_over.wait)) for _ in range(100)]
+    try:
+        async with asyncio.timeout(30):
+            stored = await blobs.store_value("x" * 500_000)
+            assert await blobs.load(stored) == "x" * 500_000
+            built = await blobs.bind("${a | [@, @]}", Bindings(inputs={"a": Stored(value=1)}))
+        assert built == [1, 1]
+    finally:
+        is_over.set()
+        await asyncio.gather(*filling)

@@ -188,3 +188,18 @@ async def test_pruning_drops_what_was_used_least_lately(cache: ResultCache, tmp_
     assert cache.prune(2 * size) == 2
     left = [k for k in keys if await cache.get(k)]
     assert left == [keys[0], keys[3]]
+
+
+async def test_a_result_that_cannot_be_cached_is_not_lost_with_its_price(tmp_path: Path) -> None:
+    """The disk is full, or a file lies where the folder should be: `run` is not called again."""
+    (tmp_path / "cache").write_text("no folder")
+    cache = ResultCache(tmp_path / "cache", BlobStore(tmp_path / "blobs"))
+    runs = 0
+
+    async def run() -> CacheEntry:
+        nonlocal runs
+        runs += 1
+        return entry("paid")
+
+    made, was_there = await cache.get_or_run(KEY, run)
+    assert (made.output.value, was_there, runs) == ("paid", False, 1)

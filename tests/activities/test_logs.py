@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -71,3 +72,19 @@ def test_a_local_activity_goes_by_its_tasks_name() -> None:
     info = ActivityEnvironment.default_info()
     assert task_of(info, ToolJob(task="a", tool="t")) == "test"
     assert task_of(replace(info, is_local=True), ToolJob(task="a", tool="t")) == "a"
+
+
+def test_what_somebody_cancelled_leaves_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """The SDK logs a cancelled tool as a failure, with forty lines of where it stood."""
+
+    def told(environment: dict[str, str]) -> str:
+        setup_logging(environment)
+        try:
+            raise asyncio.CancelledError("Activity cancelled")
+        except asyncio.CancelledError:
+            logger = logging.getLogger("temporalio.activity")
+            logger.warning("Completing activity as failed", exc_info=True)
+        return capsys.readouterr().err
+
+    assert told({}) == ""
+    assert told({"PLANLOOM_LOG_LEVEL": "info"}).endswith("INFO temporalio.activity: cancelled\n")

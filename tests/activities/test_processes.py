@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from planloom.activities.tools.processes.pool import Child, ChildPool, JobError
+from planloom.activities.tools.processes.pool import (
+    Child,
+    ChildPool,
+    JobError,
+    remove_left_folders,
+)
 from planloom.activities.tools.threads import in_thread
 
 NAP = {"kind": "nap"}
@@ -143,3 +149,19 @@ def _is_alive(pid: int) -> bool:
             return False
         return not Path("/proc").exists()
     return state != "Z"
+
+
+def test_the_folder_of_a_process_that_was_killed_with_its_worker_is_removed_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("planloom.activities.tools.processes.pool.LEFT_AFTER_SECONDS", -1.0)
+    live, gone = Child(), Child()
+    gone.process.kill()
+    gone.process.wait()
+    gone._lock.close()  # as when this process were gone too
+    remove_left_folders()
+    assert live.folder.exists()
+    assert not gone.folder.exists()
+    live.close()
+    gone.close()

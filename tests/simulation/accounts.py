@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from planloom.planner.contract.groups import UnitEnd
 from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.language.values import Outcome, TaskId, Usage
 from planloom.planner.walk.frontier import State
+from planloom.planner.walk.group import begin_walk, name_of
 from planloom.workflows.machines.run.batches import is_batch, size_of
 from planloom.workflows.machines.run.children import usage_from_report
 from planloom.workflows.machines.run.state import Doing, Question, Rule, RunState, Work
-from planloom.workflows.machines.shared.commands import Command
+from planloom.workflows.machines.shared.commands import Command, RunGroup
 from planloom.workflows.machines.shared.events import Broke, Event, Failure, Returned
 from tests.simulation.violation import demand
 
@@ -30,6 +32,8 @@ class Accounts:
     """Units that ran, with what ran inside them."""
     unseen: int = 0
     """Human tasks that may have been asked and answered early in one step: those count."""
+    group: dict[TaskId, UnitEnd] = field(default_factory=dict)
+    """What a group reports by the newest event of its members, by name."""
     outside: Usage = field(default_factory=Usage)
     """What planner and joiner said they used."""
     is_estimated: bool = False
@@ -40,6 +44,7 @@ class Accounts:
 
     def before(self, run: RunState, event: Event) -> None:
         """Count what the end of a body tells."""
+        self.group = {}
         if not isinstance(event, Returned | Broke):
             return
         pending = run.pending.get(event.key)
@@ -47,6 +52,9 @@ class Accounts:
         if pending is not None and pending.rule in (Rule.PLAN, Rule.JOIN, Rule.SUMMARY):
             self.is_estimated |= isinstance(found, Failure) and found.is_cancelled
             self.outside += found.usage
+        if pending is not None and pending.rule is Rule.GROUP and isinstance(event, Returned):
+            members = run.groups[event.key].members
+            self.group = {n: e for e in found.ends if (n := name_of(e)) in members}
         if pending is None or pending.rule is not Rule.BODY:
             return
         unit = run.works[pending.subject].unit
@@ -75,11 +83,17 @@ class Accounts:
         """Count what has begun and ended; the rest is what was before the step."""
         ended = [k for k in self.begun if works.get(k) is not run.works.get(k) and k in works]
         for key in ended:
-            has_run = self.begun.pop(key)
+            has_run = self.begun.pop(key) and self._has_run(run, key, works[key])
             self.ran += has_run
             self.unseen += not has_run and _may_ask(run, key.partition("[")[0])
-        for key in run.works:
-            self.begun.setdefault(key, False)
+        for key, work in run.works.items():
+            self.begun.setdefault(key, bool(work.group))
+        for command in commands:
+            # One that was started and called off in the same step counts as any that was sent.
+            if isinstance(command, RunGroup) and not run.groups[command.key].members:
+                self.ran += len(begin_walk(command.job).frontier.waiting_units())
+        followers = [n for n in self.group if n not in works]
+        self.ran += sum(1 for n in followers if self._has_followed(run, n))
         for command in commands:
             key = getattr(command, "key", "")
             if key.endswith(BODY) and key.removesuffix(BODY) in self.begun:
@@ -103,6 +117,24 @@ class Accounts:
                 self.unseen += max(more, has_ended * (1 + len(record.item_outcomes)))
         self.had_cap = self.had_cap or run.account.ledger.caps.tasks is not None
         self._check(run)
+
+    def _has_run(self, run: RunState, key: str, work: Work) -> bool:
+        """Whether a unit that is at work no more has run; one that a group gave back has not."""
+        if not work.group:
+            return True
+        record, index = run.records[work.unit.task], work.unit.index
+        outcome = record.outcome if index is None else record.item_outcomes[index]
+        end = self.group.get(TaskId(key))
+        if outcome is None or (end is not None and end.alone_in is not None):
+            return False
+        return outcome is Outcome.CANCELLED or (end is not None and _has_begun(end))
+
+    def _has_followed(self, run: RunState, name: TaskId) -> bool:
+        """Whether a task ran in a group, after others: it was at work at no time between steps."""
+        end = self.group[name]
+        outcome = run.records[end.task].outcome
+        has_run = end.alone_in is None and _has_begun(end)
+        return has_run and outcome not in (None, Outcome.CANCELLED)
 
     def _check(self, run: RunState) -> None:
         for task, record in run.records.items():
@@ -139,3 +171,8 @@ def _may_ask(run: RunState, name: TaskId) -> bool:
     task = run.tasks.get(name)
     bodies = [b for b in (task, task and task.fallback_body) if b is not None]
     return any(b.kind == "human" for b in bodies)
+
+
+def _has_begun(end: UnitEnd) -> bool:
+    """Whether a call was made in the group."""
+    return end.output is not None or (end.failed is not None and end.failed.has_begun)

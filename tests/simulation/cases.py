@@ -70,6 +70,8 @@ class Case:
     """A run that knows from the start what the worker offers, as the plan of a team does."""
     runs_children: float = 0.7
     """How often a child run is one of the machine itself."""
+    blobs_fail: bool = True
+    """A blob cannot be read now and then."""
     overuses: bool = False
     """Some calls use more than was reserved for them."""
     batches: bool = False

@@ -87,7 +87,7 @@ def catalog_for(job: PrepareJob, random: Random) -> Catalog:
         template_names=list(TEMPLATES),
         dag_retry=random.choice([None, None, None, ["tool", "timeout"]]),
         tenants={"acme": 2.0},
-        tool_seconds={"search": 4.0, "slow": 20.0},
+        tool_seconds={"search": 4.0, "slow": 20.0, "work": 0.01},
     )
 
 

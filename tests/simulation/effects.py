@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from planloom.planner.contract.jobs import (
     Resolved,
     ResolveJob,
     TaskOutput,
+    ToolJob,
 )
 from planloom.planner.contract.retries import RETRY_TABLE
 from planloom.planner.language.conditions import evaluate
@@ -37,6 +39,7 @@ from planloom.workflows.machines.shared.commands import (
     Prepare,
     ReadOutput,
     Resolve,
+    RunGroup,
     RunTool,
     TakePermit,
     TakeTurn,
@@ -45,12 +48,14 @@ from planloom.workflows.machines.shared.events import Broke, Event, Failure, Ret
 from tests.simulation.catalog import PRICES, catalog_for
 from tests.simulation.chance import seconds, some, weighted
 from tests.simulation.definitions import definition
+from tests.simulation.group_calls import run_group
 from tests.simulation.kinds import reserved_for
 from tests.simulation.turns import random_turn
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
 
+FOR_GOOD = "it failed for good"
 CLASSES = [
     "rate_limit",
     "capacity",
@@ -142,7 +147,7 @@ def bound(process: Process, value: JsonValue, bindings: Bindings) -> JsonValue:
 
 def _resolve(process: Process, key: str, job: ResolveJob, random: Random) -> tuple[float, Event]:
     after = random.choice([0.0, 0.01, 1.0, 15.0])
-    if _fails(process, random, 0.3):
+    if process.world.case.blobs_fail and _fails(process, random, 0.3):
         return after, Broke(key, Failure("the blob cannot be read", "unknown"))
     try:
         if job.mode == "condition":
@@ -203,43 +208,63 @@ def usage_within(process: Process, random: Random, limit: Amount, model: str | N
     return Usage(input_tokens=asked, output_tokens=given, usd_nano=usd, model_calls=1)
 
 
-def _run_tool(process: Process, command: RunTool, random: Random) -> tuple[float, Event]:
+def _run_tool(process: Process, command: RunTool, _: Random) -> tuple[float, Event]:
     """All attempts of a tool call, as the server makes them."""
     key, job, claims = command.key, command.job, process.world.claims
     process.oracle.tool_sent(command)
     spec = process.state.catalog.tool(job.tool)
     assert spec is not None
-    try:
-        bound(process, dict(job.args), job.bindings)
-    except ValueError as error:
-        return 0.0, Broke(key, Failure(str(error), "tool"))
-    cost = int((spec.cost_usd or 0.0) * 1e9)
     acts_once = spec.side_effects and not spec.idempotent
-    after, usage, failed = 0.0, Usage(), None
-    for attempt in range(1, command.retry.max_attempts + 1):
-        after += seconds(random)
+    after, failed = command.delay, None
+    first = job.attempts_before + 1
+    for attempt in range(first, first + command.retry.max_attempts):
         if acts_once and claims.get(job.key) == "open":
             lost = TaskOutput(output=Stored(), outcome=Outcome.UNKNOWN, attempts=attempt)
             return after, Returned(key, lost)
         claims[job.key] = "open"
-        if command.timeout is not None and after > command.timeout * attempt:
-            failed = Failure("it took too long", "timeout", attempts=attempt, usage=usage)
-            continue
-        if not _fails(process, random):
+        name = f"{command.activity_id} {attempt}"
+        took, found = attempt_of(process, name, job, command.timeout, attempt)
+        after += took
+        if isinstance(found, TaskOutput):
             claims[job.key] = "done"
-            return after, Returned(key, _tool_output(process, random, attempt, cost))
-        if random.random() < 0.3:  # the worker was lost
-            failed = Failure("timed out (heartbeat)", "timeout", attempts=attempt, usage=usage)
-            continue
-        failed = _failed(random, attempt, usage)
+            return after, Returned(key, found)
+        failed = found
         if failed.error_class == "tool":
             claims.pop(job.key)  # the tool's own word: nothing was done
-            if random.random() < 0.5:
-                break  # and that it would fail again
-        if not RETRY_TABLE[failed.error_class].retryable:  # type: ignore[index]
+        if not is_retryable(failed):
             break
     assert failed is not None
     return after, Broke(key, failed)
+
+
+def attempt_of(
+    process: Process, name: str, job: ToolJob, timeout: float | None, attempt: int
+) -> tuple[float, TaskOutput | Failure]:
+    """One attempt of a tool call: the same of the same name, alone or in a group."""
+    random = process.world.random(process.id, "attempt", name)
+    spec = process.state.catalog.tool(job.tool)
+    assert spec is not None
+    try:
+        bound(process, dict(job.args), job.bindings)
+    except ValueError as error:
+        return 0.0, Failure(str(error), "refused")  # it is not tried again
+    took = seconds(random)
+    if timeout is not None and took > timeout:
+        return timeout, Failure("it took too long", "timeout", attempts=attempt)
+    if not _fails(process, random):
+        return took, _tool_output(process, random, attempt, int((spec.cost_usd or 0.0) * 1e9))
+    if random.random() < 0.3:  # the worker was lost
+        return took, Failure("timed out (heartbeat)", "timeout", attempts=attempt)
+    failed = _failed(random, attempt, Usage())
+    if failed.error_class == "tool" and random.random() < 0.5:
+        failed = replace(failed, message=FOR_GOOD)  # the tool says that it would fail again
+    return took, failed
+
+
+def is_retryable(failed: Failure) -> bool:
+    """Whether the same call may be made again."""
+    rule = RETRY_TABLE[failed.error_class]  # type: ignore[index]
+    return rule.retryable and failed.message != FOR_GOOD
 
 
 def _tool_output(process: Process, random: Random, attempt: int, cost: int) -> TaskOutput:
@@ -335,6 +360,7 @@ def random_decision(process: Process, job: JoinJob, usage: Usage, random: Random
 
 _ENDS: dict[type[Any], Any] = {
     RunTool: _run_tool,
+    RunGroup: run_group,
     AskModel: _ask,
     TakeTurn: _turn,
     ReadOutput: _read,

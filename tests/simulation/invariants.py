@@ -30,6 +30,7 @@ def check_invariants(run: RunState) -> None:
     except AssertionError as error:
         raise Violation("frontier and ledger hold", repr(error)) from error
     _check_works(run)
+    _check_groups(run)
     _check_pending(run)
     _check_budget(run)
     _check_people(run)
@@ -59,6 +60,29 @@ def _check_works(run: RunState) -> None:
             raise Violation("a map whose items have ended ends", task)
 
 
+def _check_groups(run: RunState) -> None:
+    """Members of a group are at work or follow; nobody else belongs to it."""
+    demand(set(run.groups) == set(run.frontier.groups), "a group holds its slots", run.groups)
+    for key, group in run.groups.items():
+        if run.stage is not Stage.OVER:
+            demand(key in run.pending, "a group is pending", key)
+        for name, unit in group.members.items():
+            entry, work = run.frontier.entries[unit.task], run.works.get(name)
+            demand(key_of(unit) == name, "a member is found by its unit", name)
+            if work is not None:
+                demand(work.group == key, "a member at work is in its group", name, work)
+            else:
+                is_its = unit.index is None and entry.group == key
+                demand(is_its, "a member that is not at work follows", name, entry)
+                demand(name in run.account.ledger.reserved, "a follower is reserved for", name)
+    members = {m for g in run.groups.values() for m in g.members}
+    for name, work in run.works.items():
+        in_group = work.doing is Doing.GROUP
+        demand(in_group == bool(work.group) == (name in members), "who is in a group", name, work)
+    for task, entry in run.frontier.entries.items():
+        demand(not entry.group or task in members, "who is of a group is its member", task)
+
+
 def _check_work(run: RunState, key: str, work: Work) -> None:
     waits = work.doing in (Doing.ASKING, Doing.WAITING)
     has_ended = work.ahead_output is not None or work.ahead_failure is not None
@@ -70,6 +94,7 @@ def _check_work(run: RunState, key: str, work: Work) -> None:
         wanted = UNIT_RULES.get(pending.rule)
         demand(wanted is work.doing, "a unit does what its command does", key, work)
     else:
+        waits = waits or work.doing is Doing.GROUP
         demand(waits or has_ended, "a unit at work has a command or waits", key, work)
     if has_ended:
         demand(work.is_ahead, "only what runs ahead has ended unseen", key)
@@ -87,6 +112,8 @@ def _check_pending(run: RunState) -> None:
                 work = run.works.get(pending.subject)
                 is_its = work is not None and work.command == key
                 demand(is_its, "a unit's command belongs to it", key, work)
+            case Rule.GROUP:
+                demand(key in run.groups, "a group that runs is known", key)
             case Rule.LIST:
                 demand(pending.subject in run.lists, "a list is being made", key)
             case Rule.PLAN:
@@ -114,6 +141,7 @@ def _check_budget(run: RunState) -> None:
         owners.add(run.planning.key)
     if run.joining is not None and run.joining.key in run.pending:
         owners.add(run.joining.key)
+    owners |= {m for g in run.groups.values() for m in g.members}
     demand(set(ledger.reserved) <= owners, "a reservation has an owner", ledger.reserved)
     total = Amount()
     for amount in ledger.reserved.values():

@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from planloom.planner.compile.schema_check import check_value
+from planloom.planner.contract.jobs import ToolJob
 from planloom.planner.language.plan import Human
 from planloom.planner.language.values import Outcome, TaskId
 from planloom.planner.walk.frontier import State, Unit
 from planloom.workflows.machines.run import view
-from planloom.workflows.machines.run.bodies import amounts_of
+from planloom.workflows.machines.run.bodies import amounts_of, key_of
 from planloom.workflows.machines.run.state import Question, RunState, Stage, Work
 from planloom.workflows.machines.shared.account import TIMER, time_lack
 from planloom.workflows.machines.shared.commands import (
     AskModel,
     Command,
     JoinOutcomes,
+    RunGroup,
     RunTool,
     StartChild,
     WritePlan,
@@ -135,16 +137,19 @@ class Oracle(Watcher):
                 strange = unknown_reads(run, unit)
                 demand(not strange, "no task reads what is not there", key, strange)
         bodies = [c for c in commands if isinstance(c, WORK) and c.key.endswith("#body")]
+        groups = [c for c in commands if isinstance(c, RunGroup)]
+        members = [m for g in groups if g.key in run.groups for m in run.groups[g.key].members]
         if last.is_stopped and run.stop is not None:
+            demand(not groups, "nothing starts once the run is stopped", groups)
             demand(not bodies, "nothing starts once the run is stopped", bodies)
         if run.stage is Stage.OVER:
             left = [c for c in commands if isinstance(c, (*WORK, WritePlan, JoinOutcomes))]
             demand(not left, "nothing starts once the run is over", left)
-        for command in bodies:
-            task = TaskId(command.key.removesuffix("#body").partition("[")[0])
+        for key in [*(c.key.removesuffix("#body") for c in bodies), *members]:
+            task = TaskId(key.partition("[")[0])
             version = run.records[task].version if task in run.records else 0
             is_off = last.cancelled.get(task) == version and last.round == run.round
-            demand(not is_off, "what a person cancelled starts nothing more", command.key)
+            demand(not is_off, "what a person cancelled starts nothing more", key)
 
     def _check_ends(self, last: Before) -> None:
         for task, state in self.run.frontier.states().items():
@@ -157,16 +162,23 @@ class Oracle(Watcher):
 
     def tool_sent(self, command: RunTool) -> None:
         """A tool call goes out: its key is the same in every round, and another for another act."""
-        run, pending = self.run, self.run.pending[command.key]
-        unit = run.works[pending.subject].unit
+        self._key_sent(self.run.works[self.run.pending[command.key].subject].unit, command.job)
+        Watcher.tool_sent(self, command)
+
+    def tool_called(self, unit: Unit, job: ToolJob) -> None:
+        """In a group it has the key that it would have alone."""
+        self._key_sent(unit, job)
+        Watcher.tool_called(self, unit, job)
+
+    def _key_sent(self, unit: Unit, job: ToolJob) -> None:
+        run = self.run
         version = run.records[unit.task].version
-        stands_for = f"{pending.subject} {unit.mode} {version}"
-        key = command.job.key
+        stands_for = f"{key_of(unit)} {unit.mode} {version}"
+        key = job.key
         known = self.keys.setdefault(stands_for, key)
         demand(known == key, "a key does not change with attempts or rounds", known, key)
         other = self.acts.setdefault(key, stands_for)
         demand(other == stands_for, "another act has another key", other, stands_for)
-        Watcher.tool_sent(self, command)
 
     # -- what ends --------------------------------------------------------------------------
 
@@ -219,8 +231,9 @@ class Oracle(Watcher):
         held = sum(
             entries[w.unit.task].weight if w.unit.index is not None else 1
             for w in works
-            if run.tasks[w.unit.task].human is None
+            if run.tasks[w.unit.task].human is None and not w.group
         )
+        held += sum(frontier.groups.values())
         demand(held == frontier.slots, "slots are held by what runs", held, frontier.slots)
         for task, entry in frontier.entries.items():
             if entry.state is State.WAITING and not entry.is_held:

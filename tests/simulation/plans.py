@@ -26,6 +26,8 @@ BODIES = {
     "team": 3.0,
     "plan": 5.0,
 }
+SAFE = ("work", "search", "calc", "slow")
+"""Tools that may run in a group."""
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 REQUIRES: list[Any] = ["all", "all", "any", "best_effort", {"at_least": 1}]
 
@@ -56,6 +58,10 @@ def random_task(
         task["approval"] = True
     if random.random() < 0.15:
         task["timeout"] = random.choice([0.5, 5, 60, 600])
+    if random.random() < 0.1 and task.get("tool") in SAFE and "approval" not in task:
+        task["fuse"] = random.random() < 0.6
+        if _is_path(task.get("fallback")):
+            task["fuse"] = False
     if random.random() < 0.1:
         task["retry"] = {"max_attempts": random.choice([1, 2, 5])}
     _odds(random, task)
@@ -162,6 +168,10 @@ def random_answer(random: Random, names: Sequence[str]) -> Any:
 def _references(random: Random, earlier: Sequence[str], most: int) -> list[str]:
     paths = ["", "", ".value", ".items", ".items[0]", ".ok"]
     return [f"${{{name}{random.choice(paths)}}}" for name in some(random, earlier, most)]
+
+
+def _is_path(fallback: Any) -> bool:
+    return isinstance(fallback, dict) and bool({"tool", "ask", "human", "agent"} & set(fallback))
 
 
 def _reads(task: Document) -> bool:

@@ -154,6 +154,8 @@ def _policies(random: Random, request: Document) -> None:
         request["retry_rounds"] = random.choice([0, 1, 2, 3])
     if random.random() < 0.1:
         request["stop_when"] = random_condition(random, ["t0", "t1", "t2"])
+    if random.random() < 0.5:
+        request["fuse"] = random.random() < 0.4
     _common(random, request)
 
 
@@ -162,6 +164,8 @@ def _common(random: Random, request: Document) -> None:
         request["on_budget"] = "partial"
     if random.random() < 0.1:
         request["tenant"] = "acme"
+    if random.random() < 0.5:
+        request["fuse"] = random.random() < 0.4
     if random.random() < 0.1:
         request["cache"] = random.choice(["run", "shared"])
     if random.random() < 0.1:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from planloom.planner.contract.controls import Pause, RaiseBudget
+from planloom.planner.contract.jobs import ToolJob
+from planloom.planner.walk.frontier import Unit
 from planloom.workflows.machines.shared import permit
 from planloom.workflows.machines.shared.account import PARENT, Account
 from planloom.workflows.machines.shared.budget import NOTHING, Caps, Ledger
@@ -124,6 +126,12 @@ class Watcher:
             key = command.job.key
             demand(key not in self.sent, "a side effect acts at most once", key)
             self.sent.add(key)
+
+    def tool_called(self, unit: Unit, job: ToolJob) -> None:
+        """A tool is called in a group."""
+        spec = self.state.catalog.tool(job.tool)
+        is_safe = spec is not None and not spec.side_effects
+        demand(is_safe, "a side effect is in no group", unit, job.key)
 
     def child_sent(self, command: StartChild) -> None:
         """A child has what its run has."""

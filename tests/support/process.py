@@ -31,6 +31,10 @@ class WorkerProcess:
         return "".join(self._lines)
 
     @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    @property
     def pid(self) -> int:
         assert self._process is not None, "the worker was not started"
         return self._process.pid

@@ -142,6 +142,10 @@ class Drive:
         assert len(found) == 1, found
         return found[0]
 
+    def command_of(self, key: str) -> Any:
+        """The command of a key in the last step."""
+        return next(c for c in self.commands if getattr(c, "key", None) == key)
+
     def outcome(self, task: str) -> Outcome | None:
         return self.run.frontier.outcome_of(task)  # type: ignore[arg-type]
 

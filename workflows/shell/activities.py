@@ -17,6 +17,7 @@ from temporalio.exceptions import ActivityError, FailureError, TimeoutError, Tim
 from temporalio.workflow import ActivityCancellationType
 
 from planloom.planner.contract.capacity import PoolLoaded, PoolNotice, QueueRate
+from planloom.planner.contract.groups import GroupJob, GroupReply
 from planloom.planner.contract.jobs import (
     AskJob,
     JoinJob,
@@ -46,6 +47,7 @@ R = TypeVar("R", TaskOutput, TurnReply)
 ACTIVITIES = (
     "prepare_run",
     "run_tool",
+    "run_group",
     "ask_model",
     "write_plan",
     "join_outcomes",
@@ -65,6 +67,8 @@ ACTIVITIES = (
 HEARTBEAT = timedelta(seconds=10)
 """A killed worker costs this long, no more; workers beat at a fraction of it."""
 TOOL_TIMEOUT = timedelta(minutes=10)
+GROUP_TIMEOUT = timedelta(seconds=60)
+"""A group ends by itself after seconds: this is for a worker that is stuck."""
 MODEL_TIMEOUT = timedelta(minutes=15)
 MODEL_PATIENCE = timedelta(hours=24)
 """Waiting for capacity uses up no attempt, so something else must bound it."""
@@ -119,6 +123,24 @@ async def run_tool(job: ToolJob, place: Place, retry: Retry, timeout: float | No
         summary=_clip(place.summary),
     )
     return output
+
+
+async def run_group(job: GroupJob, place: Place) -> GroupReply:
+    """Many cheap tasks in one activity, which bounds its own time."""
+    reply: GroupReply = await workflow.execute_activity(
+        "run_group",
+        job,
+        result_type=GroupReply,
+        task_queue=place.queue,
+        activity_id=place.activity_id,
+        start_to_close_timeout=GROUP_TIMEOUT,
+        heartbeat_timeout=HEARTBEAT,
+        retry_policy=GROUP_RETRY,
+        cancellation_type=ActivityCancellationType.TRY_CANCEL,
+        priority=place.priority,
+        summary=_clip(place.summary),
+    )
+    return reply
 
 
 async def run_local_tool(job: ToolJob, retry: Retry, timeout: float | None) -> TaskOutput:
@@ -378,6 +400,14 @@ MODEL_RETRY = RetryPolicy(
     maximum_attempts=0,
     non_retryable_error_types=NEVER_AGAIN,
 )
+
+
+GROUP_RETRY = RetryPolicy(
+    initial_interval=timedelta(milliseconds=100),
+    maximum_attempts=2,
+    non_retryable_error_types=NEVER_AGAIN,
+)
+"""A group fails only with its worker. When it does so twice, each of its tasks goes on alone."""
 
 
 def _policy(retry: Retry) -> RetryPolicy:

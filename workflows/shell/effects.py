@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from temporalio import workflow
 from temporalio.common import Priority
 from temporalio.exceptions import FailureError
 
@@ -34,6 +35,7 @@ from planloom.workflows.machines.shared.commands import (
     Prepare,
     ReadOutput,
     Resolve,
+    RunGroup,
     RunTool,
     TakePermit,
     TakeTurn,
@@ -50,6 +52,8 @@ LITERAL_INLINE_BYTES = 6_000
 """Longer arguments of a body are stored once, for all its attempts."""
 BINDINGS_INLINE_BYTES = 12_000
 """Wider fan-ins go behind one reference, so that no history event grows with the plan."""
+GROUP_VALUES_INLINE_BYTES = 60_000
+"""What hundreds of tasks read together may be more than what one does."""
 TOLD_INLINE_BYTES = 12_000
 """Two thousand tasks with their outputs would be more than a payload may hold."""
 
@@ -89,10 +93,10 @@ async def resolved(
     return (await activities.resolve_value(job)).stored
 
 
-async def packed(bound: Bindings) -> Bindings:
+async def packed(bound: Bindings, limit: int = BINDINGS_INLINE_BYTES) -> Bindings:
     """Bindings as history may carry them."""
     size = sum(120 + (text_bytes(s.value) if s.is_inline else 240) for s in bound.inputs.values())
-    return await activities.pack_bindings(bound) if size > BINDINGS_INLINE_BYTES else bound
+    return await activities.pack_bindings(bound) if size > limit else bound
 
 
 async def _stored(value: JsonValue) -> Stored:
@@ -152,11 +156,22 @@ async def _on_pools(
 
 
 async def run_tool(command: RunTool, literals: Literals) -> Any:
+    if command.delay > 0:
+        await workflow.sleep(command.delay, summary=f"{command.activity_id}: pause before a retry")
     job = await _slim_tool(command.job, literals)
     if command.is_local:
         return await activities.run_local_tool(job, command.retry, command.timeout)
     place = Place(command.queue, command.activity_id, command.summary, priority_of(command.urgency))
     return await activities.run_tool(job, place, command.retry, command.timeout)
+
+
+async def run_group(command: RunGroup, _: Literals) -> Any:
+    job = command.job
+    values = await packed(job.values, GROUP_VALUES_INLINE_BYTES)
+    if values is not job.values:
+        job = job.model_copy(update={"values": values})
+    place = Place(command.queue, command.key, command.summary, priority_of(command.urgency))
+    return await activities.run_group(job, place)
 
 
 async def _slim_tool(job: ToolJob, literals: Literals) -> ToolJob:
@@ -258,6 +273,7 @@ EFFECTS: dict[type[Any], Callable[[Any, Literals], Awaitable[Any]]] = {
     LoadDefinition: load_definition,
     TakePermit: take_permit,
     RunTool: run_tool,
+    RunGroup: run_group,
     AskModel: ask_model,
     TakeTurn: take_turn,
     WritePlan: write_plan,

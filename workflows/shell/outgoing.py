@@ -12,6 +12,7 @@ from planloom.planner.language.values import Bindings, Stored
 from planloom.workflows.machines.shared.commands import (
     AskModel,
     Command,
+    RunGroup,
     RunTool,
     StartChild,
     TakeTurn,
@@ -53,6 +54,11 @@ def size_of(command: Command) -> int:
                 size += text_bytes(dict(command.job.args))
             else:
                 size += text_bytes([command.job.prompt, command.job.context, command.job.system])
+        case RunGroup():
+            group = command.job
+            sources = [items.source for items in group.items.values()]
+            size += stored_bytes([*group.values.inputs.values(), *sources])
+            size += sum(literal_bytes(t) + 200 for t in group.tasks)
         case TakeTurn():
             job = command.job
             outputs = [r.output for r in job.results if r.output is not None]

@@ -225,7 +225,7 @@ async def _content(response: httpx.Response, where: str) -> Any:
         raise ToolError(f"http_get: {where} {error}") from None
 
 
-@tool(timeout=60, examples=['http_get(url="https://example.org/data.json")'])
+@tool(outside=True, timeout=60, examples=['http_get(url="https://example.org/data.json")'])
 async def http_get(url: str) -> Any:
     """Fetch an http(s) address; gives the parsed value of JSON, else the text.
 

@@ -141,7 +141,7 @@ def near(context: ToolContext, missing: Path) -> str:
     root = context.workspace.resolve()
     folder = missing.parent if missing.parent.is_dir() else root
     names = sorted(p.name for p in folder.iterdir() if not _why_closed(context, root, p, "read"))
-    found = get_close_matches(missing.name, names, n=1, cutoff=0.5)
+    found = get_close_matches(missing.name, names, n=1, cutoff=0.7)
     if not found:
         wanted = missing.name
         found_paths = [

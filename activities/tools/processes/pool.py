@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -30,6 +31,10 @@ PROCESSES_MAX = 4
 KEPT_MAX = 2
 """Idle processes that wait for the next job, which then starts at once and not after 0.3 s."""
 POLL_SECONDS = 0.05
+FOLDER_PREFIX = "planloom-job-"
+LOCK_NAME = "lock"
+LEFT_AFTER_SECONDS = 60.0
+"""A younger folder may be one whose lock is not held yet."""
 READ_BYTES = 1 << 20
 CHILD = "planloom.activities.tools.processes.child"
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -48,8 +53,11 @@ class Child:
     """One process, used by one caller at a time."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="planloom-job-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
         try:
+            self._lock = (self.folder / LOCK_NAME).open("wb")
+            # Held by both processes: free when both have ended, however they did.
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
             self.process = self._started()
         except OSError:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -69,6 +77,7 @@ class Child:
                 cwd=self.folder,
                 env={**kept, "TMPDIR": str(self.folder), "PYTHONPATH": str(home)},
                 start_new_session=True,
+                pass_fds=[self._lock.fileno()],
             )
 
     def ask(self, job: Job, seconds: float, cancelled: threading.Event) -> Any:
@@ -134,7 +143,19 @@ class Child:
             if pipe is not None:
                 with contextlib.suppress(OSError):  # what was not written is for nobody
                     pipe.close()
+        self._lock.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def remove_left_folders() -> None:
+    """Remove folders of processes that were killed together with their worker."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime < LEFT_AFTER_SECONDS:
+                continue
+            with (folder / LOCK_NAME).open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 class ChildPool:
@@ -144,6 +165,7 @@ class ChildPool:
         self.turns = Turns(size)
         self._lock = threading.Lock()
         self._idle: list[Child] = []
+        self._has_looked = False
 
     def run(
         self,
@@ -196,6 +218,9 @@ class ChildPool:
         while True:
             with self._lock:
                 child = self._idle.pop() if self._idle else None
+                is_first, self._has_looked = not self._has_looked, True
+            if is_first:
+                remove_left_folders()
             if child is None:
                 return Child()
             if child.process.poll() is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from planloom.planner.compile.passes.fuse import why_alone
 from planloom.planner.compile.passes.resolve import graph_of, inputs_of, values_of
 from planloom.planner.compile.schema_check import check_arguments, check_schema
 from planloom.planner.compile.templates import first_name, is_needed, schema_of
@@ -116,6 +117,15 @@ class _TaskChecker:
         if task.map is not None and not isinstance(task.map, list) and not _is_reference(task.map):
             message = "needs a list, or a reference to one such as ${files}"
             problems.append(Problem(path=f"{self.where}.map", code="wrong_type", message=message))
+        if task.fuse and (why := self._why_alone()) is not None:
+            problems.append(
+                Problem(
+                    path=f"{self.where}.fuse",
+                    code="cannot_fuse",
+                    message=f"it cannot share an activity: {why}",
+                    hint="Leave fuse out.",
+                )
+            )
         if isinstance(task.requires, AtLeast):
             count = len([i for i in inputs_of(task) if i in self.readable])
             if task.requires.at_least > count:
@@ -127,6 +137,12 @@ class _TaskChecker:
                     )
                 )
         return problems
+
+    def _why_alone(self) -> str | None:
+        spec = self.catalog.tool(self.task.tool) if self.task.tool else None
+        if spec is None and self.task.tool not in (None, "ask"):
+            return None  # the tool itself is the problem
+        return why_alone(self.task, spec)
 
     def _missing(self, where: str, name: str, text: str) -> Problem:
         if name == self.task.id:

@@ -26,6 +26,7 @@ OPTIONS = {
     "_on_error": "on_error",
     "_estimate": "estimate",
     "_speculate": "speculate",
+    "_fuse": "fuse",
     "_approval": "approval",
     "_priority": "priority",
     "_cache": "cache",

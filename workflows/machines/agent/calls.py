@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ CALLS_PER_TURN_MAX = 16
 TOOL_RETRY = Retry(max_attempts=2)
 QUESTION_MAX_CHARS = 2_000
 ERROR_MAX_CHARS = 2_000
+ARGS_MAX_CHARS = 1_500
+REFUSED = "a person did not allow this call"
 READ_BYTES = 16_000
 """What one look into a large value shows."""
 
@@ -72,9 +75,17 @@ def _make_one(host: Host, talk: Talk, made: Call, name: str, step: Step) -> None
         allowed = ", ".join(tools) or "none"
         error = f'there is no tool "{call.name}" for you. Your tools: {allowed}'
         made.result = CallResult(id=call.id, error=error)
+    elif spec.side_effects and talk.is_tainted and host.is_asking:
+        _ask_whether(host, talk, made, name, step)
     else:
-        cost = Amount(usd_nano=-int(-(spec.cost_usd or 0.0) * NANO // 1))
-        queue_call(host, made.key, Pending(Rule.TOOL, talk.name, name), cost, cost)
+        _queue(host, talk, made, name)
+
+
+def _queue(host: Host, talk: Talk, made: Call, name: str) -> None:
+    spec = host.catalog.tool(made.call.name)
+    usd = spec.cost_usd or 0.0 if spec is not None else 0.0
+    cost = Amount(usd_nano=-int(-usd * NANO // 1))
+    queue_call(host, made.key, Pending(Rule.TOOL, talk.name, name), cost, cost)
 
 
 def _argument(call: AgentCall, name: str) -> JsonValue:
@@ -135,11 +146,16 @@ def take_end(host: Host, talk: Talk, what: Pending, end: Returned | Broke) -> No
     if made is None:
         return  # the talk was stopped meanwhile
     call = made.call
+    spec = host.catalog.tool(call.name) if what.rule is Rule.TOOL else None
+    more: dict[str, Any] = {}
+    if spec is not None and spec.outside:
+        talk.is_tainted = True
+        more["is_outside"] = True
     match what.rule, end:
         case _, Broke(failure=failure):
-            made.result = CallResult(id=call.id, error=failure.message[:ERROR_MAX_CHARS])
+            made.result = CallResult(id=call.id, error=failure.message[:ERROR_MAX_CHARS], **more)
         case Rule.TOOL, Returned(value=TaskOutput() as output):
-            made.result = CallResult(id=call.id, output=output.output)
+            made.result = CallResult(id=call.id, output=output.output, **more)
             _open_large(talk, made, what.part, output.output)
         case Rule.ANSWER, Returned(value=resolved):
             made.result = CallResult(id=call.id, output=resolved.stored)
@@ -184,10 +200,38 @@ def _ask_person(host: Host, talk: Talk, made: Call, step: Step) -> None:
         tell_parent(host, talk.name, step)
 
 
+def _ask_whether(host: Host, talk: Talk, made: Call, name: str, step: Step) -> None:
+    """A side effect that came of what is outside: a person says whether it is made."""
+    made.part = name
+    call = made.call
+    args = json.dumps({key: _argument(call, key) for key in call.args}, ensure_ascii=False)
+    text = (
+        f"May it call {call.name}({args[:ARGS_MAX_CHARS]})? It has seen what came from outside. "
+        'Answer {"approve": true} or {"approve": false}.'
+    )
+    had_open = talk.name in host.questions.open
+    questions.ask(host.questions, talk.name, made.key, text, step.now, is_decision=True)
+    if not had_open:
+        tell_parent(host, talk.name, step)
+
+
+def _decide(host: Host, talk: Talk, made: Call, answer: JsonValue) -> None:
+    name, made.part = made.part, ""
+    if questions.decision_of(answer):
+        _queue(host, talk, made, name)
+    else:
+        made.result = CallResult(id=made.call.id, error=REFUSED)
+    verb = "may call" if questions.decision_of(answer) else "may not call"
+    host.note(f"{talk.name}: {verb} {made.call.name}, a person said")
+
+
 def take_answer(host: Host, talk: Talk, answered: questions.Answered, step: Step) -> None:
     """A person's answer is the result of the call that asked; a large one is stored first."""
     made = next((c for c in talk.calls if c.key == answered.key), None)
     if made is None:
+        return
+    if made.part:
+        _decide(host, talk, made, answered.answer)
         return
     stored = Stored(value=answered.answer)
     if text_bytes(answered.answer) <= INLINE_MAX_BYTES:
@@ -209,5 +253,6 @@ def tell_parent(host: Host, asker: str, step: Step) -> None:
         asker,
         question.text if question else None,
         is_team=host.is_team,
+        is_decision=question is not None and question.is_decision,
     )
     step.do(Tell(parent, "child_asks", asks))

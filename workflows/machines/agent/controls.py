@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from planloom.planner.contract.controls import CompleteTask, RaiseBudget, Reply
-from planloom.planner.contract.names import BUDGET_EXCEEDED
+from planloom.planner.contract.names import BUDGET_EXCEEDED, INVALID_REQUEST
 from planloom.workflows.machines.agent import calls, talk
 from planloom.workflows.machines.agent.state import Host
 from planloom.workflows.machines.shared import questions
@@ -25,16 +25,17 @@ def check(
             return None
         case "complete_task", CompleteTask():
             problem = questions.problem_with_answer(host.questions, payload, askers)
-            return Refusal(problem) if problem else None
+            return Refusal(problem, INVALID_REQUEST) if problem else None
         case "raise_budget", RaiseBudget():
             return _problem_with_raise(host, payload, now)
         case _:
-            return Refusal(f"{name}: there is nothing here that takes it.")
+            return Refusal(f"{name}: there is nothing here that takes it.", INVALID_REQUEST)
 
 
 def _problem_with_raise(host: Host, raised: RaiseBudget, now: float) -> Refusal | None:
     if not raised.model_dump(exclude={"by"}, exclude_none=True):
-        return Refusal('raise_budget: name at least one cap, for example {"tokens": 60000}')
+        message = 'raise_budget: name at least one cap, for example {"tokens": 60000}'
+        return Refusal(message, INVALID_REQUEST)
     problem = problem_with_raise(host.account, raised, now)
     return Refusal(f"raise_budget: {problem}", BUDGET_EXCEEDED) if problem else None
 

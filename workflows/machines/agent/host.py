@@ -93,7 +93,8 @@ def open_waits(host: Host, now: float) -> list[OpenWait]:
     id = host.identity.workflow_id
     for asker, question in host.questions.open.items():
         since = host.seconds(question.since)
-        found.append(waits.question_wait(id, asker, question.text, since))
+        text, is_decision = question.text, question.is_decision
+        found.append(waits.question_wait(id, asker, text, since, is_decision=is_decision))
     return found
 
 

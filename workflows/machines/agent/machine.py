@@ -330,7 +330,13 @@ def _talk(state: AgentState, step: Step) -> None:
     inputs = dict(request.lineage.inputs)
     task = inputs.pop("task", None) or Stored(value=request.task)
     context = None if request.context is None else Stored(value=request.context)
-    state.talks[persona.name] = Talk(persona, task, context, inputs)
+    state.talks[persona.name] = Talk(
+        persona,
+        task,
+        context,
+        inputs,
+        is_tainted=request.lineage.tainted_inputs or request.lineage.tainted_plan,
+    )
     talk.say(state, state.talks[persona.name], None, step)
 
 

@@ -80,6 +80,8 @@ class Call:
     call: AgentCall
     key: str
     result: CallResult | None = None
+    part: str = ""
+    """The name of its activity, while a person is asked whether it may be made."""
 
 
 @dataclass(slots=True)
@@ -96,6 +98,8 @@ class Talk:
     """Of large inputs, by their names."""
     transcript: Stored | None = None
     is_prepared: bool = False
+    is_tainted: bool = False
+    """It has seen something that came from outside."""
     turn: int = 0
     last_prompt_tokens: int = 0
     repeats: Repeats = field(default_factory=Repeats)
@@ -214,6 +218,16 @@ class Host:
     def may_call(self) -> bool:
         """Whether a call that has its budget may be made."""
         return not (self.is_paused or self.is_long or self.is_cancelled)
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a person is asked before what came from outside is acted upon."""
+        approval = getattr(self.request, "approval", None)
+        return approval is not None and approval.mode == "tainted"
+
+    @property
+    def is_tainted(self) -> bool:
+        return any(talk.is_tainted for talk in self.talks.values())
 
     @property
     def is_in_room(self) -> bool:

@@ -42,6 +42,7 @@ def result_of(state: AgentState, ended: Ended, now: float) -> AgentResult:
     return AgentResult.model_validate(
         {
             "status": ended.status,
+            **({"tainted": True} if state.is_tainted else {}),
             **shown,
             "fields": dict(reply.fields) if reply is not None else {},
             "turns": ended.turns,
@@ -102,6 +103,6 @@ def view(state: AgentState, now: float) -> View:
         told += f", {talk.ended.turns} turns, {talk.ended.tool_calls} tool calls"
     if state.result is not None and state.result.reason:
         told += f"; {state.result.reason}"
-    detail = host.shown_waits(state, now, is_over=_is_over(state))["detail"]
-    page = markdown_page(state.request.task, told, (awaiting, detail))
+    waits = [] if _is_over(state) else host.open_waits(state, now)
+    page = markdown_page(state.request.task, told, waits)
     return View(word, awaiting, None, state.request.tenant, page)

@@ -33,6 +33,7 @@ from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import StartChild, Urgency
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.sizes import text_bytes
+from planloom.workflows.machines.shared.taint import tainted_inputs
 
 BATCHED_FROM = 1_000
 """A map of more items goes in batches."""
@@ -127,6 +128,8 @@ def batch_command(
             "inputs": {**inputs, items: batches.sources[unit.index]},
             "grant": grant,
             "first_index": first + run.lineage.first_index,
+            **({"tainted_inputs": True} if tainted_inputs(task, run.tainted) else {}),
+            **({"tainted_plan": True} if run.records[task.id].is_decided_outside else {}),
             **({"deadline": end} if end is not None else {}),
         }
     )
@@ -142,6 +145,7 @@ def batch_command(
         "retry_rounds": request.retry_rounds,
         "budget": {"parallel": run.frontier.entries[task.id].weight},
         "lineage": lineage,
+        **({} if request.fuse is None else {"fuse": request.fuse}),
     }
     words = f"{name}: {task.description or f'{size_of(run, unit)} items'}"
     return StartChild(key, "DagWorkflow", id, task.id, {}, Bindings(), fields, words[:96], urgency)

@@ -22,12 +22,14 @@ from planloom.planner.language.values import (
 from planloom.planner.walk.frontier import Unit
 from planloom.workflows.machines.run.batches import amounts_of_batch, batch_command, is_batch
 from planloom.workflows.machines.run.children import child_command
+from planloom.workflows.machines.run.record import Again
 from planloom.workflows.machines.run.state import RunState, Work
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import AskModel, RunTool, StartChild, Urgency
 from planloom.workflows.machines.shared.estimates import amounts_for, answer_room, prompt_tokens
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.member_retry import may_retry
+from planloom.workflows.machines.shared.taint import tainted_inputs
 
 RETRY_DEFAULT = Retry()
 ONE_TASK = Amount(tasks=1)
@@ -118,7 +120,9 @@ def bindings_of(run: RunState, unit: Unit, *values: JsonValue) -> Bindings:
     return Bindings(**given)
 
 
-def command_of(run: RunState, key: str, work: Work) -> RunTool | AskModel | StartChild | Failure:
+def command_of(
+    run: RunState, key: str, work: Work, now: float
+) -> RunTool | AskModel | StartChild | Failure:
     """The command that runs the unit's body, or why there can be none."""
     unit = work.unit
     task = run.tasks[unit.task]
@@ -131,7 +135,7 @@ def command_of(run: RunState, key: str, work: Work) -> RunTool | AskModel | Star
             # The built-in tool `ask` is the body `ask`, written as a call.
             return _ask(run, key, work, ask_from_args(body.args))
         case "tool":
-            return _tool(run, key, work)
+            return _tool(run, key, work, now)
         case "ask":
             return _ask(run, key, work, body.ask_body())
         case _:
@@ -156,11 +160,12 @@ def _grant(run: RunState, granted: Amount, own_tasks: int = 1) -> Grant:
     )
 
 
-def _tool(run: RunState, key: str, work: Work) -> RunTool:
+def _tool(run: RunState, key: str, work: Work, now: float) -> RunTool:
     task = run.tasks[work.unit.task]
     body = body_of(work.unit, task)
     spec = run.catalog.tool(body.tool or "")
     retry = retry_of(task, spec)
+    again = run.records[task.id].again.get(key_of(work.unit), Again())
     queue = run.catalog.tools_queue
     if spec is not None and spec.pool:
         queue = next((p.task_queue for p in run.catalog.pools if p.name == spec.pool), "")
@@ -168,18 +173,35 @@ def _tool(run: RunState, key: str, work: Work) -> RunTool:
     words = task.description or f"{body.tool}({_brief(body.args)})"
     return RunTool(
         key,
-        _tool_job(run, work.unit, task, body, retry),
+        _tool_job(run, work.unit, task, body, retry, again),
         name,
         f"{name}: {words}",
         urgency_of(run, task),
         queue,
-        retry,
+        _retry_after(retry, again),
+        delay=max(0.0, again.at - now),
         timeout=task.timeout or (spec.timeout_seconds if spec else None),
         is_local=spec is not None and spec.local,
     )
 
 
-def _tool_job(run: RunState, unit: Unit, task: Task, body: Body, retry: Retry) -> ToolJob:
+def _retry_after(retry: Retry, again: Again) -> Retry:
+    """The attempts that are left after those that were made in a group, and their pauses."""
+    if not again.attempts:
+        return retry
+    longest = max(retry.max_seconds, retry.initial_seconds)
+    pause = min(retry.initial_seconds * retry.backoff**again.attempts, longest)
+    return retry.model_copy(
+        update={
+            "max_attempts": max(1, retry.max_attempts - again.attempts),
+            "initial_seconds": pause,
+        }
+    )
+
+
+def _tool_job(
+    run: RunState, unit: Unit, task: Task, body: Body, retry: Retry, again: Again
+) -> ToolJob:
     """What is not set does not travel: history has one of these for each task."""
     cache = task.cache or run.request.cache
     more: dict[str, Any] = {"cache": cache, "cache_scope": run.root} if cache != "off" else {}
@@ -192,6 +214,8 @@ def _tool_job(run: RunState, unit: Unit, task: Task, body: Body, retry: Retry) -
         more["tenant"] = run.request.tenant
     if run.request.tools is not None:
         more["allow"] = run.request.tools
+    if again.attempts:
+        more["attempts_before"] = again.attempts
     return ToolJob(
         task=task.id,
         tool=body.tool or "",
@@ -210,8 +234,13 @@ def _ask(run: RunState, key: str, work: Work, ask: Ask) -> AskModel:
         prompt = prompt_tokens([ask.prompt, ask.context, ask.system], run.value_of)
         max_tokens = answer_room(work.granted, prompt, ask.max_tokens)
         reserved = work.granted.tokens if caps.tokens is not None else None
+    read = roots_of([ask.prompt])
+    outside = sorted(run.tainted & set(read)) if read else []
+    if {"item", "index"} & set(read) and tainted_inputs(task, run.tainted):
+        outside.append("item")
     job = AskJob(
         task=task.id,
+        **({"outside": outside} if outside else {}),
         revision=run.revision,
         prompt=ask.prompt,
         context=ask.context,

@@ -30,6 +30,7 @@ from planloom.planner.language.values import (
     Usage,
 )
 from planloom.workflows.machines.run.state import Child, RunState, Work
+from planloom.workflows.machines.shared import taint
 from planloom.workflows.machines.shared.account import ends_at
 from planloom.workflows.machines.shared.commands import StartChild, Urgency
 from planloom.workflows.machines.shared.events import Failure
@@ -59,7 +60,7 @@ def child_command(
 ) -> StartChild | Failure:
     """The command that starts the child run of a body; `name` is its place below this run."""
     task, request = run.tasks[work.unit.task], run.request
-    if problem := _problem_with(body, task.id):
+    if problem := _problem_with(body, task.id, request):
         return Failure(problem, "tool")
     id = f"{run.identity.workflow_id}/{name}"
     common: dict[str, Any] = {
@@ -70,8 +71,11 @@ def child_command(
         "tenant": request.tenant,
         "cache": request.cache,
     }
+    record, read = run.records[task.id], taint.tainted_inputs(task, run.tainted)
     lineage = Lineage.model_validate(
         {
+            **({"tainted_inputs": True} if read else {}),
+            **({"tainted_plan": True} if record.is_decided_outside else {}),
             "parent": run.identity.workflow_id,
             "root": run.root,
             "depth": run.lineage.depth + 1,
@@ -83,8 +87,10 @@ def child_command(
         named = {"template": body.plan} if isinstance(body.plan, str) else {"plan": body.plan}
         common |= {
             **named,
+            **_asking(request, "plan"),
             "on_failure": request.on_failure,
             "retry_rounds": request.retry_rounds,
+            **({} if request.fuse is None else {"fuse": request.fuse}),
             "budget": {"parallel": request.budget.parallel},
         }
         values: dict[str, JsonValue] = {"params": dict(body.args)}
@@ -100,6 +106,7 @@ def child_command(
         if inputs:
             still = {k: v for k, v in bindings.inputs.items() if k in roots_of(values)}
             bindings = bindings.model_copy(update={"inputs": still})
+        common |= _asking(request, body.kind)
         common |= {body.kind: body.agent if body.kind == "agent" else body.team}
         if isinstance(body.agent, str) and body.agent in run.cast:
             common |= {**run.cast_fields, "agent": run.cast[body.agent]}
@@ -120,11 +127,20 @@ def child_command(
     )
 
 
-def _problem_with(body: Body, task: str) -> str | None:
+def _asking(request: RunRequest, kind: str) -> dict[str, Any]:
+    """What a child asks a person about before it acts: what its run would ask."""
+    if request.approval.mode != "tainted":
+        return {}
+    is_agent = kind == "agent"
+    return {"approval": "tainted" if is_agent else request.approval.model_dump(exclude_unset=True)}
+
+
+def _problem_with(body: Body, task: str, request: RunRequest) -> str | None:
     """Arguments of an agent or team that would make it more than a part of its run."""
     if body.kind == "plan":
         return None  # they are the parameters of the template
-    for name in OF_THE_RUN:
+    asking = ("approval",) if request.approval.mode == "tainted" else ()
+    for name in (*OF_THE_RUN, *asking):
         if name in body.args:
             return f"tasks.{task}.args.{name}: a child run has its run's {name}. Leave it out."
     budget = body.args.get("budget")
@@ -181,6 +197,8 @@ def output_of_child(run: RunState, work: Work, result: Any) -> TaskOutput | Fail
     """A child's result as the output of its task, or the failure that it means."""
     task = work.unit.task
     body = run.tasks[task]
+    if getattr(result, "tainted", False):
+        run.records[task].is_tainted = True
     match result:
         case RunResult():
             has_answer = result.answer is not None

@@ -21,8 +21,8 @@ from planloom.planner.contract.controls import (
     RequestReplan,
     Resume,
 )
-from planloom.planner.contract.names import BUDGET_EXCEEDED, PLAN_REJECTED
-from planloom.planner.language.values import TaskId
+from planloom.planner.contract.names import BUDGET_EXCEEDED, INVALID_REQUEST, PLAN_REJECTED, STALE
+from planloom.planner.language.values import Outcome, TaskId
 from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run import approving, edits, people, units
 from planloom.workflows.machines.run.joining import rounds_left
@@ -32,6 +32,7 @@ from planloom.workflows.machines.run.timing import hold_or_go, time_moved
 from planloom.workflows.machines.shared import account
 from planloom.workflows.machines.shared.commands import Answer, Tell
 from planloom.workflows.machines.shared.machine import Refusal, Step
+from planloom.workflows.machines.shared.questions import NO_DECISION, decision_of
 
 Payload = (
     ApprovePlan
@@ -57,15 +58,15 @@ def check(run: RunState, name: str, payload: Payload, now: float) -> Refusal | N
         case EditPlan():
             problem = edits.problem_with(run, payload)
         case RequestReplan():
-            problem = _check_replan(run)
+            return _check_replan(run)
         case RaiseBudget():
             return _check_raise(run, payload, now)
         case CancelTask():
             problem = problem_with_cancel(run, TaskId(payload.id))
         case CompleteTask():
-            problem = _check_answer(run, payload)
+            return _check_answer(run, payload)
         case ApproveTask():
-            problem = _check_task(run, payload)
+            return _check_task(run, payload)
         case Pause() | Resume():
             problem = None
         case _:
@@ -141,24 +142,23 @@ def _take_decision(run: RunState, step: Step, payload: ApprovePlan | RejectPlan)
 # -- replans and budget ---------------------------------------------------------------------
 
 
-def _check_replan(run: RunState) -> str | None:
+def _check_replan(run: RunState) -> Refusal | None:
     if run.goal is None:
-        return (
-            "request_replan: this run has no planner: it was started from a plan. "
-            "Change it with edit_plan."
-        )
+        message = "this run has no planner: it was started from a plan. Change it with edit_plan."
+        return Refusal(f"request_replan: {message}", INVALID_REQUEST)
     if rounds_left(run) <= 0:
-        return f"request_replan: max_rounds {run.request.replan.max_rounds} is used up"
+        return Refusal(f"request_replan: max_rounds {run.request.replan.max_rounds} is used up")
     if run.plan is None:
-        return "request_replan: there is no plan yet"
+        return Refusal("request_replan: there is no plan yet")
     if run.stage is Stage.STOPPING:
-        return "request_replan: the run is being stopped"
+        return Refusal("request_replan: the run is being stopped")
     return None
 
 
 def _check_raise(run: RunState, payload: RaiseBudget, now: float) -> Refusal | None:
     if not payload.model_dump(exclude={"by"}, exclude_none=True):
-        return Refusal('raise_budget: name at least one cap, for example {"tokens": 60000}')
+        message = 'raise_budget: name at least one cap, for example {"tokens": 60000}'
+        return Refusal(message, INVALID_REQUEST)
     problem = account.problem_with_raise(run.account, payload, now)
     return Refusal(f"raise_budget: {problem}", BUDGET_EXCEEDED) if problem else None
 
@@ -188,22 +188,25 @@ def _take_pause(run: RunState, step: Step, on: bool) -> Reply:
 # -- answers and approvals of tasks ---------------------------------------------------------
 
 
-def _check_answer(run: RunState, payload: CompleteTask) -> str | None:
+def _check_answer(run: RunState, payload: CompleteTask) -> Refusal | None:
     key = payload.id
-    if key in run.asked:
-        return None
+    if (asks := run.asked.get(key)) is not None:
+        is_fit = not asks.is_decision or decision_of(payload.output) is not None
+        return None if is_fit else Refusal(NO_DECISION.format(key), INVALID_REQUEST)
     if key in run.questions:
-        return people.schema_problem(run, key, payload)
+        misfit = people.schema_problem(run, key, payload)
+        return Refusal(misfit, INVALID_REQUEST) if misfit else None
     work = run.works.get(key)
     if work is not None and work.doing is Doing.STORING:
-        return f'complete_task: "{key}" is answered already'
+        return Refusal(f'complete_task: "{key}" is answered already')
     if people.is_known(run, key):
         return None
     waiting = f" Waiting: {', '.join(list(people.questions_of(run))[:10]) or 'none'}"
     state = run.frontier.state_of(TaskId(key))
     if state is None:
-        return f'complete_task: no task "{key}".{waiting}'
-    return f'complete_task: task "{key}" does not wait for a person; it is {state}.{waiting}'
+        return Refusal(f'complete_task: no task "{key}".{waiting}', INVALID_REQUEST)
+    message = f'complete_task: task "{key}" does not wait for a person; it is {state}.{waiting}'
+    return Refusal(message)
 
 
 def _take_answer(run: RunState, step: Step, payload: CompleteTask) -> Reply:
@@ -218,12 +221,14 @@ def _take_answer(run: RunState, step: Step, payload: CompleteTask) -> Reply:
     return Reply(accepted=True, message=f"task {payload.id} is answered")
 
 
-def _check_task(run: RunState, payload: ApproveTask) -> str | None:
+def _check_task(run: RunState, payload: ApproveTask) -> Refusal | None:
     task = TaskId(payload.id)
     if task in run.held or _is_early_task(run, task):
         return None
     waiting = ", ".join(run.held) or "none"
-    return f'approve_task: task "{task}" does not wait for approval. Waiting: {waiting}'
+    message = f'approve_task: task "{task}" does not wait for approval. Waiting: {waiting}'
+    is_late = task in run.allowed or isinstance(run.frontier.state_of(task), Outcome)
+    return Refusal(message, STALE if is_late else INVALID_REQUEST)
 
 
 def _is_early_task(run: RunState, task: TaskId) -> bool:

@@ -127,6 +127,7 @@ def _result(
         {
             "status": status,
             "answer": shown,
+            **({"tainted": True} if is_tainted(run) else {}),
             **({"answer_ref": answer} if answer is not None and not answer.is_inline else {}),
             "revision": run.revision,
             "rounds": run.goal.rounds if run.goal else 0,
@@ -144,6 +145,12 @@ def _result(
             "reason": reason,
         }
     )
+
+
+def is_tainted(run: RunState) -> bool:
+    """Whether something in the run came from outside: its answer may be made of it."""
+    has_read = any(r.is_tainted and r.outcome is not None for r in run.records.values())
+    return has_read or run.is_decided_outside or run.lineage.tainted_inputs
 
 
 def _reference(answer: Stored) -> JsonValue:

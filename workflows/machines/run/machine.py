@@ -18,6 +18,7 @@ from planloom.workflows.machines.run import (
     controls,
     course,
     edits,
+    fusing,
     joining,
     maps,
     people,
@@ -86,12 +87,15 @@ CHILD_LOOK_SECONDS = 60.0
 def begin(request: RunRequest, identity: Identity, now: float) -> RunState:
     """The state of a run that is about to start."""
     is_planned = request.goal is not None and not request.agents and not request.teams
+    lineage = request.lineage
     return RunState(
         request,
         identity,
         open_account(request, identity.workflow_id, now),
         Frontier(parallel_of(request)),
         goal=Goal() if is_planned or request.joiner else None,
+        # A planner reads what the run was given.
+        is_decided_outside=lineage.tainted_plan or (is_planned and lineage.tainted_inputs),
     )
 
 
@@ -367,6 +371,7 @@ _RULES: dict[Rule, _Take] = {
     Rule.AHEAD: lambda r, s, k, f: units.ahead_known(r, s, k, _truth(f)),
     Rule.ITEMS: _take_items,
     Rule.BODY: lambda r, s, k, f: units.body_ended(r, s, k, f),
+    Rule.GROUP: lambda r, s, k, f: fusing.take_group(r, s, k, f),
     Rule.QUESTION: lambda r, s, k, f: units.take_question(r, s, _idle(r, k), _stored(f)),
     Rule.ANSWER_STORED: lambda r, s, k, f: units.answer_stored(r, s, _idle(r, k), _stored(f)),
     Rule.LIST: lambda r, s, k, f: maps.take_list(r, s, TaskId(k), f),

@@ -10,6 +10,7 @@ from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.state import EARLY_MAX, Question, RunState
 from planloom.workflows.machines.run.tasks import cancel_waiting_task, take_settled
 from planloom.workflows.machines.run.timers import drop_timer, set_timer
+from planloom.workflows.machines.shared import taint
 from planloom.workflows.machines.shared.commands import Tell
 from planloom.workflows.machines.shared.machine import Step
 
@@ -101,7 +102,7 @@ def take_child_question(run: RunState, step: Step, asks: ChildAsks) -> None:
         run.asked_since.pop(asks.key, None)
     elif any(asks.child == c or asks.child.startswith(f"{c}/") for c in run.children):
         early = run.early_answers.get(asks.key) or []
-        if early:
+        if early and not asks.is_decision:
             answer = early.pop(0)
             run.note(f"{asks.key}: answered early{_who(answer.by)}")
             step.do(_downwards(asks, answer))
@@ -146,6 +147,14 @@ def questions_of(run: RunState) -> dict[str, str]:
 
 
 # -- tasks that need a yes ------------------------------------------------------------------
+
+
+def reasons_to_ask(run: RunState, task: Task) -> list[str]:
+    """Under `approval: tainted`, why the task waits for a person; else nothing."""
+    if run.request.approval.mode != "tainted":
+        return []
+    decided = run.records[task.id].is_decided_outside
+    return taint.reasons_to_ask(task, run.catalog, run.tainted, is_decided_outside=decided)
 
 
 def hold_task(run: RunState, step: Step, task: Task) -> None:

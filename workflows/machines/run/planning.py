@@ -93,6 +93,10 @@ def begin_planning(run: RunState, step: Step, planning: Planning) -> NoPlan | No
     goal = goal_of(run)
     if planning.purpose is not Purpose.FIRST:
         goal.rounds += 1
+        # The joiner and the planner are shown what has ended.
+        run.is_decided_outside = run.is_decided_outside or any(
+            r.is_tainted and r.outcome is not None for r in run.records.values()
+        )
         reopen(run)
         planning.names = dict(goal.twins), dict(goal.aliases)
     goal.book.accepted = []

@@ -17,6 +17,16 @@ TEXT_MIN_BYTES = 60
 ERROR_MAX_CHARS = 2_000
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A task or item came back from a group, and goes on in an activity of its own."""
+
+    attempts: int = 0
+    """Those that were made in the group."""
+    at: float = 0.0
+    """When the next one may be made, in seconds since 1970."""
+
+
 @dataclass(slots=True)
 class Batches:
     """Of a map whose items go in batches: `items` and `item_outcomes` have a row for each batch."""
@@ -61,6 +71,12 @@ class Record:
     saved_usd_nano: int = 0
     holes: int = 0
     """Items of a map that have no value, though the map has one."""
+    again: dict[str, Again] = field(default_factory=dict)
+    """What came back from a group, by key."""
+    is_tainted: bool = False
+    """The output came from outside, or was made of something that did."""
+    is_decided_outside: bool = False
+    """A planner that saw something from outside wrote the task."""
 
     @property
     def seconds(self) -> float:
@@ -74,6 +90,7 @@ class Record:
         self.may_pass = False
         self.ended = None
         self.holes = 0
+        self.again = {}
         if not self.items:  # else only their list is to be made once more
             self.item_outcomes, self.batches = [], None
 
@@ -157,6 +174,7 @@ def task_reports(records: Iterable[Record]) -> dict[str, TaskReport]:
                         ("error_class", record.error_class),
                         ("items", record.item_counts()),
                         ("reason", texts.shown(record.reason)),
+                        ("tainted", record.is_tainted or None),
                     )
                     if value is not None
                 },

@@ -25,6 +25,7 @@ def compile_for(run: RunState, plan: Plan) -> Compiled:
         depth=run.lineage.depth,
         parallel=run.frontier.parallel,
         model=run.model_for("worker"),
+        fuse=run.request.fuse,
     )
 
 

@@ -9,6 +9,7 @@ from planloom.planner.language.values import TaskId
 from planloom.planner.walk.frontier import State, Unit
 from planloom.workflows.machines.run import people
 from planloom.workflows.machines.run.bodies import amounts_of, key_of
+from planloom.workflows.machines.run.fusing import start_group
 from planloom.workflows.machines.run.state import (
     Pending,
     Rule,
@@ -64,7 +65,7 @@ def pump(run: RunState, step: Step) -> None:
             run.frontier.start(unit)
             run.frontier.hold(unit.task)
             run.held_ahead.append(unit.task)
-        else:
+        elif not start_group(run, step, unit):
             granted = _reserve(run, step, unit, task)
             if granted is None:
                 return
@@ -73,7 +74,9 @@ def pump(run: RunState, step: Step) -> None:
 
 
 def _needs_approval(run: RunState, task: Task, unit: Unit) -> bool:
-    return task.approval and unit.index is None and task.id not in run.allowed
+    if unit.index is not None or task.id in run.allowed:
+        return False
+    return task.approval or bool(people.reasons_to_ask(run, task))
 
 
 def _reserve(run: RunState, step: Step, unit: Unit, task: Task) -> Amount | None:

@@ -74,6 +74,8 @@ class Rule(StrEnum):
     """The `when` of a branch that runs ahead of it."""
     ITEMS = "items"
     BODY = "body"
+    GROUP = "group"
+    """Of several tasks at once."""
     QUESTION = "question"
     ANSWER_STORED = "answer_stored"
     LIST = "list"
@@ -113,6 +115,8 @@ class Doing(StrEnum):
     STORING = "storing"
     WAITING = "waiting"
     """Its fallback waits for budget."""
+    GROUP = "group"
+    """It runs with others, in the activity of a group."""
 
 
 @dataclass(slots=True)
@@ -143,6 +147,18 @@ class Work:
     """A speculation whose condition said no; it is being cancelled."""
     cut_at: int = 0
     """The first answer was cut off after so many tokens, and more room was found for another."""
+    group: str = ""
+    """The group in which it runs."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Tasks and items that one activity runs."""
+
+    since: float
+    """When it was started, in seconds since the run started."""
+    members: dict[str, Unit] = field(default_factory=dict)
+    """By key. Those that were cancelled meanwhile are gone: their ends are not looked at."""
 
 
 @dataclass(slots=True)
@@ -384,6 +400,9 @@ class RunState:
     """What references may name beside tasks: params, and inputs of a child run."""
     works: dict[str, Work] = field(default_factory=dict)
     """Units at work, by the key of their reservation."""
+    groups: dict[str, Group] = field(default_factory=dict)
+    """Groups at work, by the key of their command."""
+    groups_made: int = 0
     pending: dict[str, Pending] = field(default_factory=dict)
     """Commands in flight, by key."""
     timers: dict[str, tuple[float, str]] = field(default_factory=dict)
@@ -399,6 +418,8 @@ class RunState:
     held: dict[TaskId, float] = field(default_factory=dict)
     """Tasks that wait for a person's yes, and since when."""
     allowed: list[TaskId] = field(default_factory=list)
+    is_decided_outside: bool = False
+    """Whoever plans now has seen something that came from outside."""
     early_tasks: dict[TaskId, ApproveTask] = field(default_factory=dict)
     questions: dict[str, Question] = field(default_factory=dict)
     """By task, or by item of a map: `which[0]`."""
@@ -501,6 +522,12 @@ class RunState:
             good = record.outcome is not None and record.outcome.is_good
             return record.output if good else None
         return self.values.get(name)
+
+    @property
+    def tainted(self) -> set[str]:
+        """Names of values that came from outside, or were made of something that did."""
+        given = set(self.values) if self.lineage.tainted_inputs else set()
+        return given | {task for task, record in self.records.items() if record.is_tainted}
 
     def model_for(self, role: str, named: str | None = None) -> str | None:
         """The model of a call: the task's own, the request's for its role, or the default."""

@@ -108,8 +108,7 @@ def details(shown: Progress, records: Mapping[TaskId, Record], graph: str) -> st
         record = records.get(TaskId(task))
         seconds = f"{record.seconds:.2f}" if record and record.ended is not None else ""
         rows.append((task, state, seconds, (record.error or record.reason or "") if record else ""))
-    waits = shown.awaiting, shown.detail
-    page = markdown_page(shown.goal, head, waits, ("task", "state", "seconds", "note"), rows)
+    page = markdown_page(shown.goal, head, shown.waits, ("task", "state", "seconds", "note"), rows)
     if graph and len(graph) < 6_000:
-        page += f"\n\n```mermaid\n{graph}\n```"
+        page += f"\n\n```\n{graph}\n```"
     return page[:DETAILS_MAX_CHARS]

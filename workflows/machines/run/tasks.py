@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from planloom.planner.compile.estimate import estimate_task
+from planloom.planner.compile.passes.fuse import fused_seconds
 from planloom.planner.compile.pipeline import inputs_of
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import NANO, PRIORITY_KEYS, Outcome, Stored, TaskId, Usage
 from planloom.planner.walk.frontier import Settled, State, Unit
 from planloom.planner.walk.nodes import node_of
+from planloom.workflows.machines.run.groups import leave_group, settled_follower
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.run.state import RunState, Stop, StopKind
 from planloom.workflows.machines.run.timers import drop_timer
@@ -32,6 +34,7 @@ def add_tasks(
         if before is not None:
             run.records[task.id].usage = before.usage
             run.records[task.id].version = before.version + 1
+        run.records[task.id].is_decided_outside = run.is_decided_outside
     nodes = [
         node_of(
             task,
@@ -39,6 +42,7 @@ def add_tasks(
             rank=ranks.get(task.id, 0.0),
             priority=PRIORITY_KEYS[task.priority or run.request.priority],
             is_ahead=may_run_ahead(run, task),
+            fuse_seconds=fused_seconds(task, run.catalog, run.request.fuse),
         )
         for task in tasks
     ]
@@ -47,6 +51,7 @@ def add_tasks(
         reused = run.request.reuse.get(task.id)
         if reused is not None and isinstance(run.frontier.state_of(task.id), State):
             _reuse(run, task.id, reused.output, now)
+            run.records[task.id].is_tainted = reused.tainted
     run.is_stop_checked = False
 
 
@@ -73,6 +78,7 @@ def take_settled(run: RunState, settled: Iterable[Settled], now: float) -> None:
     """Record tasks that ended because of their inputs."""
     for entry in settled:
         record, task = run.records[entry.task], run.tasks[entry.task]
+        settled_follower(run, entry.task)
         record.outcome, record.ended = entry.outcome, run.seconds(now)
         names = ", ".join(f"{i} {_ended_as(run, i)}" for i in entry.because[:NAMES_MAX])
         more = len(entry.because) - NAMES_MAX
@@ -104,6 +110,7 @@ def end_task(
 def cancel_waiting_task(run: RunState, step: Step, task: TaskId, reason: str | None) -> None:
     """A task that has not started will not: it ends as cancelled."""
     _hold_no_more(run, step, task)
+    leave_group(run, step, Unit(task))
     record = run.records[task]
     record.outcome, record.ended, record.reason = Outcome.CANCELLED, run.seconds(step.now), reason
     run.is_stop_checked = False
@@ -119,6 +126,7 @@ def _hold_no_more(run: RunState, step: Step, task: TaskId) -> None:
 def drop_task(run: RunState, step: Step, task: TaskId) -> None:
     """Forget a task that has not started: a new revision left it out."""
     _hold_no_more(run, step, task)
+    leave_group(run, step, Unit(task))
     run.frontier.drop([task])
     record = run.records[task]
     run.outside += record.usage  # of an earlier try, in other words

@@ -29,6 +29,7 @@ from planloom.workflows.machines.run.bodies import (
     may_have_acted,
 )
 from planloom.workflows.machines.run.children import output_of_child
+from planloom.workflows.machines.run.groups import forget_member, leave_group
 from planloom.workflows.machines.run.maps import close_map, make_list_again
 from planloom.workflows.machines.run.state import Doing, Pending, Rule, RunState, Wait, Work
 from planloom.workflows.machines.run.tasks import end_task
@@ -40,6 +41,7 @@ from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import Cancel, Command, Resolve, StartChild
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Step
+from planloom.workflows.machines.shared.taint import is_output_tainted
 
 
 def _send(run: RunState, step: Step, key: str, rule: Rule, command: Command) -> None:
@@ -74,10 +76,11 @@ def start_unit(run: RunState, step: Step, unit: Unit, granted: Amount, *, is_ahe
     """A unit that the frontier has started begins its work."""
     task, key = run.tasks[unit.task], key_of(unit)
     record = run.records[task.id]
-    if record.started is None or unit.index is None:
+    if record.started is None or (unit.index is None and key not in record.again):
         record.ready = record.ready if record.ready is not None else run.seconds(step.now)
         record.started = run.seconds(step.now)
     run.works[key] = Work(unit, granted, is_ahead=is_ahead)
+    mark_tainted(run, unit, run.tainted)
     if is_ahead:
         run.ahead.append(key)
         _start_body(run, step, key)
@@ -91,6 +94,15 @@ def start_unit(run: RunState, step: Step, unit: Unit, granted: Amount, *, is_ahe
         take_condition(run, step, key, found)
         return
     _after_condition(run, step, key)
+
+
+def mark_tainted(run: RunState, unit: Unit, tainted: set[str]) -> None:
+    """Whether what a task gives came from outside is known when it starts."""
+    task, record = run.tasks[unit.task], run.records[unit.task]
+    if unit.index is None and not record.is_tainted:
+        record.is_tainted = is_output_tainted(
+            task, run.catalog, tainted, is_decided_outside=record.is_decided_outside
+        )
 
 
 def take_condition(run: RunState, step: Step, key: str, found: bool | Failure) -> None:
@@ -131,7 +143,7 @@ def _start_body(run: RunState, step: Step, key: str) -> None:
         _find_question(run, step, key)
         return
     work.doing = Doing.BODY
-    command = command_of(run, f"{key}#body", work)
+    command = command_of(run, f"{key}#body", work, step.now)
     if isinstance(command, Failure):
         unit_failed(run, step, key, command)
     else:
@@ -517,6 +529,8 @@ def end_unit(
         reason = reason or output.note
     if reason:
         record.reason = reason
+    if work.group:
+        forget_member(run, key, work.group)
     people.forget_questions(run, step, key)
     stored = output.output if output else None
     if unit.index is None:
@@ -542,6 +556,7 @@ def cancel_unit(run: RunState, step: Step, key: str) -> None:
         return
     if key in run.questions:
         people.close_question(run, step, key)
+    leave_group(run, step, work.unit)
     end_cancelled(run, step, key)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from planloom.planner.compile.drawing.text import text_graph
 from planloom.planner.compile.explain import mermaid
 from planloom.planner.contract.requests import Reused
 from planloom.planner.contract.results import Awaiting, OpenWait, Progress
-from planloom.planner.language.values import NANO, Outcome
+from planloom.planner.language.values import NANO, Outcome, TaskId
 from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.finishing import estimate_of, usage_of
-from planloom.workflows.machines.run.people import questions_of
+from planloom.workflows.machines.run.people import questions_of, reasons_to_ask
+from planloom.workflows.machines.run.record import Record, task_reports
 from planloom.workflows.machines.run.state import Doing, RunState, Stage
 from planloom.workflows.machines.run.status import details, progress
 from planloom.workflows.machines.shared import account, waits
@@ -44,13 +46,15 @@ def open_waits(run: RunState, now: float) -> list[OpenWait]:
     for task, at in run.held.items():
         body = run.tasks[task]
         what = body.description or f"{body.kind} {body.tool or ''}".strip()
+        what = "; ".join([what, *reasons_to_ask(run, body)])
         found.append(waits.task_wait(id, task, what, at - since))
     if (lack := lack_of(run, now)) is not None:
         least = run.lack_least if run.lack is not None else account.least_of(run.account)
         found.append(waits.budget_wait(run.account, lack, least, now))
     for key, question in questions_of(run).items():
         at = run.questions[key].since if key in run.questions else run.asked_since[key]
-        found.append(waits.question_wait(id, key, question, at - since))
+        is_decision = key in run.asked and run.asked[key].is_decision
+        found.append(waits.question_wait(id, key, question, at - since, is_decision=is_decision))
     return found
 
 
@@ -134,7 +138,30 @@ def progress_of(run: RunState, now: float) -> Progress:
         goal=run.goal_text,
         notes=run.notes,
     )
-    return shown.model_copy(update={"waits": waiting})
+    running = {
+        t: round(run.seconds(now) - r.started, 3)
+        for t, r in run.records.items()
+        if r.outcome is None and r.started is not None and shown.tasks.get(t) == "running"
+    }
+    items = {t: c for t, r in run.records.items() if (c := r.item_counts()) is not None}
+    more = {"waits": waiting, "running_seconds": running, "items": items}
+    return shown.model_copy(
+        update={**more, "reason": run.result.reason if run.result is not None else None}
+    )
+
+
+def tasks_document(run: RunState, now: float) -> dict[str, Any]:
+    """Each task as a result reports it, with its state; one that has not ended has no outcome."""
+    states = progress_of(run, now).tasks
+    reports = task_reports(run.records.values())
+    found: dict[str, Any] = {}
+    for task, state in states.items():
+        record = run.records.get(TaskId(task))
+        shown = reports[task].model_dump(mode="json") if record is not None else {}
+        if record is not None and record.outcome is None:
+            shown["outcome"] = None
+        found[task] = shown | {"state": state}
+    return found
 
 
 def plan_document(run: RunState) -> dict[str, Any] | None:
@@ -184,10 +211,18 @@ def diff(run: RunState) -> list[str]:
 def outputs(run: RunState) -> dict[str, Any]:
     """Finished tasks as a fork reuses them."""
     return {
-        task: Reused(outcome=r.outcome, output=r.output).model_dump(mode="json", exclude_unset=True)
+        task: _reused(r)
         for task, r in run.records.items()
         if r.outcome is not None and r.outcome.is_good and r.output is not None
     }
+
+
+def _reused(record: Record) -> dict[str, Any]:
+    assert record.outcome is not None
+    assert record.output is not None
+    more = {"tainted": True} if record.is_tainted else {}
+    reused = Reused.model_validate({"outcome": record.outcome, "output": record.output, **more})
+    return reused.model_dump(mode="json", exclude_unset=True)
 
 
 def revisions_document(run: RunState) -> list[dict[str, Any]]:
@@ -210,7 +245,7 @@ def view(run: RunState, now: float) -> View:
     plan = run.plan
     tree = ""
     if plan is not None and len(shown.tasks) <= GRAPH_TASKS_MAX:
-        tree = mermaid(plan, shown.tasks)
+        tree = text_graph(plan, shown.tasks)
     return View(
         status_word(run),
         awaiting(run),

@@ -26,10 +26,10 @@ def needs_approval(mode: ApprovalMode, *, is_first: bool, major: Sequence[str] =
     """Whether a new revision waits for a person. `major` lists why a replan is material.
 
     `plan` asks for the first plan, `replan` for later ones, `major` for the first and for
-    material changes, `always` for every one.
+    material changes, `always` for every one, `tainted` for none.
     """
     match mode:
-        case "never":
+        case "never" | "tainted":  # `tainted` asks task by task
             return False
         case "plan":
             return is_first

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from planloom.planner.contract.controls import Reply
+from planloom.planner.contract.groups import GroupJob
 from planloom.planner.contract.jobs import (
     AskJob,
     JoinJob,
@@ -77,6 +78,19 @@ class RunTool:
     retry: Retry
     timeout: float | None = None
     is_local: bool = False
+    delay: float = 0.0
+    """Seconds to wait first: an earlier attempt was made in a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunGroup:
+    """Cheap tasks that share one activity; ends with a `GroupReply`."""
+
+    key: str
+    job: GroupJob
+    summary: str
+    urgency: Urgency
+    queue: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +249,7 @@ Command = (
     | LoadDefinition
     | TakePermit
     | RunTool
+    | RunGroup
     | AskModel
     | TakeTurn
     | WritePlan

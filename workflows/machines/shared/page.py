@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from planloom.planner.contract.results import OpenWait
+
 GOAL_MAX_CHARS = 300
 DETAILS_MAX_CHARS = 19_000
 """Details are at most 20,000 bytes."""
 ROWS_MAX = 40
+WAITS_MAX = 5
+FENCE = "```"
 CELL_MAX_CHARS = 80
 EM_SPACE = "\u2003"
 
@@ -15,7 +19,7 @@ EM_SPACE = "\u2003"
 def markdown_page(
     title: str,
     head: str,
-    waits: tuple[str | None, str | None],
+    waits: Sequence[OpenWait],
     columns: Sequence[str] = (),
     rows: Sequence[tuple[str, ...]] = (),
 ) -> str:
@@ -25,8 +29,9 @@ def markdown_page(
     """
     lines = [f"### {_one_line(title)}", ""] if title else []
     lines.append(head)
-    if waits[1]:
-        lines.append(f"\nAwaiting {waits[0]}: {waits[1]}")
+    for wait in waits[:WAITS_MAX]:
+        lines.append(f"\nWaiting for {wait.kind}: {_one_line(wait.what)}")
+        lines += ["", FENCE, wait.command.replace(FENCE, ""), FENCE]
     if rows:
         lines += ["", _table_row(columns), "|" + "---|" * len(columns)]
         lines += [_table_row(row) for row in rows[:ROWS_MAX]]

@@ -7,7 +7,7 @@ two quick answers to two questions keep their order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from planloom.planner.contract.controls import ChildAsks, CompleteTask
@@ -21,6 +21,12 @@ EARLY_MAX_BYTES = 200_000
 """All of them together: they are part of the state."""
 
 
+NO_DECISION = (
+    'complete_task: "{}" asks whether it may act: the output must be {{"approve": true}} or '
+    '{{"approve": false}}'
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A question: the call that waits for its answer, its text, and since when it is open."""
@@ -28,6 +34,8 @@ class Question:
     key: str
     text: str
     since: float
+    is_decision: bool = False
+    """Whether a side effect may be made: an answer that came early, or in any words, is none."""
 
 
 @dataclass(slots=True)
@@ -48,18 +56,27 @@ class Answered:
     answer: JsonValue
 
 
-def ask(questions: Questions, asker: str, key: str, text: str, now: float) -> Answered | None:
+def ask(
+    questions: Questions, asker: str, key: str, text: str, now: float, *, is_decision: bool = False
+) -> Answered | None:
     """Open a question, or let it wait for the asker's other one; answered where one came early."""
+    question = Question(key, text, now, is_decision)
     if asker in questions.open:
-        questions.waiting.setdefault(asker, []).append(Question(key, text, now))
+        questions.waiting.setdefault(asker, []).append(question)
         return None
-    if (answers := questions.early.get(asker)) is not None:
+    if not is_decision and (answers := questions.early.get(asker)) is not None:
         answer = answers.pop(0)
         if not answers:
             del questions.early[asker]
         return Answered(key, answer)
-    questions.open[asker] = Question(key, text, now)
+    questions.open[asker] = question
     return None
+
+
+def decision_of(answer: JsonValue) -> bool | None:
+    """What `{"approve": true}` or `{"approve": false}` says; None for any other answer."""
+    found = answer.get("approve") if isinstance(answer, dict) and len(answer) == 1 else None
+    return found if isinstance(found, bool) else None
 
 
 def answer(questions: Questions, given: CompleteTask, now: float) -> list[Answered]:
@@ -74,7 +91,7 @@ def answer(questions: Questions, given: CompleteTask, now: float) -> list[Answer
     answered = [Answered(asked.key, given.output)]
     waiting = questions.waiting.pop(given.id, [])
     if waiting:
-        questions.open[given.id] = Question(waiting[0].key, waiting[0].text, now)
+        questions.open[given.id] = replace(waiting[0], since=now)
     if waiting[1:]:
         questions.waiting[given.id] = waiting[1:]
     return answered
@@ -84,8 +101,9 @@ def problem_with_answer(
     questions: Questions, given: CompleteTask, askers: Sequence[str] | None
 ) -> str | None:
     """Why an answer cannot be taken, or None. `askers` None: they are not known yet."""
-    if given.id in questions.open:
-        return None
+    if (asked := questions.open.get(given.id)) is not None:
+        is_fit = not asked.is_decision or decision_of(given.output) is not None
+        return None if is_fit else NO_DECISION.format(given.id)
     if askers is not None and given.id not in askers:
         near = get_close_matches(given.id[:100], list(askers), n=1)
         known = f'Did you mean "{near[0]}"?' if near else f"Known: {', '.join(askers[:20])}."
@@ -107,11 +125,22 @@ def withdraw(questions: Questions, asker: str) -> bool:
     return questions.open.pop(asker, None) is not None
 
 
-def asks(me: str, parent: str, asker: str, question: str | None, *, is_team: bool) -> ChildAsks:
+def asks(
+    me: str,
+    parent: str,
+    asker: str,
+    question: str | None,
+    *,
+    is_team: bool,
+    is_decision: bool = False,
+) -> ChildAsks:
     """What the parent run is told: it shows the question, and can be answered in our place.
 
     A team's members are told apart; an agent is known by its task.
     """
     task = me.removeprefix(f"{parent}/")
     key = f"{task}.{asker}" if is_team else task
-    return ChildAsks(child=me, name=asker, key=key, question=question)
+    more = {"is_decision": True} if is_decision else {}
+    return ChildAsks.model_validate(
+        {"child": me, "name": asker, "key": key, "question": question, **more}
+    )

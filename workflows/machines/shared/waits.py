@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import Any
 
 from planloom.planner.contract.results import Awaiting, OpenWait
 from planloom.planner.language.values import JsonValue
@@ -22,22 +21,21 @@ def signal_command(workflow_id: str, name: str, payload: dict[str, JsonValue]) -
 
 
 def approval_wait(workflow_id: str, revision: int, why: str, since: float) -> OpenWait:
-    command = signal_command(workflow_id, "approve_plan", {"revision": revision})
     what = f"approval of revision {revision}{why}"
-    return OpenWait(kind="approval", what=what, since=since, command=command)
+    return _wait("approval", what, since, workflow_id, "approve_plan", {"revision": revision})
 
 
 def task_wait(workflow_id: str, task: str, what: str, since: float) -> OpenWait:
-    command = signal_command(workflow_id, "approve_task", {"id": task, "approve": True})
-    return OpenWait(
-        kind="approval", what=f"approval of task {task}: {what}", since=since, command=command
-    )
+    what = f"approval of task {task}: {what}"
+    payload: dict[str, JsonValue] = {"id": task, "approve": True}
+    return _wait("approval", what, since, workflow_id, "approve_task", payload)
 
 
-def question_wait(workflow_id: str, key: str, question: str, since: float) -> OpenWait:
-    payload: dict[str, Any] = {"id": key, "output": "…"}
-    command = signal_command(workflow_id, "complete_task", payload)
-    return OpenWait(kind="human", what=f"{key}: {question}", since=since, command=command)
+def question_wait(
+    workflow_id: str, key: str, question: str, since: float, *, is_decision: bool = False
+) -> OpenWait:
+    payload: dict[str, JsonValue] = {"id": key, "output": {"approve": True} if is_decision else "…"}
+    return _wait("human", f"{key}: {question}", since, workflow_id, "complete_task", payload)
 
 
 def budget_wait(own: Account, lack: str, least: Amount, now: float) -> OpenWait:
@@ -46,9 +44,23 @@ def budget_wait(own: Account, lack: str, least: Amount, now: float) -> OpenWait:
     is_parents = own.has_grant if "seconds" not in caps else False
     if own.parent is not None and (is_parents or not caps):
         return parent_wait(own.parent, lack, 0.0)
-    command = signal_command(own.me, "raise_budget", caps)
     what = f"The run is parked: {lack}. raise_budget lets it go on."
-    return OpenWait(kind="budget", what=what, since=0.0, command=command)
+    return _wait("budget", what, 0.0, own.me, "raise_budget", caps)
+
+
+def _wait(
+    kind: Awaiting,
+    what: str,
+    since: float,
+    workflow_id: str,
+    update: str,
+    payload: dict[str, JsonValue],
+) -> OpenWait:
+    """A wait that a signal or update of the workflow itself answers."""
+    command = signal_command(workflow_id, update, payload)
+    return OpenWait(
+        kind=kind, what=what, since=since, command=command, update=update, input=payload
+    )
 
 
 def parent_wait(parent: str, lack: str, since: float) -> OpenWait:

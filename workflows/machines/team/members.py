@@ -47,7 +47,8 @@ def talk_of(team: TeamSpec, spec: MemberSpec, request: TeamRequest) -> Talk:
     if spec.task:
         task = Stored(value=subtask_text(spec.task, request.task))
     context = None if request.context is None else Stored(value=request.context)
-    return Talk(persona, task, context, inputs)
+    is_tainted = request.lineage.tainted_inputs or request.lineage.tainted_plan
+    return Talk(persona, task, context, inputs, is_tainted=is_tainted)
 
 
 def agent_of(team: TeamSpec, spec: MemberSpec, request: TeamRequest) -> AgentSpec:

@@ -163,6 +163,9 @@ def take_over(team: TeamState, result: RunResult) -> None:
         if named is None or named not in team.members:
             continue
         _take_subtask(team, team.members[named], run, record)
+    if result.tainted:
+        for each in team.talks.values():
+            each.is_tainted = True
 
 
 def _take_subtask(team: TeamState, member: Member, run: RunState, record: Record) -> None:

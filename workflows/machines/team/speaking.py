@@ -104,7 +104,10 @@ def take_turns(team: TeamState, step: Step) -> bool:
         name = team.queue.pop(0)
         team.members[name].is_speaking = True
         speaking += 1
-        talk.say(team, team.talks[name], _heard(team, name), step)
+        heard = _heard(team, name)
+        if heard is not None and team.is_tainted:
+            team.talks[name].is_tainted = True  # the others tell it what they saw
+        talk.say(team, team.talks[name], heard, step)
     return speaking == 0
 
 

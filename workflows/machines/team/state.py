@@ -139,7 +139,8 @@ class TeamState(Host):
     def is_planned(self) -> bool:
         """Whether its subtasks run as a plan: a graph, or one with approval or replans."""
         request = self.request
-        has_rules = request.replan.max_rounds > 0 or request.approval.mode != "never"
+        asks_for_plans = request.approval.mode not in ("never", "tainted")
+        has_rules = request.replan.max_rounds > 0 or asks_for_plans
         has_graph = any(m.spec.depends_on for m in self.members.values())
         return has_rules or request.subtasks is not None or has_graph
 

@@ -46,7 +46,10 @@ def run_request(
     """
     inputs = plan_inputs(request, context)
     fields: dict[str, Any] = {name: getattr(request, name) for name in _OF_THE_TEAM}
-    fields["lineage"] = request.lineage.model_copy(update={"inputs": inputs})
+    # The team's own words stand in the tasks of the plan, where they are short.
+    is_tainted = request.lineage.tainted_inputs or request.lineage.tainted_plan
+    update = {"inputs": inputs, **({"tainted_plan": True} if is_tainted else {})}
+    fields["lineage"] = request.lineage.model_copy(update=update)
     if request.strategy == "sequential":
         fields["budget"] = request.budget.model_copy(update={"parallel": 1})
     if request.subtasks == "plan":

@@ -30,6 +30,7 @@ def result_of(team: TeamState, status: RunStatus, reason: str | None, now: float
     return TeamResult.model_validate(
         {
             "status": status,
+            **({"tainted": True} if team.is_tainted else {}),
             "answer": _shown(answer) if answer is not None else None,
             **({"answer_ref": answer} if answer is not None and not answer.is_inline else {}),
             "members": {name: report_of(m) for name, m in team.members.items()},
@@ -128,6 +129,6 @@ def view(team: TeamState, now: float) -> View:
         said = said_of(member)
         claim = said.claim or said.summary
         rows.append((name, member.spec.role or "", states[name], str(member.attempts), claim))
-    detail = host.shown_waits(team, now, is_over=_is_over(team))["detail"]
-    page = markdown_page(team.request.task, head, (awaiting, detail), COLUMNS, rows)
+    waits = [] if _is_over(team) else host.open_waits(team, now)
+    page = markdown_page(team.request.task, head, waits, COLUMNS, rows)
     return View(word, awaiting, _revision(team), team.request.tenant, page)

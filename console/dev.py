@@ -1,0 +1,150 @@
+"""`planloom dev`: server, worker and Web UI beside each other; a worker that dies is restarted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from planloom.console.app import err, fail, say
+from planloom.console.codec_server import codec_server_for
+from planloom.console.devserver import DevServer, DevServerError
+from planloom.console.documents import settings_now
+from planloom.console.mistakes import UsageError
+from planloom.console.processes import stop_process, worker_process
+from planloom.console.runs import UI_PORT_ABOVE
+from planloom.planner.contract.settings import Settings
+
+PORT_MAX = 65_535
+LOOK_SECONDS = 0.3
+STARTED_SECONDS = 10.0
+"""A worker that ends sooner never worked: its settings or tools are wrong."""
+RESTART_MAX_SECONDS = 30.0
+
+
+def run_dev(*, port: int | None, ui_port: int | None, has_worker: bool, in_memory: bool) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises:
+        UsageError: a port that there is not.
+        SettingsError: the settings cannot be used.
+    """
+    ports = _ports(port, ui_port)
+    settings = settings_now() if has_worker else None
+    data = os.environ.get("PLANLOOM_DATA_DIR") or ".planloom"
+    server = DevServer(in_memory=in_memory, data_dir=Path(data), **ports)
+    codec = codec_server_for(server)
+    try:
+        server.start()
+    except DevServerError as error:
+        raise fail(str(error), error.hint, kind="no_server") from None
+    worker = _Worker({**os.environ, "TEMPORAL_ADDRESS": server.address}) if has_worker else None
+    try:
+        say(f"server  {server.address}")
+        say(f"Web UI  {server.ui_url}")
+        if codec is not None:
+            say(f"codec server  {codec.address}")
+        for line in missing_keys(settings, os.environ) if settings is not None else []:
+            err.print(f"warning: {line}", markup=False, soft_wrap=True)
+        say("Ctrl-C stops everything.")
+        signal.signal(signal.SIGTERM, _interrupt)
+        if worker is not None:
+            worker.start()
+        while server.is_running:
+            time.sleep(LOOK_SECONDS)
+            if worker is not None:
+                worker.look_after()
+        raise fail("the Temporal server ended", f"Its log: {server.log_path}")
+    except KeyboardInterrupt:
+        say("stopping")
+    finally:
+        if worker is not None:
+            worker.stop()
+        server.stop()
+        if codec is not None:
+            codec.stop()
+
+
+class _Worker:
+    """The worker process; started again when it dies, at growing intervals."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._again_at: float | None = None
+        self._pause = 1.0
+        self._has_worked = False
+
+    def start(self) -> None:
+        self._process, self._again_at = worker_process(self._environment), None
+        self._started = time.monotonic()
+
+    def look_after(self) -> None:
+        """Start it again when it has died.
+
+        Raises:
+            typer.Exit: it never worked at all.
+        """
+        now = time.monotonic()
+        if self._again_at is not None:
+            if now >= self._again_at:
+                self.start()
+            return
+        code = self._process.poll() if self._process is not None else 0
+        if code is None:
+            if now - self._started > STARTED_SECONDS:
+                self._has_worked, self._pause = True, 1.0
+            return
+        if code > 0 and not self._has_worked:
+            raise fail("the worker cannot start", "Its messages are above.", kind="no_worker")
+        how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+        text = f"warning: the worker ended ({how}); started again in {self._pause:.0f} s"
+        err.print(text, markup=False, soft_wrap=True)
+        self._again_at, self._has_worked = now + self._pause, True
+        self._pause = min(RESTART_MAX_SECONDS, self._pause * 2)
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                stop_process(self._process)
+
+
+def _ports(port: int | None, ui_port: int | None) -> dict[str, Any]:
+    for option, given in (("--port", port), ("--ui-port", ui_port)):
+        if given is not None and not 1 <= given <= PORT_MAX:
+            raise UsageError(f"{option} {given}: a port is a number from 1 to {PORT_MAX:,}")
+    ports = {k: v for k, v in (("port", port), ("ui_port", ui_port)) if v is not None}
+    if port is not None and ui_port is None:
+        if port + UI_PORT_ABOVE > PORT_MAX:
+            hint = f"The Web UI listens {UI_PORT_ABOVE:,} above --port; give --ui-port as well."
+            raise UsageError(f"--port {port} leaves no port for the Web UI", hint=hint)
+        ports["ui_port"] = port + UI_PORT_ABOVE
+    return ports
+
+
+def missing_keys(settings: Settings, environment: Mapping[str, str]) -> list[str]:
+    """The pools whose endpoint will ask for a key that this environment does not hold."""
+    return [
+        f"{pool.api_key_env} is not set, so goals cannot be planned by the model at "
+        f"{pool.base_url or 'the default address of OpenAI'} (pool {name}). Plans without model "
+        "calls run; for a local model set OPENAI_BASE_URL."
+        for name, pool in settings.pools.items()
+        if not environment.get(pool.api_key_env) and not _is_local(pool.base_url)
+    ]
+
+
+def _is_local(url: str | None) -> bool:
+    """Whether the address is of this machine or network: such servers rarely ask for a key."""
+    host = urlsplit(url or "").hostname or ""
+    return bool(host) and ("." not in host or host.startswith(("127.", "10.", "192.168.")))
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt

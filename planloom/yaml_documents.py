@@ -1,0 +1,222 @@
+"""YAML as people write it: where each part stands, and none of YAML 1.1's surprises.
+
+`NO` and `on` stay texts, `12:30:00` is no number, `2024-01-01` no date, a key written twice is an
+error. Plans and templates are read by it, by the command line and by workers alike.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+NUMBERS_WARNED_MAX = 20
+_BARE_REFERENCE = re.compile(r"[:,\[{]\s*\$\{|^\s*-\s*\$\{")
+_LIKE_A_VERSION = re.compile(r"[-+]?(\d+\.\d*0|0\d+)")
+_INT = re.compile(r"[-+]?(?:0|[1-9]\d*|0\d+)$")
+_FLOAT = re.compile(r"[-+]?(?:\.\d+|\d+\.\d*)(?:[eE][-+]?\d+)?$|[-+]?\d+[eE][-+]?\d+$")
+
+
+class DocumentError(Exception):
+    """A text that is no document: `line` (from 1) and a hint where one is known."""
+
+    def __init__(self, message: str, line: int | None = None, hint: str = "") -> None:
+        self.message, self.line, self.hint = message, line, hint
+        super().__init__(f"line {line}: {message}" if line else message)
+
+
+@dataclass(slots=True)
+class Document:
+    """A document's value; `warnings` says which plain words are read as numbers."""
+
+    value: Any
+    warnings: list[str] = field(default_factory=list)
+    _root: yaml.Node | None = None
+
+    def line_of(self, path: str) -> int | None:
+        """The line (from 1) of the deepest part of `path` that the document has."""
+        node, rest, line = self._root, path, None
+        while node is not None and rest:
+            found = _part(node, rest)
+            if found is None:
+                break
+            node, rest, line = found
+        return line
+
+
+class _Loader(yaml.SafeLoader):
+    """Scalars by the rules of YAML 1.2's core schema; no key twice."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own registry
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[Any, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    message = f'the key "{key.value}" stands here and in line {seen[key.value]}'
+                    raise DocumentError(message, line, "Keep one of them.")
+                seen[key.value] = line
+        self.flatten_mapping(node)
+        return super().construct_mapping(node, deep)
+
+
+def _resolve(tag: str, pattern: str, first: str) -> None:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
+
+
+_resolve("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF")
+_resolve("null", r"^(?:~|null|Null|NULL|)$", "~nN\0")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
+_resolve("int", _INT.pattern, "-+0123456789")
+_resolve("float", _FLOAT.pattern, "-+0123456789.")
+_resolve("merge", r"^(?:<<)$", "<")
+
+
+def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node))  # 010 is ten, as it reads
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
+
+
+def read_document_text(text: str) -> Document:
+    """A YAML or JSON text as a document.
+
+    Raises:
+        DocumentError: it is neither, or has a key twice in one object.
+    """
+    if text.lstrip().startswith(("{", "[")):
+        try:
+            return Document(json.loads(text, object_pairs_hook=_once), [], _composed(text))
+        except json.JSONDecodeError as error:
+            if not _is_flow_yaml(text):
+                message = f"is no JSON: {error.msg} (column {error.colno})"
+                raise DocumentError(
+                    message, error.lineno, _quote_hint(text, error.lineno)
+                ) from None
+        except (RecursionError, ValueError) as error:
+            raise DocumentError(str(error)) from None
+    return _read_yaml(text)
+
+
+def _read_yaml(text: str) -> Document:
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        value = loader.construct_document(root) if root is not None else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark is not None else None
+        message = error.problem or error.context or "cannot be read"
+        raise DocumentError(message, line, _quote_hint(text, line)) from None
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+        raise DocumentError(str(error).split("\n")[0][:200]) from None
+    finally:
+        loader.dispose()
+    return Document(value, _warnings(root), root)
+
+
+def _is_flow_yaml(text: str) -> bool:
+    """Whether a text that begins like JSON is YAML in braces: its first key has no quotes."""
+    return re.match(r'\s*[\[{]\s*[^\s"\[{\]}]', text) is not None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f'the key "{key}" stands twice in one object')
+        found[key] = value
+    return found
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """Where the parts of a JSON text stand; None where it is too odd for YAML."""
+    loader = _Loader(text)
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+    except (yaml.YAMLError, RecursionError):
+        return None
+    else:
+        return node
+    finally:
+        loader.dispose()
+
+
+def _quote_hint(text: str, line: int | None) -> str:
+    """The commonest slip: a reference without quotes inside braces or brackets."""
+    lines = text.splitlines()
+    near = lines[max(0, (line or 1) - 2) : line or 1]
+    if any(_BARE_REFERENCE.search(each) for each in near):
+        return 'A reference inside {…} or […] needs quotes: write "${a}", with the quotes.'
+    if any("\t" in each[: len(each) - len(each.lstrip())] for each in near):
+        return "Indent with spaces, not with tabs."
+    return ""
+
+
+def _warnings(root: yaml.Node | None) -> list[str]:
+    """Plain words that are read as numbers and look as if a text was meant: `3.10`, `007`."""
+    found: list[str] = []
+    stack, seen = [root], set[int]()
+    while stack and len(found) < NUMBERS_WARNED_MAX:
+        node = stack.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            stack.extend(value for _, value in reversed(node.value))
+        elif isinstance(node, yaml.SequenceNode):
+            stack.extend(reversed(node.value))
+        elif isinstance(node, yaml.ScalarNode) and node.style is None:
+            is_number = node.tag.endswith((":int", ":float"))
+            if is_number and _LIKE_A_VERSION.fullmatch(node.value):
+                number = float(node.value) if "." in node.value else int(node.value)
+                found.append(
+                    f"line {node.start_mark.line + 1}: {node.value} is read as the number "
+                    f'{number:g}; for the text write "{node.value}"'
+                )
+    return found
+
+
+def _part(node: yaml.Node, path: str) -> tuple[yaml.Node, str, int] | None:
+    """The part of a node that `path` begins with, what is left of the path, and its line."""
+    if isinstance(node, yaml.MappingNode):
+        # An id may hold dots: the longest key that fits.
+        fitting = [
+            (key, value)
+            for key, value in node.value
+            if isinstance(key, yaml.ScalarNode) and _begins(path, key.value)
+        ]
+        if fitting:
+            key, value = max(fitting, key=lambda pair: len(pair[0].value))
+            return value, path[len(key.value) :].lstrip("."), key.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode):
+        if index := re.match(r"\[(\d+)\]\.?", path):
+            n = int(index[1])
+            if n < len(node.value):
+                item = node.value[n]
+                return item, path[index.end() :], item.start_mark.line + 1
+            return None
+        named = [(_id_of(item), item) for item in node.value]
+        fits = [(id, item) for id, item in named if id and _begins(path, id)]
+        if fits:
+            id, item = max(fits, key=lambda pair: len(pair[0]))
+            return item, path[len(id) :].lstrip("."), item.start_mark.line + 1
+    return None
+
+
+def _begins(path: str, name: str) -> bool:
+    return path == name or path.startswith((f"{name}.", f"{name}["))
+
+
+def _id_of(node: yaml.Node) -> str:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == "id" and isinstance(value, yaml.ScalarNode):
+                return str(value.value)
+    return ""

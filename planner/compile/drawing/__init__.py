@@ -1,0 +1,1 @@
+"""Pictures of plans: a layered layout, and SVG and DOT made of it. Pure."""

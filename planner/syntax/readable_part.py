@@ -1,0 +1,56 @@
+"""What can be read of a plan that has mistakes, so that the compiler's problems come with them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from planloom.planner.language.plan import TASKS_MAX, Plan, Task
+from planloom.planner.language.values import ID_PATTERN, Problem
+
+_STAND_IN = "read by nobody"
+"""The prompt of a task that stands where one could not be read, so that others can name it."""
+
+
+def readable_part(document: Any) -> tuple[Plan, set[str]] | None:
+    """The plan of what can be read, and the ids of tasks that could not; None when too little can.
+
+    Fields of the plan that are wrong are left out, as `read_plan` has said so already.
+    """
+    tasks = document.get("tasks") if isinstance(document, Mapping) else None
+    if not isinstance(tasks, list) or not 0 < len(tasks) <= TASKS_MAX:
+        return None
+    read: list[Any] = []
+    unread: set[str] = set()
+    for task in tasks:
+        id = task.get("id") if isinstance(task, Mapping) else None
+        if not isinstance(id, str) or not re.match(ID_PATTERN, id):
+            continue
+        try:
+            Task.model_validate(task)
+            read.append(task)
+        except (ValidationError, RecursionError):
+            read.append({"id": id, "ask": _STAND_IN})
+            unread.add(id)
+    fields = {k: v for k, v in document.items() if k in Plan.model_fields and k != "tasks"}
+    for kept in (fields, {k: v for k, v in fields.items() if k in ("params", "answer")}, {}):
+        try:
+            return Plan.model_validate({**kept, "tasks": read}), unread
+        except (ValidationError, RecursionError):
+            continue
+    return None
+
+
+def more_problems(told: list[Problem], compiled: list[Problem], unread: set[str]) -> list[Problem]:
+    """The problems of a document with those of its readable part, none twice."""
+    places = {(p.path, p.message) for p in told}
+    kept = [p for p in compiled if (p.path, p.message) not in places and _task_of(p) not in unread]
+    return [*told, *kept]
+
+
+def _task_of(problem: Problem) -> str:
+    """The id of the task that a problem is about."""
+    return problem.path.removeprefix("tasks.").partition(".args")[0].partition("[")[0]

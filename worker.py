@@ -62,7 +62,12 @@ from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.claims import ClaimStore
 from planloom.activities.storage.sealed import SealedBackend
-from planloom.activities.telemetry.telemetry import setup_logging, setup_telemetry
+from planloom.activities.telemetry.telemetry import (
+    METRICS_ADDRESS,
+    setup_logging,
+    setup_telemetry,
+    worker_runtime,
+)
 from planloom.activities.template_files import TemplateFiles, template_folders
 from planloom.activities.tools.builtin import ASK_SPEC, BUILTIN_TOOLS
 from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
@@ -370,6 +375,7 @@ async def serve(
         **config,
         data_converter=data_converter(EncryptionCodec(keys) if keys else None),
         plugins=telemetry.plugins,
+        runtime=worker_runtime(os.environ),
     )
     data = Path(settings.data_dir)
     make_private(data)
@@ -563,6 +569,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: no Temporal server answers at {address}", file=sys.stderr)
         print("hint: start one with: planloom dev (or set TEMPORAL_ADDRESS)", file=sys.stderr)
         code = 1
+    except ValueError as error:
+        if not str(error).startswith(METRICS_ADDRESS):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
     # A thread of the SDK's core that ends while the interpreter does aborts the process now and
     # then; all is done and written here.
     sys.stdout.flush()
@@ -572,6 +583,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     # `python worker.py` puts the checkout's folders on the import path: a user's own `activities`
-    # or `planner` would be hidden by ours.
+    # or `planner` would be hidden by Planloom's.
     sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve().parent]
     main()

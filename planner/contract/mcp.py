@@ -18,6 +18,7 @@ class McpSettings(Model):
     command: str | None = None
     """The program to start, found as a shell would find it."""
     args: list[str] = Field(default_factory=list)
+    """The program's arguments."""
     env: dict[str, str] = Field(default_factory=dict)
     """Variables of the program beside PATH, HOME and the like. None of them may be secret."""
     env_from: list[str] = Field(default_factory=list)
@@ -33,7 +34,7 @@ class McpSettings(Model):
     prefix: str | None = None
     """Put before each tool's name. Without it the server's name and `_`; may be empty."""
     timeout: Seconds = 60.0
-    """The longest that one call may take."""
+    """The longest that one call may take, in seconds or as text such as "30s"."""
     start_timeout: Annotated[float, Field(gt=0, le=600)] = 30.0
     """Seconds until the server must have answered when it is first asked."""
     trust_hints: bool = True

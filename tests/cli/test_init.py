@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from planloom.planner.contract.settings import settings_from
 from tests.cli.test_cli import planloom_cli
 from tests.support.harness import Planloom
 
 
+@pytest.mark.timeout(400)  # six programs, one after the other
 async def test_a_new_project_works_as_it_says(planloom: Planloom) -> None:
     made = await planloom_cli(planloom, "init", "first")
     assert made.code == 0, made.err

@@ -46,6 +46,7 @@ def test_changes_of_settings_modules_and_what_is_beside_them_are_seen_once(tmp_p
     assert [p.name for p in sources.changed()] == ["helper.py"]
 
 
+@pytest.mark.timeout(400)  # a server, and a worker that starts twice
 async def test_a_tool_that_is_edited_is_used_by_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,7 +62,7 @@ async def test_a_tool_that_is_edited_is_used_by_the_next_run(
         client = await Client.connect(target_host=address)
         assert (await client.run(plan=plan, timeout=60)).answer == "hello Ana"
         touch(module, module.read_text().replace("hello", "good evening"))
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(200):
             while True:
                 try:
                     answer = (await client.run(plan=plan, timeout=60)).answer

@@ -72,7 +72,7 @@ async def dev(folder: Path, *options: str) -> AsyncIterator[tuple[str, list[str]
     said: list[str] = []
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             while not any("is polling" in line for line in said):
                 line = await process.stdout.readline()
                 assert line, "".join(said)
@@ -83,6 +83,7 @@ async def dev(folder: Path, *options: str) -> AsyncIterator[tuple[str, list[str]
         await asyncio.wait_for(process.communicate(), 30)
 
 
+@pytest.mark.timeout(400)  # a server and a worker, started as a person does
 async def test_a_goal_is_approved_and_replanned_without_a_key(tmp_path: Path) -> None:
     async with dev(tmp_path, "--scripted") as (address, said):
         shown = "".join(said)

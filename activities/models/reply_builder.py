@@ -112,7 +112,8 @@ class ReplyBuilder:
         for place in (body, body.get("x_groq"), first):  # Groq's and Moonshot's own
             reported = place.get("usage") if isinstance(place, Mapping) else None
             if isinstance(reported, Mapping):
-                self._reported |= {k: v for k, v in reported.items() if v}
+                known = self._reported  # zeros behind a count do not undo it
+                known |= {k: v for k, v in reported.items() if v or k not in known}
 
     def _add_part(self, part: Mapping[str, Any], *, is_delta: bool) -> str:
         self._refusal += text_of(part.get("refusal"))
@@ -282,7 +283,7 @@ def _decoded(data: str, is_page: bool = False) -> Mapping[str, Any]:
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
-        # What is no JSON at all is a line about what went wrong.
+        # What is not JSON at all is a line about what went wrong.
         words = "" if text[:1] in "{[" else f": {clean_text(text[:80])}"
         raise ModelError(
             classify_text(words), f"answered with something that is not valid JSON{words}"

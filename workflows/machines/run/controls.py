@@ -239,7 +239,7 @@ def _is_early_task(run: RunState, task: TaskId) -> bool:
     if known is not None:
         state = run.frontier.state_of(task)
         return known.approval and state in (State.WAITING, State.READY)
-    plan = run.plan
+    plan = run.plan or run.request.plan
     planned = plan.task(task) if plan is not None and not run.entered else None
     return planned is not None and planned.approval
 

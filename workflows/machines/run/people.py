@@ -67,7 +67,8 @@ def keep_early_answer(run: RunState, answer: CompleteTask) -> None:
 def is_known(run: RunState, key: str) -> bool:
     """Whether a task of this id (or an item of it) may still ask a person."""
     name, bracket, _ = key.partition("[")
-    plan = run.plan if not run.entered else None
+    # Before the run has heard of its worker, the plan is only in the request.
+    plan = (run.plan or run.request.plan) if not run.entered else None
     # An agent of a child run asks under its task's id, or under its own below that.
     for known in (TaskId(name), TaskId(name.partition(".")[0])):
         task = run.tasks.get(known) or (plan.task(known) if plan is not None else None)

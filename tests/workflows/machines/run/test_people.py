@@ -18,7 +18,7 @@ from planloom.workflows.machines.shared.commands import (
     Tell,
     WritePlan,
 )
-from planloom.workflows.machines.shared.events import QuestionOfChild
+from planloom.workflows.machines.shared.events import Begun, QuestionOfChild
 from tests.support.run_driver import Drive, plan, work
 
 
@@ -299,3 +299,20 @@ def test_a_raise_is_noted_with_who_and_what() -> None:
     assert message(answer, Answer) == "caps: tokens 500, parallel 3"
     assert drive.run.frontier.parallel == 3
     assert 'budget raised by "Ada": tokens 500, parallel 3' in drive.run.notes
+
+
+def test_an_answer_that_comes_before_the_run_has_heard_of_its_worker_is_kept() -> None:
+    """Started while the worker was down: the answer to the plan's question was dropped."""
+    drive = Drive(plan=plan(human()))
+    drive.send(Begun())
+    drive.signal("complete_task", id="ask", output="red")
+    drive.returns("prepared", drive.catalog)
+    assert drive.result.tasks["ask"].output == "red"
+
+
+def test_an_approval_that_comes_before_the_run_has_heard_of_its_worker_is_kept() -> None:
+    drive = Drive(plan=plan(work("a", approval=True)))
+    drive.send(Begun())
+    drive.signal("approve_task", id="a", approve=True)
+    drive.returns("prepared", drive.catalog)
+    assert drive.sent(RunTool) == ["a#body"]

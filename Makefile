@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench docs \
+.PHONY: setup demo dev test test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench docs site \
 	screenshots lock converters check-python check-links
 .DEFAULT_GOAL := setup
 
@@ -102,9 +102,20 @@ soak: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
-# The reference pages, from the models and from --help.
+# The reference pages from the code, then the site in build/site. `make site` builds it alone.
 docs: setup
 	$(BIN)/python docs/generate.py
+	@$(MAKE) --no-print-directory site
+
+DOCS_LOCK := requirements-docs.lock
+DOCS_STAMP := $(VENV)/planloom-docs-$(shell cat $(DOCS_LOCK) | cksum | cut -d ' ' -f 1).stamp
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(DOCS_LOCK)
+	@touch $@
+
+site: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean --strict
+	@echo "written: build/site/index.html"
 
 # The pictures in docs/images, by Chromium.
 screenshots: setup
@@ -114,8 +125,8 @@ screenshots: setup
 PIP_COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_INDEX_URL= PIP_EXTRA_INDEX_URL= \
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-annotate --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
-DEV_GROUP := import tomllib; d = tomllib.load(open("pyproject.toml", "rb")); \
-	print(*d["project"]["dependencies"], *d["dependency-groups"]["dev"], sep="\n")
+GROUP = import sys, tomllib; d = tomllib.load(open("pyproject.toml", "rb")); \
+	print(*d["project"]["dependencies"], *d["dependency-groups"][sys.argv[1]], sep="\n")
 
 # llama.cpp's own converter of schemas, for tests/planner/test_plan_schema.py: one file, not built.
 converters: setup
@@ -123,6 +134,8 @@ converters: setup
 
 lock: setup
 	$(PIP_COMPILE) --output-file requirements.lock pyproject.toml
-	$(BIN)/python -c '$(DEV_GROUP)' > build-requirements.in
+	$(BIN)/python -c '$(GROUP)' dev > build-requirements.in
 	$(PIP_COMPILE) --constraint requirements.lock --output-file $(LOCK) build-requirements.in
+	$(BIN)/python -c '$(GROUP)' docs > build-requirements.in
+	$(PIP_COMPILE) --constraint $(LOCK) --output-file $(DOCS_LOCK) build-requirements.in
 	@rm -f build-requirements.in

@@ -62,7 +62,12 @@ from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.claims import ClaimStore
 from planloom.activities.storage.sealed import SealedBackend
-from planloom.activities.telemetry.telemetry import setup_logging, setup_telemetry
+from planloom.activities.telemetry.telemetry import (
+    METRICS_ADDRESS,
+    setup_logging,
+    setup_telemetry,
+    worker_runtime,
+)
 from planloom.activities.template_files import TemplateFiles, template_folders
 from planloom.activities.tools.builtin import ASK_SPEC, BUILTIN_TOOLS
 from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
@@ -123,14 +128,15 @@ def read_settings(environment: dict[str, str]) -> Settings:
 
 
 def tools_from(settings: Settings) -> ToolRegistry:
-    """Built-in tools, installed ones and those of PLANLOOM_TOOLS.
+    """Built-in tools, installed ones, those of PLANLOOM_TOOLS, and those of MCP servers.
 
     Raises:
-        ToolLoadError: with every module that cannot be used.
+        ToolLoadError: with every module, or MCP server, that cannot be used.
     """
     registry = ToolRegistry(BUILTIN_TOOLS, [ASK_SPEC])
     registry.load_entry_points()
     registry.load_modules(settings.tools, search=[Path.cwd()])
+    registry.load_mcp(settings.mcp)
     problems = [
         Problem(
             path=f"tool {spec.name}",
@@ -369,6 +375,7 @@ async def serve(
         **config,
         data_converter=data_converter(EncryptionCodec(keys) if keys else None),
         plugins=telemetry.plugins,
+        runtime=worker_runtime(os.environ),
     )
     data = Path(settings.data_dir)
     make_private(data)
@@ -562,6 +569,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: no Temporal server answers at {address}", file=sys.stderr)
         print("hint: start one with: planloom dev (or set TEMPORAL_ADDRESS)", file=sys.stderr)
         code = 1
+    except ValueError as error:
+        if not str(error).startswith(METRICS_ADDRESS):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
     # A thread of the SDK's core that ends while the interpreter does aborts the process now and
     # then; all is done and written here.
     sys.stdout.flush()
@@ -571,6 +583,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 if __name__ == "__main__":
     # `python worker.py` puts the checkout's folders on the import path: a user's own `activities`
-    # or `planner` would be hidden by ours.
+    # or `planner` would be hidden by Planloom's.
     sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).resolve().parent]
     main()

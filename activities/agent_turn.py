@@ -340,7 +340,7 @@ def _cut(text: str, chars_max: int, name: str) -> str:
 def allowed_tools(job: TurnJob) -> list[str]:
     """What a turn may call, checked against the run's allow-list once more.
 
-    A look into a large value of its own is always allowed.
+    Reading its own large values is always allowed.
     """
     allow = job.allow
     return [t for t in job.tools if allow is None or t in allow or t == READ_OUTPUT]

@@ -38,7 +38,7 @@ TOOL_NAMES = {
     "Write": "write_file",
     "WebFetch": "http_get",
 }
-"""Tools of Claude's files, and ours that do the same."""
+"""Tools of Claude's files, and Planloom's that do the same."""
 MODEL_ALIASES = ("haiku", "sonnet", "opus", "inherit", "default")
 FOLDERS = {
     "agent": (".planloom/agents", ".claude/agents"),
@@ -228,7 +228,7 @@ def split_front_matter(text: str, suffix: str) -> tuple[dict[str, Any], str]:
     """The head as an object, and the text below it.
 
     Raises:
-        ValueError: the head is no object, or does not end.
+        ValueError: the head is not an object, or does not end.
         yaml.YAMLError: it cannot be read.
     """
     if suffix != ".md":
@@ -297,7 +297,7 @@ def _agent(
 
 
 def _tools(value: Any, warnings: list[str]) -> Any:
-    """Tool names as a list; those of Claude's files are given ours. `Read(src/**)` is `Read`."""
+    """Tool names as a list, Claude's mapped to Planloom's. `Read(src/**)` is `Read`."""
     if value is not None and not isinstance(value, str | list):
         return value  # the model says what is wrong with it
     names = re.sub(r"\([^)]*\)", "", value).split(",") if isinstance(value, str) else value or []

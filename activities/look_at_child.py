@@ -8,7 +8,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 
 class ChildActivities:
-    """What a worker registers. `temporal` is the client of its own namespace."""
+    """What a worker registers. `temporal` is the client of the worker's namespace."""
 
     def __init__(self, temporal: Client) -> None:
         self._temporal = temporal

@@ -43,7 +43,7 @@ def _none_of(_: str) -> Sequence[str]:
 
 
 class PrepareActivities:
-    """Answers from what the worker has loaded; the callables are asked anew for every run.
+    """Answers from what the worker has loaded; the callables are asked again for every run.
 
     `search_attributes` are those registered on the server; `tool_seconds` the likely duration of
     each tool; `agents` and `teams` map known names to descriptions; `disabled` gives the names of

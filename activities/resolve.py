@@ -69,7 +69,7 @@ class ResolveActivities:
         return Resolved(stored=stored, count=len(items))
 
     async def _cut(self, items: list[JsonValue], size: int) -> list[Stored]:
-        """A list in parts of `size` items, each a value of its own."""
+        """A list in parts of `size` items, each a separate value."""
         parts: list[Stored] = []
         for start in range(0, len(items), AT_ONCE * size):
             ends = range(start, min(start + AT_ONCE * size, len(items)), size)
@@ -133,7 +133,7 @@ async def read_output(
 
     Raises:
         BlobError: the blob cannot be read.
-        ValueError: the range is none, with the length that there is.
+        ValueError: the range is empty or outside; the message has the length.
     """
     value = await blobs.load(stored)
     text = value if isinstance(value, str) else json_text(value)

@@ -28,7 +28,7 @@ STARTING_SECONDS = 1.0
 """After that nothing more is started: the tasks are not as quick as they were said to be, and what
 has ended is waited for."""
 PATIENCE_SECONDS = 3.0
-"""After that what still runs is called off here, and goes on in activities of their own."""
+"""After that what still runs is called off here, and continues in separate activities."""
 REPLY_MAX_BYTES = 512_000
 """Outputs of one group, all together; what is left goes into the next."""
 END_BYTES = 200
@@ -61,7 +61,7 @@ class GroupActivities:
 
 
 def reply_before(details: Sequence[Any]) -> GroupReply | None:
-    """What an earlier attempt had seen end, from its last heartbeat; its times are not ours."""
+    """What an earlier attempt saw end, from its last heartbeat. Its clock was another."""
     try:
         found = GroupReply.model_validate(details[0]) if details else None
     except ValidationError:  # written by another version of this code

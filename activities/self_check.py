@@ -25,7 +25,7 @@ from planloom.planner.language.values import Problem
 DISK_LOW_BYTES = 2_000_000_000
 DISK_FULL_BYTES = 200_000_000
 SKEW_SECONDS = 30.0
-"""Signatures of object stores and tokens stand minutes; time-outs of seconds are counted here."""
+"""Object stores and tokens allow minutes of clock difference; timeouts of seconds need less."""
 
 
 def check_store(backend: Backend) -> Finding:

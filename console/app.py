@@ -159,7 +159,7 @@ class errors:  # noqa: N801 - reads as a statement
 
 
 def _told(error: BaseException) -> typer.Exit | None:
-    """What is said of an error, or None for one of ours: that keeps its traceback."""
+    """What is said of an error, or None for a bug in Planloom, which keeps its traceback."""
     match error:
         case UsageError():
             return fail(str(error), error.hint, EXIT_MISUSE, problems=error.problems)

@@ -153,7 +153,7 @@ _FROM_CONFIG = -1
 
 
 class DevServer:
-    """One `temporal server start-dev` in a process group of its own.
+    """One `temporal server start-dev` in its own process group.
 
     Args:
         config: by default `temporal-dev.yaml`.
@@ -366,7 +366,7 @@ class DevServer:
         process, self._process = self._process, None
         watch, self._watch = self._watch, None
         atexit.unregister(self.stop)
-        if watch is not None:  # first: it must not signal a process id that is used anew
+        if watch is not None:  # first: it must not signal a process id that is used again
             _end_group(watch, signal.SIGKILL)
         if process is not None:
             _end_group(process, first)

@@ -104,7 +104,7 @@ def plan_from(source: str) -> Plan:
     document = read_with_lines(source)
     plan, problems = read_plan(document.value)
     if plan is None:
-        raise UsageError(f"{source} is no valid plan", _with_lines(problems, document))
+        raise UsageError(f"{source} is not a valid plan", _with_lines(problems, document))
     return plan
 
 
@@ -135,7 +135,7 @@ def compiled_from(source: str) -> tuple[Plan, Compiled]:
 
 
 def _tools_hint(problems: list[Problem]) -> str:
-    """Where tools of one's own come from, when some are missing and none were named."""
+    """Where your own tools come from, when some are missing and none were named."""
     if os.environ.get("PLANLOOM_TOOLS") or all(p.code != "unknown_tool" for p in problems):
         return ""
     return (

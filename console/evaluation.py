@@ -147,7 +147,7 @@ def read_set(document: Any, source: str) -> EvalSet:
         return EvalSet.model_validate(document)
     except ValidationError as error:
         problems = problems_from_validation(error, document, EvalSet)
-        raise UsageError(f"{source} is no valid set of goals", problems) from None
+        raise UsageError(f"{source} is not a valid set of goals", problems) from None
 
 
 def is_right(answer: str, expect: Expect, plan: Plan | None) -> bool:

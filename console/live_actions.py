@@ -102,7 +102,7 @@ async def _which(now: Progress, *updates: str) -> OpenWait:
     listed = "\n".join(f"{n} {w.what}" for n, w in enumerate(waits, 1))
     text = await ask_line(f"{listed}\nWhich (1 to {len(waits)})? ")
     if not text.isdigit() or not 1 <= int(text) <= len(waits):
-        raise UsageError(f'"{text}" is none of them')
+        raise UsageError(f'"{text}" is not one of them')
     return waits[int(text) - 1]
 
 

@@ -20,7 +20,7 @@ UI_PORT_ABOVE = 1000
 def ui_address(client: Client, run_id: str) -> str:
     """The run's page in the Web UI; empty where nobody said where that is.
 
-    A development server, ours and Temporal's own, has it a thousand ports above.
+    A development server, Planloom's or Temporal's, has it a thousand ports above.
     """
     import os
 

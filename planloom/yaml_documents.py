@@ -1,7 +1,7 @@
 """YAML as people write it: where each part stands, and none of YAML 1.1's surprises.
 
-`NO` and `on` stay texts, `12:30:00` is no number, `2024-01-01` no date, a key written twice is an
-error. Plans and templates are read by it, by the command line and by workers alike.
+`NO` and `on` stay texts, `12:30:00` is not a number, `2024-01-01` not a date, a key written
+twice is an error. Plans and templates are read by it, by the command line and by workers alike.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def read_document_text(text: str) -> Document:
             return Document(json.loads(text, object_pairs_hook=_once), [], _composed(text))
         except json.JSONDecodeError as error:
             if not _is_flow_yaml(text):
-                message = f"is no JSON: {error.msg} (column {error.colno})"
+                message = f"is not valid JSON: {error.msg} (column {error.colno})"
                 raise DocumentError(
                     message, error.lineno, _quote_hint(text, error.lineno)
                 ) from None

@@ -1,36 +1,24 @@
-"""What the documents say works as written: commands, plans, code, links."""
+"""What the documents name is there: commands, options, targets, modules, tests."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-import json
 import os
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
-import yaml
-from temporalio.service import RPCError
 
 from planloom import cli
-from planloom.planner.contract.results import Progress
-from planloom.planner.syntax.documents import read_plan
-from tests.model_server import Seen
+from tests.docs.pages import PAGES
 from tests.support.harness import Planloom
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [
-    CHECKOUT / "README.md",
-    CHECKOUT / "SECURITY.md",
-    *sorted((CHECKOUT / "docs").rglob("*.md")),
-]
+DOCUMENTS = PAGES
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
 
@@ -57,112 +45,6 @@ async def run(line: str, folder: Path, env: dict[str, str]) -> tuple[int, str]:
     return process.returncode or 0, out.decode()
 
 
-WAITING: dict[str, Callable[[Progress], bool]] = {
-    "start trip": lambda p: p.awaiting == "approval",
-    "edit_plan trip": lambda p: p.revision == 2,
-    "start again": lambda p: p.awaiting == "approval",
-    "request_replan again": lambda p: p.awaiting == "approval" and p.revision == 2,
-    "edit_plan again": lambda p: p.revision == 3,
-    "start again-refused": lambda p: p.awaiting == "approval" and p.revision == 2,
-    "reject_plan again-refused": lambda p: p.status == "rejected",
-}
-"""What a person would see before the next command, by command and run."""
-SAID = {"result trip": "France has more", "result again": "twice", "result again-timed": "twice"}
-
-
-@pytest.mark.parametrize("name", ["README.md", "docs/contract.md", "docs/guide.md"])
-async def test_every_temporal_command_of_a_page_works_in_order(
-    planloom: Planloom, name: str
-) -> None:
-    """With the page's own ids and queue, and no Planloom program but a worker."""
-    planloom.model.script("Why a new plan is needed", 'd = ask(prompt="four")\njoin(d)')
-    planloom.model.script(
-        "Write the plan",
-        'a = ask(prompt="one")\nb = ask(prompt="two")\nc = ask(prompt="three")\njoin(a, b, c)',
-    )
-    planloom.model.script(_is_first_join, '{"action": "replan", "feedback": "once more"}')
-    planloom.model.script(_joins("twice"), '{"action": "finish", "answer": "twice"}')
-    planloom.model.script("decide whether", '{"action": "finish", "answer": "France has more"}')
-    planloom.model.script("", "words")
-    lines = [c for c in commands(CHECKOUT / name) if c.startswith("temporal ")]
-    assert lines
-    async with planloom.worker_process(PLANLOOM_TASK_QUEUE="planloom"):
-        if not any("workflow start" in line for line in lines):
-            request = json.dumps({"goal": "x", "approval": "always"})
-            lines.insert(
-                0,
-                "temporal workflow start --type DagWorkflow --task-queue planloom "
-                f"--workflow-id trip --input {shlex.quote(request)}",
-            )
-        for line in lines:
-            code, out = await run(line, planloom.folder, planloom.env)
-            assert code == 0, f"{line}\n{out}"
-            step = _step_of(line)
-            if step in WAITING:
-                handle = planloom.client.get_workflow_handle(step.split()[1])
-                await planloom.until(handle, WAITING[step])
-            assert SAID.get(step, "") in out, line
-        with contextlib.suppress(RPCError):  # a page may leave its run waiting
-            await planloom.client.get_workflow_handle("trip").terminate()
-
-
-def _joins(word: str) -> Callable[[Seen], bool]:
-    return lambda seen: "decide whether" in seen.text and word in seen.text
-
-
-def _is_first_join(seen: Seen) -> bool:
-    """The joiner of a goal that is compared twice, before the replan's task has run."""
-    return _joins("twice")(seen) and "## d:" not in seen.text
-
-
-def _step_of(line: str) -> str:
-    """A command line as `what run`: `start trip`, `edit_plan again`."""
-    words = shlex.split(line)
-    given = dict(itertools.pairwise(words))
-    return f"{given.get('--name') or words[2]} {given.get('--workflow-id', '')}"
-
-
-async def test_every_command_of_the_capacity_page_works_in_order(planloom: Planloom) -> None:
-    planloom.model.script("", "words")
-    env = {**planloom.env, "PLANLOOM_TASK_QUEUE": "planloom"}
-    planloom.task_queue = "planloom"
-    async with planloom.worker_process(PLANLOOM_TASK_QUEUE="planloom"):
-        await planloom.run({"plan": {"tasks": [{"id": "q", "ask": "hello"}]}})
-        for line in commands(CHECKOUT / "docs" / "capacity.md"):
-            code, out = await run(line, planloom.folder, env)
-            assert code == 0, f"{line}\n{out}"
-            if "reserve" in line:
-                assert "allowed:true" in out
-            if line == "planloom capacity":
-                assert "default  open" in out
-        result = await planloom.run({"plan": {"tasks": [{"id": "q", "ask": "hello"}]}})
-    assert result["status"] == "completed"
-
-
-@pytest.mark.parametrize("name", ["agents-and-teams.md", "from-mekann.md"])
-async def test_every_temporal_command_of_the_team_pages_works_in_order(
-    planloom: Planloom, name: str
-) -> None:
-    form = "SUMMARY: s\nCLAIM: c\nEVIDENCE: e\nCONFIDENCE: 0.9\nRESULT: as it is said here\n"
-    planloom.model.script("Write the plan", 'a = agent("lead", task="Decide")\njoin(a)')
-    planloom.model.script("decide whether", '{"action": "finish", "answer": "replaced"}')
-    planloom.model.script("You judge", '{"verdict": "trusted", "reason": "ok"}')
-    planloom.model.script("", form + "NEXT_STEP: none")
-    lines = [c for c in commands(CHECKOUT / "docs" / name) if c.startswith("temporal ")]
-    ids = [m[1] for line in lines if (m := re.search(r"start .*--workflow-id (\S+)", line))]
-    assert ids
-    async with planloom.worker_process(PLANLOOM_TASK_QUEUE="planloom"):
-        for line in lines:
-            code, out = await run(line, planloom.folder, planloom.env)
-            assert code == 0, f"{line}\n{out}"
-            if " start " in line and "build" in line:
-                build = planloom.client.get_workflow_handle("build")
-                await planloom.until(build, lambda p: p.awaiting == "approval", timeout=30)
-        for each in ids:
-            result = await planloom.result(planloom.client.get_workflow_handle(each), timeout=30)
-            assert result["status"] == "completed", (each, result)
-
-
 async def test_the_examples_of_own_tool_and_own_plan_run(planloom: Planloom) -> None:
     for file in ("my_tools.py", "trip.yaml"):
         shutil.copy(CHECKOUT / "examples" / file, planloom.folder)
@@ -180,11 +62,11 @@ async def test_the_examples_of_own_tool_and_own_plan_run(planloom: Planloom) -> 
 def test_every_planloom_command_and_option_in_a_page_exists(path: Path) -> None:
     root = typer.main.get_command(cli.app)
     for line in commands(path):
-        words = shlex.split(line)
-        if not words or Path(words[0]).name != "planloom":
+        if Path(line.split()[0]).name != "planloom":
             continue
+        words = shlex.split(line)
         command, rest = root, words[1:]
-        while rest and hasattr(command, "commands"):
+        while rest and hasattr(command, "commands") and not rest[0].startswith("-"):
             assert rest[0] in command.commands, line
             command, rest = command.commands[rest[0]], rest[1:]
         known = {o for p in command.params for o in p.opts}
@@ -192,24 +74,34 @@ def test_every_planloom_command_and_option_in_a_page_exists(path: Path) -> None:
         assert not unknown, f"{line}: {unknown}"
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(CHECKOUT)))
-def test_every_link_and_every_plan_in_a_page_holds(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
-        assert (path.parent / target).exists(), f"{path.name}: {target}"
-    for language, block in BLOCK.findall(text):
-        if language == "yaml" and re.search(r"^tasks:", block, re.MULTILINE):
-            plan, problems = read_plan(yaml.safe_load(block))
-            assert plan is not None, problems
+def test_the_scripts_of_the_page_on_local_runs_work() -> None:
+    blocks = BLOCK.findall((CHECKOUT / "docs" / "local.md").read_text(encoding="utf-8"))
+    scripts = [text for language, text in blocks if language == "python"]
+    assert len(scripts) == 2
+    for script in scripts:
+        exec(compile(script, "docs/local.md", "exec"), {"__name__": "script"})
+
+
+async def test_the_tests_of_the_page_on_testing_pass() -> None:
+    blocks = BLOCK.findall((CHECKOUT / "docs" / "testing.md").read_text(encoding="utf-8"))
+    tests = []
+    for language, text in blocks:
         if language == "python":
-            compile(block, str(path), "exec")
+            names: dict[str, object] = {"__name__": "page"}
+            exec(compile(text, "docs/testing.md", "exec"), names)
+            tests += [f for n, f in names.items() if n.startswith("test_") and callable(f)]
+    assert len(tests) == 3
+    for test in tests:
+        done = test()
+        if done is not None:
+            await done
 
 
 def test_every_make_target_of_the_readme_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"make ([a-z]+)", (CHECKOUT / "README.md").read_text()))
     assert named <= targets
-    assert {"setup", "demo", "dev", "test", "lint", "bench", "docs"} <= targets
+    assert {"setup", "demo", "dev", "test", "lint", "bench", "docs", "site"} <= targets
 
 
 def test_every_test_that_the_page_of_faults_names_exists() -> None:

@@ -82,7 +82,7 @@ class CapacityWorkflow:
     def _restore(self, state: JsonValue) -> None:
         try:
             self._pool = Pool(PoolState.model_validate(state))
-        except ValueError:  # written by hand: a run of its own hands over what it can read
+        except ValueError:  # written by hand: the workflow itself hands over what it can read
             message = "is no state of a pool: leave it out"
             self._problems = [Problem(path="state", code="unreadable", message=message)]
             self._request = None

@@ -92,7 +92,7 @@ def estimate_tokens(messages: Sequence[Message], chars_per_token: int = CHARS_PE
 def cautious_tokens(messages: Sequence[Message], chars_per_token: int = 3) -> int:
     """The most that a conversation will likely take, where a limit must hold.
 
-    JSON takes more tokens than English prose, and a Chinese character may take one of its own.
+    JSON takes more tokens than English prose, and a Chinese character may take a whole one.
     """
     texts = [text_of(m.get("content")) + str(m.get("tool_calls") or "") for m in messages]
     wide = sum(0 if t.isascii() else sum(c > "\x7f" for c in t) for t in texts)

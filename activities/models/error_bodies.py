@@ -20,7 +20,7 @@ AT_LEAST_MARGIN_TOKENS = 64
 """Where an endpoint says that a prompt has at least so many tokens."""
 
 _TEXTS: tuple[tuple[ErrorClass, str], ...] = (
-    # What waiting mends is looked for first where its words are sure: "too many tokens, please
+    # What waiting fixes is looked for first where its words are sure: "too many tokens, please
     # wait" is no long prompt.
     ("rate_limit", r"throttling(exception|error)?\b|too many (tokens|requests),? please wait"),
     (

@@ -116,7 +116,7 @@ def classify(exc: BaseException) -> ErrorClass:
 
 def _classify_by_name(exc: BaseException) -> ErrorClass:
     # Two HTTP libraries are in use below `openai`, depending on its version; and a tool's error
-    # is known by its name, because tools are no part of this module.
+    # is known by its name, because tools do not belong to this module.
     if _is_timeout(exc):
         return "timeout"
     return "tool" if any(t.__name__ == "ToolError" for t in type(exc).__mro__) else "unknown"
@@ -322,7 +322,7 @@ def as_application_error(
     """The failure as Temporal sees it: type = error class, the message names endpoint and cause.
 
     `counted_attempt` counts real failures, this one included (from 1), `waits` the pauses that an
-    endpoint has asked for. The delay to the next attempt is always ours, since the server's
+    endpoint has asked for. The delay to the next attempt is always Planloom's, since the server's
     would grow with waits too. Details: one object of class, endpoint, model, counts and `usage`
     (what the failed attempt paid; without it, what `exc` itself knows).
     """

@@ -1,6 +1,6 @@
 """Heartbeats in the background, and what one attempt of an activity leaves to the next.
 
-Without heartbeats a cancel is not seen and a killed worker costs the whole time-out (DESIGN §6).
+Without heartbeats a cancel is not seen and a killed worker costs the whole timeout (DESIGN §6).
 The details of the last beat reach the next attempt: there we count our own failures, because the
 server's count also goes up when an endpoint only asked us to wait.
 """
@@ -22,7 +22,7 @@ from planloom.planner.language.values import Usage
 BEAT_SECONDS = 2.0
 FIRST_BEAT_SECONDS = 1.0
 DEADLINE_MARGIN = 0.1
-"""Part of the server's time-out, at most a second, that is left to report our own."""
+"""Part of the server's timeout, at most a second, that is left to report our own."""
 
 
 _COUNTS = ("failures", "waits", "turns")
@@ -78,7 +78,7 @@ def deadline_seconds() -> float | None:
 
 
 def before_timeout(seconds: float) -> float:
-    """A time-out, less the time to report it."""
+    """A timeout, less the time to report it."""
     return seconds - min(1.0, seconds * DEADLINE_MARGIN)
 
 
@@ -89,7 +89,7 @@ class Heartbeat:
         ...
         beat.set({...})  # from now on these details
 
-    `latest` makes the details anew for each beat.
+    `latest` makes the details again for each beat.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ SHORT_CHARS = 4
 def without_key(message: str, key: str | None) -> str:
     """The message with the key replaced: endpoints quote the key they refuse.
 
-    A key of four to seven characters is replaced only where it stands as a word of its own.
+    A key of four to seven characters is replaced only where it stands as its own word.
     """
     if not key or len(key) < SHORT_CHARS:
         return message

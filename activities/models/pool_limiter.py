@@ -346,7 +346,7 @@ class PoolLimiter:
         is_lately = self._clock() - self._asked_at < REPORT_RETRY_SECONDS
         if directive is None and self._is_warned and is_lately:
             return  # it did not answer just now
-        # Before a call is refused for good it is asked anew, for a person may have resumed the
+        # Before a call is refused for good it is asked again, for a person may have resumed the
         # pool; an answer that is under way does not know of that.
         reports_before = self._reports_ended if directive is None else self._reports_sent
         self._urgent.set()

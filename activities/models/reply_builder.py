@@ -283,7 +283,7 @@ def _decoded(data: str, is_page: bool = False) -> Mapping[str, Any]:
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
-        # What is no JSON at all is a line about what went wrong.
+        # What is not JSON at all is a line about what went wrong.
         words = "" if text[:1] in "{[" else f": {clean_text(text[:80])}"
         raise ModelError(
             classify_text(words), f"answered with something that is not valid JSON{words}"

@@ -53,7 +53,7 @@ class _Scanner:
         self.last_close = 0
         """Of an end inside such a thought, when no other thought has begun since."""
         self._is_leading = True
-        """Nothing of an answer has come yet, but for white space."""
+        """Nothing of an answer has come yet, except white space."""
         self._is_fenced = False
         self._ticks = 0
         self._is_line_blank = True

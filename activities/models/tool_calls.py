@@ -79,7 +79,7 @@ class CallAssembler:
         self.received_chars = 0
 
     def add_whole(self, calls: object) -> None:
-        """The `tool_calls` of a whole message: each entry is a call of its own."""
+        """The `tool_calls` of a whole message: each entry is its own call."""
         for entry in _entries(calls):
             self._write(self._opened(_index_of(entry)), entry)
 
@@ -93,7 +93,7 @@ class CallAssembler:
             self._write(self._call_of(entry, index), entry)
 
     def calls(self) -> tuple[ToolCall, ...]:
-        """All calls in the order in which they began, each with an id of its own."""
+        """All calls in the order in which they began, each with its own id."""
         found: list[ToolCall] = []
         seen: set[str] = set()
         for call in self._calls:

@@ -225,7 +225,7 @@ def open_backend(location: str | Path, environment: Mapping[str, str] = os.envir
 
 
 def short_reason(error: Exception) -> str:
-    """The first line of an error: obstore adds pages of its own state."""
+    """The first line of an error: obstore adds pages of internal state."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:REASON_MAX_CHARS]}"
 
 

@@ -84,7 +84,7 @@ class BlobStore:
         """The value as history carries it: inline when its JSON is short, else as a blob.
 
         Raises:
-            ValueNotJsonError: NaN, Infinity, or something that is no JSON.
+            ValueNotJsonError: NaN, Infinity, or something that is not JSON.
             BlobError: the blob cannot be written.
         """
         limit = INLINE_MAX_BYTES if inline_max_bytes is None else inline_max_bytes

@@ -92,7 +92,7 @@ class ResultCache:
         return self._folder / key[:2] / f"{key}.json"
 
     async def get(self, key: str) -> CacheEntry | None:
-        """The entry, or None; an entry that cannot be read, or whose blob has gone, is none."""
+        """The entry, or None if it is absent, unreadable, or its blob is gone."""
         path = self._path(key)
         try:
             entry = self._read(key, path.read_bytes())
@@ -150,7 +150,7 @@ class ResultCache:
         """Held by one at a time per key, over tasks and processes; given up after `wait_seconds`.
 
         Given up means that the caller goes on without it: an equal call twice is waste, a call
-        that waits for ever is a hung run.
+        that waits forever is a hung run.
         """
         deadline = time.monotonic() + self._wait_seconds
         lock, waiting = self._flights.get(key, (asyncio.Lock(), 0))

@@ -1,4 +1,4 @@
-"""Values as JSON: their text, a preview, a copy of one's own, and what in them is none."""
+"""Values as JSON: their text, a preview, an own copy, and what in them is not JSON."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _why_not_json(value: Any, error: Exception) -> str:
         elif isinstance(each, list | tuple):
             stack += [(f"{path}[{i}]", v) for i, v in enumerate(each)]
         elif not isinstance(each, str | int | float | bool | None):
-            return f"{path.lstrip('.') or 'it'} is of type {type(each).__name__}, which is no JSON"
+            return f"{path.lstrip('.') or 'it'} is of type {type(each).__name__}, which is not JSON"
     return str(error)
 
 

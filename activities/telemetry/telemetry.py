@@ -29,6 +29,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from temporalio import activity
 from temporalio.contrib.opentelemetry import OpenTelemetryPlugin, create_tracer_provider
 from temporalio.exceptions import ApplicationError
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ExecuteActivityInput,
@@ -40,7 +41,7 @@ from planloom.activities.models.client import ModelCall, Observer
 from planloom.activities.telemetry.logs import JobInterceptor, log_as, setup_logging, task_of
 from planloom.planner.contract.jobs import ToolJob
 
-__all__ = ["Telemetry", "setup_logging", "setup_telemetry"]
+__all__ = ["Telemetry", "setup_logging", "setup_telemetry", "worker_runtime"]
 
 log = logging.getLogger("planloom.telemetry")
 
@@ -52,6 +53,25 @@ CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 TOKEN_BUCKETS = [float(4**n) for n in range(14)]
 SECOND_BUCKETS = [0.01 * 2**n for n in range(14)]
 SPAN_TOOLS = {"run_tool": "execute_tool", "write_plan": "plan", "join_outcomes": "invoke_agent"}
+
+
+METRICS_ADDRESS = "PLANLOOM_METRICS_ADDRESS"
+
+
+def worker_runtime(environment: Mapping[str, str]) -> Runtime | None:
+    """A runtime that serves Temporal's worker metrics for Prometheus, where a setting asks for it.
+
+    Raises:
+        ValueError: the address cannot be used.
+    """
+    address = environment.get(METRICS_ADDRESS)
+    if not address:
+        return None
+    metrics = PrometheusConfig(bind_address=address, durations_as_seconds=True)
+    try:
+        return Runtime(telemetry=TelemetryConfig(metrics=metrics))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{METRICS_ADDRESS}={address}: {error}. Write host:port.") from None
 
 
 class Telemetry:
@@ -169,7 +189,7 @@ class Telemetry:
 
         Sampler, limits, intervals, endpoints and headers are the SDK's own to read.
         """
-        # What the standard variables name goes over ours.
+        # What the standard variables name goes first.
         resource = Resource.create({"service.name": SERVICE})
         resource = resource.merge(OTELResourceDetector().detect())
         if switches.traces:

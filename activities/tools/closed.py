@@ -21,7 +21,7 @@ HIDDEN = "hidden folders hold settings, keys and definitions"
 ENVIRONMENT = "it belongs to a Python environment"
 TRUSTED = "the worker trusts it"
 CODE = (
-    "the worker imports Python files from here; set PLANLOOM_WORKSPACE to a folder of its own "
+    "the worker imports Python files from here; set PLANLOOM_WORKSPACE to its own folder "
     "where tools may write code"
 )
 SECRET = "it may hold secrets"
@@ -38,7 +38,7 @@ SECRET_FILES = (
 )
 """Names of files whose content would put keys into the run's history."""
 SSH_KEY = re.compile(r"id_[^.]+(\.pub)?")
-"""Keys with names of their own, such as `id_work`; `id_map.csv` is a table."""
+"""Keys with unusual names, such as `id_work`; `id_map.csv` is a table."""
 TRUSTED_FILES = (
     *("planloom.toml", "temporal-dev.yaml", "temporal.toml", "*.pth", "*.egg-link", "pyvenv.cfg"),
     *("sitecustomize.py", "usercustomize.py"),

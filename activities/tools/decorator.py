@@ -179,7 +179,7 @@ def _make(
     function: Callable[P, R], options: _Options, local_names: Mapping[str, Any]
 ) -> Tool[P, R]:
     if not inspect.isfunction(cast(Any, function)):
-        raise ToolDefinitionError(f"@tool goes on a function; {function!r} is none")
+        raise ToolDefinitionError(f"@tool goes on a function; {function!r} is not one")
     name = options.name or function.__name__
     if not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name) or name == "join":
         raise ToolDefinitionError(f'tool {function.__qualname__}: name "{name}". {_NAME_HINT}')

@@ -63,7 +63,7 @@ class ToolRunner:
         `nothing_done` are known to have done nothing, so that a side effect may still happen.
 
         Raises:
-            ToolCallError: with a message that says what, where and how to mend it.
+            ToolCallError: with a message that says what, where and how to fix it.
         """
         started = time.monotonic()
         try:

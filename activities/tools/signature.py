@@ -34,7 +34,7 @@ class Signature:
     names: tuple[str, ...]
     context_name: str | None
     model_defaults: frozenset[str] = frozenset()
-    """Parameters written `x: int = Field(…)`: the function's own default is no value."""
+    """Parameters written `x: int = Field(…)`: the function's own default is not a value."""
 
     def validate(self, tool_name: str, args: Mapping[str, JsonValue]) -> dict[str, Any]:
         try:
@@ -51,7 +51,7 @@ class Signature:
 
     def schema(self) -> dict[str, JsonValue]:
         with warnings.catch_warnings():
-            # A default that is no JSON is left out of the schema; the function still has it.
+            # A default that is not JSON is left out of the schema; the function still has it.
             warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
             schema = self.model.model_json_schema(by_alias=True)
         schema.pop("title", None)
@@ -125,7 +125,7 @@ def signature_of(
     local_names: Mapping[str, Any],
     docstring: Docstring,
 ) -> Signature:
-    """The parameters of `function` as a model, but for the one annotated `context_type`.
+    """The parameters of `function` as a model, except the one annotated `context_type`.
 
     Raises:
         ToolDefinitionError: with every parameter that a plan could not name.

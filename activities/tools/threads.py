@@ -1,4 +1,4 @@
-"""Blocking functions of tools, each in a thread of its own."""
+"""Blocking functions of tools, each in its own thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """Run a blocking function in a thread of its own, with the caller's context variables.
+    """Run a blocking function in its own thread, with the caller's context variables.
 
     A daemon thread, unlike an executor's: a tool that never returns must keep neither the others
     waiting for a place nor the worker from stopping. Cancelled, the caller goes on at once and the

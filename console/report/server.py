@@ -39,7 +39,7 @@ Event = tuple[str, Any]
 
 
 class LivePage:
-    """One run's page on a port of its own, for as long as `serve` runs."""
+    """One run's page on a port by itself, for as long as `serve` runs."""
 
     def __init__(self, client: Client, run: str, port: int = 0) -> None:
         self._client = client
@@ -73,7 +73,7 @@ class LivePage:
             self._server.server_close()
 
     async def _look(self) -> None:
-        """Tell the watchers what has changed, for ever: after the end they may still come."""
+        """Tell the watchers what has changed, forever: after the end they may still come."""
         pause = LOOK_SECONDS
         while True:
             await asyncio.sleep(pause)

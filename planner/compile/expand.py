@@ -18,7 +18,7 @@ AgentOrTeam = str | AgentTask | AgentSpec | TeamTask | TeamSpec
 def expand_request(request: RunRequest) -> tuple[Plan | None, list[Problem]]:
     """The plan that gives the goal to every agent or team of the request, all at once.
 
-    One that names a task of its own gets that. Each becomes a task of the plan, named after it; the
+    One that names its own task gets that. Each becomes a task of the plan, named after it; the
     answer is their outputs by name, in order. One that fails leaves the others alone.
     """
     tasks: list[dict[str, Any]] = []

@@ -150,7 +150,7 @@ def _change(document: dict[str, Any], path: str, value: JsonValue) -> Problem | 
     for step in steps[1:-1]:
         node = node.setdefault(step, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict):
-            message = f'"{step}" in "{path}" is no object'
+            message = f'"{step}" in "{path}" is not an object'
             return Problem(path=path, code="bad_path", message=message)
     node[steps[-1]] = value
     return None

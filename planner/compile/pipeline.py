@@ -75,7 +75,7 @@ def compile_plan(
     by `parallel` and `model`; `fuse` is the request's.
 
     Passes, in order: resolve dependencies, validate, deduplicate, prune, rank, fuse, estimate.
-    O(N + E) but for near misses of names that do not exist.
+    O(N + E) except near misses of names that do not exist.
     """
     problems = check_plan(plan, catalog, allow=allow, other_ids=other_ids, depth=depth)
     if problems:

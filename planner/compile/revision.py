@@ -221,7 +221,7 @@ def merge_replan(
 ) -> tuple[Plan, list[Problem]]:
     """The next revision: finished tasks stay as they are, the new ones follow, the rest goes.
 
-    `more` may hold `answer`, `join`, `stop_when` of the new plan; without an answer of its own the
+    `more` may hold `answer`, `join`, `stop_when` of the new plan; without its own answer the
     old one stays while all it reads is still there. A plan without any task is a problem, and the
     old plan comes back.
     """
@@ -239,7 +239,7 @@ def merge_replan(
                 Problem(
                     path=f"tasks.{task.id}",
                     code="task_finished",
-                    message=f'"{task.id}" has finished and cannot be written anew',
+                    message=f'"{task.id}" has finished and cannot be changed',
                     hint=f"Refer to its value as ${{{task.id}}}, or use another id.",
                 )
             )

@@ -56,7 +56,9 @@ def _graph_problems(
             if other not in waits:
                 message = f'"{name}" depends on "{other}"'
                 problem = _unknown(f"{where}.{name}.depends_on", other, list(waits), title)
-                problems.append(problem.model_copy(update={"message": f"{message}, which is none"}))
+                problems.append(
+                    problem.model_copy(update={"message": f"{message}, which is not one"})
+                )
     graph = {name: [o for o in needed if o in waits] for name, needed in waits.items()}
     try:
         TopologicalSorter(graph).prepare()

@@ -126,7 +126,7 @@ def param_from_text(param: Param, text: str) -> JsonValue:
     """A parameter typed on a command line: `-p n=3`, `-p names=a,b` or JSON.
 
     Raises:
-        ValueError: the text is none of the parameter's type.
+        ValueError: the text does not fit the parameter's type.
     """
     match param.type:
         case "string":

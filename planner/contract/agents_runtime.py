@@ -1,7 +1,7 @@
-"""Requests in the words of the agents runtime, read as ours. Pure; docs/from-mekann.md maps all.
+"""Requests of the agents runtime, read as Planloom's (docs/from-mekann.md). Pure.
 
 Taken over: what its tools' parameters promise. A document without any of these names is returned
-as it is, and a name of ours beside its twin is left for validation to refuse.
+as it is, and a name of Planloom's beside its twin is left for validation to refuse.
 """
 
 from __future__ import annotations

@@ -33,11 +33,13 @@ class CapacityRequest(Model):
     """Input of `CapacityWorkflow`. `settings` without: the worker's own for that pool."""
 
     pool: Annotated[str, Field(min_length=1, max_length=100)]
+    """The pool's name."""
     settings: PoolSettings | None = None
+    """The pool's settings. Without it, the worker's own."""
     task_queue: str | None = None
-    """The pool's queue; without it the worker's own name for it."""
+    """The pool's task queue. Without it, the worker's own name for it."""
     state: JsonValue = None
-    """What continue-as-new hands over."""
+    """What continue-as-new hands over. Not typed by people."""
 
 
 class Reserve(Model):
@@ -47,58 +49,78 @@ class Reserve(Model):
     """
 
     holder: Holder
+    """Who asks. The same name asking again gets the same permit."""
     requests: Annotated[int, Field(ge=0, le=10_000)] = 1
+    """How many requests to reserve."""
     calls: Annotated[int, Field(ge=0, le=10_000)] = 1
+    """How many model calls at once to reserve."""
     wait_seconds: Wait = 0.0
+    """How long to wait for room, in seconds."""
     answer_seconds: Wait | None = None
-    """Answered within this, though it keeps its place until `wait_seconds` are over."""
+    """Answer within this many seconds, and keep the place in the queue until `wait_seconds` are
+    over."""
     ttl_seconds: Life = 60.0
-    """The permit ends by itself after this, unless it is renewed; kept between 2 and 600, and 60
-    when it is not positive."""
+    """After how many seconds the permit ends unless it is renewed; between 2 and 600."""
     priority: PriorityName = "normal"
+    """The order among waiting requests of the same class."""
     tenant: Annotated[str, Field(max_length=64)] | None = None
+    """Whose work it is."""
     queue_class: Literal["interactive", "standard", "batch"] = "standard"
+    """The first criterion of the order among waiting requests."""
 
 
 class Renew(Model):
     holder: Holder
+    """Who holds the permit."""
     ttl_seconds: Life = 60.0
+    """Seconds from now until it ends."""
 
 
 class Release(Model):
     holder: Holder
+    """Who holds the permit."""
 
 
 class PermitReply(Model):
     """The answer to `reserve`, `renew` and `release`."""
 
     allowed: bool
-    """The holder has a permit now; for `release`: had one until now."""
+    """Whether the holder has a permit now; for `release`, whether it had one until now."""
     waiting: bool = False
-    """It has none yet and keeps its place: ask again with the same holder."""
+    """Whether it waits and keeps its place. Ask again with the same holder."""
     reasons: list[str] = Field(default_factory=list)
+    """Why there is no permit."""
     expires_in_seconds: float | None = None
+    """Seconds until the permit ends."""
     position: int | None = None
-    """Place in the queue, from 1."""
+    """The place in the queue, from 1."""
     requests: int = 0
-    """Reserved and asked for together, as counted for this answer."""
+    """Requests reserved and asked for together, as counted for this answer."""
     calls: int = 0
+    """Calls reserved and asked for together, as counted for this answer."""
 
 
 class SetCapacity(Model):
     """`set`: live changes, kept until `reset`. Only what is given changes."""
 
     requests_per_minute: Rate | None = None
+    """The most requests a minute."""
     tokens_per_minute: Rate | None = None
+    """The most tokens a minute."""
     parallel: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """The most calls at once."""
     penalty: PenaltyMode | None = None
+    """How the endpoint's errors lower the parallelism."""
     max_requests: Annotated[int, Field(ge=1)] | None = None
+    """Permits: requests at once."""
     max_calls: Annotated[int, Field(ge=1)] | None = None
+    """Permits: model calls at once."""
     max_runs: Annotated[int, Field(ge=1)] | None = None
+    """Permits: holders at once."""
     tenants: dict[str, Annotated[float, Field(ge=0.001, le=1000)]] | None = None
-    """Fairness weights by tenant."""
+    """Weights by which tenants share the pool."""
     reset: bool = False
-    """First go back to what the settings say."""
+    """Whether to go back to what the settings say first."""
 
     @model_validator(mode="after")
     def _changes_something(self) -> SetCapacity:
@@ -112,7 +134,9 @@ class Because(Model):
     """`drain` and `resume`: why, for those who look later."""
 
     reason: str = ""
+    """Why; recorded."""
     by: str | None = None
+    """Who; recorded."""
 
 
 class Failure(Model):
@@ -162,11 +186,15 @@ class Report(Model):
 
 class OpenBreaker(Model):
     key: str
+    """What it stops: a key or a model."""
     error_class: str
+    """The class of the error."""
     cause: str
+    """The error, in words."""
     retry_seconds: float
+    """Seconds until one call tries again."""
     is_probe: bool = False
-    """This worker may try one call under this key."""
+    """Whether this worker may try one call under this key."""
 
 
 class Directive(Model):
@@ -203,59 +231,86 @@ class PoolNotice(Model):
 
 class PenaltyReason(Model):
     seconds_ago: float
+    """When, in seconds before now."""
     reason: str
+    """The error class that raised it."""
     penalty: float
-    """Right after it was raised."""
+    """The penalty right after it was raised."""
 
 
 class WorkerView(Model):
     worker: str
+    """The worker process."""
     parallel: int | None
+    """Its share of the calls at once. Without it, no limit."""
     in_flight: int
+    """Its calls under way."""
     waiting: int
+    """Its calls that wait."""
 
 
 class PermitView(Model):
     holder: str
+    """Who holds it."""
     requests: int
+    """Requests reserved."""
     calls: int
+    """Calls reserved."""
     expires_in_seconds: float
+    """Seconds until it ends."""
 
 
 class CapacityState(Model):
     """The answer of the query `state`."""
 
     pool: str
+    """The pool's name."""
     status: Literal["open", "cooling", "drained", "broken"]
+    """Whether calls go out."""
     task_queue: str
+    """The pool's task queue."""
     requests_per_minute: float | None
-    """As it acts now: scaled by the penalty, and by tokens where those are the narrower limit."""
+    """The rate now, with penalty and token limit applied. Without it, no limit."""
     tokens_per_minute: float | None
+    """The limit of tokens a minute."""
     tokens_per_call: float
+    """The mean tokens of a call."""
     parallel: int | None
-    """As it acts now, over all workers."""
+    """The most calls at once now, over all workers."""
     parallel_set: int | None
-    """As the settings say."""
+    """The most calls at once by the settings."""
     in_flight: int
+    """Calls under way."""
     waiting: int
-    """In workers; `planloom capacity` adds what waits in the queue."""
+    """Calls that wait in workers. `planloom capacity` adds those that wait in the task queue."""
     cool_seconds: float
+    """Seconds until calls go out again after a 429."""
     penalty_mode: PenaltyMode
+    """How errors lower the parallelism."""
     penalty: float
+    """The penalty now."""
     penalty_reasons: list[PenaltyReason]
+    """What raised it lately."""
     chance_of_429: float
+    """The chance of a 429, learned from the last hour, 0 to 1."""
     breakers: list[OpenBreaker]
+    """The open breakers."""
     workers: list[WorkerView]
+    """The worker processes."""
     permits: list[PermitView]
+    """The permits that are held."""
     permits_waiting: dict[str, int]
-    """By priority."""
+    """How many permits are waited for, by priority."""
     longest_wait_seconds: float
+    """How long the first of them has waited, in seconds."""
     calls: dict[str, int]
     """Ended calls since the workflow was first started: `succeeded`, and each error class."""
     tokens: int
+    """Tokens since the workflow was first started."""
     overrides: dict[str, JsonValue]
+    """What was set by hand."""
     notes: list[str]
-    """The latest of what people and the workflow did, newest last."""
+    """What people and the workflow did lately, newest last."""
 
 
 class QueueRate(Model):

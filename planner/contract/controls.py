@@ -21,23 +21,33 @@ from planloom.planner.language.values import (
 
 class ApprovePlan(Model):
     revision: int
+    """The revision that is approved."""
     by: str | None = None
+    """Who sends it; recorded."""
     note: str | None = None
+    """Why; recorded."""
 
 
 class RejectPlan(Model):
     revision: int
+    """The revision that is rejected."""
     reason: str | None = None
+    """Why; recorded, and the run's `reason`."""
     by: str | None = None
+    """Who sends it; recorded."""
 
 
 class EditPlan(Model):
     """A whole new plan, or an RFC 6902 patch of the current one."""
 
     revision: int
+    """The revision that the edit starts from."""
     plan: Plan | None = None
+    """The whole new plan."""
     patch: list[dict[str, JsonValue]] | None = None
+    """An RFC 6902 patch of that revision."""
     by: str | None = None
+    """Who sends it; recorded."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -48,58 +58,78 @@ class EditPlan(Model):
 
 class RequestReplan(Model):
     feedback: str
+    """What the new plan should do differently. The planner reads it."""
     by: str | None = None
+    """Who sends it; recorded."""
 
 
 class RaiseBudget(Model):
     """New caps (totals, not additions); those left out stay."""
 
     tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
+    """The new cap of tokens."""
     usd: Annotated[float, Field(gt=0, le=USD_MAX)] | None = None
+    """The new cap of cost, in US dollars."""
     seconds: Seconds | None = None
+    """The new cap of time since the start, in seconds or as `30s`, `5m`, `2h`."""
     tasks: Annotated[int, Field(ge=1, le=TASK_CAP_MAX)] | None = None
+    """The new cap of tasks."""
     parallel: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """The new limit of tasks at once."""
     by: str | None = None
+    """Who sends it; recorded."""
 
 
 class Pause(Model):
     """Start nothing new; what runs goes on."""
 
     by: str | None = None
+    """Who sends it; recorded."""
 
 
 class Resume(Model):
     """Go on after a pause."""
 
     by: str | None = None
+    """Who sends it; recorded."""
 
 
 class CancelTask(Model):
     id: str
+    """The task's id. One item of a map is `id[0]`."""
     by: str | None = None
+    """Who sends it; recorded."""
 
 
 class CompleteTask(Model):
     """The answer to a `human` task (or to an agent's question)."""
 
     id: str
+    """The task's id. One item of a map is `id[0]`; an agent's question has the agent's id."""
     output: JsonValue = None
+    """The answer. It must fit the question's schema."""
     by: str | None = None
+    """Who sends it; recorded."""
 
 
 class ApproveTask(Model):
     """Lets a task with `approval: true` run, or not."""
 
     id: str
+    """The task's id."""
     approve: bool = True
+    """Whether the task may run."""
     by: str | None = None
+    """Who sends it; recorded."""
     note: str | None = None
+    """Why; recorded."""
 
 
 class Nothing(Model):
     """A control without arguments: `pause`, `resume`."""
 
     by: str | None = None
+    """Who sends it; recorded."""
 
 
 class GrantWanted(Model):
@@ -108,7 +138,7 @@ class GrantWanted(Model):
     child: str
     name: str
     own_tasks: int = 1
-    """Of its reservation, what the child itself is. A batch of a map is none beside its items."""
+    """How many tasks of its reservation are the child itself. A batch of a map counts 0."""
     """The child's task in its parent."""
     tokens: int = 0
     usd_nano: int = 0
@@ -133,5 +163,8 @@ class Reply(Model):
     """Answer of every update."""
 
     accepted: bool = True
+    """Whether it took effect."""
     message: str = ""
+    """What was done, in words."""
     revision: int | None = None
+    """The revision of the plan after it."""

@@ -66,7 +66,7 @@ class UnitEnd(Model):
     output: TaskOutput | None = None
     failed: UnitFailed | None = None
     alone_in: float | None = None
-    """It goes on in an activity of its own, so many seconds from now: it takes long, or it has
+    """It goes on in its own activity, so many seconds from now: it takes long, or it has
     `failed` and may be tried again."""
     began: float = 0.0
     """Seconds since the group began, as is `ended`."""

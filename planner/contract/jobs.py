@@ -105,7 +105,7 @@ class AskJob(Model):
     tokens_max: int | None = None
     """What is reserved for the whole call: repairs and failed attempts stay within it."""
     before: dict[str, JsonValue] | None = None
-    """What earlier attempts counted, when the call was put in line anew."""
+    """What earlier attempts counted, when the call was put in line again."""
 
 
 class TaskOutput(Model):
@@ -127,8 +127,8 @@ class ResolveJob(Model):
     """`resolve_value`: references in `value` resolved where blobs can be read.
 
     `mode`: `value` gives the value; `condition` evaluates a JMESPath condition over outcomes and
-    gives true or false; `list` gives a list (or a ToolError-like failure when it is none) and
-    sets `count`; `joined` makes one list of several lists, where a number stands for as many nulls.
+    gives true or false; `list` gives a list (or fails when it is not one) and sets `count`;
+    `joined` makes one list of several lists, where a number stands for as many nulls.
     """
 
     value: JsonValue = None
@@ -259,7 +259,7 @@ class TurnJob(Model):
     tokens_max: int | None = None
     tenant: str | None = None
     before: dict[str, JsonValue] | None = None
-    """What earlier attempts counted, when the call was put in line anew."""
+    """What earlier attempts counted, when the call was put in line again."""
     retry: Retry | None = None
     """How often and how soon a failed try is repeated, when the request says so."""
 

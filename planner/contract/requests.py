@@ -38,41 +38,57 @@ class ModelRoles(Model):
     """A model per role; a role without one takes `worker`'s, then the worker process's default."""
 
     planner: str | None = None
+    """The model that writes plans."""
     joiner: str | None = None
+    """The model that answers or asks for a replan."""
     judge: str | None = None
+    """The model that judges a team's answers."""
     worker: str | None = None
+    """The model of asks, agents and team members, and of roles without a model here."""
 
 
 class MajorThresholds(Model):
     """Under `approval: major` a replan asks when it passes one of these."""
 
     usd_factor: Annotated[float, Field(ge=1)] = 1.5
+    """Ask when the expected cost is more than this many times that of the approved plan."""
     tasks_added: Annotated[int, Field(ge=0)] = 10
+    """Ask when more tasks than this are new."""
     tasks_dropped: Annotated[int, Field(ge=0)] = 3
+    """Ask when more tasks than this are gone."""
     side_effects: bool = True
+    """Ask when a tool with side effects is new."""
 
 
 class Approval(Model):
-    """Who must say yes before what. Without `timeout` it waits for ever."""
+    """Who must say yes before what. Without `timeout` it waits forever."""
 
     mode: ApprovalMode = "never"
+    """What needs approval: nothing, the first plan, later plans, the first plan and material
+    changes, or every plan."""
     timeout: Seconds | None = None
+    """How long to wait for a decision, in seconds or as `30s`, `5m`, `2h`. Without it, the run
+    waits until somebody decides."""
     on_timeout: Literal["approve", "reject", "park"] = "reject"
+    """What happens when nobody decides in time. `park` means that the run keeps waiting."""
     major: MajorThresholds = Field(default_factory=MajorThresholds)
+    """When a change counts as material under `major`."""
 
 
 class AgentApproval(Model):
     """Of an agent: `tainted` asks before a side effect, once it saw what came from outside."""
 
     mode: Literal["never", "tainted"] = "never"
+    """Whether the agent asks before such a side effect."""
 
 
 class Replan(Model):
     """`max_rounds` counts replans: 0 means the first plan is the only one."""
 
     max_rounds: Annotated[int, Field(ge=0, le=20)] = 2
+    """How many replans are allowed. 0 means that the first plan is the only one."""
     on_failure: bool = True
-    """Ask the joiner again, with the failures, before the run ends partial."""
+    """Whether the joiner is asked again, with the failures, before the run ends as `partial`."""
 
 
 TASK_CAP_MAX = 10**9
@@ -83,11 +99,18 @@ class Budget(Model):
     """Caps over the whole tree of a run; a cap that is absent does not bind."""
 
     tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
+    """The most tokens, input and output together."""
     usd: Annotated[float, Field(gt=0, le=USD_MAX)] | None = None
+    """The most money, in US dollars."""
     seconds: Seconds | None = None
+    """The longest time, in seconds or as `30s`, `5m`, `2h`, from the start of the run, waiting
+    time included."""
     tasks: Annotated[int, Field(ge=1, le=TASK_CAP_MAX)] | None = None
+    """The most tasks that may be started, those of sub-plans included."""
     parallel: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """The most tasks that run at once. Without it, 100."""
     on_budget: Literal["park", "partial"] | None = None
+    """What a child does at its cap. Set by `on_budget` of the request; do not set it here."""
 
 
 PARALLEL_DEFAULT = 100
@@ -105,7 +128,9 @@ class Reused(Model):
     """A task that an earlier run or revision finished: its outcome and value, not run again."""
 
     outcome: Outcome
+    """How the task ended in the earlier run."""
     output: Stored
+    """Its output there."""
     tainted: bool = False
     """It came from outside, or was made of something that did."""
 
@@ -145,13 +170,23 @@ class Common(Model):
     """Fields that runs of plans, agents and teams share."""
 
     model: str | ModelRoles | None = None
+    """The model for all roles, or an object with a model for each role. Without it,
+    `PLANLOOM_MODEL`."""
     tools: list[str] | None = None
+    """The tools that may be used. Without it, all tools of the worker."""
     context: JsonValue = None
+    """Any JSON that planner, agents and members read beside the goal or task."""
     budget: Budget = Field(default_factory=Budget)
+    """Caps over the run and everything below it."""
     on_budget: Literal["park", "partial"] = "park"
+    """At a cap: wait for `raise_budget` (`park`), or end with what there is (`partial`)."""
     priority: PriorityName = "normal"
+    """The order in which work waits for slots and for model endpoints."""
     tenant: Annotated[str, Field(max_length=64), AfterValidator(_short_enough)] | None = None
+    """Whose work it is: tenants share a pool fairly. Up to 64 bytes."""
     cache: CacheMode = "off"
+    """Where results of idempotent tools and model calls are reused from: nowhere, this run, or all
+    runs."""
     lineage: SkipJsonSchema[Lineage] = Field(default_factory=Lineage)
     """What a parent run says to its child, beside the request: no part of the public schema."""
 
@@ -170,25 +205,41 @@ class RunRequest(Common):
     """Input of `DagWorkflow`. One of `goal`, `plan`, `template` is needed."""
 
     goal: str | None = None
+    """What you want, in words. The planner model writes a plan for it."""
     plan: Plan | None = None
+    """A plan to run as it is."""
     template: str | None = None
+    """The name of a template to run with `params`."""
     params: dict[str, JsonValue] = Field(default_factory=dict)
+    """Values of the template's or plan's parameters, by name."""
     agents: list[str | AgentTask | AgentSpec] | None = None
+    """With `goal`: agents that are each given the goal, in parallel. No planner is asked."""
     teams: list[str | TeamTask | TeamSpec] | None = None
+    """With `goal`: teams that are each given the goal, in parallel. No planner is asked."""
     limits: Limits = Field(default_factory=Limits)
+    """How many agents, teams, members and model calls run at once, with `agents` or `teams`."""
     syntax: Literal["calls", "json"] = "calls"
+    """The syntax in which the planner model writes plans."""
     stream: bool = True
+    """Whether tasks start while the planner still writes."""
     approval: Annotated[Approval, BeforeValidator(_approval_from_mode)] = Field(
         default_factory=Approval
     )
+    """Which plans a person must approve: a mode, or an object with the mode and more."""
     replan: Replan = Field(default_factory=Replan)
+    """How often the plan may be replaced."""
     on_failure: Literal["partial", "fail"] = "partial"
+    """When a task fails for good: finish the rest (`partial`), or end the run at once (`fail`)."""
     retry_rounds: Annotated[int, Field(ge=0, le=3)] = 1
-    """DAG-level rounds for failures that may pass (time-outs, capacity), after all else is done."""
+    """How many more rounds failed tasks get after everything else is done, for failures that may
+    pass (timeouts, capacity)."""
     stop_when: Annotated[str, AfterValidator(readable_condition)] | None = None
+    """A condition over outcomes that ends the run early, as soon as it is true."""
     joiner: bool = False
-    """With `plan` or `template`: the joiner model answers and may replan, as for a goal."""
+    """With `plan` or `template`: whether the joiner model answers and may replan, as for a goal."""
     reuse: dict[TaskId, Reused] = Field(default_factory=dict)
+    """Tasks that an earlier run finished, by id. They do not run again. `planloom fork` fills
+    this."""
     fuse: bool | None = None
     """Whether cheap tools share activities: `true` all that can, `false` none; absent: those that
     are known to be quick. A task's own `fuse` goes first."""
@@ -217,35 +268,53 @@ class AgentRequest(Common):
     """Input of `AgentWorkflow`."""
 
     agent: str | AgentSpec
+    """The agent: the name of a definition, or the definition itself."""
     task: str
+    """What the agent is asked to do."""
     approval: Annotated[AgentApproval, BeforeValidator(_approval_from_mode)] = Field(
         default_factory=lambda: AgentApproval()
     )
+    """What a person must approve: a mode, or an object with the mode."""
     output_schema: dict[str, JsonValue] | None = None
+    """A JSON Schema that the answer must fit. The output is then JSON instead of text."""
     max_turns: Annotated[int, Field(ge=1, le=200)] = 20
+    """The most model turns."""
     timeout: Seconds | None = None
-    """The longest that one try of a model turn may take."""
+    """The longest that one attempt of a model turn may take, in seconds or as `30s`, `5m`, `2h`.
+    Without it, the endpoint's limit."""
     retry: Retry | None = None
-    """Of a model turn that fails; waits that the endpoint asks for are not counted."""
+    """How failed model turns are repeated. Waits that the endpoint asks for are not counted."""
 
 
 class TeamRequest(Common):
     """Input of `TeamWorkflow`."""
 
     team: str | TeamSpec
+    """The team: the name of a definition, or the definition itself."""
     task: str
+    """What the team is asked to do."""
     rounds: Annotated[int, Field(ge=0, le=100)] = 1
+    """How many communication rounds follow the first answers."""
     retry_rounds: Annotated[int, Field(ge=0, le=2)] = 1
+    """How often members that failed are asked again."""
     strategy: Literal["parallel", "sequential"] = "parallel"
+    """Whether members give their first answers at once or in turn."""
     quorum: Annotated[int, Field(ge=1)] | None = None
+    """How many members must have answered for the team to be `completed`. Without it, all."""
     consensus: bool = True
+    """Whether rounds end early when all claims agree."""
     replan: Replan = Field(default_factory=lambda: Replan(max_rounds=0))
+    """For a team on a graph: how often its subtasks may be replaced."""
     approval: Annotated[Approval, BeforeValidator(_approval_from_mode)] = Field(
         default_factory=Approval
     )
+    """For a team on a graph: which revisions of its subtasks a person must approve."""
     max_turns: Annotated[int, Field(ge=1, le=200)] = 20
+    """The most model turns of one member in one round."""
     timeout: Seconds | None = None
-    """The longest that one try of a member's turn may take."""
+    """The longest that one attempt of a member's turn may take, in seconds or as `30s`, `5m`,
+    `2h`. Without it, the endpoint's limit."""
     retry: Retry | None = None
+    """How failed model turns are repeated. Waits that the endpoint asks for are not counted."""
     subtasks: list[Subtask] | Literal["plan"] | None = None
-    """A team on a graph: its parts, or `plan`: the planner model writes them."""
+    """Makes it a team on a graph: the subtasks, or `plan` to let the planner model write them."""

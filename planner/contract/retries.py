@@ -38,11 +38,11 @@ class RetryRule:
 
 RETRY_TABLE: Mapping[ErrorClass, RetryRule] = MappingProxyType(
     {
-        # Bounded by the activity's schedule-to-close time-out, not by a count.
+        # Bounded by the activity's schedule-to-close timeout, not by a count.
         "rate_limit": RetryRule(
             True, waits_max=100_000, max_seconds=60.0, counts_as_penalty=True, dag_retry=True
         ),
-        # An overloaded endpoint may be a dead one behind a proxy: free waits, but not for ever.
+        # An overloaded endpoint may be a dead one behind a proxy: free waits, but not forever.
         "capacity": RetryRule(True, waits_max=10, counts_as_penalty=True, dag_retry=True),
         "timeout": RetryRule(True, counts_as_penalty=True, dag_retry=True),
         # One repair round is inside the call; a whole new call is worth one more try.
@@ -63,14 +63,21 @@ class RetryOverride(Model):
     """`[retries.<class>]` of `planloom.toml`: only what is given changes."""
 
     retryable: bool | None = None
+    """Whether failures of this class are repeated at all."""
     attempts_max: Annotated[int, Field(ge=1)] | None = None
+    """The most attempts, beside the task's own limit. The smaller number counts."""
     waits_max: Annotated[int, Field(ge=0)] | None = None
+    """How often the endpoint may ask to wait without using up an attempt."""
     initial_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
+    """The first wait, in seconds."""
     backoff: Annotated[float, Field(ge=1, le=100)] | None = None
+    """By what factor each wait is longer than the one before."""
     max_seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
+    """The longest wait, in seconds."""
     counts_as_penalty: bool | None = None
-    """Whether it narrows its pool for a while."""
+    """Whether a failure lowers the parallelism of its pool for a while."""
     dag_retry: bool | None = None
+    """Whether the run gives the task another round after everything else is done."""
 
 
 RetryTable = Mapping[ErrorClass, RetryRule]

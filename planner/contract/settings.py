@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from planloom.planner.contract.jobs import ErrorClass
+from planloom.planner.contract.mcp import McpSettings
 from planloom.planner.contract.retries import RetryOverride, RetryTable, table_with
 from planloom.planner.language.values import Model, Problem
 
@@ -23,7 +24,9 @@ class Price(Model):
     """Dollars per million tokens."""
 
     input_usd_per_million: Annotated[float, Field(ge=0)]
+    """US dollars for a million tokens read."""
     output_usd_per_million: Annotated[float, Field(ge=0)]
+    """US dollars for a million tokens written."""
 
 
 class Accepts(Model):
@@ -35,52 +38,63 @@ class Accepts(Model):
     without: list[str] = Field(default_factory=list)
     """Parameters that are never sent, such as `temperature`."""
     response_format: Literal["json_schema", "json_object", "none"] | None = None
-    """The most that answers may be constrained by."""
+    """The strictest form of answers that the model accepts. Without it, Planloom finds out."""
     limit: Literal["max_tokens", "max_completion_tokens"] | None = None
-    """The name by which the limit of an answer is sent."""
+    """The name under which the limit of an answer is sent. Without it, Planloom finds out."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
-    """The largest limit of an answer."""
+    """The largest limit of an answer, in tokens. Without it, Planloom finds out."""
 
 
 class PoolSettings(Model):
     """`[pools.<name>]`: one model endpoint. The key itself stays in the worker's environment."""
 
     base_url: str | None = None
+    """The address of the OpenAI-compatible endpoint, usually ending in `/v1`. Without it,
+    OpenAI's."""
     api_key_env: str = "OPENAI_API_KEY"
-    """The variable that holds the key: a name that ends in `_API_KEY`, or one that is listed in the
-    worker's environment in `PLANLOOM_KEY_VARIABLES`."""
+    """The variable that holds the key: a name that ends in `_API_KEY`, or one that is listed in
+    `PLANLOOM_KEY_VARIABLES` in the worker's environment."""
     models: list[str] = Field(default_factory=lambda: ["*"])
+    """Patterns of model names that this pool serves. The first pool that fits is used."""
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """The most requests a minute, over all workers. Without it, no limit."""
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """The most tokens a minute, over all workers. Without it, no limit."""
     parallel: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """The most calls at once, over all workers. Without it, Planloom finds out."""
     prices: dict[str, Price] = Field(default_factory=dict)
+    """Prices by model name. They replace the built-in ones."""
     fallback: str | None = None
     """The pool that takes a call which this one cannot serve (key, capacity, no answer)."""
     penalty: Literal["off", "legacy", "enhanced"] = "enhanced"
+    """How the endpoint's errors lower the parallelism. See the page on capacity."""
     penalty_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1.0
-    """One step of the penalty's decay."""
+    """Seconds in which the penalty halves."""
     predictive: bool = False
-    """Lower the parallelism also by the chance of a 429, from the last hour's."""
+    """Whether the parallelism is also lowered by the chance of a 429, learned from the last
+    hour."""
     on_broken: Literal["fail", "wait"] = "fail"
     """While a breaker is open (bad key, model gone): calls fail with its cause, or wait."""
     max_requests: Annotated[int, Field(ge=1)] | None = None
-    """Reservations: requests at once. Without it `parallel`."""
+    """Permits: requests at once. Without it, `parallel`."""
     max_calls: Annotated[int, Field(ge=1)] | None = None
-    """Reservations: model calls at once. Without it `parallel`."""
+    """Permits: model calls at once. Without it, `parallel`."""
     max_runs: Annotated[int, Field(ge=1)] | None = None
-    """Reservations: holders at once."""
+    """Permits: holders at once. Without it, no limit."""
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 600.0
+    """The longest that one request may take, in seconds."""
     headers: dict[str, str] = Field(default_factory=dict)
-    """Headers of each request, such as a route. None of them may be secret: see `headers_env`."""
+    """Headers of each request. None of them may be secret: see `headers_env`."""
     headers_env: dict[str, str] = Field(default_factory=dict)
     """Headers whose values are secret, each with the name of the variable that holds its value: as
     for `api_key_env`, one that ends in `_API_KEY` or is listed in `PLANLOOM_KEY_VARIABLES`."""
     query: dict[str, str] = Field(default_factory=dict)
-    """Parameters in each request's address, such as Azure's `api-version`."""
+    """Query parameters of each request's address, such as Azure's `api-version`."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Parameters beside Planloom's own, such as `chat_template_kwargs`; a table whose name is a
+    """More parameters of each request, such as `chat_template_kwargs`. A table whose name is a
     pattern of model names (`"qwen*"`) is for those models only."""
     accepts: dict[str, Accepts] = Field(default_factory=dict)
+    """What models accept, by pattern of their names."""
 
     @field_validator("api_key_env")
     @classmethod
@@ -154,8 +168,9 @@ class EncryptionKey(Model):
     """`[encryption.keys.<id>]`: where a key of 32 bytes comes from (raw, base64 or hexadecimal)."""
 
     file: str | None = None
+    """The file that holds the key."""
     command: Annotated[list[str], Field(min_length=1)] | None = None
-    """A program and its arguments; it prints the key."""
+    """A program and its arguments. It prints the key."""
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
@@ -170,6 +185,7 @@ class Encryption(Model):
     active: str
     """The id of the key that encrypts. All keys decrypt."""
     keys: dict[str, EncryptionKey]
+    """The keys, by id."""
 
     @model_validator(mode="after")
     def _has_its_key(self) -> Self:
@@ -210,30 +226,46 @@ class Settings(Model):
     """Everything a worker or the CLI is configured by, beside Temporal's own settings."""
 
     task_queue: str = "planloom"
+    """The task queue of workflows, planner, joiner and tools. Also the prefix of other names."""
     tools_queue: str | None = None
+    """A task queue for tools alone, when you want separate tool workers. Without it,
+    `task_queue`."""
     llm_queue_prefix: str | None = None
+    """The prefix of the pools' task queues. Without it, `<task_queue>-llm`."""
     data_dir: str = ""
+    """The folder of blobs, cache, claims and the development database."""
     blob_url: str | None = None
-    """A folder, or object storage: `s3://bucket/prefix`, `gs://…`, `az://account/container/prefix`.
-    None means `<data_dir>/blobs`."""
+    """Where large values are kept: a folder, or object storage (`s3://bucket/prefix`, `gs://…`,
+    `az://account/container/prefix`). Without it, `<data_dir>/blobs`."""
     workspace: str = "."
+    """The only folder that file tools may read and write."""
     tools: list[str] = Field(default_factory=list)
-    """Tool modules to load."""
+    """Modules to import tools from."""
     model: str | None = None
+    """The model for all roles. Without it, the first name in the pools' `models`, else the first
+    model that the endpoint lists."""
     models: dict[Literal["planner", "joiner", "judge", "worker"], str] = Field(default_factory=dict)
+    """A model for each role. A role without one takes `worker`'s, then `model`."""
     prices: dict[str, Price] = Field(default_factory=dict)
+    """Prices by model name, for all pools."""
     pools: dict[str, PoolSettings] = Field(default_factory=dict)
+    """Model endpoints, by name. Without it, one pool, `default`, from `OPENAI_BASE_URL` and
+    `OPENAI_API_KEY`."""
     retries: dict[ErrorClass, RetryOverride] = Field(default_factory=dict)
-    """`[retries.<class>]`: changes of the retry table in docs/capacity.md."""
+    """Changes of the retry table, by error class."""
     tenants: dict[str, Annotated[float, Field(ge=0.001, le=1000)]] = Field(default_factory=dict)
-    """`[tenants]`: weights by which tenants share a pool; one that is not named has 1."""
+    """Weights by which tenants share a pool. A tenant that is not named has 1."""
     context_windows: dict[str, Annotated[int, Field(ge=256)]] = Field(default_factory=dict)
-    """`[context_windows]`: tokens that a model reads and writes, by pattern of its name; the first
-    that fits counts, and a model without one is not limited here."""
+    """How many tokens a model reads and writes in one call, by pattern of its name. The first
+    pattern that fits counts; a model without one is not limited here."""
+    mcp: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")], McpSettings] = Field(
+        default_factory=dict
+    )
+    """MCP servers whose tools plans may use, by name."""
     encryption: Encryption | None = None
-    """`[encryption]`: docs/encryption.md."""
+    """Keys that encrypt payloads, blobs and cached results. Without it, nothing is encrypted."""
     max_activities: Annotated[int, Field(ge=1, le=5000)] = 200
-    """Activity slots of one worker process per queue."""
+    """How many activities one worker process runs at once, per task queue."""
 
     @property
     def tools_task_queue(self) -> str:
@@ -252,6 +284,12 @@ class Settings(Model):
         """Tokens that a model reads and writes in one call, where that is known."""
         fits = (w for pattern, w in self.context_windows.items() if fnmatchcase(model, pattern))
         return next(fits, None)
+
+    def without_reservations(self) -> Settings:
+        """The same with pools that need no permits: there is nobody to give them."""
+        none = {"max_requests": None, "max_calls": None, "max_runs": None}
+        pools = {name: pool.model_copy(update=none) for name, pool in self.pools.items()}
+        return self.model_copy(update={"pools": pools})
 
     def capacity_id(self, pool: str) -> str:
         """The id of a pool's `CapacityWorkflow`."""
@@ -303,7 +341,7 @@ def key_problem(
     return None
 
 
-_FROM_ENVIRONMENT = {
+VARIABLES = {
     "PLANLOOM_TASK_QUEUE": "task_queue",
     "PLANLOOM_TOOLS_QUEUE": "tools_queue",
     "PLANLOOM_LLM_QUEUE_PREFIX": "llm_queue_prefix",
@@ -313,6 +351,7 @@ _FROM_ENVIRONMENT = {
     "PLANLOOM_MODEL": "model",
     "PLANLOOM_MAX_ACTIVITIES": "max_activities",
 }
+"""Which setting each variable sets. `PLANLOOM_TOOLS` is a list and is read apart."""
 
 
 def settings_from(
@@ -330,7 +369,7 @@ def settings_from(
         SettingsError: with every problem found.
     """
     merged: dict[str, Any] = {"data_dir": default_data_dir, **(toml or {})}
-    for name, field in _FROM_ENVIRONMENT.items():
+    for name, field in VARIABLES.items():
         if environment.get(name):
             merged[field] = environment[name]
     if environment.get("PLANLOOM_TOOLS"):

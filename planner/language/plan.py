@@ -32,18 +32,26 @@ class Ask(Model):
     """One model call."""
 
     prompt: str
+    """What the model is asked. May hold references."""
     context: JsonValue = None
+    """Any JSON that the model reads below the prompt. May hold references."""
     system: str | None = None
+    """The system message. Without it, Planloom's own."""
     model: str | None = None
+    """The model that answers. Without it, the run's `worker` model."""
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """The longest answer, in tokens. Without it, what the endpoint and the budget allow."""
     output_schema: dict[str, JsonValue] | None = None
+    """A JSON Schema that the answer must fit. The output is then JSON instead of text."""
 
 
 class Human(Model):
     """A question to a person; `schema` is what the answer must fit."""
 
     question: str
+    """What the person is asked. May hold references."""
     schema_: Annotated[dict[str, JsonValue] | None, Field(alias="schema")] = None
+    """A JSON Schema that the answer must fit. Without it, any JSON is accepted."""
 
     model_config = Model.model_config | {"populate_by_name": True, "serialize_by_alias": True}
 
@@ -52,15 +60,20 @@ class Retry(Model):
     """How often and how soon a failed attempt is repeated."""
 
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """How many attempts in all, the first included."""
     initial_seconds: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    """Seconds to wait before the second attempt."""
     backoff: Annotated[float, Field(ge=1, le=10)] = 2.0
+    """By what factor each wait is longer than the one before."""
     max_seconds: Annotated[float, Field(gt=0, le=86400)] = 60.0
+    """The longest wait between two attempts, in seconds."""
 
 
 class AtLeast(Model):
     """`requires`: this many of the inputs must be good."""
 
     at_least: Annotated[int, Field(ge=1)]
+    """How many inputs must have ended well."""
 
 
 Requires = Literal["all", "any", "best_effort"] | AtLeast
@@ -70,20 +83,30 @@ class Cost(Model):
     """What the author expects of one task."""
 
     tokens: Annotated[int, Field(ge=0, le=TOKENS_MAX)] | None = None
+    """Expected tokens, input and output together."""
     usd: Annotated[float, Field(ge=0, le=USD_MAX)] | None = None
+    """Expected cost, in US dollars."""
     seconds: Annotated[float, Field(ge=0, le=SECONDS_MAX)] | None = None
+    """Expected duration, in seconds."""
 
 
 class Body(Model):
     """What a task does: exactly one of the six, with its arguments."""
 
     tool: str | None = None
+    """The name of a registered tool to call with `args`."""
     ask: Ask | str | None = None
+    """One model call: the prompt, or an object with the prompt and more."""
     agent: str | AgentSpec | None = None
+    """An agent to run as a child workflow: the name of a definition, or the definition itself."""
     team: str | TeamSpec | None = None
+    """A team to run as a child workflow: the name of a definition, or the definition itself."""
     plan: Plan | str | None = None
+    """A plan to run as a child workflow: the name of a template, or the plan itself."""
     human: Human | str | None = None
+    """A question to a person: the text, or an object with `question` and `schema`."""
     args: dict[str, JsonValue] = Field(default_factory=dict)
+    """Arguments of the tool, agent, team or plan. May hold references."""
 
     @property
     def kind(self) -> str:
@@ -127,23 +150,48 @@ class Task(Body):
     """One node of the plan."""
 
     id: Annotated[TaskId, Field(pattern=ID_PATTERN)]
+    """The task's name in references, reports and signals: letters, digits, `_`, `.`, `-`; up to
+    100 characters."""
     description: str = ""
+    """What the task is for, in words. Shown in the Web UI and to the joiner."""
     depends_on: list[TaskId] = Field(default_factory=list)
+    """Tasks to wait for, beside those that the task refers to."""
     when: str | None = None
+    """A condition over outcomes. If it is false, the task is skipped. Without it, the task always
+    runs."""
     map: JsonValue = None
+    """A list, or a reference to one. The body runs once for each item, with `${item}` and
+    `${index}`; the output is the list of results in order."""
     requires: Requires = "all"
+    """How many of the task's inputs must have ended well before it runs."""
     retry: Retry | None = None
+    """How failed attempts are repeated. Without it: 3 attempts, waits of 1 s doubling up to 60
+    s."""
     timeout: Seconds | None = None
+    """The longest that one attempt may take, in seconds or as `30s`, `5m`, `2h`; for `human`, the
+    longest wait. Without it, the tool's own limit."""
     fallback: JsonValue = None
+    """What to use when the task fails: a value, or another body (the alternative path). `null` is
+    a value."""
     on_error: Literal["fail", "skip"] | None = None
+    """What the task becomes when it, or its inputs, cannot succeed and there is no fallback.
+    Without it, a task that failed is `failed`, and one whose inputs failed is `skipped`."""
     approval: bool = False
+    """Whether a person must let the task run, with `approve_task`."""
     estimate: Cost | None = None
+    """What you expect the task to cost. Without it, Planloom estimates it from earlier calls or
+    defaults."""
     speculate: bool = False
+    """Whether the task may start before its `when` is known. Only for tools without side
+    effects."""
     fuse: bool | None = None
     """Whether it may share one activity with other cheap tasks; absent: what is known of its tool
     decides."""
     priority: PriorityName | None = None
+    """The order in which the task waits for a slot. Without it, the run's priority."""
     cache: Literal["off", "run", "shared"] | None = None
+    """Where results are reused from. Only for idempotent tools and model calls. Without it, the
+    run's `cache`."""
 
     @model_validator(mode="after")
     def _fallback_reads(self) -> Self:
@@ -166,25 +214,40 @@ class Param(Model):
     """One parameter of a template."""
 
     type: Literal["string", "integer", "number", "boolean", "array", "object"] = "string"
+    """The JSON type of the value."""
     description: str = ""
+    """What the parameter is for, in words."""
     default: JsonValue = None
+    """The value when none is given. A parameter with a default is not required."""
     enum: list[JsonValue] | None = None
+    """The values that are allowed. Without it, any value of the type."""
     required: bool = True
+    """Whether a value must be given when there is no default."""
 
 
 class Plan(Model):
     """A graph of tasks, and how the answer is made from it. Immutable."""
 
     version: Literal[1] = 1
+    """The version of the plan format."""
     name: str = ""
+    """A short name, as `planloom plan save` uses it."""
     description: str = ""
+    """What the plan does, in words."""
     goal: str = ""
+    """The goal that the plan serves, in words. The joiner reads it."""
     params: dict[str, Param] = Field(default_factory=dict)
+    """The parameters of a template, by name. A plan with parameters is a template."""
     tasks: Annotated[list[Task], Field(min_length=1)]
+    """The tasks, in any order. Up to 2,000."""
     answer: JsonValue = None
+    """The answer of the run: any JSON with references. Without it, the outputs of the tasks that
+    no other task reads, by id."""
     join: list[TaskId] | None = None
-    """What the joiner is shown; once these have ended, it need not wait for the rest."""
+    """The tasks that the joiner reads. Once they have ended, the joiner need not wait for the
+    rest. Without it, all tasks."""
     stop_when: str | None = None
+    """A condition over outcomes that ends the run early, as soon as it is true."""
 
     @property
     def has_answer(self) -> bool:

@@ -17,7 +17,7 @@ def check_links(form: str | Mapping[str, Sequence[str]] | None, ids: Sequence[st
         strangers = [n for who, others in form.items() for n in (who, *others) if n not in ids]
         if strangers:
             named = ", ".join(f'"{n}"' for n in dict.fromkeys(strangers))
-            verb = "is no member" if len(set(strangers)) == 1 else "are no members"
+            verb = "is not a member" if len(set(strangers)) == 1 else "are not members"
             raise ValueError(f"links: {named} {verb}. Members: {', '.join(ids)}")
     elif form is not None and form not in LINK_FORMS:
-        raise ValueError(f'links: "{form}" is none of {", ".join(LINK_FORMS)}')
+        raise ValueError(f'links: "{form}" is not one of {", ".join(LINK_FORMS)}')

@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal, NewType
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from planloom.planner.language.field_docs import field_docs
 
 TaskId = NewType("TaskId", str)
 
@@ -38,6 +50,19 @@ class Model(BaseModel):
     """Base of all border types: unknown fields are errors, values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The schema, with the sentence under each field as its description."""
+        schema = handler(core)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name, text in field_docs(cls).items():
+            field = cls.model_fields.get(name)
+            if field is not None and (shown := properties.get(field.alias or name)) is not None:
+                shown["description"] = text
+        return schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +98,18 @@ class Problem(Model):
     """One thing wrong with a plan or request: where, what, and how to fix it."""
 
     path: str
+    """Where it is, such as `tasks.ratio.args.expression`."""
     code: str
+    """What kind of problem it is, for programs."""
     message: str
+    """What is wrong, with the value that was seen."""
     hint: str = ""
+    """How to fix it. Empty when there is nothing to add."""
     line_number: int | None = None
     """The line (from 1) of the file it was read from, where that is known."""
 
     def line(self) -> str:
-        """All of it on one line, the hint as a sentence of its own."""
+        """All of it on one line, the hint as its own sentence."""
         end = "" if not self.hint else " " if self.message.endswith((".", "!", "?", ":")) else ". "
         at = f"line {self.line_number}: " if self.line_number is not None else ""
         return f"{at}{self.path}: {self.message}{end}{self.hint}"
@@ -124,13 +153,13 @@ def parse_seconds(value: object) -> object:
     """Seconds from `30`, `"30s"`, `"5m"`, `"250ms"`, `"2h"`, `"1d"`; other values pass through.
 
     Raises:
-        ValueError: a text that is no duration, with the forms that are.
+        ValueError: the text is not a duration; the message shows the forms.
     """
     if not isinstance(value, str):
         return value
     match = _DURATION.match(value)
     if not match:
-        raise ValueError(f'"{value}" is no duration: write seconds (30) or "30s", "5m", "2h"')
+        raise ValueError(f'"{value}" is not a duration: write seconds (30) or "30s", "5m", "2h"')
     return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
@@ -158,10 +187,15 @@ class Stored(Model):
     """
 
     value: JsonValue = None
+    """The value itself, when it is small."""
     blob: str | None = None
+    """The SHA-256 (hex) of a large value's content. Without it, the value is inline."""
     size_bytes: int = 0
+    """The size of a large value, in bytes."""
     media: Literal["json", "text"] = "json"
+    """How the content reads back: `json` is a JSON text, `text` is a string's UTF-8 bytes."""
     preview: str | None = None
+    """The first 200 characters of a large value."""
 
     @property
     def is_inline(self) -> bool:

@@ -45,7 +45,7 @@ def ask_messages(
     schema: Mapping[str, JsonValue] | None = None,
     context_max_chars: int = ASK_CONTEXT_MAX_CHARS,
 ) -> list[dict[str, Any]]:
-    """The conversation of one ask: the context in a section of its own, cut visibly when long."""
+    """The conversation of one ask: the context in its own section, cut visibly when long."""
     has_context = context is not None and context not in ("", [], {})
     section = fenced("context", clip_text(as_text(context), context_max_chars))
     shown = [f"Use this context:\n{section}"] if has_context else []

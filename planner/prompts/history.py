@@ -86,7 +86,7 @@ def _clean(message: Message) -> Message:
 
 
 def _clean_calls(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each call with an id of its own, a name that is one, and arguments that are an object."""
+    """Each call with its own id, a name that is one, and arguments that are an object."""
     fixed: list[dict[str, Any]] = []
     ids: set[str] = set()
     for number, call in enumerate(calls):

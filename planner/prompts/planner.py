@@ -1,4 +1,4 @@
-"""Messages of the planner, in both syntaxes: tools, goal, what is done, what to mend. Pure."""
+"""Messages of the planner, in both syntaxes: tools, goal, what is done, what to fix. Pure."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ condition holds, else the task is skipped.
 - `_fallback=value` or `_fallback=tool(…)`: the output, or the other way, if the task fails.
 - `_requires="any"` or `"best_effort"`: run with what is there although an input failed.
 - `_timeout="30s"`, `_note="what it is for"`.
-- `stop_when("${a.value} > 10")`, on a line of its own: stop the rest as soon as this holds."""
+- `stop_when("${a.value} > 10")`, on its own line: stop the rest as soon as this holds."""
 
 JSON_OPTIONS = """\
 - "depends_on": ["a"]: start after a, without its output.

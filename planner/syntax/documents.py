@@ -1,4 +1,4 @@
-"""Documents in, models or all their problems out: paths people know, and how to mend each."""
+"""Documents in, models or all their problems out: paths people know, and how to fix each."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def problems_from_validation(
 
 
 def _told_once(placed: list[tuple[tuple[int | str, ...], Any]]) -> list[tuple[Any, Any]]:
-    """Without what only says that a value is none of the other forms it might have had.
+    """Without problems that only say which other forms the value does not have.
 
-    `ask: {promt: …}` is an object with a wrong field, and not also a text that is none.
+    `ask: {promt: …}` is an object with a wrong field; that it is not a text either is not reported.
     """
     blamed = {loc[:n] for loc, _ in placed for n in range(len(loc))}
     blamed |= {loc for loc, e in placed if e["type"] not in _FORMS}
@@ -179,7 +179,7 @@ def _problem(entry: Any, loc: tuple[int | str, ...], path: str, model: type[Base
             near = get_close_matches(str(entry["input"])[:100], options, n=1)
             hint = f'Did you mean "{near[0]}"?' if near else ""
         case "string_pattern_mismatch":
-            message = f"{_shown(entry['input'])} is no id: letters, digits, _ - . and no spaces"
+            message = f"{_shown(entry['input'])} is not an id: use letters, digits, _ - . only"
         case "string_type" if isinstance(entry["input"], bool | int | float):
             message = f"needs text, found {_shown(entry['input'])}"
             hint = f'Write it in quotes: "{_shown(entry["input"])}".'
@@ -271,7 +271,7 @@ def read_plan(document: JsonValue | str, prefix: str = "") -> tuple[Plan | None,
         except RecursionError:
             return None, [_too_deep(where)]
         except json.JSONDecodeError as error:
-            message = f"is no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+            message = f"is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
             return None, [Problem(path=where, code="not_json", message=message)]
         except ValueError:
             message = "holds a number with thousands of digits"
@@ -357,7 +357,7 @@ def _faults_of(document: Any, where: str, limit: int | None = None) -> list[Prob
                     total += len(value) + 2
                     following += value
                 case float() if not math.isfinite(value):
-                    message = f"holds {value}, which is no number in JSON"
+                    message = f"holds {value}, which is not a number in JSON"
                     return [Problem(path=where, code="not_json", message=message)]
                 case _:
                     total += 5

@@ -80,7 +80,7 @@ _WRAPPERS_MAX = 3
 def parse_join(text: str, *, is_cut_off: bool = False) -> JoinDecision | list[Problem]:
     """The decision in a joiner's answer, as JSON or in LLMCompiler's text, or the problems.
 
-    Of several decisions the last counts. JSON goes before text; JSON whose action is none of the
+    Of several decisions the last counts. JSON goes before text; JSON whose action is not one of the
     three is a decision gone wrong only when no text form is there either. An answer that was cut
     off at its limit holds no decision: what it says is not whole.
     """

@@ -244,7 +244,7 @@ class JsonPlanParser:
 def _plan_in(document: Any) -> dict[str, Any] | None:
     """A document as a plan: itself, what stands in `{"plan": …}`, or a bare list of tasks.
 
-    None when it is none, such as `[1]` and `{"tasks": []}` without an answer.
+    None when it is not one, such as `[1]` and `{"tasks": []}` without an answer.
     """
     if isinstance(document, list):
         return {"tasks": document} if any(isinstance(t, dict) for t in document) else None

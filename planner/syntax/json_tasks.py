@@ -121,7 +121,7 @@ class JsonTasks:
             self._end.warnings.append(f"task {number + 1} repeats task {first}; it was left out")
             return
         message = f'id "{name}" is used twice: tasks {first} and {number + 1}'
-        hint = "Give the later one an id of its own."
+        hint = "Give the later one its own id."
         self._report(f"tasks.{name}", "duplicate_id", message, hint)
 
     def _validated(self, document: dict[str, Any], where: str) -> Task | None:
@@ -152,7 +152,7 @@ class JsonTasks:
         if before is None:
             self._end.warnings.append(f'task "{name}" exists already; it was left out')
         elif not is_same_call(_call_of(document), before):
-            hint = "Give the new task an id of its own."
+            hint = "Give the new task its own id."
             message = f'"{name}" exists already, as another call'
             self._report(f"tasks.{name}", "duplicate_id", message, hint)
 

@@ -3,7 +3,7 @@
 Read as they are meant: trailing commas, single quotes, typographic quotes, real newlines in
 strings, unknown escapes, comments, `True`/`False`/`None`, keys without quotes, a missing comma at a
 line's end, code fences and prose around. Never guessed: a value that was cut off (not whole), NaN
-and numbers beyond JSON, text that is no value. Nothing is evaluated.
+and numbers beyond JSON, text that is not a value. Nothing is evaluated.
 
 Reading is bounded: values that may begin at each bracket of a text are tried until the work is a
 small multiple of the text's length; after that no character is looked at twice.

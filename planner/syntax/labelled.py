@@ -191,7 +191,7 @@ _PART_OF = re.compile(r"\s*(?:/|out of|of|von|sur)\s*(\d+(?:[.,]\d+)?)", re.IGNO
 def parse_confidence(text: str | None) -> float | None:
     """`80%` and `85` are parts of a hundred, `8/10` is one of ten, `0.8` and `1` are as they are.
 
-    None is no number, or one that may mean two things: `9` of ten, or of a hundred.
+    None when it is not a number, or may mean two things: `9` of ten, or of a hundred.
     """
     plain = _FORM_RANGE.sub(" ", text or "")
     match = _NUMBER.search(plain)

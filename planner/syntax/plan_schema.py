@@ -1,6 +1,6 @@
 """The JSON Schema that a planner's JSON plan is held to, made from what its run may use. Pure.
 
-Each tool is a form of task of its own: its name, its arguments by its own schema, where any value
+Each tool is its own form of task: its name, its arguments by its own schema, where any value
 may be a reference. Everything is closed (`additionalProperties: false`) and bounded. Only keywords
 are used that llama.cpp's converter, llguidance and xgrammar take; `strict_form` makes OpenAI's
 strict subset of it. What the schema leaves open, the compiler checks.

@@ -38,7 +38,7 @@ def wire_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def called_name(written: str, names: Collection[str]) -> str | None:
-    """Which of the names a model means by what it wrote; None when it is none of them.
+    """Which of the names a model means by what it wrote; None when it means none of them.
 
     Models write `functions.look`, `look<|channel|>json`, `look:0`, `Look` and `look-up` too.
     """

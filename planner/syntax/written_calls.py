@@ -3,7 +3,7 @@
 Such a text is not an answer. `{"name": "look", "arguments": {…}}`, the same in `<tool_call>` tags,
 `[TOOL_CALLS]`, `<function=look>{…}</function>`, `<invoke name="look">` and other tags with
 parameters, `look(q="x")` and `Action: look` with its input are read. What only bears the marks of
-a call is no answer.
+a call is not an answer.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ class Entry:
 
 
 class InvalidTransition(Exception):
-    """An event that does not fit the state: a bug of ours, with the task's story."""
+    """An event that does not fit the state: a bug in Planloom, with the task's story."""
 
     def __init__(self, task: TaskId, state: State | Outcome | None, event: str) -> None:
         super().__init__(f"frontier: {event} of task {task!r} in state {state}")
@@ -280,7 +280,7 @@ class Frontier:
             return None
         unit = self.heap[0][-1]
         entry = self.entries[unit.task]
-        # Always one, however few slots there are by now: else a wide unit would wait for ever.
+        # Always one, however few slots there are by now: else a wide unit would wait forever.
         if self.slots and self.slots + entry.weight > self.parallel and not entry.node.is_free:
             return None
         return unit

@@ -77,7 +77,7 @@ class GroupWalk:
         )
 
     def job_of(self, name: TaskId) -> ToolJob:
-        """The tool call of a task or item, as it would be in an activity of its own."""
+        """The tool call of a task or item, as it would be in its own activity."""
         member, job = self.members[name], self.job
         task = member.task
         bound = self._bindings(roots_of(dict(task.args)))

@@ -344,7 +344,7 @@ def test_nothing_new_is_written_where_somebody_would_trust_it(
 
 
 def test_code_is_written_where_the_worker_does_not_import_it(context: ToolContext) -> None:
-    with pytest.raises(ToolError, match="set PLANLOOM_WORKSPACE to a folder of its own"):
+    with pytest.raises(ToolError, match="set PLANLOOM_WORKSPACE to its own folder"):
         write_file("app.py", "x", context)
     apart = replace(context, trusted=Trusted(import_path=(context.workspace.parent,)))
     assert write_file("app.py", "x", apart)["bytes"] == 1

@@ -186,7 +186,7 @@ def test_a_claude_file_without_tools_may_only_read(tmp_path: Path) -> None:
         ("---\nid: t\nenabled: disabled\nmembers: [{id: a}]\n---\n", "team", "is disabled"),
         ("---\nid: t\n---\n", "team", "is empty"),
         ("---\nid: t\nmembers: [{id: a, depends_on: [b]}]\n---\n", "team", '"a" depends on "b"'),
-        ("---\nid: t\nmembers: [{id: a}]\nlinks: {a: [z]}\n---\n", "team", '"z" is no member'),
+        ("---\nid: t\nmembers: [{id: a}]\nlinks: {a: [z]}\n---\n", "team", '"z" is not a member'),
         (
             "---\nid: t\nmembers: [{id: a, enabled: disabled}]\n---\n",
             "team",

@@ -30,7 +30,7 @@ def test_all_problems_come_at_once() -> None:
     for word in (
         "two members have the same id",
         "quorum 9 of 4",
-        '"nobody" is no member',
+        '"nobody" is not a member',
         '"a1" depends on "zed"',
         "the members wait for each other: c3 → c3",
         'no member "a1x". Did you mean "a1"?',

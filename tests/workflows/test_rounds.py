@@ -61,7 +61,7 @@ def test_the_other_forms() -> None:
     assert links_of("pairs", FIVE[:4]) == {"a": ["b"], "b": ["a"], "c": ["d"], "d": ["c"]}
     assert links_of("ring", three)["a"] == ["c", "b"]
     assert links_of({"a": ["c"]}, three) == {"a": ["c"], "b": [], "c": []}
-    with pytest.raises(ValueError, match='"z" is no member'):
+    with pytest.raises(ValueError, match='"z" is not a member'):
         links_of({"a": ["z"]}, three)
     with pytest.raises(ValueError, match="none of all"):
         links_of("circle", three)

@@ -1,4 +1,4 @@
-"""One typed door per activity: its name, queue, time-outs and retry policy.
+"""One typed door per activity: its name, queue, timeouts and retry policy.
 
 Workflows may not import activities, so they call them by name here and nowhere else; a test checks
 that the worker registers every name in `ACTIVITIES`.

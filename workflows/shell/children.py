@@ -37,7 +37,7 @@ RESULTS: dict[str, type[BaseModel]] = {
 
 
 class ChildEnded(BaseModel):
-    """Signal `child_ended`: how a child of ours ended that was asked to report."""
+    """Signal `child_ended`: how a child that was asked to report has ended."""
 
     child: str
     kind: str

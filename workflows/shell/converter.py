@@ -22,7 +22,7 @@ from planloom.planner.language.values import Locked, Unreadable
 class _PayloadConverter(PydanticPayloadConverter):
     """Pydantic JSON without fields that were never set: most of a task's fields are defaults.
 
-    What is no JSON that Python reads (500 levels deep, half a surrogate pair) arrives as
+    What Python cannot read as JSON (500 levels deep, half a surrogate pair) arrives as
     `Unreadable` where any JSON is taken: an exception here would hang the run, not fail it.
     """
 

@@ -36,7 +36,7 @@ def failure_of(error: BaseException, max_attempts: int = 1) -> Failure:
     """What the end of a command means.
 
     Raises:
-        BaseException: the error itself, when it is a bug of ours and no failure.
+        BaseException: the error itself, when it is a bug in Planloom and not a failure.
     """
     if isinstance(error, CommandFailed):
         return error.failure

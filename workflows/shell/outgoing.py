@@ -21,7 +21,7 @@ from planloom.workflows.machines.shared.sizes import text_bytes
 
 COMMANDS_MAX_BYTES = 2_000_000
 UNIT_BYTES = 1_500
-"""What starting a unit sends beside its values: names, time-outs, an item."""
+"""What starting a unit sends beside its values: names, timeouts, an item."""
 BINDINGS_MAX_BYTES = 13_000
 """Bindings that would be larger travel behind one reference."""
 REFERENCE_BYTES = 400

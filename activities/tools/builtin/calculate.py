@@ -31,7 +31,7 @@ def _bits(value: Any) -> int:
 
 def _power(base: Any, exponent: Any) -> Any:
     if isinstance(base, int) and isinstance(exponent, int) and exponent > 0:
-        # Known before it is computed: 9**9**9 would take for ever.
+        # Known before it is computed: 9**9**9 would take forever.
         _bounded(_bits(base) * exponent if abs(base) > 1 else 1)
     return base**exponent
 
@@ -81,7 +81,7 @@ def _combinations(n: int, k: int) -> int:
 def _round(value: Number, digits: int | None = None) -> Number:
     if digits is None:
         return round(value)
-    # Python computes 10 ** -digits for an integer: with many digits it would take for ever.
+    # Python computes 10 ** -digits for an integer: with many digits it would take forever.
     return round(value, max(-DIGITS_MAX, min(DIGITS_MAX, int(digits))))
 
 
@@ -240,7 +240,7 @@ def _check(node: ast.AST) -> None:
         raise ToolError('calculate: "^" is no power here: write 2 ** 3')
     if isinstance(node, ast.Constant) and not isinstance(node.value, int | float):
         raise ToolError(
-            f"calculate: {type(node.value).__name__} is no number. It works with numbers only; "
+            f"calculate: {type(node.value).__name__} is not a number. It works with numbers only; "
             "for text use ask."
         )
     if not isinstance(node, _ALLOWED) or (
@@ -305,4 +305,4 @@ def _as_number(result: Any) -> Any:
         return result
     if isinstance(result, complex):
         raise ToolError("calculate: the result is a complex number (a root of a negative one?)")
-    raise ToolError(f"calculate: the result, {result!r:.50}, is no number")
+    raise ToolError(f"calculate: the result, {result!r:.50}, is not a number")

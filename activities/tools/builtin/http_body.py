@@ -19,7 +19,7 @@ CHARSETS = {
     *("shift_jis", "shift-jis", "sjis", "windows-31j", "euc-jp", "iso-2022-jp"),
     *("gb2312", "gbk", "gb18030", "big5", "big5-hkscs", "euc-kr", "ks_c_5601-1987", "windows-949"),
 }
-"""Character sets of the web. Python knows more codecs: some are no text, and `punycode` takes a
+"""Character sets of the web. Python knows more codecs: some are not text, and `punycode` takes a
 second for a few kilobytes."""
 _SPELLED = {
     "windows-31j": "cp932",

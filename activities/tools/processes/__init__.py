@@ -1,1 +1,1 @@
-"""Work with limits of its own (SQL, regular expressions): in child processes that can be killed."""
+"""Work with its own limits (SQL, regular expressions): in child processes that can be killed."""

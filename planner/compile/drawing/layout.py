@@ -26,7 +26,7 @@ class Layout:
     columns: dict[str, int] = field(default_factory=dict)
     heights: dict[str, float] = field(default_factory=dict)
     ways: dict[tuple[str, str], list[tuple[int, float]]] = field(default_factory=dict)
-    """From (input, task) to the (column, height) points between the two ends."""
+    """From (input, task) to the (column, height) points between both."""
 
     @property
     def width(self) -> int:

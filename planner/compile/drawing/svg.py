@@ -57,7 +57,7 @@ def _style() -> str:
 
 
 STYLE = _style()
-"""The style sheet of all these pictures: once in a page, or inside a picture of its own."""
+"""The style sheet of all these pictures: once in a page, or inside a separate picture."""
 
 
 def plan_svg(

@@ -16,7 +16,7 @@ from planloom.planner.language.values import JsonValue, TaskId
 
 _LABELS = {"id", "description", "estimate"}
 _READING = ("args", "ask", "human", "map")
-"""Fields whose references are resolved. An inline `plan` has names of its own."""
+"""Fields whose references are resolved. An inline `plan` has its own names."""
 
 
 def same_call_key(task: Task, catalog: Catalog) -> str | None:

@@ -99,7 +99,7 @@ class _TaskChecker:
         if (alternative := task.fallback_body) is not None:
             problems += self._body(alternative, "fallback.")
         elif _is_nearly_body(task.fallback):
-            message = "looks like a task, and is none: it would be taken as a plain value"
+            message = "looks like a task but is not one: it would be used as a plain value"
             hint = f"Write one of {', '.join(BODY_FIELDS)} and args, nothing else."
             problems.append(
                 Problem(
@@ -318,7 +318,7 @@ def _params_of(body: Body, catalog: Catalog) -> dict[str, Param]:
     try:
         return {n: Param.model_validate(p) for n, p in declared.items()} if declared else {}  # type: ignore[union-attr]
     except (ValidationError, AttributeError):
-        return {}  # a template with faults of its own is told when it is read
+        return {}  # a template with its own faults is told when it is read
 
 
 def _schema_of(params: Mapping[str, Param]) -> dict[str, Any]:
@@ -349,7 +349,7 @@ def _check_members(team: TeamSpec, where: str) -> list[Problem]:
     ids = [m.id for m in team.members]
     listed = "Members: " + ", ".join(dict.fromkeys(ids))
     faults: list[tuple[str, str, str]] = [
-        ("duplicate_id", f'member "{i}" is there twice', "Give each member an id of its own.")
+        ("duplicate_id", f'member "{i}" is there twice', "Give each member its own id.")
         for i in dict.fromkeys(i for i in ids if ids.count(i) > 1)
     ]
     for member in team.members:
@@ -404,7 +404,7 @@ def _check_ids(plan: Plan) -> list[Problem]:
     for n, task in enumerate(plan.tasks):
         if task.id in seen:
             message = f'id "{task.id}" is used by tasks {seen[task.id] + 1} and {n + 1}'
-            hint = "Give each task an id of its own."
+            hint = "Give each task its own id."
             problems.append(
                 Problem(path=f"tasks.{task.id}.id", code="duplicate_id", message=message, hint=hint)
             )

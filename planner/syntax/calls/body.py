@@ -78,7 +78,7 @@ class BodyReader:
         problems_before = len(problems)
         for key, value in [*zip(names, positional, strict=False), *keywords.items()]:
             if holds_call(value):
-                message = f"{tool}: a call inside a call; give it a line and a name of its own"
+                message = f"{tool}: a call inside a call; give it its own line and name"
                 problems.append(_problem(f"{where}.args.{key}", "bad_argument", message))
         for key in keywords:
             if key in names[: len(positional)]:

@@ -56,7 +56,7 @@ def _join_parts(call: CallText, reading: Reading) -> Parts | None:
 
 
 def _read_text(call: CallText, names: list[str], texts: list[object], reading: Reading) -> None:
-    """A value in join that is no name: the answer when it can be meant as one."""
+    """A value in join that is not a name: the answer, if it can be meant as one."""
     reads = bool(roots_of(texts[0]))  # type: ignore[arg-type]
     is_only = len(texts) == 1 and not names and not call.is_numbered
     has_tasks = bool(reading.lines or reading.given or reading.kept)
@@ -69,7 +69,7 @@ def _read_text(call: CallText, names: list[str], texts: list[object], reading: R
 def _set_answer(call: CallText, value: object, reading: Reading) -> None:
     if holds_call(value):
         message = f"line {call.line}: join: the answer holds a call"
-        hint = "Give the call a line and a name of its own."
+        hint = "Give the call its own line and name."
         reading.report(call.line, "join", "bad_argument", message, hint)
     else:
         reading.end.answer, reading.end.has_answer = value, True  # type: ignore[assignment]

@@ -3,8 +3,8 @@
 `a = search(query="…")` lines, ended by `join(…)`; LLMCompiler's own text (`1. search("…")`, `$1`)
 is read by the same parser. Nothing is evaluated: Python's grammar gives literals and names.
 
-What the model only talks about is no task: thoughts, calls inside sentences, calls without a name
-among prose. A line that is written like a task and cannot be read is a problem.
+What the model only talks about is not a task: thoughts, calls inside sentences, calls without a
+name among prose. A line that is written like a task and cannot be read is a problem.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CallsParser:
     `call_text`, perhaps cut short): then a line that uses such an id for another call is a problem,
     while the same line again, as after a cut, is left out.
     `agents`, `teams` and `template_names` are the names that those bodies may use; None: any.
-    `kept` are tasks of the plan before that have not ended: they may be read, or written anew.
+    `kept` are tasks of the plan before that have not ended: they may be read, or written again.
     `meant` reads a tool's arguments by its parameters.
     """
 

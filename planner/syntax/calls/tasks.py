@@ -107,7 +107,7 @@ class TaskReader:
             reading.warn(f"line {call.line} repeats line {first}; it was left out")
             return
         message = f"id {name} is used twice: lines {first} and {call.line}"
-        hint = "Give the later one an id of its own."
+        hint = "Give the later one its own id."
         reading.report(call.line, f"tasks.{name}", "duplicate_id", message, hint)
 
 
@@ -146,7 +146,7 @@ def _check_again(
         reading.warn(f'line {call.line}: "{name}" exists already; this line was left out')
     elif not is_same_call(_text_again(document), before):
         message = f'line {call.line}: "{name}" exists already, as another call'
-        hint = "Give the new task an id of its own."
+        hint = "Give the new task its own id."
         reading.report(call.line, f"tasks.{name}", "duplicate_id", message, hint)
 
 

@@ -34,7 +34,7 @@ OPTIONS = {
 """Task fields as keywords of a call."""
 
 ID_OPTION = "_id"
-"""Names a task whose id is no name that can stand before `=`."""
+"""Names a task whose id cannot stand before `=`."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _CUT_FROM_CHARS = 100
@@ -76,7 +76,7 @@ def _body_parts(body: Body) -> list[str]:
 
 
 def _keywords(fields: Mapping[str, JsonValue]) -> list[str]:
-    """`name=value` parts; what is no name goes into one `**{…}`."""
+    """`name=value` parts; names that are not identifiers go into one `**{…}`."""
     named = {k: v for k, v in fields.items() if _NAME.match(k) or keyword.iskeyword(k)}
     other = {k: v for k, v in fields.items() if k not in named}
     parts = [f"{k}={_text_of(v)}" for k, v in named.items()]

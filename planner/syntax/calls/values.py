@@ -214,7 +214,7 @@ class _Values:
         return text
 
     def _sum(self, node: ast.BinOp) -> str:
-        """Text and names joined with `+`. Names alone would be arithmetic: not ours."""
+        """Text and names joined with `+`. Names alone would be arithmetic, which is refused."""
         parts: list[ast.expr] = []
         rest: ast.expr = node
         while isinstance(rest, ast.BinOp) and isinstance(rest.op, ast.Add):

@@ -164,7 +164,7 @@ def take_end(host: Host, talk: Talk, what: Pending, end: Returned | Broke) -> No
 
 
 def _open_large(talk: Talk, made: Call, name: str, output: Stored) -> None:
-    """A large output is shown cut; the model opens it by a name of its own."""
+    """A large output is shown cut; the model opens it by its own name."""
     if output.is_inline or output.size_bytes <= SHOWN_MAX_BYTES or made.result is None:
         return
     shown = f"{made.call.name}.{talk.turn}.{name}"

@@ -62,7 +62,8 @@ def _answer(host: Host, given: CompleteTask, step: Step) -> Reply:
     if not answered:
         who = f' by "{given.by}"' if given.by else ""
         host.note(f"{given.id}: an answer came early{who}; its next question takes it")
-        return Reply(message=f"{given.id} asks nothing yet; its next question takes the answer")
+        text = f"{given.id} has not asked yet; its next question takes the answer"
+        return Reply(message=text)
     calls.tell_parent(host, given.id, step)
     for each in answered:
         speaker = host.talks[given.id]

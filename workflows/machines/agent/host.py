@@ -64,7 +64,7 @@ def keep_account(host: Host, step: Step) -> None:
 
 
 def continue_as_new(host: Host, step: Step) -> None:
-    """The workflow goes on in a new run: its timers are set anew."""
+    """The workflow goes on in a new run: its timers are set again."""
     host.is_long = False
     host.account.timer_at = None
     if host.permit is not None and host.renew_at is not None:

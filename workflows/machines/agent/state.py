@@ -60,17 +60,18 @@ class Ended:
 
 
 class Doing(StrEnum):
-    """What a talk waits for."""
+    """What a conversation waits for."""
 
     NOTHING = "nothing"
-    """It has not begun, or has ended: `ended` says how."""
+    """It has not begun, or it has ended: `ended` says how."""
     STORING = "storing"
-    """Large words go behind references, so that no turn carries them."""
+    """Large inputs are being stored as blobs, so that no turn carries them."""
     SUMMING = "summing"
-    """Inputs that are too large to be shown whole are summed up."""
+    """Inputs that are too large to be shown whole are being summarised."""
     TURN = "turn"
+    """The model writes its next message."""
     CALLS = "calls"
-    """The tool calls of a turn, all at once."""
+    """The tool calls of a turn run, all at once."""
 
 
 @dataclass(slots=True)

@@ -60,7 +60,7 @@ class Breakers(Model):
 def failed(
     state: Breakers, key: str, error_class: str, cause: str, now: float, rule: BreakerRule = RULE
 ) -> Breakers:
-    """One more failure that no repetition would mend."""
+    """One more failure that repeating would not fix."""
     old = state.get(key) or Breaker(key=key, error_class=error_class, cause=cause)
     new = old.model_copy(update={"failures": old.failures + 1, "cause": cause, "prober": None})
     is_probe_failed = old.retry_at is not None and old.prober is not None

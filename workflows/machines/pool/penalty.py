@@ -82,7 +82,7 @@ def _faded(value: float, rule: PenaltyRule, steps: int) -> float:
 def raised(
     penalty: Penalty, rule: PenaltyRule, reason: str, now: float, default: float = 0.0
 ) -> Penalty:
-    """More penalty; a reason that is none of `weights` weighs `default`."""
+    """More penalty; a reason without a weight in `weights` counts `default`."""
     weight = rule.weights.get(reason, default)
     if rule.mode == "off" or not weight:
         return penalty

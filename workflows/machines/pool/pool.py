@@ -75,23 +75,39 @@ class PoolState(Model):
     """All that continue-as-new hands over."""
 
     pool: str
+    """The pool's name."""
     task_queue: str
+    """The pool's task queue."""
     settings: PoolSettings
+    """The settings of the worker that joined last."""
     overrides: dict[str, JsonValue] = Field(default_factory=dict)
+    """What people changed with `set`."""
     concurrency: Concurrency
+    """The learned limit of calls at once."""
     penalty: Penalty = Field(default_factory=Penalty)
+    """The penalty and what raised it."""
     breakers: Breakers = Field(default_factory=Breakers)
+    """Open breakers, and failures that may open one."""
     permits: Permits = Field(default_factory=Permits)
+    """Permits that are held or waited for."""
     workers: list[Seen] = Field(default_factory=list)
+    """The worker processes, as they last reported."""
     episode: Episode | None = None
+    """The current burst of 429s, which counts as one."""
     cool_until: float = 0.0
+    """No call starts before this time."""
     is_drained: bool = False
+    """Whether a person has drained the pool."""
     calls: dict[str, int] = Field(default_factory=dict)
+    """Ended calls: `succeeded`, and each error class."""
     tokens: int = 0
+    """Tokens of all ended calls."""
     tokens_per_call: float = 0.0
+    """The mean tokens of a call."""
     window: int = 0
-    """Successes since the room last grew."""
+    """Successes since the limit of calls last grew."""
     notes: list[str] = Field(default_factory=list)
+    """What people and the workflow did lately."""
 
 
 def new_state(pool: str, task_queue: str, settings: PoolSettings) -> PoolState:
@@ -121,7 +137,7 @@ class Pool:
         self._update(notes=[*self.state.notes, text][-POOL_NOTES_MAX:])
 
     def load(self, settings: PoolSettings, task_queue: str | None = None) -> None:
-        """A worker that joined says what its file holds; what `set` changed stays."""
+        """A worker joins and reports its settings. What `set` changed stays."""
         if settings != self.state.settings:
             old, was = self.state.settings.model_dump(), self.settings.parallel
             new = settings.model_dump()
@@ -161,7 +177,7 @@ class Pool:
     # -- workers ----------------------------------------------------------------------------
 
     def report(self, said: Report, now: float) -> Directive:
-        """Take in what a worker has seen; say what it may do."""
+        """A worker reports ended and running calls. The answer says what it may do."""
         if said.settings is not None:
             self.load(said.settings, said.task_queue)
         self._count(said)
@@ -405,6 +421,7 @@ class Pool:
     # -- people and permits -----------------------------------------------------------------
 
     def set(self, change: SetCapacity) -> None:
+        """A person changes limits."""
         was = self.settings.parallel
         kept = {} if change.reset else dict(self.state.overrides)
         kept |= change.model_dump(mode="json", exclude_none=True, exclude={"reset"})
@@ -413,11 +430,12 @@ class Pool:
         self._note("set " + (", ".join(f"{k}={v}" for k, v in kept.items()) or "back"))
 
     def drain(self, why: Because) -> None:
+        """A person stops all calls of the pool."""
         self._update(is_drained=True)
         self._note(_said("drained", why))
 
     def resume(self, why: Because, now: float) -> None:
-        """Open again: also ends a cool-down, the penalty, and lets every breaker try at once."""
+        """A person opens the pool again: ends cool-down and penalty, lets every breaker try."""
         self._update(
             is_drained=False,
             cool_until=0.0,
@@ -428,6 +446,7 @@ class Pool:
         self._note(_said("resumed", why))
 
     def reserve(self, wish: Reserve, now: float) -> PermitReply:
+        """A holder asks for a permit."""
         ask = Ask(
             holder=wish.holder,
             requests=wish.requests,
@@ -455,7 +474,7 @@ class Pool:
         return None if permit is None else round(permit.expires - now, 3)
 
     def answer(self, holder: str, now: float) -> PermitReply:
-        """How a holder that has waited stands now."""
+        """The wait of a holder is over. The answer says whether it has a permit."""
         self.tick(now)
         line = [w.ask.holder for w in permits.in_order(self.state.permits.waiting, now)]
         left = self._left(holder, now)
@@ -473,12 +492,14 @@ class Pool:
         return self.state.permits.entry(holder) is not None
 
     def renew(self, wish: Renew, now: float) -> PermitReply:
+        """A holder extends its permit."""
         self.tick(now)
         found, is_held = permits.renew(self.state.permits, wish.holder, now, wish.ttl_seconds)
         self._update(permits=found)
         return self._held(wish.holder, is_held, now)
 
     def release(self, wish: Release, now: float) -> PermitReply:
+        """A holder gives its permit back."""
         self.tick(now)
         found, is_held = permits.release(self.state.permits, wish.holder)
         self._update(permits=found)
@@ -492,7 +513,7 @@ class Pool:
         return PermitReply(allowed=is_held, reasons=reasons, expires_in_seconds=left)
 
     def tick(self, now: float) -> None:
-        """Let pass what time has ended, and give what became free."""
+        """Time has passed: expired permits end, and waiting holders get theirs."""
         found = permits.sweep(self.state.permits, self.limits, now)
         self._update(permits=found, workers=self.alive(now))
 

@@ -77,7 +77,7 @@ def succeeded(state: Concurrency, now: float) -> Concurrency:
 
 
 def timed_out(state: Concurrency, rule: ControlRule) -> Concurrency:
-    """A time-out counts only among 429s."""
+    """A timeout counts only among 429s."""
     if state.row == 0:
         return state
     return state.model_copy(update={"limit": _clamped(state.limit * rule.reduce_timeout, rule)})

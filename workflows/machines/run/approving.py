@@ -75,5 +75,5 @@ def close_approval(run: RunState, step: Step, verdict: Verdict | None) -> None:
 
 
 def who_decided(verdict: Verdict) -> str:
-    who = f' by "{verdict.by}"' if verdict.by else " by time-out" * (verdict.how == "timeout")
+    who = f' by "{verdict.by}"' if verdict.by else " by timeout" * (verdict.how == "timeout")
     return who + (f": {verdict.note}" if verdict.note else "")

@@ -157,7 +157,7 @@ def _act_of(run: RunState, unit: Unit) -> str:
 
 
 def _item_task(task: Task, items: str) -> JsonValue:
-    """The task as a plan of its own: over the items of the batch, with nothing to wait for."""
+    """The task as a plan by itself: over the items of the batch, with nothing to wait for."""
     fields = task.model_dump(mode="json", exclude_unset=True, by_alias=True)
     for name in _OF_THE_MAP:
         fields.pop(name, None)

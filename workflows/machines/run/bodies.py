@@ -41,7 +41,7 @@ def key_of(unit: Unit) -> str:
 
 
 def is_map_itself(unit: Unit, task: Task) -> bool:
-    """Whether the unit is a map whose items are not known yet: no task of its own."""
+    """Whether the unit is a map whose items are not known yet: not a task by itself."""
     return task.map is not None and unit.index is None
 
 

@@ -350,7 +350,7 @@ def _take_end(run: RunState, step: Step, name: str, end: UnitEnd) -> None:
 
 
 def _give_back(run: RunState, name: str, again: Again | None) -> None:
-    """A unit goes on without the group: in an activity of its own when `again` says so."""
+    """A unit goes on without the group: in its own activity when `again` says so."""
     work = run.works.pop(name)
     run.groups[work.group].members.pop(name, None)
     account.refund(run.account, name)

@@ -79,7 +79,7 @@ from planloom.workflows.machines.shared.events import (
 from planloom.workflows.machines.shared.machine import Failed, Identity, Refusal, Step
 
 ROUNDS_MAX = 10_000
-"""Bound of the moves after one event; a run that passes it has a bug of ours."""
+"""Bound of the moves after one event; a run that passes it has a bug in Planloom."""
 CHILD_LOOK_SECONDS = 60.0
 """How often a child that was adopted is looked at: one that was terminated does not report."""
 

@@ -13,7 +13,7 @@ PLAN_REPAIRS_MAX = 2
 
 @dataclass(slots=True)
 class PlanBook:
-    """One planning: several calls when the model must mend or go on, each with attempts.
+    """One planning: several calls when the model must fix or continue it, each with attempts.
 
     Only the newest attempt of the newest call is heard; a batch is taken once.
     """

@@ -19,7 +19,7 @@ ERROR_MAX_CHARS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A task or item came back from a group, and goes on in an activity of its own."""
+    """A task or item came back from a group, and goes on in its own activity."""
 
     attempts: int = 0
     """Those that were made in the group."""
@@ -47,13 +47,13 @@ class Record:
 
     id: TaskId
     version: int = 1
-    """How often it was written: a task written anew is an activity of its own."""
+    """How often it was written: a task written again is its own activity."""
     output: Stored | None = None
     outcome: Outcome | None = None
     error: str | None = None
     error_class: str | None = None
     may_pass: bool = False
-    """The failure is of a kind that another DAG-level round may mend."""
+    """The failure is of a kind that another DAG-level round may fix."""
     reason: str | None = None
     is_excused: bool = False
     """Cancelled because nobody needs it: no failure of the run."""

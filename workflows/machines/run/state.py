@@ -45,22 +45,26 @@ EARLY_MAX = 100
 
 
 class Stage(StrEnum):
-    """Where the run stands in its course. Tasks run in any of them but the first two."""
+    """The stage of a run. Tasks may run in all stages except the first two."""
 
     PREPARING = "preparing"
-    """The worker is asked for tools, pools and prices."""
+    """The run asks its worker for tools, pools and prices."""
     ROOM = "room"
-    """It waits for a permit of its pool."""
+    """The run waits for a permit of its pool."""
     PLANNING = "planning"
+    """The planner model writes a plan. Accepted tasks may run already."""
     APPROVING = "approving"
-    """The newest revision waits for a person."""
+    """The newest revision waits for a person's decision."""
     RUNNING = "running"
+    """Tasks run, and there is nothing else to do before they end."""
     JOINING = "joining"
+    """The joiner model reads the outcomes and decides: an answer, or a replan."""
     ANSWERING = "answering"
     """The answer is being made from the outputs."""
     STOPPING = "stopping"
-    """What runs is being cancelled; then the run ends as `Ending` says."""
+    """Running tasks are being cancelled. Then the run ends as `Ending` says."""
     OVER = "over"
+    """The run has its result, or has failed."""
 
 
 class Rule(StrEnum):
@@ -470,7 +474,7 @@ class RunState:
     result: RunResult | None = None
     failed: Failed | None = None
     asleep_seconds: float = 0.0
-    """How long the run has only waited for people, in all: no slowness of its own."""
+    """How long the run has only waited for people, in all: not its own slowness."""
     asleep_since: float | None = None
     """Since when it does; None while it does anything else."""
     waits: dict[str, Wait] = field(default_factory=dict)

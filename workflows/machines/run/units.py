@@ -52,7 +52,7 @@ def _send(run: RunState, step: Step, key: str, rule: Rule, command: Command) -> 
     run.pending[work.command] = Pending(rule, key)
     step.do(command)
     if isinstance(command, StartChild) and command.timeout is not None:
-        # Not the server's time-out: that would end the child and leave its own children running.
+        # Not the server's timeout: that would end the child and leave its own children running.
         at = step.now + command.timeout
         set_timer(run, step, f"child:{key}", at, f"{key}: timeout")
 

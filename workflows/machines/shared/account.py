@@ -65,7 +65,7 @@ class Account:
     parent: str | None = None
     has_grant: bool = False
     has_own_cap: bool = False
-    """A cap of its own, beside its grant: the parent cannot raise that one."""
+    """Its own cap, beside its grant: the parent cannot raise that one."""
     has_asked: bool = False
     """The parent was asked for more, and has not answered yet."""
     parked: dict[str, Parked] = field(default_factory=dict)
@@ -264,13 +264,13 @@ def ask_for_parked(account: Account) -> list[Command]:
 
 
 def key_of_child(name: str, keys: Iterable[str]) -> str | None:
-    """The reservation of a child run: named like it, but for its round or its fallback."""
+    """The reservation of a child run: named like it, except for its round or its fallback."""
     fitting = [k for k in keys if name == k or name.startswith(f"{k}.")]
     return max(fitting, key=len, default=None)
 
 
 def take_wanted(account: Account, wanted: GrantWanted) -> bool:
-    """A child has used its grant up; False when it is none of ours any more."""
+    """A child has used its grant up; False when it is no longer a child of this run."""
     key = key_of_child(wanted.name, account.ledger.reserved)
     if key is not None:
         account.wanting[key] = wanted

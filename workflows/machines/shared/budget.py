@@ -117,7 +117,7 @@ class Ledger:
         """What was set aside for `key`: `want`, or less but `at_least`; None when it is not free.
 
         Raises:
-            ValueError: the key holds a reservation already: a bug of ours.
+            ValueError: the key holds a reservation already: a bug in Planloom.
         """
         if key in self.reserved:
             raise ValueError(f"budget: {key} is reserved already")

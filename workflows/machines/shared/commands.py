@@ -40,7 +40,7 @@ class Urgency:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Ask the worker what this run must know; ends with a `Catalog`."""
+    """Ask the worker for tools, pools, prices and models. Ends with a `Catalog`."""
 
     key: str
     job: PrepareJob
@@ -48,7 +48,7 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class LoadDefinition:
-    """An agent or team by name; ends with a `LoadedDefinition`."""
+    """Load an agent or team by name. Ends with a `LoadedDefinition`."""
 
     key: str
     job: LoadJob
@@ -56,7 +56,7 @@ class LoadDefinition:
 
 @dataclass(frozen=True, slots=True)
 class TakePermit:
-    """Wait for room in a pool; ends with None."""
+    """Wait for a permit of a pool. Ends with None."""
 
     key: str
     job: PermitJob
@@ -64,7 +64,7 @@ class TakePermit:
 
 @dataclass(frozen=True, slots=True)
 class RunTool:
-    """One tool call; ends with a `TaskOutput`.
+    """Call a tool. Ends with a `TaskOutput`.
 
     Long literal arguments and wide bindings are stored by the shell on the way.
     """
@@ -95,7 +95,7 @@ class RunGroup:
 
 @dataclass(frozen=True, slots=True)
 class AskModel:
-    """One model call on the first of `pools` that can serve it; ends with a `TaskOutput`."""
+    """Call a model on the first of `pools` that can serve it. Ends with a `TaskOutput`."""
 
     key: str
     job: AskJob
@@ -108,7 +108,10 @@ class AskModel:
 
 @dataclass(frozen=True, slots=True)
 class TakeTurn:
-    """One model turn of an agent on the first of `pools` that can; ends with a `TurnReply`."""
+    """Take one model turn of an agent on the first of `pools` that can serve it.
+
+    Ends with a `TurnReply`.
+    """
 
     key: str
     job: TurnJob
@@ -121,7 +124,7 @@ class TakeTurn:
 
 @dataclass(frozen=True, slots=True)
 class WritePlan:
-    """One planner call; ends with a `PlanReply`. Accepted tasks come as events meanwhile."""
+    """Call the planner model. Ends with a `PlanReply`; `PlanWritten` events come before it."""
 
     key: str
     job: PlanJob
@@ -130,7 +133,7 @@ class WritePlan:
 
 @dataclass(frozen=True, slots=True)
 class JoinOutcomes:
-    """One joiner call; ends with a `JoinReply`."""
+    """Call the joiner model. Ends with a `JoinReply`."""
 
     key: str
     job: JoinJob
@@ -140,7 +143,7 @@ class JoinOutcomes:
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """References over values, where blobs can be read; ends with a `Resolved`."""
+    """Resolve references over large values. Ends with a `Resolved`."""
 
     key: str
     job: ResolveJob
@@ -148,7 +151,7 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class ReadOutput:
-    """A part of a large value; ends with a `Stored`."""
+    """Read a part of a large value. Ends with a `Stored`."""
 
     key: str
     stored: Stored
@@ -158,7 +161,7 @@ class ReadOutput:
 
 @dataclass(frozen=True, slots=True)
 class PatchPlan:
-    """A JSON patch of a plan document; ends with a `PatchedPlan`."""
+    """Apply a JSON patch to a plan document. Ends with a `PatchedPlan`."""
 
     key: str
     job: PatchJob
@@ -166,7 +169,7 @@ class PatchPlan:
 
 @dataclass(frozen=True, slots=True)
 class StartChild:
-    """A child run, whose arguments are resolved on the way; ends with its result model.
+    """Start a child run, whose arguments are resolved on the way. Ends with its result model.
 
     `values` may hold references, resolved over `bindings`; `fields` are the rest of the request.
     `request_of` (machines.run.children) makes the request of both, or says what is wrong.
@@ -188,7 +191,7 @@ class StartChild:
 
 @dataclass(frozen=True, slots=True)
 class LookAtChild:
-    """Whether a child that was adopted still runs; ends with the server's word for its status."""
+    """Ask the server whether an adopted child still runs. Ends with its status."""
 
     key: str
     id: str
@@ -196,7 +199,7 @@ class LookAtChild:
 
 @dataclass(frozen=True, slots=True)
 class SetTimer:
-    """Fires `TimeReached(key)` at `at`, in seconds since 1970. A key set again replaces it."""
+    """Fire `TimeReached(key)` at `at`, in seconds since 1970. Set again, the key moves."""
 
     key: str
     at: float
@@ -205,21 +208,21 @@ class SetTimer:
 
 @dataclass(frozen=True, slots=True)
 class DropTimer:
-    """The timer will not fire."""
+    """Drop the timer `key`."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Cancel what `key` started; its end still comes as an event (`Broke`, cancelled)."""
+    """Cancel what `key` started. Its end still comes as an event (`Broke`, cancelled)."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """A signal to another run. One that has ended needs it no more; no event follows."""
+    """Signal another run. No event follows; if that run has ended, nothing happens."""
 
     run: str
     signal: str
@@ -228,7 +231,7 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The reply to the update that `token` stands for."""
+    """Answer the update that `token` stands for."""
 
     token: int
     reply: Reply | PlannerPrefix
@@ -236,7 +239,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The refusal of the update that `token` stands for: a contract's error type and details."""
+    """Refuse the update that `token` stands for, with an error type of the contract and details."""
 
     token: int
     message: str

@@ -30,7 +30,7 @@ CHILD_TOKENS_MIN = 500
 SUB_PLAN_TASKS = 10
 """Of a template, whose tasks are not known here; it asks for more when it has used them up."""
 UNKNOWN_PRICE = (15_000, 75_000)
-"""Nano-dollars a token (in, out) assumed for a model without a known price: among the dearest."""
+"""Nano-dollars a token (in, out) assumed for a model without a known price: a high default."""
 
 
 def price_of(catalog: Catalog, model: str | None) -> tuple[int, int]:

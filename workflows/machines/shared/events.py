@@ -34,17 +34,17 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The first event of a workflow: it starts."""
+    """The workflow starts. Always the first event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Continued:
-    """The first event after a continue-as-new: the state is that of the run before."""
+    """The workflow continues as new, with the state of the run before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The command `key` has its result."""
+    """The command `key` succeeded."""
 
     key: str
     value: Any
@@ -52,7 +52,7 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class Broke:
-    """The command `key` has failed, or was cancelled."""
+    """The command `key` failed or was cancelled."""
 
     key: str
     failure: Failure
@@ -60,59 +60,60 @@ class Broke:
 
 @dataclass(frozen=True, slots=True)
 class TimeReached:
-    """The timer `key` has fired."""
+    """The timer `key` fired."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class ControlTaken:
-    """A person (or a parent run) sent a signal or an update. `token` is set for an update."""
+    """A person or a parent run sent a signal or an update."""
 
     name: str
     payload: Any
-    """The control's model, read already."""
+    """The payload, already read into its model."""
     token: int | None = None
+    """Set for an update, which waits for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignalIgnored:
-    """A signal that nobody could read, or of an unknown name."""
+    """A signal was unreadable or has an unknown name."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class GrantAsked:
-    """A child run has used its grant up."""
+    """A child run has used up its grant and asks for more."""
 
     wanted: GrantWanted
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionOfChild:
-    """An agent of a child run asks a person, or asks no more."""
+    """An agent in a child run asks a person a question, or withdraws it."""
 
     asks: ChildAsks
 
 
 @dataclass(frozen=True, slots=True)
 class DeadlineMoved:
-    """The parent run has another deadline, in seconds since 1970."""
+    """The parent run's deadline changed. In seconds since 1970."""
 
     deadline: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class PlanWritten:
-    """The planner has finished writing some tasks."""
+    """The planner finished writing some tasks."""
 
     batch: PlannedBatch
 
 
 @dataclass(frozen=True, slots=True)
 class PlannerRetried:
-    """A later attempt of the planner's activity begins; `token` waits for the prefix."""
+    """A later attempt of the planner's activity begins and asks for the tasks accepted so far."""
 
     attempt: PlannerAttempt
     token: int
@@ -125,7 +126,7 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True)
 class HistoryLong:
-    """The history has grown long: continue as new as soon as nothing is in flight."""
+    """The history has grown long. Continue as new as soon as nothing is in flight."""
 
 
 Event = (

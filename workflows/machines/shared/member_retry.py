@@ -15,7 +15,7 @@ NOT_RETRIED = ("rate_limit", "capacity", "auth", "refused", "cancelled", "contex
 def may_retry(error_class: str | None, reason: str | None, round_number: int) -> bool:
     """Whether a failed member is asked again: never for pressure or what is for good.
 
-    A time-out is tried once more, in the first round; anything else in every round. Where only
+    A timeout is tried once more, in the first round; anything else in every round. Where only
     words are known, or a 503 that may have passed, the words decide.
     """
     told = failure_class(reason or "")

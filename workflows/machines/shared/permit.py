@@ -13,7 +13,7 @@ from planloom.planner.language.catalog import PoolSpec
 from planloom.workflows.machines.shared.commands import Command, SetTimer, TakePermit, Tell
 
 TTL_SECONDS = 300.0
-"""After this a run that is gone without a word gives its room back."""
+"""After this many seconds a run that died gives its room back."""
 KEY = "permit"
 """Of the command, and of the timer that renews the permit."""
 

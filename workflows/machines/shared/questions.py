@@ -35,7 +35,7 @@ class Question:
     text: str
     since: float
     is_decision: bool = False
-    """Whether a side effect may be made: an answer that came early, or in any words, is none."""
+    """Whether a side effect may be made: an early answer, or one in words, is not a yes."""
 
 
 @dataclass(slots=True)
@@ -113,8 +113,8 @@ def problem_with_answer(
     if len(kept) >= EARLY_MAX or size + text_bytes(given.output) > EARLY_MAX_BYTES:
         waiting = ", ".join(questions.open) or "none"
         return (
-            f'complete_task: "{shortened(given.id)}" asks nothing, and too many answers are kept '
-            f"for it already. Waiting: {waiting}"
+            f'complete_task: "{shortened(given.id)}" has not asked, and too many answers are '
+            f"kept for it already. Waiting: {waiting}"
         )
     return None
 

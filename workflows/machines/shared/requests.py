@@ -67,7 +67,7 @@ def only_input(document: Any, more: Sequence[Any]) -> Any:
 
 
 def own_tools(names: Sequence[str]) -> list[str]:
-    """Those that are registered tools: a question to a person is none."""
+    """Those that are registered tools: a question to a person is not."""
     return [name for name in names if name not in (ASK_HUMAN, READ_OUTPUT)]
 
 

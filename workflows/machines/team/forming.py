@@ -138,7 +138,7 @@ def _begin(team: TeamState, step: Step) -> None:
 
 
 def _drop_early(team: TeamState, step: Step) -> None:
-    """What came early for a plan, or for somebody who is no member, is of no use."""
+    """What came early for a plan, or for somebody who is not a member, is dropped."""
     plan.refuse_early(team, step)
     for asker in [a for a in team.questions.early if a not in team.members]:
         del team.questions.early[asker]

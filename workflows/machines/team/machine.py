@@ -65,7 +65,7 @@ CANCELLED = "the run was cancelled"
 EARLY_MAX = 20
 """Controls of a plan that are kept until there is one."""
 MOVES_MAX = 10_000
-"""Bound of the moves after one event; a team that passes it has a bug of ours."""
+"""Bound of the moves after one event; a team that passes it has a bug in Planloom."""
 
 
 def begin(request: TeamRequest, identity: Identity, now: float) -> TeamState:

@@ -18,21 +18,24 @@ from planloom.workflows.machines.team.rounds import Said
 
 
 class Stage(StrEnum):
-    """Where a team stands in its course."""
+    """The stage of a team."""
 
     PREPARING = "preparing"
-    """Its definition, its members, what the worker offers, room in its pool."""
+    """The team loads its definition and asks its worker for tools, pools and a permit."""
     PLAN = "plan"
-    """Its subtasks run as a plan."""
+    """The subtasks run as a plan."""
     INITIAL = "initial"
-    """Every member's first answer."""
+    """Every member gives its first answer."""
     COMMUNICATION = "communication"
+    """Every member reads its partners' answers and answers again."""
     RETRY = "retry"
     """Members that failed are asked again."""
     JUDGING = "judging"
+    """The judge model reads the answers."""
     ANSWERING = "answering"
-    """The answer is made of the members' own."""
+    """The answer is being made from the members' answers."""
     OVER = "over"
+    """The team has its result, or has failed."""
 
 
 @dataclass(slots=True)

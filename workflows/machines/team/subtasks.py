@@ -88,7 +88,7 @@ def plan_of(request: TeamRequest, members: Sequence[MemberSpec], inputs: Sequenc
 
 
 def task_ids(names: Sequence[str]) -> dict[str, str]:
-    """The id of each subtask as a task: its own, but for those that a plan means otherwise."""
+    """The id of each subtask as a task: its own, except where a plan uses that id otherwise."""
     found: dict[str, str] = {}
     for name in names:
         made = name

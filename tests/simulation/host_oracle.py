@@ -35,10 +35,10 @@ class HostOracle(Watcher):
     """What its own calls said they used."""
     told_by: dict[str, Usage] = field(default_factory=dict)
     """What the turns of each talk said they used."""
-    asked: dict[str, list[str]] = field(default_factory=dict)
-    """Calls that ask a person, by talk, in their order."""
+    answered: dict[str, set[str]] = field(default_factory=dict)
+    """Calls that have a person's answer, by talk."""
     given: dict[str, list[JsonValue]] = field(default_factory=dict)
-    """Answers that were taken, by talk, in their order."""
+    """Answers that no call was seen to have yet, by talk, in their order."""
     was_held: bool = False
     keys: set[str] = field(default_factory=set)
     """Keys of tool calls: each call is another act."""
@@ -129,18 +129,17 @@ class HostOracle(Watcher):
 
     def _check_answers(self, talk: Talk) -> None:
         """The first answer belongs to the first question, also when it came before it."""
-        asked = self.asked.setdefault(talk.name, [])
+        seen = self.answered.setdefault(talk.name, set())
         for call in talk.calls:
-            may_ask = call.call.name == ASK_HUMAN and ASK_HUMAN in talk.persona.tools
-            if not may_ask or (call.result is not None and call.result.error is not None):
-                continue
-            if call.key not in asked:
-                asked.append(call.key)
             result = call.result.output if call.result is not None else None
-            if result is None or not result.is_inline:
+            is_asked = call.call.name == ASK_HUMAN and ASK_HUMAN in talk.persona.tools
+            if not is_asked or call.key in seen or result is None or not result.is_inline:
                 continue
-            given = self.given.get(talk.name, [])[asked.index(call.key) :]
-            demand(given[:1] == [result.value], "answers keep their order", call.key, given)
+            seen.add(call.key)
+            # Questions that were answered as soon as they were asked are not seen here.
+            given = self.given.get(talk.name, [])
+            demand(result.value in given, "answers keep their order", call.key, given)
+            del given[: given.index(result.value) + 1]
 
     def _check_retried(self, name: str) -> None:
         """Who is asked again, and why it failed."""

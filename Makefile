@@ -10,7 +10,8 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-servers simulate simulate-planted chaos crash-sweep lint bench docs site screenshots lock converters check-python check-links
+.PHONY: setup demo dev test test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench docs site \
+	screenshots lock converters check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -77,6 +78,12 @@ simulate: setup
 simulate-planted: setup
 	$(BIN)/python -m tests.simulation.planted
 
+# Random input for every reader of untrusted text, then for a server: make fuzz SECONDS=60
+SECONDS ?= 60
+SERVER_INPUTS ?= 500
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --server $(SERVER_INPUTS)
+
 # Real runs on a real server while workers, server, disk and endpoints break: make chaos RUNS=40 SEED=1
 chaos: RUNS := $(if $(filter command line,$(origin RUNS)),$(RUNS),40)
 chaos: setup
@@ -86,6 +93,11 @@ chaos: setup
 EVERY ?= 1
 crash-sweep: setup
 	$(BIN)/python -m tests.chaos.sweep --every $(EVERY)
+
+# 200 runs at once, wave after wave: memory slope, fairness, back-pressure
+WAVES ?= 12
+soak: setup
+	$(BIN)/python -m tests.chaos.soak --waves $(WAVES)
 
 bench: setup
 	$(BIN)/python -m benchmarks

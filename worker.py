@@ -395,17 +395,18 @@ async def serve(
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     async with contextlib.AsyncExitStack() as stack:
+        # Whatever ends the worker, a failure too: what it has learned and recorded is written.
+        stack.callback(telemetry.shutdown)
+        stack.push_async_callback(parts.models.close)
+        stack.callback(parts.tool_times.save)
         for worker in workers:
             await stack.enter_async_context(worker)
         assert parts.limiters is not None
         await parts.limiters.start()
+        stack.push_async_callback(parts.limiters.close)
         collect_garbage_rarely()
         ready()
         await stop.wait()
-        await parts.limiters.close()
-    parts.tool_times.save()
-    await parts.models.close()
-    telemetry.shutdown()
 
 
 def _list_tools(registry: ToolRegistry) -> None:

@@ -14,6 +14,7 @@ from temporalio import activity
 
 from planloom.activities.models.heartbeats import Heartbeat, before_timeout
 from planloom.activities.storage.blobs import BlobError
+from planloom.activities.storage.threads import in_computing_thread
 from planloom.activities.tools.call import ToolCallError
 from planloom.activities.tools.runner import ToolRunner
 from planloom.planner.contract.groups import GroupJob, GroupReply, UnitEnd, UnitFailed
@@ -182,7 +183,9 @@ class _Group:
         outputs = dict(await self.runner.blobs.scope(job.bindings, names))
         meter = Meter(IN_ACTIVITY)
         # In a thread: bounded, but up to seconds, and the others go on meanwhile.
-        return await asyncio.to_thread(evaluate, str(job.value), job.outcomes, outputs, None, meter)
+        return await in_computing_thread(
+            evaluate, str(job.value), job.outcomes, outputs, None, meter
+        )
 
 
 def _unreadable(error: ValueError) -> UnitFailed:

@@ -87,7 +87,7 @@ def _disk(data: Path) -> Finding:
     there = next(p for p in (data, *data.resolve().parents) if p.is_dir())
     free = shutil.disk_usage(there).free
     text = f"{free / 1e9:,.1f} GB are free for {data}"
-    hint = "Free some, or remove what no run refers to: planloom gc."
+    hint = "Free some: a full disk stops every run that stores a large value."
     if free < DISK_FULL_BYTES:
         return Finding(check="disk", level="fail", message=text, hint=hint)
     if free < DISK_LOW_BYTES:

@@ -5,6 +5,7 @@ engine     hop, chain of 20, fan-outs of 300 and 1,000 against bare Temporal, an
 history    events and bytes of history a task
 scheduler  makespan over ideal on shapes and 20 random graphs, planned and streamed
 planning   streamed planning against plan-then-run, and what an early end saves
+pools      how close pools come to their rate, with 1, 2 and 4 workers
 teams      one piece of work by static roles and as a graph of subtasks: seconds and tokens
 startup    what `planloom --help` takes beyond `python -c pass`
 """
@@ -14,17 +15,18 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from benchmarks import engine, planning, scheduler, startup, teams
+from benchmarks import engine, planning, pools, scheduler, startup, teams
 
 PARTS = {
     "engine": engine.main,
     "history": engine.history,
     "scheduler": scheduler.main,
     "planning": planning.main,
+    "pools": pools.main,
     "teams": teams.main,
     "startup": startup.main,
 }
-DEFAULT = ("engine", "history", "scheduler", "planning", "teams", "startup")
+DEFAULT = ("engine", "history", "scheduler", "planning", "pools", "teams", "startup")
 
 
 async def main(names: list[str]) -> None:

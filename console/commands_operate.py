@@ -1,9 +1,10 @@
-"""`planloom doctor` and `codec-server`: what an operator runs beside the workers."""
+"""`planloom doctor`, `codec-server`, `backup`, `restore`: what an operator runs beside workers."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ from planloom.console.app import (
     SETUP,
     Json,
     app,
+    err,
     errors,
     fail,
     out,
@@ -97,3 +99,47 @@ def codec_server(
     with contextlib.suppress(KeyboardInterrupt):
         server.start().wait()
     server.stop()
+
+
+@app.command(rich_help_panel=SETUP)
+def backup(
+    file: Annotated[Path, typer.Argument(help="The archive to write, such as planloom.tar.gz.")],
+) -> None:
+    """Back up the development database with its blobs, also while it runs.
+
+    Example: planloom backup planloom.tar.gz
+    """
+    from planloom.console.backup import BackupError, back_up
+    from planloom.console.documents import settings_now
+
+    with errors():
+        settings = settings_now()
+    if settings.blob_url:
+        hint = f"Back up {settings.blobs_place} by its own means, after this."
+        err.print(f"warning: blobs are not in the data folder. {hint}", markup=False)
+    try:
+        count = back_up(Path(settings.data_dir), file)
+    except (BackupError, OSError) as error:
+        raise fail(str(error), "PLANLOOM_DATA_DIR names the folder.") from None
+    say(f"{file}: {count:,} files")
+
+
+@app.command(rich_help_panel=SETUP)
+def restore(
+    file: Annotated[Path, typer.Argument(help="An archive that planloom backup wrote.")],
+) -> None:
+    """Put a backup into an empty data folder (PLANLOOM_DATA_DIR); then start planloom dev.
+
+    Example: planloom restore planloom.tar.gz
+    """
+    from planloom.console.backup import BackupError
+    from planloom.console.backup import restore as put_back
+    from planloom.console.documents import settings_now
+
+    with errors():
+        data = Path(settings_now().data_dir)
+    try:
+        count = put_back(file, data)
+    except (BackupError, OSError) as error:
+        raise fail(str(error)) from None
+    say(f"{data}: {count:,} files")

@@ -1,17 +1,19 @@
-"""`planloom eval`: a set of goals against a real model, so that a user can choose one."""
+"""`planloom eval`: a set of goals against real models, so that a user can choose one."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import statistics
 import uuid
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError
-from rich.table import Table
 
-from planloom import Client, RunFailed
+from planloom import Client, RunFailed, planner
+from planloom.console.documents import read_document
 from planloom.console.mistakes import UsageError
 from planloom.console.views import as_text
 from planloom.planner.compile.passes.rank import width_of
@@ -20,6 +22,17 @@ from planloom.planner.contract.results import RunResult
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import JsonValue, Model
 from planloom.planner.syntax.documents import problems_from_validation
+
+Syntax = Literal["calls", "json"]
+SYNTAXES: tuple[Syntax, ...] = get_args(Syntax)
+SETS = Path(planner.__file__).parent / "library" / "eval"
+TOKENS_PER_GOAL = 30_000
+SECONDS_PER_GOAL = 300.0
+TASKS_PER_GOAL = 200
+TOKENS_MIN = 1_000
+"""With less left of the whole evaluation's tokens, a goal is not begun."""
+LATE_SECONDS = 120.0
+"""A run that has not ended so long after its time is given up."""
 
 
 class Expect(Model):
@@ -31,6 +44,11 @@ class Expect(Model):
     number: float | None = None
     tolerance: float = 0.0
     min_width: int | None = None
+    max_tasks: int | None = None
+    uses: list[str] = Field(default_factory=list)
+    """Tools that the plan must call."""
+    avoids: list[str] = Field(default_factory=list)
+    """Tools that the plan must not call."""
 
 
 class EvalGoal(Model):
@@ -38,9 +56,13 @@ class EvalGoal(Model):
 
     id: str
     goal: str
+    shape: str = ""
+    """What kind of plan it needs: the report shows each kind by itself."""
     tools: list[str] | None = None
     context: JsonValue = None
     expect: Expect = Field(default_factory=Expect)
+    solution: str | None = None
+    """One plan that reaches it, in the planner's `calls` syntax; not shown to the model."""
 
 
 class EvalSet(Model):
@@ -51,12 +73,42 @@ class EvalSet(Model):
     goals: list[EvalGoal] = Field(min_length=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is compared: a model (None: the worker's own) with a planner syntax."""
+
+    model: str | None = None
+    syntax: Syntax = "calls"
+
+    @property
+    def name(self) -> str:
+        return f"{self.model or '(the worker’s)'} {self.syntax}"
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The most that each goal, and the whole evaluation, may use."""
+
+    tokens: int = TOKENS_PER_GOAL
+    seconds: float = SECONDS_PER_GOAL
+    total_tokens: int | None = None
+    total_usd: float | None = None
+
+
 class EvalRow(Model):
-    """What one goal came to."""
+    """What one goal came to with one candidate."""
 
     id: str
+    shape: str = ""
+    model: str | None = None
+    syntax: str = "calls"
     valid: bool
+    """A plan was made that compiles."""
+    at_once: bool = False
+    """… without a repair."""
     right: bool
+    is_run: bool = True
+    """False: a cap of the whole evaluation left no room for it."""
     tasks: int = 0
     width: int = 0
     repairs: int = 0
@@ -64,8 +116,25 @@ class EvalRow(Model):
     tokens: int = 0
     usd: float = 0.0
     seconds: float = 0.0
+    first_task_seconds: float | None = None
+    """From the start of the run to that of its first task."""
     answer: str = ""
     reason: str = ""
+
+
+def shipped_sets() -> list[str]:
+    """The names of the sets that come with Planloom."""
+    return sorted(path.stem for path in SETS.glob("*.yaml"))
+
+
+def load_set(named: str) -> EvalSet:
+    """The set of this name that ships, or a file.
+
+    Raises:
+        UsageError: there is no such file, or it has problems.
+    """
+    source = str(SETS / f"{named}.yaml") if named in shipped_sets() else named
+    return read_set(read_document(source), source)
 
 
 def read_set(document: Any, source: str) -> EvalSet:
@@ -81,14 +150,19 @@ def read_set(document: Any, source: str) -> EvalSet:
         raise UsageError(f"{source} is not a valid set of goals", problems) from None
 
 
-def is_right(answer: str, width: int, expect: Expect) -> bool:
-    """Whether an answer is what was expected."""
-    plain = answer.strip().strip(".").strip('"')
+def is_right(answer: str, expect: Expect, plan: Plan | None) -> bool:
+    """Whether an answer, and the plan that gave it, are what was expected."""
+    plain = answer.strip(" \n.\"'“”")
+    width = width_of(graph_of(plan)) if plan is not None else 0
+    tools = {task.tool for task in plan.tasks if task.tool} if plan is not None else set()
     checks = [
         expect.equals is None or plain.lower() == expect.equals.lower(),
         expect.contains is None or expect.contains.lower() in answer.lower(),
         expect.matches is None or re.search(expect.matches, answer) is not None,
         expect.min_width is None or width >= expect.min_width,
+        expect.max_tasks is None or plan is None or len(plan.tasks) <= expect.max_tasks,
+        set(expect.uses) <= tools,
+        not set(expect.avoids) & tools,
     ]
     if expect.number is not None:
         numbers = re.findall(r"-?\d+(?:\.\d+)?", answer.replace(",", ""))
@@ -97,81 +171,125 @@ def is_right(answer: str, width: int, expect: Expect) -> bool:
     return all(checks)
 
 
+class _Purse:
+    """What is left of the whole evaluation's caps; goals at work hold a part of it."""
+
+    def __init__(self, caps: Caps, parallel: int) -> None:
+        self._caps, self._parallel = caps, parallel
+        self._tokens, self._usd = 0, 0.0
+
+    def take(self) -> dict[str, Any] | None:
+        """The budget of one goal; None when too little is left."""
+        budget: dict[str, Any] = {
+            "tokens": self._caps.tokens,
+            "seconds": self._caps.seconds,
+            "tasks": TASKS_PER_GOAL,
+            "on_budget": "partial",
+        }
+        if self._caps.total_tokens is not None:
+            budget["tokens"] = min(self._caps.tokens, self._caps.total_tokens - self._tokens)
+            if budget["tokens"] < min(TOKENS_MIN, self._caps.tokens):
+                return None
+        if self._caps.total_usd is not None:
+            left = self._caps.total_usd - self._usd
+            if left < self._caps.total_usd / 1_000:
+                return None
+            budget["usd"] = left / self._parallel
+        self._tokens += budget["tokens"]
+        self._usd += budget.get("usd", 0.0)
+        return budget
+
+    def settle(self, budget: dict[str, Any], row: EvalRow) -> None:
+        """A goal has ended: what it did not use is free again."""
+        self._tokens -= max(0, budget["tokens"] - row.tokens)
+        self._usd -= max(0.0, budget.get("usd", 0.0) - row.usd)
+
+
 async def evaluate(
-    client: Client, goals: EvalSet, model: str | None, parallel: int
+    client: Client,
+    goals: EvalSet,
+    candidates: Sequence[Candidate],
+    caps: Caps,
+    parallel: int,
 ) -> list[EvalRow]:
-    """Run every goal, at most `parallel` at once, in the order of the set."""
-    slots = asyncio.Semaphore(parallel)
+    """Run every goal with each candidate, at most `parallel` at once, in the order given."""
+    slots, purse = asyncio.Semaphore(parallel), _Purse(caps, parallel)
     name = uuid.uuid4().hex[:6]
 
-    async def one(goal: EvalGoal) -> EvalRow:
+    async def one(number: int, candidate: Candidate, goal: EvalGoal) -> EvalRow:
         async with slots:
-            return await _run_goal(client, goal, model, f"eval-{name}-{goal.id}")
+            budget = purse.take()
+            if budget is None:
+                row = _row(goal, candidate, reason="not run: the evaluation's cap is reached")
+                return row.model_copy(update={"is_run": False})
+            id = f"eval-{name}-{number}-{goal.id}"
+            row = await _run_goal(client, goal, candidate, budget, id)
+            purse.settle(budget, row)
+            return row
 
-    return list(await asyncio.gather(*(one(goal) for goal in goals.goals)))
+    work = [one(n, c, g) for n, c in enumerate(candidates) for g in goals.goals]
+    return list(await asyncio.gather(*work))
 
 
-async def _run_goal(client: Client, goal: EvalGoal, model: str | None, id: str) -> EvalRow:
-    request: dict[str, Any] = {"goal": goal.goal, "replan": {"max_rounds": 1}}
+async def _run_goal(
+    client: Client, goal: EvalGoal, candidate: Candidate, budget: dict[str, Any], id: str
+) -> EvalRow:
+    request: dict[str, Any] = {
+        "goal": goal.goal,
+        "syntax": candidate.syntax,
+        "replan": {"max_rounds": 2},
+        "budget": budget,
+    }
     request |= {"tools": goal.tools} if goal.tools is not None else {}
     request |= {"context": goal.context} if goal.context is not None else {}
-    request |= {"model": model} if model is not None else {}
+    request |= {"model": candidate.model} if candidate.model is not None else {}
     run = await client.start(request, id=id)
     try:
-        result = await run.result()
+        result = await run.result(budget["seconds"] + LATE_SECONDS)
     except RunFailed as failed:
-        return EvalRow(id=goal.id, valid=False, right=False, reason=str(failed)[:300])
+        return _row(goal, candidate, reason=str(failed)[:300])
+    except TimeoutError:
+        await run.cancel()
+        return _row(goal, candidate, reason="it did not end in time")
     document = await run.query("plan")
     plan = Plan.model_validate(document) if document else None
-    return _row(goal, result, width_of(graph_of(plan)) if plan is not None else 0)
+    return _judged(goal, candidate, result, plan)
 
 
-def _row(goal: EvalGoal, result: RunResult, width: int) -> EvalRow:
-    answer = as_text(result.answer) if result.answer is not None else ""
-    repairs = result.planning.get("repairs", 0)
+def _row(goal: EvalGoal, candidate: Candidate, reason: str) -> EvalRow:
+    """A goal that came to nothing."""
     return EvalRow(
         id=goal.id,
-        valid=bool(result.tasks),
-        right=result.answer is not None and is_right(answer, width, goal.expect),
+        shape=goal.shape,
+        model=candidate.model,
+        syntax=candidate.syntax,
+        valid=False,
+        right=False,
+        reason=reason,
+    )
+
+
+def _judged(goal: EvalGoal, candidate: Candidate, result: RunResult, plan: Plan | None) -> EvalRow:
+    answer = as_text(result.answer) if result.answer is not None else ""
+    planning = result.planning
+    repairs, first = planning.get("repairs", 0), planning.get("first_task_seconds")
+    is_valid = bool(result.tasks) or (plan is not None and result.answer is not None)
+    return EvalRow(
+        id=goal.id,
+        shape=goal.shape,
+        model=candidate.model,
+        syntax=candidate.syntax,
+        valid=is_valid,
+        at_once=is_valid and not repairs,
+        right=result.answer is not None and is_right(answer, goal.expect, plan),
         tasks=len(result.tasks),
-        width=width,
+        width=width_of(graph_of(plan)) if plan is not None else 0,
         repairs=repairs if isinstance(repairs, int) else 0,
         rounds=result.rounds,
         tokens=result.usage.tokens,
         usd=result.usage.usd,
         seconds=result.seconds,
+        first_task_seconds=first if isinstance(first, int | float) else None,
         answer=answer[:120],
         reason=(result.reason or "")[:300],
     )
-
-
-def table_of(rows: list[EvalRow]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("goal", "plan", "answer", "tasks", "width", "repairs", "tokens", "seconds"):
-        table.add_column(name, no_wrap=True, justify="left" if name == "goal" else "right")
-    for row in rows:
-        table.add_row(
-            row.id,
-            "valid" if row.valid else "none",
-            "right" if row.right else "wrong",
-            str(row.tasks),
-            str(row.width),
-            str(row.repairs),
-            f"{row.tokens:,}",
-            f"{row.seconds:.1f}",
-        )
-    return table
-
-
-def summary_of(rows: list[EvalRow]) -> dict[str, float]:
-    """The figures to compare models by."""
-    count = len(rows)
-    return {
-        "goals": count,
-        "plans_valid": sum(r.valid for r in rows) / count,
-        "answers_right": sum(r.right for r in rows) / count,
-        "repairs": sum(r.repairs for r in rows),
-        "tokens_median": statistics.median(r.tokens for r in rows),
-        "usd": sum(r.usd for r in rows),
-        "seconds_median": statistics.median(r.seconds for r in rows),
-    }

@@ -40,7 +40,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 DESKTOP, PHONE = {"width": 1180, "height": 900}, {"width": 390, "height": 844}
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 180.0
 
 
 async def main() -> int:

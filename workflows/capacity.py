@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from temporalio import workflow
@@ -195,7 +195,8 @@ class CapacityWorkflow:
     # -- workers ----------------------------------------------------------------------------
 
     @workflow.update(description="A worker's report; answered with what it may do")
-    async def report(self, report: Report) -> Directive:
+    async def report(self, document: Any = None, *more: Any) -> Directive:
+        report = _read(Report, document, more)
         # A worker that runs knows its settings: an unknown pool needs no activity to be loaded.
         if self._pool is None and report.settings is not None and self._request is not None:
             queue = report.task_queue or ""
@@ -231,7 +232,7 @@ class CapacityWorkflow:
     # -- people -----------------------------------------------------------------------------
 
     @workflow.query(description="Rate, room, penalty, cool-down, breakers, workers, permits")
-    def state(self) -> CapacityState | None:
+    def state(self, *_: Any) -> CapacityState | None:
         if self._pool is None:
             return None
         view = view_of(self._pool, _now())
@@ -241,8 +242,8 @@ class CapacityWorkflow:
     @workflow.update(
         description="Room before work starts {holder, requests, calls, wait_seconds, ttl_seconds}"
     )
-    async def reserve(self, document: Any = None) -> PermitReply:
-        wish = _read(Reserve, document)
+    async def reserve(self, document: Any = None, *more: Any) -> PermitReply:
+        wish = _read(Reserve, document, more)
         pool = await self._ready()
         reply = pool.reserve(wish, _now())
         self._is_changed = True
@@ -263,53 +264,53 @@ class CapacityWorkflow:
         return pool.answer(wish.holder, _now())
 
     @workflow.update(description="Keep a permit {holder, ttl_seconds}")
-    async def renew(self, document: Any = None) -> PermitReply:
-        wish = _read(Renew, document)
+    async def renew(self, document: Any = None, *more: Any) -> PermitReply:
+        wish = _read(Renew, document, more)
         return await self._do(lambda pool, now: pool.renew(wish, now))
 
     @workflow.update(description="Give a permit back {holder}")
-    async def release(self, document: Any = None) -> PermitReply:
-        wish = _read(Release, document)
+    async def release(self, document: Any = None, *more: Any) -> PermitReply:
+        wish = _read(Release, document, more)
         return await self._do(lambda pool, now: pool.release(wish, now))
 
     @workflow.signal(name="renew", description="Keep a permit {holder, ttl_seconds}")
-    async def renew_signal(self, document: Any = None) -> None:
-        wish, _ = read_request(document, Renew)
+    async def renew_signal(self, document: Any = None, *more: Any) -> None:
+        wish, _ = read_request(only_input(document, more), Renew)
         if wish is not None:
             await self._do(lambda pool, now: pool.renew(wish, now))
 
     @workflow.signal(name="release", description="Give a permit back {holder}")
-    async def release_signal(self, document: Any = None) -> None:
-        wish, _ = read_request(document, Release)
+    async def release_signal(self, document: Any = None, *more: Any) -> None:
+        wish, _ = read_request(only_input(document, more), Release)
         if wish is not None:
             await self._do(lambda pool, now: pool.release(wish, now))
 
     @workflow.update(description="Change limits while it runs {requests_per_minute, parallel, …}")
-    async def set(self, document: Any = None) -> Reply:
-        change = _read(SetCapacity, document)
+    async def set(self, document: Any = None, *more: Any) -> Reply:
+        change = _read(SetCapacity, document, more)
         await self._act(lambda pool, now: pool.set(change))
         return Reply(accepted=True, message="set")
 
     @workflow.update(description="Start no further call {reason, by}")
-    async def drain(self, document: Any = None) -> Reply:
-        why = _read(Because, document or {})
+    async def drain(self, document: Any = None, *more: Any) -> Reply:
+        why = _read(Because, document or {}, more)
         await self._act(lambda pool, now: pool.drain(why))
         return Reply(accepted=True, message="drained: calls wait until resume")
 
     @workflow.update(description="Open again, end cool-down and penalty, try breakers {reason, by}")
-    async def resume(self, document: Any = None) -> Reply:
-        why = _read(Because, document or {})
+    async def resume(self, document: Any = None, *more: Any) -> Reply:
+        why = _read(Because, document or {}, more)
         await self._act(lambda pool, now: pool.resume(why, now))
         return Reply(accepted=True, message="resumed")
 
 
-def _read(model: type[M], document: Any) -> M:
+def _read(model: type[M], document: Any, more: Sequence[Any]) -> M:
     """What a person sent.
 
     Raises:
         ApplicationError: `InvalidRequest`, with all that is wrong with it.
     """
-    found, problems = read_request(document, model)
+    found, problems = read_request(only_input(document, more), model)
     if found is None:
         raise error_of(Failed(INVALID_REQUEST, problems))
     return found

@@ -112,7 +112,8 @@ class ReplyBuilder:
         for place in (body, body.get("x_groq"), first):  # Groq's and Moonshot's own
             reported = place.get("usage") if isinstance(place, Mapping) else None
             if isinstance(reported, Mapping):
-                self._reported |= {k: v for k, v in reported.items() if v}
+                known = self._reported  # zeros behind a count do not undo it
+                known |= {k: v for k, v in reported.items() if v or k not in known}
 
     def _add_part(self, part: Mapping[str, Any], *, is_delta: bool) -> str:
         self._refusal += text_of(part.get("refusal"))

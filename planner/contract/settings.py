@@ -85,7 +85,8 @@ class PoolSettings(Model):
     headers: dict[str, str] = Field(default_factory=dict)
     """Headers of each request. None of them may be secret: see `headers_env`."""
     headers_env: dict[str, str] = Field(default_factory=dict)
-    """Headers whose values are secret, each with the name of the variable that holds its value."""
+    """Headers whose values are secret, each with the name of the variable that holds its value: as
+    for `api_key_env`, one that ends in `_API_KEY` or is listed in `PLANLOOM_KEY_VARIABLES`."""
     query: dict[str, str] = Field(default_factory=dict)
     """Query parameters of each request's address, such as Azure's `api-version`."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
@@ -309,21 +310,24 @@ _NOT_FOR_MODELS = ("TEMPORAL_API_KEY",)
 def key_problem(
     pool: str, settings: PoolSettings, environment: Mapping[str, str]
 ) -> Problem | None:
-    """Why a pool may not send the variable it names to its endpoint, or None.
+    """Why a pool may not send a variable it names, as key or header, to its endpoint, or None.
 
     A settings file chooses both the address and the variable. Whoever wrote it, or brought it with
     a repository, must not be able to send any secret of the worker's environment anywhere.
     """
-    name = settings.api_key_env
     allowed = [each.strip() for each in environment.get(KEY_VARIABLES, "").split(",")]
-    if name in allowed or (_KEY_NAME.fullmatch(name) and name not in _NOT_FOR_MODELS):
-        return None
-    return Problem(
-        path=f"planloom.toml: pools.{pool}.api_key_env",
-        code="key_not_allowed",
-        message=f"the variable {name} is not known to hold a model key, so it is not sent.",
-        hint=f"Use a name that ends in _API_KEY, or set {KEY_VARIABLES}={name} for the worker.",
-    )
+    named = {"api_key_env": settings.api_key_env}
+    named |= {f"headers_env.{header}": name for header, name in settings.headers_env.items()}
+    for where, name in named.items():
+        if name in allowed or (_KEY_NAME.fullmatch(name) and name not in _NOT_FOR_MODELS):
+            continue
+        return Problem(
+            path=f"planloom.toml: pools.{pool}.{where}",
+            code="key_not_allowed",
+            message=f"the variable {name} is not known to hold a model key, so it is not sent.",
+            hint=f"Use a name that ends in _API_KEY, or set {KEY_VARIABLES}={name} for the worker.",
+        )
+    return None
 
 
 VARIABLES = {

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from planloom.planner.language.clean_text import clean_text, clean_value
 from planloom.planner.language.plan import PLAN_MAX_BYTES, TASKS_MAX, Body, Plan, is_body
 from planloom.planner.language.values import JsonValue, Problem, Unreadable
 
@@ -280,6 +281,8 @@ def read_plan(document: JsonValue | str, prefix: str = "") -> tuple[Plan | None,
         return None, [Problem(path=where, code="not_a_plan", message=message)]
     if faults := _faults_of(document, where, PLAN_MAX_BYTES):
         return None, faults
+    document = clean_value(dict(document))
+    assert isinstance(document, dict)
     tasks = document.get("tasks")
     if isinstance(tasks, list) and len(tasks) > TASKS_MAX:
         message = f"has {len(tasks):,} tasks; at most {TASKS_MAX:,}"
@@ -378,6 +381,7 @@ def read_request(document: Any, model: type[M]) -> tuple[M | None, list[Problem]
             hint = 'For example {"goal": "Compare …"}.'
         return None, [Problem(path="input", code="not_an_object", message=message, hint=hint)]
     problems: list[Problem] = []
+    document = {clean_text(str(name)): value for name, value in document.items()}
     checked = dict(document)
     if "plan" in model.model_fields and checked.get("plan") is not None:
         plan, problems = read_plan(checked["plan"], "plan")
@@ -388,6 +392,8 @@ def read_request(document: Any, model: type[M]) -> tuple[M | None, list[Problem]
         if name != "plan" and (faults := _faults_of(value, str(name), limit)):
             problems += faults
             checked.pop(name)
+        elif name != "plan":
+            checked[name] = clean_value(value)
     try:
         request = model.model_validate(checked)
     except ValidationError as error:

@@ -307,6 +307,33 @@ async def test_only_a_variable_that_may_hold_a_model_key_is_sent(
 
 
 @pytest.mark.parametrize(
+    ("name", "listed", "is_sent"),
+    [
+        ("GATEWAY_API_KEY", "", True),
+        ("AWS_SECRET_ACCESS_KEY", "", False),
+        ("TEMPORAL_API_KEY", "", False),
+        ("CF_AIG_TOKEN", "OTHER, CF_AIG_TOKEN", True),
+    ],
+)
+async def test_only_a_variable_that_may_hold_a_model_key_is_sent_as_a_header(
+    server: ModelServer, name: str, listed: str, is_sent: bool
+) -> None:
+    """The same secret could be sent as a header of any name."""
+    server.script("hello", "hi")
+    own = PoolSettings(base_url=server.url, headers_env={"X-Gateway": name})
+    environment = {name: "canary-12345678", "PLANLOOM_KEY_VARIABLES": listed}
+    client = made(Settings(pools={"default": own}), environment)
+    if is_sent:
+        assert (await client.chat("default", request())).text == "hi"
+        return
+    error = await failure(client, request())
+    assert error.error_class == "auth"
+    assert "headers_env.X-Gateway" in str(error)
+    assert "canary" not in str(error)
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
     ("key", "message", "shown"),
     [
         ("x", "the limit exceeds the next index", "the limit exceeds the next index"),

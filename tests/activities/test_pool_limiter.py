@@ -371,6 +371,8 @@ async def test_a_probe_of_which_nothing_is_heard_costs_no_attempt(
         ("refused", "HTTP 400: tool_call_ids did not have response messages: a", None),
         ("refused", "HTTP 400: Invalid 'messages[2].tool_calls[0].function.name'", None),
         ("refused", "HTTP 422: field required", None),
+        ("refused", "HTTP 404: No endpoints found that support tool use", None),
+        ("refused", "HTTP 400: the model x: image input is not supported", None),
         ("refused", "model refused: I cannot help with that", None),
         ("schema_violation", "HTTP 400: Failed to call a function", None),
         ("context_length", "HTTP 413: Request too large for model x", None),

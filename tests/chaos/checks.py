@@ -36,7 +36,7 @@ def violations(calm: Ended, storm: Ended) -> Iterator[str]:
     """What does not hold of a run in the storm, beside the same run in calm."""
     yield from (f"the kit: {fault}" for fault in storm.faults)
     if storm.result is None:
-        yield f"stuck: {storm.stuck}"
+        yield f"stuck: {storm.stuck}; failed tasks: {storm.story.failed_tasks}"
         return
     yield from _of_acts(storm)
     yield from _of_histories(storm)

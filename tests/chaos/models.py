@@ -29,7 +29,7 @@ FAULTS = (
     "slow",
     "error_body",
 )
-FAULTS_MAX = 2
+FAULTS_MAX = 1
 """Of one question: an endpoint that fails for good is another promise."""
 
 

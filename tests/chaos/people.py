@@ -13,6 +13,7 @@ from typing import Any
 
 from temporalio.client import (
     Client,
+    WorkflowExecutionStatus,
     WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
@@ -85,7 +86,7 @@ class Person:
 
     async def _cancels(self) -> None:
         await self._after(self.random.randint(1, 12))
-        await _until_heard(self.handle.cancel)
+        await _until_heard(self.handle, self.handle.cancel)
 
     async def _answer(self) -> None:
         """Look at the run and at its children, as their questions are not all shown above."""
@@ -117,9 +118,11 @@ class Person:
                 self.caps[cap] = max(self.caps.get(cap, 0), total)
         handle = self.client.get_workflow_handle(run)
         if self.random.random() < 0.7:
-            await _until_heard(lambda: handle.signal(name, payload))
+            await _until_heard(handle, lambda: handle.signal(name, payload))
         else:
-            await _until_heard(lambda: handle.execute_update(name, payload, id=_id_of(words)))
+            await _until_heard(
+                handle, lambda: handle.execute_update(name, payload, id=_id_of(words))
+            )
 
 
 def _id_of(words: str) -> str:
@@ -127,8 +130,15 @@ def _id_of(words: str) -> str:
     return f"chaos-{abs(hash(words)):x}"
 
 
-async def _until_heard(say: Callable[[], Any]) -> None:
+async def _until_heard(handle: Handle, say: Callable[[], Any]) -> None:
     """Say it until the server has heard it; what has ended need not hear."""
+
+    async def is_running() -> bool:
+        try:
+            return (await handle.describe()).status == WorkflowExecutionStatus.RUNNING
+        except RPCError as error:
+            return error.status is not RPCStatusCode.NOT_FOUND
+
     while True:
         with contextlib.suppress(TimeoutError):
             try:
@@ -136,7 +146,10 @@ async def _until_heard(say: Callable[[], Any]) -> None:
             except WorkflowUpdateFailedError:
                 return  # refused: it came too late
             except (RPCError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
-                if isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND:
+                is_unknown = isinstance(error, RPCError) and error.status is RPCStatusCode.NOT_FOUND
+                # The run has ended; or a killed server has forgotten an update that no worker had
+                # accepted yet, and it must be sent again.
+                if is_unknown and not await is_running():
                     return
             else:
                 return

@@ -82,7 +82,17 @@ class Site:
         self._count = workers
         self.workers: list[NursedWorker] = []
         self.frozen: set[int] = set()
+        self._server_lock = asyncio.Lock()
         self._locks: defaultdict[NursedWorker, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._config = folder / "planloom.toml"
+        self._config.write_text(
+            "".join(
+                f'[pools.{name}]\nbase_url = "{self._model}"\nparallel = 50\n'
+                + ('models = ["backup*"]\n' if name == "backup" else "")
+                for name in ("default", "backup")
+            ),
+            encoding="utf-8",
+        )
         self._write_definitions()
         shutil.copy(Path(world_tools.__file__), folder / "chaos_tools.py")
 
@@ -103,18 +113,9 @@ class Site:
 
     def env(self, number: int) -> Mapping[str, str]:
         """Of one worker: a disk of its own, and the store that all share."""
-        config = self.folder / "planloom.toml"
-        config.write_text(
-            "".join(
-                f'[pools.{name}]\nbase_url = "{self._model}"\nparallel = 50\n'
-                + ('models = ["backup*"]\n' if name == "backup" else "")
-                for name in ("default", "backup")
-            ),
-            encoding="utf-8",
-        )
         return {
             "TEMPORAL_ADDRESS": self.server.address,
-            "PLANLOOM_CONFIG": str(config),
+            "PLANLOOM_CONFIG": str(self._config),
             "PLANLOOM_TASK_QUEUE": self.queue,
             "PLANLOOM_DATA_DIR": str(self.folder / f"worker{number}"),
             "PLANLOOM_BLOB_URL": str(self.store),
@@ -173,14 +174,16 @@ class Site:
 
     async def kill_server(self) -> None:
         """SIGKILL, and the same database and port again."""
-        self.done["server killed"] += 1
-        await asyncio.to_thread(self.server.kill)
-        await asyncio.to_thread(self.server.start)
+        async with self._server_lock:
+            self.done["server killed"] += 1
+            await asyncio.to_thread(self.server.kill)
+            await asyncio.to_thread(self.server.start)
 
     async def restart_server(self) -> None:
-        self.done["server restarted"] += 1
-        await asyncio.to_thread(self.server.stop)
-        await asyncio.to_thread(self.server.start)
+        async with self._server_lock:
+            self.done["server restarted"] += 1
+            await asyncio.to_thread(self.server.stop)
+            await asyncio.to_thread(self.server.start)
 
     async def fill_disk(self, seconds: float) -> None:
         """Every write to a file fails in all workers, at the kernel's word, for some time."""

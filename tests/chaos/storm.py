@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from temporalio import workflow
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.service import RPCError
 from temporalio.worker import Replayer
@@ -44,8 +45,10 @@ FAULTS = {
     "fill disk": 1.5,
     "hide blobs": 1.5,
 }
-IN_THE_ACT = 0.1
+IN_THE_ACT = 0.15
 """How often a worker is killed while one of its tools waits for the kit's word."""
+STRIKERS = 2
+"""While one worker starts again, the next thing may happen to the other."""
 NOT_NOW = 0.05
 """How often a tool is told to refuse for now: it has done nothing."""
 MODEL_FAULTS = 0.15
@@ -155,10 +158,14 @@ class Storm:
 
     async def rage(self, is_over: Callable[[], bool], kills: int) -> None:
         """Until all has ended, or so many workers were killed."""
-        while not is_over() and self.site.done["worker killed"] < kills:
-            await self._after(self.random.randint(1, 6), is_over)
-            if not is_over():
-                await self._strike()
+
+        async def strikes() -> None:
+            while not is_over() and self.site.done["worker killed"] < kills:
+                await self._after(self.random.randint(0, 3), is_over)
+                if not is_over():
+                    await self._strike()
+
+        await asyncio.gather(*(strikes() for _ in range(STRIKERS)))
         await asyncio.gather(*self._aside)
 
     async def _after(self, events: int, is_over: Callable[[], bool]) -> None:
@@ -250,6 +257,7 @@ class Attended:
                 described = await handle.describe()
                 pending = described.raw_description.pending_activities
                 size += described.history_length + sum(a.attempt for a in pending)
+                size += described.raw_description.pending_workflow_task.attempt
         return size
 
     async def _live(self) -> list[Handle]:
@@ -270,7 +278,11 @@ class Attended:
                 f"{a.activity_type.name} attempt {a.attempt} {a.state}: {a.last_failure.message}"
                 for a in described.raw_description.pending_activities
             ]
-            lines.append(f"{handle.id}: {str(shown)[:1500]} pending {pending}")
+            task = described.raw_description.pending_workflow_task
+            waits = f"workflow task attempt {task.attempt} {task.state}" if task.attempt else ""
+            events = (await handle.fetch_history()).events[-12:]
+            last = [EventType.Name(e.event_type).removeprefix("EVENT_TYPE_") for e in events]
+            lines.append(f"{handle.id}: {str(shown)[:1500]} pending {pending} {waits} last {last}")
         return "; ".join(lines)
 
     async def ended(self) -> Ended:

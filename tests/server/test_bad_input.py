@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,27 @@ async def test_the_temporal_program_alone_starts_signals_queries_and_reads(
         result = run("result", "--workflow-id", handle.id)
     assert result["status"] == "COMPLETED"
     assert result["result"]["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [(b"binary/null", b"x"), (b"json/plain", b"{"), (b"json/protobuf", b"{}"), (b"x", b"y")],
+)
+async def test_a_payload_of_any_encoding_is_refused_and_recorded(
+    planloom: Planloom, encoding: bytes, data: bytes
+) -> None:
+    """Found by fuzzing: `binary/null` with content was dropped without a word."""
+    payload = RawValue(Payload(metadata={"encoding": encoding}, data=data))
+    plan = {"tasks": [{"id": "ask", "human": {"question": "?"}}], "answer": "${ask}"}
+    async with planloom.worker():
+        started = await planloom.client.start_workflow(
+            "DagWorkflow", payload, id=f"odd-{uuid.uuid4().hex}", task_queue=planloom.task_queue
+        )
+        assert getattr(await planloom.failure(started), "type", "") == "InvalidRequest"
+        handle = await planloom.start({"plan": plan})
+        await planloom.until(handle, lambda p: p.awaiting == "human")
+        await handle.signal("complete_task", payload)
+        await handle.signal("complete_task", {"id": "ask", "output": 1})
+        result = await planloom.result(handle)
+    assert result["answer"] == 1
+    assert any("complete_task: input" in note for note in result["notes"])

@@ -32,11 +32,11 @@ class Accounts:
     """Units that ran, with what ran inside them."""
     unseen: int = 0
     """Human tasks that may have been asked and answered early in one step: those count."""
+    group: dict[TaskId, UnitEnd] = field(default_factory=dict)
+    """What a group reports by the newest event of its members, by name."""
     outside: Usage = field(default_factory=Usage)
     """What planner and joiner said they used."""
     is_estimated: bool = False
-    group: dict[TaskId, UnitEnd] = field(default_factory=dict)
-    """What a group reports by the newest event of its members, by name."""
     had_cap: bool = False
     attempts: dict[str, int] = field(default_factory=dict)
 
@@ -52,7 +52,7 @@ class Accounts:
             self.outside += found.usage
         if pending is not None and pending.rule is Rule.GROUP and isinstance(event, Returned):
             members = run.groups[event.key].members
-            self.group = {n: e for e in event.value.ends if (n := name_of(e)) in members}
+            self.group = {n: e for e in found.ends if (n := name_of(e)) in members}
         if pending is None or pending.rule is not Rule.BODY:
             return
         unit = run.works[pending.subject].unit
@@ -118,7 +118,7 @@ class Accounts:
         record, index = run.records[work.unit.task], work.unit.index
         outcome = record.outcome if index is None else record.item_outcomes[index]
         end = self.group.get(TaskId(key))
-        if outcome is None:
+        if outcome is None or (end is not None and end.alone_in is not None):
             return False
         return outcome is Outcome.CANCELLED or (end is not None and _has_begun(end))
 

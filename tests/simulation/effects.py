@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ from tests.simulation.turns import random_turn
 if TYPE_CHECKING:
     from tests.simulation.process import Process
 
+FOR_GOOD = "it failed for good"
 CLASSES = [
     "rate_limit",
     "capacity",
@@ -206,7 +208,7 @@ def usage_within(process: Process, random: Random, limit: Amount, model: str | N
     return Usage(input_tokens=asked, output_tokens=given, usd_nano=usd, model_calls=1)
 
 
-def _run_tool(process: Process, command: RunTool) -> tuple[float, Event]:
+def _run_tool(process: Process, command: RunTool, _: Random) -> tuple[float, Event]:
     """All attempts of a tool call, as the server makes them."""
     key, job, claims = command.key, command.job, process.world.claims
     process.oracle.tool_sent(command)
@@ -229,8 +231,6 @@ def _run_tool(process: Process, command: RunTool) -> tuple[float, Event]:
         failed = found
         if failed.error_class == "tool":
             claims.pop(job.key)  # the tool's own word: nothing was done
-            if process.world.random("final", name).random() < 0.5:
-                break  # and that it would fail again
         if not is_retryable(failed):
             break
     assert failed is not None
@@ -255,11 +255,16 @@ def attempt_of(
         return took, _tool_output(process, random, attempt, int((spec.cost_usd or 0.0) * 1e9))
     if random.random() < 0.3:  # the worker was lost
         return took, Failure("timed out (heartbeat)", "timeout", attempts=attempt)
-    return took, _failed(random, attempt, Usage())
+    failed = _failed(random, attempt, Usage())
+    if failed.error_class == "tool" and random.random() < 0.5:
+        failed = replace(failed, message=FOR_GOOD)  # the tool says that it would fail again
+    return took, failed
 
 
 def is_retryable(failed: Failure) -> bool:
-    return RETRY_TABLE[failed.error_class].retryable  # type: ignore[index]
+    """Whether the same call may be made again."""
+    rule = RETRY_TABLE[failed.error_class]  # type: ignore[index]
+    return rule.retryable and failed.message != FOR_GOOD
 
 
 def _tool_output(process: Process, random: Random, attempt: int, cost: int) -> TaskOutput:
@@ -354,7 +359,7 @@ def random_decision(process: Process, job: JoinJob, usage: Usage, random: Random
 
 
 _ENDS: dict[type[Any], Any] = {
-    RunTool: lambda process, command, _: _run_tool(process, command),
+    RunTool: _run_tool,
     RunGroup: run_group,
     AskModel: _ask,
     TakeTurn: _turn,

@@ -162,11 +162,15 @@ class Oracle(Watcher):
 
     def tool_sent(self, command: RunTool) -> None:
         """A tool call goes out: its key is the same in every round, and another for another act."""
+        self._key_sent(self.run.works[self.run.pending[command.key].subject].unit, command.job)
         Watcher.tool_sent(self, command)
-        self.tool_called(self.run.works[self.run.pending[command.key].subject].unit, command.job)
 
     def tool_called(self, unit: Unit, job: ToolJob) -> None:
-        """The same, alone or in a group; a group holds no side effects."""
+        """In a group it has the key that it would have alone."""
+        self._key_sent(unit, job)
+        Watcher.tool_called(self, unit, job)
+
+    def _key_sent(self, unit: Unit, job: ToolJob) -> None:
         run = self.run
         version = run.records[unit.task].version
         stands_for = f"{key_of(unit)} {unit.mode} {version}"
@@ -175,11 +179,6 @@ class Oracle(Watcher):
         demand(known == key, "a key does not change with attempts or rounds", known, key)
         other = self.acts.setdefault(key, stands_for)
         demand(other == stands_for, "another act has another key", other, stands_for)
-        spec = run.catalog.tool(job.tool)
-        assert spec is not None
-        work = run.works.get(key_of(unit))
-        is_alone = work is not None and not work.group
-        demand(is_alone or not spec.side_effects, "a side effect is in no group", key)
 
     # -- what ends --------------------------------------------------------------------------
 

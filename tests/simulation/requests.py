@@ -164,6 +164,8 @@ def _common(random: Random, request: Document) -> None:
         request["on_budget"] = "partial"
     if random.random() < 0.1:
         request["tenant"] = "acme"
+    if random.random() < 0.5:
+        request["fuse"] = random.random() < 0.4
     if random.random() < 0.1:
         request["cache"] = random.choice(["run", "shared"])
     if random.random() < 0.1:

@@ -60,10 +60,11 @@ def told(world: World) -> dict[str, Any]:
     result = machine.ended(world.root.state)
     if not isinstance(result, RunResult):
         return {"failed": result}  # its pool never has room for it
-    tasks = {
-        task: report.model_dump(mode="json", exclude={"times", "reason"})
-        for task, report in result.tasks.items()
-    }
+    tasks = {}
+    for task, report in result.tasks.items():
+        # A map tells the error of the item that failed last.
+        of_time = {"error", "error_class"} if report.items else set[str]()
+        tasks[task] = report.model_dump(mode="json", exclude={"times", "reason", *of_time})
     return {"status": result.status, "answer": result.answer, "tasks": tasks}
 
 

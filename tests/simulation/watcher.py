@@ -128,7 +128,10 @@ class Watcher:
             self.sent.add(key)
 
     def tool_called(self, unit: Unit, job: ToolJob) -> None:
-        """A tool call is made, alone or in a group."""
+        """A tool is called in a group."""
+        spec = self.state.catalog.tool(job.tool)
+        is_safe = spec is not None and not spec.side_effects
+        demand(is_safe, "a side effect is in no group", unit, job.key)
 
     def child_sent(self, command: StartChild) -> None:
         """A child has what its run has."""

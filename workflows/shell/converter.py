@@ -44,15 +44,17 @@ class _PayloadConverter(PydanticPayloadConverter):
             return Locked(why)
         try:
             return super().from_payloads([payload], [hint])[0]
-        except (ValidationError, KeyError) as error:
+        except Exception as error:  # of any kind: who sends a payload chooses its encoding too
             if hint is not None and hint is not Any:
                 raise
             return Unreadable(_why(error))
 
 
-def _why(error: ValidationError | KeyError) -> str:
+def _why(error: Exception) -> str:
     # Pydantic's whole text quotes the input; its message alone does not.
-    return error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error.args[0])
+    if isinstance(error, ValidationError):
+        return error.errors()[0]["msg"]
+    return str(error.args[0] if error.args else type(error).__name__)[:200]
 
 
 def data_converter(codec: PayloadCodec | None = None) -> DataConverter:

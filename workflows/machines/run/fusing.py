@@ -26,7 +26,13 @@ from planloom.workflows.machines.run.groups import release_follower
 from planloom.workflows.machines.run.record import Again
 from planloom.workflows.machines.run.state import Doing, Group, Pending, Rule, RunState, Work
 from planloom.workflows.machines.run.stopping import settle_stop
-from planloom.workflows.machines.run.units import body_ended, end_cancelled, end_unit, unit_failed
+from planloom.workflows.machines.run.units import (
+    body_ended,
+    end_cancelled,
+    end_unit,
+    mark_tainted,
+    unit_failed,
+)
 from planloom.workflows.machines.shared import account
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import RunGroup
@@ -110,9 +116,10 @@ def start_group(run: RunState, step: Step, first: Unit) -> bool:
     key = f"group.{run.groups_made}"
     slots = min(choice.slots, PARALLEL_MAX, run.frontier.slots_free)
     run.frontier.open_group(key, choice.units, choice.followers, slots)
-    now = run.seconds(step.now)
+    now, tainted = run.seconds(step.now), run.tainted
     group = run.groups[key] = Group(now)
     for unit in choice.units:
+        mark_tainted(run, unit, tainted)
         record, name = run.records[unit.task], key_of(unit)
         if record.started is None or unit.index is None:
             record.ready = record.ready if record.ready is not None else now
@@ -325,6 +332,7 @@ def _follow(run: RunState, key: str, task: TaskId, began: float) -> bool:
         return False
     granted = run.account.ledger.reserved[task]
     run.works[task] = _work(Unit(task), granted, key)
+    mark_tainted(run, Unit(task), run.tainted)
     run.records[task].ready = began
     return True
 

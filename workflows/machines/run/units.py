@@ -80,10 +80,7 @@ def start_unit(run: RunState, step: Step, unit: Unit, granted: Amount, *, is_ahe
         record.ready = record.ready if record.ready is not None else run.seconds(step.now)
         record.started = run.seconds(step.now)
     run.works[key] = Work(unit, granted, is_ahead=is_ahead)
-    if unit.index is None and not record.is_tainted:
-        record.is_tainted = is_output_tainted(
-            task, run.catalog, run.tainted, is_decided_outside=record.is_decided_outside
-        )
+    mark_tainted(run, unit, run.tainted)
     if is_ahead:
         run.ahead.append(key)
         _start_body(run, step, key)
@@ -97,6 +94,15 @@ def start_unit(run: RunState, step: Step, unit: Unit, granted: Amount, *, is_ahe
         take_condition(run, step, key, found)
         return
     _after_condition(run, step, key)
+
+
+def mark_tainted(run: RunState, unit: Unit, tainted: set[str]) -> None:
+    """Whether what a task gives came from outside is known when it starts."""
+    task, record = run.tasks[unit.task], run.records[unit.task]
+    if unit.index is None and not record.is_tainted:
+        record.is_tainted = is_output_tainted(
+            task, run.catalog, tainted, is_decided_outside=record.is_decided_outside
+        )
 
 
 def take_condition(run: RunState, step: Step, key: str, found: bool | Failure) -> None:

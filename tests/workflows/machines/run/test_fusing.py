@@ -241,3 +241,22 @@ def test_a_group_takes_no_slot_from_one_that_comes_first() -> None:
 def test_a_group_takes_no_budget_from_one_that_comes_first() -> None:
     drive = begun(*PAID_FIRST, budget={"tasks": 2})
     assert drive.sent(RunTool) == ["a#body", "p#body"]
+
+
+def test_what_a_group_reads_from_outside_taints_what_follows() -> None:
+    outside = CHEAP.tools[0].model_copy(update={"name": "fetch", "outside": True})
+    catalog = CHEAP.model_copy(
+        update={
+            "tools": [*CHEAP.tools, outside],
+            "tool_names": [*CHEAP.tool_names, "fetch"],
+            "tool_seconds": {"work": 0.002, "fetch": 0.002},
+        }
+    )
+    fetch = {"id": "a", "tool": "fetch", "args": {"key": "x"}}
+    post = {"id": "p", "tool": "post", "args": {"key": "${c}"}}
+    drive = Drive(catalog, plan=plan(fetch, work("b"), work("c", "${a}"), post), approval="tainted")
+    drive.begin()
+    ends(drive, good("a"), good("b"), good("c"))
+    records = drive.run.records
+    assert [records[TaskId(t)].is_tainted for t in "abc"] == [True, False, True]
+    assert list(drive.run.held) == ["p"]

@@ -74,7 +74,7 @@ def restore(source: Path, data: Path) -> int:
     """Put an archive into an empty data folder; gives the number of its files.
 
     Raises:
-        BackupError: the folder is in use, or the archive is none of ours.
+        BackupError: the folder is in use, or the archive is not a Planloom backup.
     """
     taken = [name for name in (*_BESIDE, *PARTS) if (data / name).exists()]
     if taken:

@@ -39,7 +39,7 @@ Event = tuple[str, Any]
 
 
 class LivePage:
-    """One run's page on a port by itself, for as long as `serve` runs."""
+    """One run's page on a separate port, for as long as `serve` runs."""
 
     def __init__(self, client: Client, run: str, port: int = 0) -> None:
         self._client = client

@@ -39,7 +39,7 @@ SAID = {
     "docs/how-to/schedule.md": ["nightly-report"],
     "docs/how-to/test.md": ["sum.yaml: valid"],
     "docs/tutorials/approvals.md": ["approve", "checked by ops", "France has more"],
-    "docs/tutorials/goal-with-a-model.md": ["France has more", "tool: ask"],
+    "docs/tutorials/goal-with-a-model.md": ["France has more", "compare"],
     "docs/tutorials/own-tool-and-plan.md": ["convert", "573.6 euros", "1147"],
     "docs/tutorials/team.md": ["researcher", "research-panel", "naming"],
 }

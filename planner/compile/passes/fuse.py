@@ -1,7 +1,7 @@
 """Fuse: cheap tools without side effects that can share one activity.
 
 A hop through the server costs ten milliseconds or more, so a task of one millisecond should not
-pay for a hop by itself. The run decides again, whenever tasks become ready, which of them go
+pay for a separate hop. The run decides again, whenever tasks become ready, which of them go
 together; `fuse_tasks` says before the run which can.
 """
 
@@ -43,7 +43,7 @@ def why_alone(task: Task, spec: ToolSpec | None) -> str | None:
 
 
 def fused_seconds(task: Task, catalog: Catalog, fuse: bool | None = None) -> float | None:
-    """Likely seconds of a task that may share an activity; None: it runs in one by itself.
+    """Likely seconds of a task that may share an activity; None: it runs in a separate one.
 
     The task's `fuse` goes before the run's (`fuse`). Where neither says anything, what is known of
     the tool decides: the task's `estimate`, the durations of earlier calls, or `local=True`.

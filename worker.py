@@ -128,14 +128,15 @@ def read_settings(environment: dict[str, str]) -> Settings:
 
 
 def tools_from(settings: Settings) -> ToolRegistry:
-    """Built-in tools, installed ones and those of PLANLOOM_TOOLS.
+    """Built-in tools, installed ones, those of PLANLOOM_TOOLS, and those of MCP servers.
 
     Raises:
-        ToolLoadError: with every module that cannot be used.
+        ToolLoadError: with every module, or MCP server, that cannot be used.
     """
     registry = ToolRegistry(BUILTIN_TOOLS, [ASK_SPEC])
     registry.load_entry_points()
     registry.load_modules(settings.tools, search=[Path.cwd()])
+    registry.load_mcp(settings.mcp)
     problems = [
         Problem(
             path=f"tool {spec.name}",

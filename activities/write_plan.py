@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
@@ -64,6 +64,14 @@ class Registry(Protocol):
 
     @property
     def specs(self) -> list[ToolSpec]: ...
+
+
+class Runs(Protocol):
+    """What is needed of Temporal's client: a handle of the run that the plan is for."""
+
+    def get_workflow_handle(
+        self, workflow_id: str, *, run_id: str | None = None
+    ) -> WorkflowHandle[Any, Any]: ...
 
 
 class Outbox:
@@ -265,12 +273,12 @@ def _too_large(size: int) -> Problem:
 
 
 class PlanActivities:
-    """What a worker registers for planning. `temporal` is the client that signals go out by."""
+    """What a worker registers for planning. `temporal` is the client by which signals go out."""
 
     def __init__(
         self,
         client: ModelClient,
-        temporal: Client | None,
+        temporal: Runs | None,
         registry: Registry,
         blobs: BlobStore | None = None,
     ) -> None:

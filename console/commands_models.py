@@ -13,6 +13,8 @@ from rich.text import Text
 
 from planloom.console.app import SETUP, Json, app, errors, fail, out, say_json
 
+OFFERS_MAX = 20
+
 
 @app.command(rich_help_panel=SETUP)
 def models(
@@ -25,9 +27,10 @@ def models(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What the endpoints of the pools turned out to accept.
+    """What the endpoints offer, which model is taken, and what they turned out to accept.
 
-    Without --probe nothing is asked: it shows what workers have learned in the last hour.
+    Without --probe no model is asked: it shows what the endpoints list, and what workers have
+    learned in the last hour.
 
     Example: planloom models --probe
     """
@@ -56,6 +59,7 @@ def _answers(row: dict[str, Any]) -> bool:
 def _show(row: dict[str, Any]) -> None:
     about = f"  {row['base_url']}  models: {', '.join(row['models'])}"
     out.print(Text.assemble((row["pool"], "bold"), about))
+    _show_offers(row)
     for known in row["known"]:
         at = datetime.fromtimestamp(float(known["learned_at"]), UTC)
         out.print(f"  {known['model']}, learned {at:%Y-%m-%d %H:%M} UTC: {_in_words(known)}")
@@ -76,6 +80,25 @@ def _show(row: dict[str, Any]) -> None:
     out.print(f"  asked with {usage['input_tokens'] + usage['output_tokens']:,} tokens")
     if probe["settings"]:
         out.print(probe["settings"], markup=False)
+
+
+def _show_offers(row: dict[str, Any]) -> None:
+    """Which model each role takes, and what the endpoint lists."""
+    roles: dict[str | None, list[str]] = {}
+    for role, model in row["taken"].items():
+        roles.setdefault(model, []).append(role)
+    for model, of in roles.items():
+        is_listed = model in row["offers"] or not row["offers"] or model is None
+        told = "none: set PLANLOOM_MODEL" if model is None else model
+        warning = "" if is_listed else "  (the endpoint does not list it)"
+        out.print(f"  taken by {', '.join(of)}: {told}{warning}", markup=False)
+    if row["offers_error"]:
+        out.print(f"  it lists no models: {row['offers_error']}", markup=False)
+    else:
+        shown = row["offers"][:OFFERS_MAX]
+        more = len(row["offers"]) - len(shown)
+        end = f" … and {more} more (--json shows all)" if more else ""
+        out.print(f"  offers {len(row['offers'])}: {', '.join(shown)}{end}", markup=False)
 
 
 def _in_words(known: dict[str, Any]) -> str:

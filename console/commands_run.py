@@ -194,6 +194,9 @@ def dev(
     ] = None,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Only server and UI.")] = False,
     in_memory: Annotated[bool, typer.Option(help="Forget everything at the end.")] = False,
+    is_scripted: Annotated[
+        bool, typer.Option("--scripted", help="No model: a script plans a few goals it shows.")
+    ] = False,
 ) -> None:
     """Start server, worker and Web UI from temporal-dev.yaml; a worker that dies is restarted.
 
@@ -201,8 +204,10 @@ def dev(
     """
     with errors():
         from planloom.console.dev import run_dev
+        from planloom.console.scripted import scripted
 
-        run_dev(port=port, ui_port=ui_port, has_worker=not no_worker, in_memory=in_memory)
+        with scripted(is_scripted):
+            run_dev(port=port, ui_port=ui_port, has_worker=not no_worker, in_memory=in_memory)
 
 
 @app.command(rich_help_panel=SETUP)

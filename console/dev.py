@@ -18,6 +18,7 @@ from planloom.console.devserver import DevServer, DevServerError
 from planloom.console.documents import settings_now
 from planloom.console.mistakes import UsageError
 from planloom.console.processes import stop_process, worker_process
+from planloom.console.reload import Sources
 from planloom.console.runs import UI_PORT_ABOVE
 from planloom.planner.contract.settings import Settings
 
@@ -43,8 +44,14 @@ def run_dev(*, port: int | None, ui_port: int | None, has_worker: bool, in_memor
     try:
         server.start()
     except DevServerError as error:
+        if codec is not None:
+            codec.stop()
         raise fail(str(error), error.hint, kind="no_server") from None
-    worker = _Worker({**os.environ, "TEMPORAL_ADDRESS": server.address}) if has_worker else None
+    worker = None
+    if settings is not None:
+        config = Path(os.environ.get("PLANLOOM_CONFIG") or "planloom.toml")
+        sources = Sources(settings.tools, config)
+        worker = _Worker({**os.environ, "TEMPORAL_ADDRESS": server.address}, sources)
     try:
         say(f"server  {server.address}")
         say(f"Web UI  {server.ui_url}")
@@ -72,10 +79,12 @@ def run_dev(*, port: int | None, ui_port: int | None, has_worker: bool, in_memor
 
 
 class _Worker:
-    """The worker process; started again when it dies, at growing intervals."""
+    """The worker process; started again when it dies, at growing intervals, and when its tools or
+    settings change. What it was doing is done again by the next one."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], sources: Sources) -> None:
         self._environment = environment
+        self._sources = sources
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._again_at: float | None = None
@@ -87,12 +96,20 @@ class _Worker:
         self._started = time.monotonic()
 
     def look_after(self) -> None:
-        """Start it again when it has died.
+        """Start it again when it has died, or when a file that it was started from has changed.
 
         Raises:
             typer.Exit: it never worked at all.
         """
         now = time.monotonic()
+        if changed := self._sources.changed():
+            named = ", ".join(path.name for path in changed[:5])
+            err.print(f"{named} changed: the worker starts again", markup=False, soft_wrap=True)
+            self.stop()
+            # From now on a mistake in a file is one to correct, and no reason to end.
+            self._has_worked, self._pause = True, 1.0
+            self.start()
+            return
         if self._again_at is not None:
             if now >= self._again_at:
                 self.start()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Refused,
         RunFailed,
     )
+    from planloom.graph import Graph
     from planloom.planner.contract.capacity import (
         CapacityState,
         PermitReply,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from planloom.planner.contract.results import AgentResult, Progress, RunResult, TeamResult
     from planloom.planner.language.plan import Plan, Task
     from planloom.planner.language.values import Problem, TaskId
+    from planloom.stream import RunEvent
 
 # Loaded when a name is first used: a module of `planloom` that needs no client starts without one.
 _HOMES = {
@@ -48,6 +50,7 @@ _HOMES = {
     "AlreadyRunning": "planloom.errors",
     "CapacityState": "planloom.planner.contract.capacity",
     "Client": "planloom.client",
+    "Graph": "planloom.graph",
     "NoServer": "planloom.errors",
     "NoSuchRun": "planloom.errors",
     "NoWorker": "planloom.errors",
@@ -63,6 +66,7 @@ _HOMES = {
     "Reply": "planloom.planner.contract.controls",
     "Reserve": "planloom.planner.contract.capacity",
     "Run": "planloom.client",
+    "RunEvent": "planloom.stream",
     "RunFailed": "planloom.errors",
     "RunRequest": "planloom.planner.contract.requests",
     "RunResult": "planloom.planner.contract.results",
@@ -94,6 +98,7 @@ __all__ = [
     "AlreadyRunning",
     "CapacityState",
     "Client",
+    "Graph",
     "NoServer",
     "NoSuchRun",
     "NoWorker",
@@ -109,6 +114,7 @@ __all__ = [
     "Reply",
     "Reserve",
     "Run",
+    "RunEvent",
     "RunFailed",
     "RunRequest",
     "RunResult",

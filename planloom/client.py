@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 import uuid
+from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
-from typing import Any, TypeVar
+from difflib import get_close_matches
+from typing import Any, TypeVar, get_args, overload
 
 from pydantic import BaseModel
 from temporalio.api.enums.v1 import TaskQueueType
@@ -17,6 +20,7 @@ from temporalio.client import (
     Client as TemporalClient,
 )
 from temporalio.client import (
+    WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowQueryFailedError,
@@ -31,6 +35,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from planloom.codec import EncryptionCodec
+from planloom.controls import Controls
 from planloom.errors import (
     AlreadyRunning,
     NoServer,
@@ -57,10 +62,17 @@ from planloom.planner.contract.capacity import (
 )
 from planloom.planner.contract.controls import Reply
 from planloom.planner.contract.requests import AgentRequest, RunRequest, TeamRequest
-from planloom.planner.contract.results import Progress, RunResult
+from planloom.planner.contract.results import (
+    AgentResult,
+    Progress,
+    RunResult,
+    RunStatus,
+    TeamResult,
+)
 from planloom.planner.contract.settings import Settings
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import PRIORITY_KEYS
+from planloom.stream import RunEvent, changes, in_short
 
 __all__ = [
     "AlreadyRunning",
@@ -80,6 +92,18 @@ M = TypeVar("M", bound=BaseModel)
 QUERY_SECONDS = 10.0
 """A query needs a worker: without one it would block until the caller gives up."""
 PERMIT_AGAIN_SECONDS = 0.2
+LOOK_AGAIN_SECONDS = 0.05
+"""Between two looks at a run that is streamed: what happens meanwhile comes in one."""
+RESULTS: dict[str, type[BaseModel]] = {
+    "DagWorkflow": RunResult,
+    "AgentWorkflow": AgentResult,
+    "TeamWorkflow": TeamResult,
+}
+REQUESTS: dict[str, type[BaseModel]] = {
+    "DagWorkflow": RunRequest,
+    "AgentWorkflow": AgentRequest,
+    "TeamWorkflow": TeamRequest,
+}
 
 
 def _converter(settings: Settings) -> DataConverter:
@@ -93,14 +117,19 @@ def _converter(settings: Settings) -> DataConverter:
     )
 
 
-class Run:
-    """A handle of one run, by workflow id."""
+class Run(Controls):
+    """A handle of one run, by workflow id: its result, its progress, and what people decide."""
 
     def __init__(self, client: Client, id: str, run_id: str | None = None) -> None:
         self.id = id
         self.run_id = run_id
         self._client = client
+        self._last: Progress | None = None
         self._handle = client.temporal.get_workflow_handle(id, run_id=run_id)
+
+    def __repr__(self) -> str:
+        seen = in_short(self._last)
+        return f"<Run {self.id!r}{f': {seen}' if seen else ''}>"
 
     async def result(self, timeout: float | None = None) -> RunResult:
         """Wait for the end.
@@ -140,7 +169,61 @@ class Run:
             raise (await self._translated(error, asks_worker=True)) from error
 
     async def progress(self) -> Progress:
-        return Progress.model_validate(await self.query("progress"))
+        """How the run stands. What was seen last is in the run's `repr`."""
+        self._last = Progress.model_validate(await self.query("progress"))
+        return self._last
+
+    async def stream(self) -> AsyncIterator[RunEvent]:
+        """What happens, as it happens; the first events say how the run stands now.
+
+        The last event is `end`, with the result. A run that ends as a failure ends the stream with
+        the exception that `result` would raise.
+
+        Raises:
+            NoWorker: no worker answers; the run itself waits.
+            NoSuchRun: no run of that id.
+        """
+        before: Progress | None = None
+        run: Run = self
+        grown = asyncio.Event()
+        grown.set()
+        watch = asyncio.create_task(run._watch(grown))
+        try:
+            while True:
+                await grown.wait()
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+                grown.clear()
+                described = await run._described()
+                if described.status is WorkflowExecutionStatus.CONTINUED_AS_NEW:
+                    watch.cancel()
+                    run = self._client.run(self.id)
+                    watch = asyncio.create_task(run._watch(grown))
+                    continue
+                with contextlib.suppress(Refused):  # a refused request has no progress
+                    self._last = now = await run.progress()
+                    for event in changes(before, now):
+                        yield event
+                    before = now
+                is_over = before is not None and before.status in get_args(RunStatus)
+                if is_over or described.status is not WorkflowExecutionStatus.RUNNING:
+                    break
+                if watch.done():
+                    watch.result()
+        finally:
+            watch.cancel()
+        model = RESULTS.get(described.workflow_type or "", RunResult)
+        result: Any = await self.result_as(model)
+        yield RunEvent("end", result.seconds, state=result.status, result=result)
+
+    async def _watch(self, grown: asyncio.Event) -> None:
+        """Set `grown` whenever this run's history has grown; a long poll, no timer."""
+        try:
+            async for _ in self._handle.fetch_history_events(wait_new_event=True):
+                grown.set()
+        except RPCError as error:
+            raise (await self._translated(error)) from error
+        finally:
+            grown.set()
 
     async def plan(self) -> Plan:
         return Plan.model_validate(await self.query("plan"))
@@ -202,11 +285,13 @@ class Run:
 
     async def describe(self) -> str:
         """The server's word for the run's state: RUNNING, COMPLETED, FAILED …"""
+        return ((await self._described()).status or WorkflowExecutionStatus.RUNNING).name
+
+    async def _described(self) -> WorkflowExecutionDescription:
         try:
-            status = (await self._handle.describe()).status
+            return await self._handle.describe()
         except RPCError as error:
             raise (await self._translated(error)) from error
-        return (status or WorkflowExecutionStatus.RUNNING).name
 
     async def workflow_type(self) -> str:
         """`DagWorkflow`, `AgentWorkflow` or `TeamWorkflow`.
@@ -220,6 +305,7 @@ class Run:
             raise (await self._translated(error)) from error
 
     async def cancel(self) -> None:
+        """Cancel the run; what has finished is kept in its result."""
         try:
             await self._handle.cancel()
         except RPCError as error:
@@ -253,6 +339,9 @@ class Run:
 
 class Pool:
     """A handle of one model endpoint's capacity: the contract of `CapacityWorkflow`, typed."""
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name!r} at {self._client.address}>"
 
     def __init__(self, client: Client, name: str, settings: Settings) -> None:
         self.name = name
@@ -375,24 +464,31 @@ class Client:
             raise NoServer(config["target_host"], str(error).split("\n")[0][:500]) from None
         return cls(temporal, (settings or Settings()).task_queue)
 
+    def __repr__(self) -> str:
+        namespace = self.temporal.namespace
+        return f"<Client of {self.address}, namespace {namespace!r}, queue {self.task_queue!r}>"
+
     async def start(
         self,
-        request: RunRequest | AgentRequest | TeamRequest | dict[str, Any],
+        request: RunRequest | AgentRequest | TeamRequest | dict[str, Any] | None = None,
         *,
         id: str | None = None,
-        workflow: str = "DagWorkflow",
+        workflow: str | None = None,
         summary: str | None = None,
+        **fields: Any,
     ) -> Run:
-        """Start a run.
+        """Start a run: of a request, or of its fields by name.
+
+            run = await client.start(goal="Compare …", approval="plan", budget={"usd": 0.5})
+            run = await client.start(agent="researcher", task="Which files define the budget?")
 
         Raises:
             AlreadyRunning: a run of that id has not ended.
+            TypeError: no request has a field of that name.
         """
-        document = (
-            request
-            if isinstance(request, dict)
-            else request.model_dump(mode="json", exclude_unset=True, by_alias=True)
-        )
+        document = _document_of(request, fields)
+        workflow = workflow or _workflow_of(request, document)
+        _check_names(workflow, fields)
         id = id or f"{workflow.removesuffix('Workflow').lower()}-{uuid.uuid4().hex[:10]}"
         plan = document.get("plan")
         goal = document.get("goal") or document.get("task") or document.get("template")
@@ -414,10 +510,76 @@ class Client:
             raise AlreadyRunning(id) from None
         except RPCError as error:
             raise server_error(self.address, error) from None
-        return Run(self, id, handle.result_run_id)
+        return self._handle_of(id, handle.result_run_id)
 
-    def run(self, id: str, run_id: str | None = None) -> Run:
+    @overload
+    def run(self, id: str, /, run_id: str | None = None) -> Run: ...
+
+    @overload
+    def run(
+        self,
+        *,
+        request: RunRequest | dict[str, Any] | None = None,
+        id: str | None = None,
+        timeout: float | None = None,
+        **fields: Any,
+    ) -> Coroutine[Any, Any, RunResult]: ...
+
+    def run(self, *given: Any, **more: Any) -> Any:
+        """`await client.run(goal=…)` starts a run and gives its result; `client.run(id)` is the
+        handle of a run that was started before.
+
+        The fields are those of `RunRequest`; `id` and `timeout` (seconds) go beside them. A run
+        whose time is over here goes on; so does one whose program ends.
+
+        Raises:
+            RunFailed: the run ended as a failure, with the contract's error type.
+            TimeoutError: it has not ended within `timeout` seconds.
+        """
+        if given or set(more) <= {"id", "run_id"}:
+            return self._handle_of(*given, **more)
+        return self._run_to_its_end(**more)
+
+    def _handle_of(self, id: str, run_id: str | None = None) -> Run:
         return Run(self, id, run_id)
+
+    async def _run_to_its_end(
+        self, *, request: Any = None, timeout: float | None = None, **more: Any
+    ) -> RunResult:
+        return await (await self.start(request, **more)).result(timeout)
 
     def pool(self, name: str = "default", settings: Settings | None = None) -> Pool:
         return Pool(self, name, settings or Settings(task_queue=self.task_queue))
+
+
+def _document_of(request: Any, fields: dict[str, Any]) -> dict[str, Any]:
+    if request is None:
+        request = {}
+    if isinstance(request, BaseModel):
+        request = request.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    given = {
+        name: value.model_dump(mode="json", exclude_unset=True, by_alias=True)
+        if isinstance(value, BaseModel)
+        else value
+        for name, value in fields.items()
+    }
+    return {**request, **given}
+
+
+def _workflow_of(request: Any, document: dict[str, Any]) -> str:
+    for workflow, model in REQUESTS.items():
+        if isinstance(request, model):
+            return workflow
+    if request is None and "agent" in document:
+        return "AgentWorkflow"
+    return "TeamWorkflow" if request is None and "team" in document else "DagWorkflow"
+
+
+def _check_names(workflow: str, fields: dict[str, Any]) -> None:
+    """A typing error is known here; what a field holds is checked by the run, all of it at once."""
+    known = REQUESTS[workflow].model_fields if workflow in REQUESTS else {}
+    for name in fields:
+        if known and name not in known:
+            near = get_close_matches(name, list(known), n=1)
+            hint = f'Did you mean "{near[0]}"?' if near else "Fields: " + ", ".join(known)
+            raise TypeError(f'a {REQUESTS[workflow].__name__} has no field "{name}". {hint}')

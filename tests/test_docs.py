@@ -74,6 +74,29 @@ def test_every_planloom_command_and_option_in_a_page_exists(path: Path) -> None:
         assert not unknown, f"{line}: {unknown}"
 
 
+def test_the_scripts_of_the_page_on_local_runs_work() -> None:
+    blocks = BLOCK.findall((CHECKOUT / "docs" / "local.md").read_text(encoding="utf-8"))
+    scripts = [text for language, text in blocks if language == "python"]
+    assert len(scripts) == 2
+    for script in scripts:
+        exec(compile(script, "docs/local.md", "exec"), {"__name__": "script"})
+
+
+async def test_the_tests_of_the_page_on_testing_pass() -> None:
+    blocks = BLOCK.findall((CHECKOUT / "docs" / "testing.md").read_text(encoding="utf-8"))
+    tests = []
+    for language, text in blocks:
+        if language == "python":
+            names: dict[str, object] = {"__name__": "page"}
+            exec(compile(text, "docs/testing.md", "exec"), names)
+            tests += [f for n, f in names.items() if n.startswith("test_") and callable(f)]
+    assert len(tests) == 3
+    for test in tests:
+        done = test()
+        if done is not None:
+            await done
+
+
 def test_every_make_target_of_the_readme_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"make ([a-z]+)", (CHECKOUT / "README.md").read_text()))

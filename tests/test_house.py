@@ -118,6 +118,11 @@ BREACHES = {
         "import planloom.activities.storage.blobs",
         "import planloom.cli",
     ],
+    "planloom/local/process.py": [
+        "import planloom.workflows.dag",
+        "import planloom.workflows.shell.shell",
+        "import planloom.worker",
+    ],
     "planloom/cli.py": ["import planloom.worker", "import planloom.workflows.dag"],
     "console/views.py": ["import planloom.activities.storage.blobs", "import planloom.worker"],
 }

@@ -11,9 +11,9 @@ with workflow.unsafe.imports_passed_through():
 
     from planloom.planner.contract.results import AgentResult
     from planloom.workflows.machines.agent import machine, view
+    from planloom.workflows.machines.agent.messages import AGENT_CONTROLS, AGENT_NOTICES
     from planloom.workflows.machines.agent.state import AgentState
     from planloom.workflows.machines.shared.requests import read_agent
-    from planloom.workflows.shell.agent_handlers import AGENT_CONTROLS, AGENT_NOTICES
     from planloom.workflows.shell.handlers import with_controls
     from planloom.workflows.shell.opening import open_shell
     from planloom.workflows.shell.query_clock import query_time

@@ -11,12 +11,12 @@ with workflow.unsafe.imports_passed_through():
 
     from planloom.planner.contract.results import RunResult
     from planloom.workflows.machines.run import machine, view
+    from planloom.workflows.machines.run.messages import RUN_CONTROLS, RUN_NOTICES, RUN_QUESTIONS
     from planloom.workflows.machines.run.state import RunState
     from planloom.workflows.machines.shared.requests import read_run
     from planloom.workflows.shell.handlers import with_controls
     from planloom.workflows.shell.opening import open_shell
     from planloom.workflows.shell.query_clock import query_time
-    from planloom.workflows.shell.run_handlers import RUN_CONTROLS, RUN_NOTICES, RUN_QUESTIONS
     from planloom.workflows.shell.shell import Shell, live_state
     from planloom.workflows.shell.spans import in_span
 

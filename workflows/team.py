@@ -16,12 +16,12 @@ with workflow.unsafe.imports_passed_through():
     from planloom.workflows.machines.run.state import RunState
     from planloom.workflows.machines.shared.requests import read_team
     from planloom.workflows.machines.team import machine, view
-    from planloom.workflows.machines.team.state import TeamState
-    from planloom.workflows.shell.agent_handlers import (
+    from planloom.workflows.machines.team.messages import (
         TEAM_CONTROLS,
         TEAM_NOTICES,
         TEAM_QUESTIONS,
     )
+    from planloom.workflows.machines.team.state import TeamState
     from planloom.workflows.shell.handlers import with_controls
     from planloom.workflows.shell.opening import open_shell
     from planloom.workflows.shell.query_clock import query_time

@@ -24,6 +24,8 @@ from planloom.planner.contract.settings import PoolSettings, Settings, key_probl
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_DEFAULT_MODEL = "gpt-4o-mini"
 CONNECT_SECONDS = 15.0
+OFFERED_SECONDS = 5.0
+"""How long a person waits for the list of models."""
 NO_KEY = "none"
 """Local servers want no key, the SDK wants some."""
 NO_CHAT = re.compile(
@@ -93,6 +95,20 @@ class Connections:
                 http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_limit_body]}),
             )
         return self._clients[pool]
+
+    async def offered(self, pool: str) -> list[str]:
+        """The models that the endpoint lists, in its order.
+
+        Raises:
+            ModelError: it lists none, or does not answer.
+        """
+        try:
+            listed = await self.client(pool).models.list(timeout=OFFERED_SECONDS)
+            return [str(m.id) for m in listed.data]
+        except (openai.OpenAIError, TypeError, AttributeError) as exc:
+            is_known = isinstance(exc, openai.OpenAIError)
+            text = self.without_secrets(pool, cause_of(exc)) if is_known else "no list of models"
+            raise ModelError(classify(exc) if is_known else "unknown", text) from exc
 
     async def default_model(self, pool: str) -> str:
         """The model of a pool when nobody names one: its first listed name, else what it serves.

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from planloom.activities.models.chat import ChatReply, ChatRequest
@@ -18,6 +18,7 @@ from planloom.activities.models.client import ModelClient
 from planloom.activities.models.errors import ModelError, host_of
 from planloom.activities.models.quirks import NOTHING_KNOWN, Quirks, row_of
 from planloom.activities.models.request_params import format_of
+from planloom.planner.contract.requests import Role
 from planloom.planner.language.values import JsonValue, Usage
 
 PROBE_SECONDS = 120.0
@@ -189,7 +190,8 @@ def _address(url: str) -> str:
 async def known_models(
     client: ModelClient, pools: Sequence[str], rows: Sequence[Row], *, is_probe: bool
 ) -> list[Row]:
-    """One row a pool: its address, its models, what is known of them, and what a probe found."""
+    """One row for each pool: its address, its models, what it offers, which model each role takes,
+    what is known of them, and what a probe found."""
     found = []
     for pool in pools:
         row: Row = {
@@ -197,11 +199,35 @@ async def known_models(
             "base_url": _address(client.endpoint(pool)),
             "models": client.connections.pool(pool).models,
             "known": [r for r in rows if r.get("pool") == pool],
+            **await _offered(client, pool),
         }
         if is_probe:
             row |= await _probed(client, pool)
         found.append(row)
     return found
+
+
+async def _offered(client: ModelClient, pool: str) -> Row:
+    """What the endpoint lists (nothing is paid for that), and what each role takes of this pool."""
+    offers: list[str] = []
+    problem = ""
+    try:
+        offers = await client.connections.offered(pool)
+    except ModelError as error:
+        problem = str(error)
+    taken: Row = {}
+    settings = client.settings
+    for role in get_args(Role):
+        named = settings.models.get(role) or settings.models.get("worker") or settings.model
+        if named is not None and not client.connections.pool(pool).serves(named):
+            continue  # another pool serves it
+        if named is None and pool != next(iter(settings.pools), pool):
+            continue  # without a name the first pool is asked
+        try:
+            taken[role] = named or await client.default_model(pool)
+        except ModelError:
+            taken[role] = None
+    return {"offers": offers, "offers_error": problem, "taken": taken}
 
 
 async def _probed(client: ModelClient, pool: str) -> Row:

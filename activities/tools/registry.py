@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from planloom.activities.tools.decorator import Tool
+from planloom.planner.contract.mcp import McpSettings
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.values import Problem
 
@@ -93,6 +94,26 @@ class ToolRegistry:
             where = f'entry point "{entry.name}" ({entry.value})'
             module, _, attribute = entry.value.partition(":")
             problems += self._load(module.strip(), where, only=attribute.strip())
+        if problems:
+            raise ToolLoadError(problems)
+
+    def load_mcp(self, servers: Mapping[str, McpSettings]) -> None:
+        """Register the tools of MCP servers: each is started or reached, and asked.
+
+        Raises ToolLoadError with every server that cannot be used, and every name that is taken.
+        """
+        if not servers:
+            return
+        # Only workers with such servers load the SDK.
+        from planloom.activities.tools.mcp.connections import McpServer
+        from planloom.activities.tools.mcp.tools import load_servers
+
+        tools, problems = load_servers([McpServer(n, s) for n, s in servers.items()])
+        for each in tools:
+            if clash := self._clash(each):
+                problems.append(clash)
+            else:
+                self._tools.setdefault(each.spec.name, each)
         if problems:
             raise ToolLoadError(problems)
 

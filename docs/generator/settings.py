@@ -66,6 +66,7 @@ EXAMPLES = {
         "retries": "[retries.timeout]",
         "tenants": "tenants = {research = 3}",
         "context_windows": 'context_windows = {"small-*" = 8192}',
+        "mcp": "[mcp.time]",
         "encryption": "[encryption]",
         "max_activities": "max_activities = 200",
     },
@@ -110,6 +111,22 @@ EXAMPLES = {
         "file": 'file = "/etc/planloom/2026-11.key"',
         "command": 'command = ["vault", "read", "-field=key", "secret/planloom"]',
     },
+    "McpSettings": {
+        "command": 'command = "uvx"',
+        "args": 'args = ["mcp-server-time"]',
+        "env": 'env = {TZ = "Europe/Oslo"}',
+        "env_from": 'env_from = ["TIME_SERVER_TOKEN"]',
+        "url": 'url = "http://localhost:8900/mcp"',
+        "headers": 'headers = {"X-Team" = "research"}',
+        "headers_env": 'headers_env = {"Authorization" = "TIME_SERVER_API_KEY"}',
+        "tools": 'tools = ["get_*"]',
+        "prefix": 'prefix = "time_"',
+        "timeout": "timeout = 60",
+        "start_timeout": "start_timeout = 30",
+        "trust_hints": "trust_hints = true",
+        "read_only": 'read_only = ["get_*"]',
+        "idempotent": 'idempotent = ["convert_*"]',
+    },
     "RetryOverride": {
         "retryable": "retryable = true",
         "attempts_max": "attempts_max = 3",
@@ -126,6 +143,7 @@ TABLES = {
     "PoolSettings": "[pools.main]",
     "Accepts": '[pools.main.accepts."qwen*"]',
     "Price": '[pools.main.prices."my-model"]',
+    "McpSettings": "[mcp.time]",
     "Encryption": "[encryption]",
     "EncryptionKey": '[encryption.keys."2026-11"]',
     "RetryOverride": "[retries.timeout]",
@@ -162,8 +180,12 @@ def example() -> str:
     lines = []
     for model, settings in EXAMPLES.items():
         # A table of its own follows for these.
-        apart = ["pools", "retries", "accepts", "encryption", "keys"]
-        apart += {"PoolSettings": ["prices"], "EncryptionKey": ["command"]}.get(model, [])
+        apart = ["pools", "retries", "accepts", "encryption", "keys", "mcp"]
+        apart += {
+            "PoolSettings": ["prices"],
+            "EncryptionKey": ["command"],
+            "McpSettings": ["url", "headers", "headers_env"],
+        }.get(model, [])
         lines += ["", TABLES[model], *(t for name, t in settings.items() if name not in apart)]
     text = re.sub(r"\n{2,}", "\n\n", "\n".join(lines)).strip() + "\n"
     text += '\n[pools.spare]\nbase_url = "http://localhost:8001/v1"\n'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field
 
@@ -13,6 +13,8 @@ from planloom.planner.language.values import (
     Stored,
     Usage,
 )
+
+T = TypeVar("T")
 
 RunStatus = Literal["completed", "partial", "failed", "rejected", "cancelled"]
 LiveStatus = Literal["planning", "waiting", "running", "joining", "paused"]
@@ -187,6 +189,25 @@ class OpenWait(Model):
     """The signal or update that answers it; None where another run or pool must give."""
     input: dict[str, JsonValue] = Field(default_factory=dict)
     """What that signal or update takes, as far as it is known."""
+
+    @property
+    def task(self) -> str | None:
+        """The id to answer by: of a task that waits for approval, or of a question."""
+        return self._named("id", str)
+
+    @property
+    def revision(self) -> int | None:
+        """The revision of the plan that waits for approval."""
+        return self._named("revision", int)
+
+    @property
+    def key(self) -> tuple[str, str | None, int | None]:
+        """The same as long as it is the same thing that is waited for."""
+        return self.kind, self.task, self.revision
+
+    def _named(self, name: str, kind: type[T]) -> T | None:
+        value = self.input.get(name)
+        return value if isinstance(value, kind) else None
 
 
 class Progress(Model):

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from planloom.planner.contract.jobs import ErrorClass
+from planloom.planner.contract.mcp import McpSettings
 from planloom.planner.contract.retries import RetryOverride, RetryTable, table_with
 from planloom.planner.language.values import Model, Problem
 
@@ -257,6 +258,10 @@ class Settings(Model):
     context_windows: dict[str, Annotated[int, Field(ge=256)]] = Field(default_factory=dict)
     """How many tokens a model reads and writes in one call, by pattern of its name. The first
     pattern that fits counts; a model without one is not limited here."""
+    mcp: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")], McpSettings] = Field(
+        default_factory=dict
+    )
+    """MCP servers whose tools plans may use, by name."""
     encryption: Encryption | None = None
     """Keys that encrypt payloads, blobs and cached results. Without it, nothing is encrypted."""
     max_activities: Annotated[int, Field(ge=1, le=5000)] = 200
@@ -279,6 +284,12 @@ class Settings(Model):
         """Tokens that a model reads and writes in one call, where that is known."""
         fits = (w for pattern, w in self.context_windows.items() if fnmatchcase(model, pattern))
         return next(fits, None)
+
+    def without_reservations(self) -> Settings:
+        """The same with pools that need no permits: there is nobody to give them."""
+        none = {"max_requests": None, "max_calls": None, "max_runs": None}
+        pools = {name: pool.model_copy(update=none) for name, pool in self.pools.items()}
+        return self.model_copy(update={"pools": pools})
 
     def capacity_id(self, pool: str) -> str:
         """The id of a pool's `CapacityWorkflow`."""

@@ -163,6 +163,8 @@ class Site:
 
     async def freeze(self, worker: NursedWorker, seconds: float) -> None:
         """SIGSTOP, and SIGCONT some time later: the others take over meanwhile, or do not."""
+        if not worker.is_running:
+            return  # it was killed a moment ago
         self.done["worker frozen"] += 1
         pid = worker.pid
         self.frozen.add(pid)

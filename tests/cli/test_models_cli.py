@@ -108,3 +108,16 @@ def test_a_window_is_put_beside_others(tmp_path: Any, before: str, windows: dict
     path.write_text(before)
     _write(path, ['[context_windows]\n"m" = 4096'])
     assert tomllib.loads(path.read_text())["context_windows"] == windows
+
+
+async def test_what_the_endpoint_offers_and_what_is_taken_is_shown(planloom: Planloom) -> None:
+    done = await planloom_cli(planloom, "models", "--json")
+    (row,) = json.loads(done.out)
+    assert row["offers"] == ["gpt-4o-mini", "test-model"]
+    assert row["taken"] == dict.fromkeys(("planner", "joiner", "judge", "worker"), "test-model")
+    done = await planloom_cli(planloom, "models", PLANLOOM_MODEL="another")
+    assert "another  (the endpoint does not list it)" in done.out
+    done = await planloom_cli(planloom, "models", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    assert done.code == 0
+    assert "it lists no models: " in done.out
+    assert planloom.model.calls() == 0

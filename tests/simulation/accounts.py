@@ -12,7 +12,7 @@ from planloom.planner.walk.frontier import State
 from planloom.planner.walk.group import begin_walk, name_of
 from planloom.workflows.machines.run.batches import is_batch, size_of
 from planloom.workflows.machines.run.children import usage_from_report
-from planloom.workflows.machines.run.state import Question, Rule, RunState, Work
+from planloom.workflows.machines.run.state import Doing, Question, Rule, RunState, Work
 from planloom.workflows.machines.shared.commands import Command, RunGroup
 from planloom.workflows.machines.shared.events import Broke, Event, Failure, Returned
 from tests.simulation.violation import demand
@@ -37,6 +37,8 @@ class Accounts:
     outside: Usage = field(default_factory=Usage)
     """What planner and joiner said they used."""
     is_estimated: bool = False
+    asked: dict[str, int] = field(default_factory=dict)
+    """Questions that were seen open, by task."""
     had_cap: bool = False
     attempts: dict[str, int] = field(default_factory=dict)
 
@@ -99,6 +101,11 @@ class Accounts:
         for key, question in run.questions.items():
             if questions.get(key) is not question:
                 self.begun[key] = True
+                name = run.works[key].unit.task
+                self.asked[name] = self.asked.get(name, 0) + 1
+        for work in run.works.values():
+            if work.doing is Doing.STORING:  # it was answered as soon as it was asked
+                self.asked.setdefault(work.unit.task, 1)
         names = {k.partition("[")[0] for k in ended}
         for task, record in run.records.items():
             mark = f"{task}.v{record.version}"
@@ -144,8 +151,15 @@ class Accounts:
 
     def ended(self, run: RunState) -> None:
         """Raises:
-        Violation: more or fewer tasks are counted than ran.
+        Violation: more or fewer tasks are counted than ran, or attempts of what was not asked.
         """
+        for name, record in run.records.items():
+            task = run.tasks[name]
+            if task.human is None or task.when or task.map is not None or task.fallback_body:
+                continue
+            has_answer = record.outcome is not None and record.outcome.is_good
+            most = self.asked.get(name, 0) + has_answer
+            demand(record.attempts <= most, "what was not asked uses up no attempt", name, record)
         if self.had_cap:
             return
         counted = run.account.ledger.settled.tasks

@@ -21,6 +21,7 @@ from planloom.planner.contract.controls import (
     RequestReplan,
     Resume,
 )
+from planloom.planner.contract.names import ASK_HUMAN
 from planloom.planner.contract.results import OpenWait
 from planloom.planner.language.values import NANO
 from planloom.planner.walk.frontier import State
@@ -110,6 +111,10 @@ class People:
                 payload = _payload(process, name, random)
                 if payload is not None:
                     process.control(name, payload, is_update=stimulus.is_update)
+                if isinstance(payload, CompleteTask) and run_in(process.state) is None:
+                    # A second answer at once: to the next question.
+                    again = payload.model_copy(update={"output": random.choice(ODD)})
+                    process.control(name, again, is_update=stimulus.is_update)
 
     def _terminate(self, random: Random) -> None:
         """An operator ends a child run, or its time is over: it says no more."""
@@ -312,10 +317,11 @@ def _askers(state: Any) -> list[str]:
 
 
 def _will_ask(state: Any) -> list[str]:
-    """Human tasks that have not started: an answer to one of them comes early."""
+    """Who has not asked yet, as far as is known: human tasks, and agents that may ask."""
     run = run_in(state)
     if run is None:
-        return []
+        may_ask = [n for n, t in state.talks.items() if ASK_HUMAN in t.persona.tools]
+        return [n for n in may_ask if n not in state.questions.open]
     states = run.frontier.states()
     return [t.id for t in run.tasks.values() if t.human and isinstance(states[t.id], State)]
 

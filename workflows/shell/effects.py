@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import Priority
-from temporalio.exceptions import FailureError
 
 from planloom.planner.contract.jobs import (
     AskJob,
@@ -24,7 +23,7 @@ from planloom.planner.contract.jobs import (
 )
 from planloom.planner.language.catalog import PoolSpec
 from planloom.planner.language.expressions import Meter
-from planloom.planner.language.values import Bindings, JsonValue, Stored, Usage
+from planloom.planner.language.values import Bindings, JsonValue, Stored
 from planloom.workflows.machines.run.values import resolve_now
 from planloom.workflows.machines.shared.commands import (
     AskModel,
@@ -46,7 +45,8 @@ from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.sizes import text_bytes
 from planloom.workflows.shell import activities
 from planloom.workflows.shell.activities import Place
-from planloom.workflows.shell.ends import CommandFailed, failure_of
+from planloom.workflows.shell.ends import CommandFailed
+from planloom.workflows.shell.pools import on_pools
 
 LITERAL_INLINE_BYTES = 6_000
 """Longer arguments of a body are stored once, for all its attempts."""
@@ -56,9 +56,6 @@ GROUP_VALUES_INLINE_BYTES = 60_000
 """What hundreds of tasks read together may be more than what one does."""
 TOLD_INLINE_BYTES = 12_000
 """Two thousand tasks with their outputs would be more than a payload may hold."""
-
-ELSEWHERE = ("auth", "capacity", "timeout", "unknown")
-"""Failures of an endpoint, not of a question: the pool's fallback may do better."""
 
 J = TypeVar("J", PlanJob, JoinJob)
 C = TypeVar("C", AskJob, TurnJob)
@@ -127,29 +124,10 @@ class Literals:
 async def _on_pools(
     pools: Sequence[PoolSpec], job: C, place: Place, call: Callable[[C, Place], Awaitable[Any]]
 ) -> Any:
-    """One model call on the pool of its model; where that cannot serve it, on the next one.
+    async def there(job: C, pool: PoolSpec, name: str) -> Any:
+        return await call(job, replace(place, queue=pool.task_queue, activity_id=name))
 
-    Raises:
-        CommandFailed: as the last pool failed, with what all of them were paid.
-    """
-    paid = Usage()
-    for n, pool in enumerate(pools):
-        model = job.model if n == 0 else pool.model_for(job.model)
-        here = replace(
-            place,
-            queue=pool.task_queue,
-            activity_id=place.activity_id + ("" if n == 0 else f"@{pool.name}"),
-        )
-        try:
-            found = await call(job.model_copy(update={"pool": pool.name, "model": model}), here)
-        except FailureError as error:
-            failed = failure_of(error)
-            paid += failed.usage
-            if n + 1 == len(pools) or failed.error_class not in ELSEWHERE:
-                raise CommandFailed(replace(failed, usage=paid)) from error
-        else:
-            return found if n == 0 else found.model_copy(update={"usage": paid + found.usage})
-    raise AssertionError("a catalog has at least one pool")
+    return await on_pools(pools, job, place.activity_id, there)
 
 
 # -- tools and models -----------------------------------------------------------------------

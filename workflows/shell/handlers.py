@@ -7,18 +7,21 @@ reason (update) or recorded (signal), and never fails the workflow task.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 from planloom.planner.contract.names import INVALID_REQUEST
 from planloom.planner.language.values import Problem
-from planloom.planner.syntax.documents import read_request
-from planloom.workflows.machines.shared.events import ControlTaken, Event, SignalIgnored
+from planloom.workflows.machines.shared.events import ControlTaken, SignalIgnored
+from planloom.workflows.machines.shared.messages import (
+    Control,
+    Notice,
+    Question,
+    read_payload,
+)
 from planloom.workflows.shell.children import ENDED, REPORT, ChildEnded
 from planloom.workflows.shell.shell import Shell, live_state
 
@@ -29,48 +32,6 @@ class HasShell(Protocol):
     """A workflow class that is driven by a shell; None when its request was refused."""
 
     shell: Shell[Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """A signal and update of one name: its payload, and what people are told it does."""
-
-    name: str
-    model: type[BaseModel]
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A signal that activities and other runs send: its payload, and the event that it is."""
-
-    name: str
-    model: type[BaseModel]
-    event: Callable[[Any], Event]
-    description: str
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """An update that activities send: its payload, and the event that it is, with its token."""
-
-    name: str
-    model: type[BaseModel]
-    event: Callable[[Any, int], Event]
-    description: str
-
-
-def read_payload(model: type[BaseModel], payloads: Sequence[Any]) -> BaseModel | list[Problem]:
-    """What was sent, as the model it should be; or all that is wrong with it."""
-    if len(payloads) > 1:
-        message = f"{len(payloads)} payloads were sent; one is needed"
-        return [Problem(path="input", code="surplus", message=message)]
-    document = payloads[0] if payloads else {}
-    if isinstance(document, bytes):
-        message = "the payload is bytes; JSON is needed"
-        return [Problem(path="input", code="not_json", message=message)]
-    parsed, problems = read_request({} if document is None else document, model)
-    return problems if parsed is None else parsed
 
 
 def _lines(name: str, problems: Sequence[Problem]) -> str:
@@ -225,4 +186,4 @@ def _invalid(name: str, problems: Sequence[Problem]) -> ApplicationError:
     )
 
 
-__all__ = ["Control", "HasShell", "Notice", "Question", "read_payload", "with_controls"]
+__all__ = ["HasShell", "with_controls"]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from planloom.planner.contract.controls import ChildAsks, GrantWanted
 from planloom.planner.contract.jobs import PlannedBatch, PlannerAttempt
 from planloom.workflows.machines.run.controls import CONTROLS
 from planloom.workflows.machines.shared.events import (
-    DeadlineMoved,
     GrantAsked,
     PlannerRetried,
     PlanWritten,
     QuestionOfChild,
 )
-from planloom.workflows.shell.handlers import Control, Notice, Question
+from planloom.workflows.machines.shared.messages import DEADLINE, Control, Notice, Question
 
 DESCRIPTIONS = {
     "approve_plan": "Approve a revision {revision, by?, note?}",
@@ -30,20 +27,7 @@ DESCRIPTIONS = {
 }
 
 
-class Deadline(BaseModel):
-    """Signal `deadline_moved`: when the parent's time is over, in seconds since 1970."""
-
-    model_config = ConfigDict(extra="ignore")
-    at: float | None = None
-
-
 RUN_CONTROLS = [Control(name, model, DESCRIPTIONS[name]) for name, model in CONTROLS.items()]
-DEADLINE = Notice(
-    "deadline_moved",
-    Deadline,
-    lambda deadline: DeadlineMoved(deadline.at),
-    "The parent run has more time, or less {at}",
-)
 RUN_NOTICES = [
     Notice("grant_wanted", GrantWanted, GrantAsked, "A child run has used its grant up"),
     Notice("child_asks", ChildAsks, QuestionOfChild, "An agent of a child run asks a person"),

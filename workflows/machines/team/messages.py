@@ -1,19 +1,10 @@
-"""What is sent to agents and teams: by people, by their parent, and to a team's plan."""
+"""What is sent to a team: by people, by its parent run, and to its plan of subtasks."""
 
 from __future__ import annotations
 
-from planloom.planner.contract.controls import CompleteTask, Pause, RaiseBudget, Resume
 from planloom.workflows.machines.run.controls import CONTROLS
-from planloom.workflows.shell.handlers import Control
-from planloom.workflows.shell.run_handlers import DEADLINE, RUN_NOTICES, RUN_QUESTIONS
-
-AGENT_CONTROLS = [
-    Control("pause", Pause, "Start no further turn"),
-    Control("resume", Resume, "Go on after a pause"),
-    Control("complete_task", CompleteTask, "Answer the agent's question {id, output}"),
-    Control("raise_budget", RaiseBudget, "New caps, as totals {tokens?, usd?, …}"),
-]
-AGENT_NOTICES = [DEADLINE]
+from planloom.workflows.machines.run.messages import RUN_NOTICES, RUN_QUESTIONS
+from planloom.workflows.machines.shared.messages import Control
 
 _OF_A_TEAM = {
     "approve_plan": "Approve the subtasks {revision, by?, note?}",

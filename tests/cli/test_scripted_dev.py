@@ -1,0 +1,104 @@
+"""`planloom dev --scripted`: the whole way of a goal, with approval and replan, without a key."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from planloom import Client, local
+from planloom.console.devserver import free_port
+from planloom.console.scripted import DATA
+from planloom.scripted_goals import LABEL, ScriptedGoal, scripted_goals, scripted_model
+
+ANSWERS = {
+    "wettest": "2014 was the wettest year with 1232.8 mm, 404.8 mm more than 2013.",
+    "hottest": "2014-08-11 was the hottest day with 35.6 °C. The 6 days around it reached 25.8 °C "
+    "on average.",
+    "picnic": "July: 26.0 °C on average by day, and 2.8 rainy days.",
+    "France": "France has about 68000000 people and Spain about 48000000, which is 1.42 times as "
+    "many.",
+}
+
+
+@pytest.mark.parametrize("goal", scripted_goals(), ids=lambda g: g.goal[:20])
+async def test_every_goal_of_the_script_comes_to_its_answer(
+    goal: ScriptedGoal, tmp_path: Path
+) -> None:
+    (tmp_path / DATA.name).write_bytes(DATA.read_bytes())
+    with scripted_model(scripted_goals()) as model:
+        environment = {"OPENAI_BASE_URL": model.url, "PLANLOOM_MODEL": model.name}
+        result = await local.run(
+            goal=goal.goal, answer=lambda wait: 5, workspace=tmp_path, environment=environment
+        )
+    assert result.status == "completed", result.reason
+    assert result.answer == next(a for word, a in ANSWERS.items() if word in goal.goal)
+    assert result.rounds == (1 if goal.replan else 0)
+
+
+async def test_a_goal_that_is_not_in_the_script_is_refused_and_the_others_are_named(
+    tmp_path: Path,
+) -> None:
+    with scripted_model(scripted_goals()) as model:
+        environment = {"OPENAI_BASE_URL": model.url, "PLANLOOM_MODEL": model.name}
+        result = await local.run(goal="Win at chess", workspace=tmp_path, environment=environment)
+        assert result.status == "failed"
+        assert LABEL in str(result.reason)
+        assert scripted_goals()[0].goal in str(result.reason)
+        plan = {"tasks": [{"id": "a", "ask": "Who are you?"}], "answer": "${a}"}
+        asked = await local.run(plan, workspace=tmp_path, environment=environment)
+        assert str(asked.answer).startswith(LABEL)
+
+
+@contextlib.asynccontextmanager
+async def dev(folder: Path, *options: str) -> AsyncIterator[tuple[str, list[str]]]:
+    """`planloom dev`, until its worker polls: its address, and what it has printed."""
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "planloom.cli", "dev", "--in-memory", *options),
+        *("--port", str(port), "--ui-port", str(free_port())),
+        cwd=folder,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said: list[str] = []
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            while not any("is polling" in line for line in said):
+                line = await process.stdout.readline()
+                assert line, "".join(said)
+                said.append(line.decode())
+        yield f"127.0.0.1:{port}", said
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.communicate(), 30)
+
+
+async def test_a_goal_is_approved_and_replanned_without_a_key(tmp_path: Path) -> None:
+    async with dev(tmp_path, "--scripted") as (address, said):
+        shown = "".join(said)
+        assert "SCRIPTED: no model is asked" in shown
+        goal = scripted_goals()[1].goal
+        assert goal in shown
+        client = await Client.connect(target_host=address)
+        run = await client.start(goal=goal, approval="always")
+        approved = []
+        async with asyncio.timeout(60):
+            async for event in run.stream():
+                if event.kind == "wait" and event.wait is not None:
+                    approved.append(event.wait.revision)
+                    await run.approve(event.wait.revision)
+        assert approved == [1, 2]
+        result = await run.result()
+    assert (result.status, result.answer) == ("completed", ANSWERS["hottest"])
+    assert json.loads(result.model_dump_json())["rounds"] == 1
+    assert (tmp_path / ".planloom" / "scripted" / DATA.name).exists()

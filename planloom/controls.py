@@ -146,5 +146,5 @@ class Controls:
         if len(asked) == 1:
             return asked[0]
         if not asked:
-            raise Refused(f'run "{self.id}" asks nothing now', "Stale")
+            raise Refused(f'run "{self.id}" has asked nothing', "Stale")
         raise Refused(f'run "{self.id}" asks {len(asked)} questions: name one as task=…: {asked}')

@@ -5,7 +5,7 @@
     with Client.connect() as client:
         print(client.run(goal="Compare the populations of France and Spain").answer)
 
-It works in scripts, in notebooks and in threads: one event loop of its own runs in the background.
+It works in scripts, in notebooks and in threads: a separate event loop runs in the background.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _END = object()
 
 
 class _Loop:
-    """An event loop in a thread of its own, as long as somebody uses it."""
+    """An event loop in its own thread, as long as somebody uses it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

@@ -92,7 +92,7 @@ OWN_TOOL = {"historian": "churn", "reader": "long_functions", "tester": "unteste
 
 
 def rules() -> ScriptedModel:
-    """A model that is none: each member calls its tool, then names what the tool put first."""
+    """A scripted model: each member calls its tool, then names what the tool put first."""
     model = ScriptedModel(name="rules")
     for member, name in OWN_TOOL.items():
         model.script(f"You are {member},", lambda call, name=name: member_says(call, name))
@@ -127,7 +127,7 @@ def judged(call: Call) -> str:
     named = Counter(re.findall(r"(\S+\.py) deserves a careful look", call.text))
     agree = bool(named) and named.most_common(1)[0][1] > 1
     verdict = "trusted" if agree and len(named) == 1 else "partial"
-    reason = f"the members name {len(named)} files, each for a reason of its own"
+    reason = f"the members name {len(named)} files, each for its own reason"
     return json.dumps({"verdict": verdict, "confidence": 0.7, "reason": reason})
 
 

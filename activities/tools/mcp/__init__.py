@@ -1,1 +1,1 @@
-"""Tools of MCP servers: connections, and each tool as one of ours."""
+"""Tools of MCP servers: connections, and each tool as a Planloom tool."""

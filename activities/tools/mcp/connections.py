@@ -1,6 +1,6 @@
 """Connections to MCP servers, each kept open and opened again when it broke.
 
-They live on an event loop in a thread of their own: the registry is filled before a worker's loop
+They live on an event loop in a separate thread: the registry is filled before a worker's loop
 runs, and the SDK wants a connection opened and closed by the same task.
 """
 
@@ -131,7 +131,7 @@ class McpServer:
             if not self._environment.get(variable):
                 raise McpUnreachable(f"no header {header}: {variable} is not set")
             headers[header] = self._environment[variable]
-        # No time-out of its own: each call has one.
+        # No timeout of its own: each call has one.
         http = httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(30.0, read=None))
         await stack.enter_async_context(http)
         return streamable_http_client(str(settings.url), http_client=http)

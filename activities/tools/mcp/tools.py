@@ -1,4 +1,4 @@
-"""A tool of an MCP server as one of ours: its schema, its hints, its results."""
+"""A tool of an MCP server as a Planloom tool: its schema, its hints, its results."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ becomes text (strings as they are, others as compact JSON). The path is JMESPath
 literal `${`. What a value itself contains is never looked at again.
 
 The name ends at the first `.`, `[`, `|` or space; one that holds a dot is quoted: `${"a.b".x}`.
+Functions may stand around it: `${length(rows)}` is `${rows | length(@)}`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _ROOT = re.compile(
     r'\s*(?:([A-Za-z0-9_][A-Za-z0-9_-]*)|"([A-Za-z0-9_][A-Za-z0-9_.-]*)")\s*(.*?)\s*$', re.DOTALL
 )
+_CALL = re.compile(
+    r"\s*((?:[a-z_]+\(\s*(?:'[^'\\]*'\s*,\s*)?)+)"
+    r'(?:([A-Za-z0-9_][A-Za-z0-9_-]*)|"([A-Za-z0-9_][A-Za-z0-9_.-]*)")\s*(.*?)\s*$',
+    re.DOTALL,
+)
+"""Functions around the name: `length(rows)`, `join(', ', names)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +104,8 @@ def _split(text: str) -> tuple[str | Reference, ...]:
             continue
         end = end_of_reference(text, begin + 2)
         unclosed += end == _NEVER
-        match = _ROOT.match(text[begin + 2 : end]) if end >= 0 else None
-        if match is None:
+        found = _named(text[begin + 2 : end]) if end >= 0 else None
+        if found is None:
             literal += text[at : begin + 2]
             at = begin + 2
             continue
@@ -106,11 +113,19 @@ def _split(text: str) -> tuple[str | Reference, ...]:
         if literal:
             parts.append(literal)
         literal, at = "", end + 1
-        parts.append(Reference(match[1] or match[2], match[3], text[begin:at]))
+        parts.append(Reference(*found, text[begin:at]))
     literal += text[at:]
     if literal:
         parts.append(literal)
     return tuple(parts)
+
+
+def _named(inner: str) -> tuple[str, str] | None:
+    """The first name of a reference, and the JMESPath that its value goes through."""
+    if call := _CALL.match(inner):
+        return call[2] or call[3], f"| {call[1]}@{call[4]}"
+    match = _ROOT.match(inner)
+    return (match[1] or match[2], match[3]) if match else None
 
 
 _NONE, _NEVER = -1, -2

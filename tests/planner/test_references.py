@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -223,3 +225,34 @@ def test_no_text_breaks_a_condition(text: str) -> None:
     except ConditionError:
         return
     assert all(p.code != "bad_condition" for p in problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("${length(rows)}", 3),
+        ("${ length( rows ) }", 3),
+        ("${length(rows)} rows", "3 rows"),
+        ("${join(', ', names)}", "a, b"),
+        ("${length(o.x)}", 2),
+        ("${sort(rows)[0]}", 1),
+        ("${sort_by(rows, &@)[-1]}", 3),
+        ('${length("a.b")}', 1),
+        ("${length(rows[?@ > `1`])}", 2),
+        ("${length}", 7),
+    ],
+)
+def test_functions_may_stand_around_the_name(text: str, found: Any) -> None:
+    scope: dict[str, Any] = {
+        "rows": [3, 1, 2],
+        "names": ["a", "b"],
+        "o": {"x": [1, 2]},
+        "a.b": [5],
+        "length": 7,
+    }
+    assert resolve(text, scope) == found
+
+
+def test_a_function_that_there_is_not_is_named() -> None:
+    with pytest.raises(BadPathError, match='no function "nofunc"'):
+        resolve("${nofunc(rows)}", {"rows": []})

@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench docs site \
+.PHONY: setup demo dev test test-slow test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench docs site \
 	screenshots lock converters check-python check-links
 .DEFAULT_GOAL := setup
 
@@ -59,7 +59,11 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test: lint
-	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadgroup
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadgroup -m "not slow"
+
+# What takes minutes: every page of the docs, block by block, and a part of the chaos kit.
+test-slow: setup
+	$(BIN)/pytest -m slow
 
 # Servers that other people wrote, in an environment of their own.
 SERVERS := .venv-servers

@@ -96,7 +96,12 @@ SCRIPTS = {"docs/contract.md": _script_contract, "docs/agents-and-teams.md": _sc
 
 @pytest.mark.timeout(2 * SECONDS)  # a page has up to twenty commands, and machines may be busy
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if runnable(p) and not is_generated(p)], ids=name_of
+    "page",
+    [
+        pytest.param(p, marks=[] if p.name == "README.md" else [pytest.mark.slow], id=name_of(p))
+        for p in PAGES
+        if runnable(p) and not is_generated(p)
+    ],
 )
 async def test_every_block_of_a_page_works_in_order(planloom: Planloom, page: Path) -> None:
     name = name_of(page)

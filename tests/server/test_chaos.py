@@ -17,6 +17,7 @@ RUNS = 5
 KILLS = 8
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_nothing_is_lost_or_done_twice_in_a_storm(tmp_path: Path) -> None:
     cases = [random_case(seed) for seed in range(SEED, SEED + RUNS)]
@@ -25,6 +26,7 @@ async def test_nothing_is_lost_or_done_twice_in_a_storm(tmp_path: Path) -> None:
     assert report.done["tool calls"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["acts", "goal"])
 async def test_a_worker_killed_after_some_events_and_while_it_continues_as_new(
@@ -36,6 +38,7 @@ async def test_a_worker_killed_after_some_events_and_while_it_continues_as_new(
     assert rows[name].points
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_many_runs_at_once_all_complete_and_the_endpoint_is_not_flooded(
     tmp_path: Path,

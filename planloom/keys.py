@@ -93,7 +93,7 @@ class KeyRing:
         if not content.startswith(MAGIC):
             return content
         end = len(MAGIC) + KEY_ID_MAX_CHARS
-        id = content[len(MAGIC) : end].decode("ascii", "replace").rstrip()
+        id = content[len(MAGIC) : end].decode("ascii", "replace").rstrip(" ")
         return self.decrypt(id, content[end:], name.encode())
 
 

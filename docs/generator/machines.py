@@ -40,7 +40,7 @@ MOVES = {
     "team": {
         "preparing": "initial plan over",
         "initial": "communication retry judging over",
-        "plan": "communication retry judging over",
+        "plan": "communication retry judging answering over",
         "communication": "retry judging over",
         "retry": "communication judging over",
         "judging": "answering over",

@@ -481,10 +481,10 @@ async def test_what_the_server_refuses_is_not_told_as_no_server(planloom: Planlo
 async def test_without_a_worker_a_query_and_an_update_end_within_seconds(
     planloom: Planloom,
 ) -> None:
-    await planloom.start({"goal": "x"}, id="nobody")
+    await planloom.start({"goal": "x"}, id="keyless")
     for command in ("progress", "pause"):
         began = time.monotonic()
-        done = await planloom_cli(planloom, command, "nobody")
+        done = await planloom_cli(planloom, command, "keyless")
         assert done.code == 1
         assert "no worker answers" in done.err
         assert "hint: Start one" in done.err

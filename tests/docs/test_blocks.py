@@ -48,6 +48,8 @@ def test_a_json_block_can_be_read(block: Block) -> None:
         TeamRequest.model_validate(document)
     elif "agent" in document:
         AgentRequest.model_validate(document)
+    elif "mcpServers" in document:  # settings of another program
+        assert all(s["command"] or s["url"] for s in document["mcpServers"].values())
     elif {"goal", "plan", "template"} & set(document):
         RunRequest.model_validate(document)
     else:
@@ -67,7 +69,10 @@ def test_a_yaml_block_is_a_plan_that_compiles_or_a_set_of_goals(block: Block) ->
     plan, problems = read_plan(document)
     assert plan is not None, problems
     catalog = _catalog(prepare_job(RunRequest(plan=plan)))
-    assert list(compile_plan(plan, catalog).problems) == []
+    problems = list(compile_plan(plan, catalog).problems)
+    if block.page.name == "mcp.md":  # its tools come from a server: tests/mcp/test_mcp_tools.py
+        problems = [p for p in problems if p.code != "unknown_tool"]
+    assert problems == []
 
 
 def _catalog(job: PrepareJob) -> Catalog:

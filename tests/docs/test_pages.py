@@ -31,9 +31,9 @@ SECONDS = 600.0
 FORM = "SUMMARY: s\nCLAIM: c\nEVIDENCE: e\nCONFIDENCE: 0.9\nRESULT: r\nNEXT_STEP: none"
 SAID = {
     "README.md": ["42", "42 and 1024 make 1066", "France has more"],
-    "docs/agents-and-teams.md": ["replaced"],
+    "docs/agents-and-teams.md": ["verdict: trusted", '"agent":"lead"'],
     "docs/capacity.md": ["default  open", "allowed:true", "drained by ops: night"],
-    "docs/contract.md": ["France has more", "twice", "rejected"],
+    "docs/contract.md": ["twice", "revision 2 approved by timeout"],
     "docs/how-to/python.md": ["43 2", "complete_task", "Lyon"],
     "docs/how-to/observe.md": ["no rate for XYZ"],
     "docs/how-to/schedule.md": ["nightly-report"],

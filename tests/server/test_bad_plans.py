@@ -36,7 +36,9 @@ async def goal(planloom: Planloom, tools: Tools, text: Any, **more: Any) -> dict
         pytest.param('a = echo(value="x', "not closed", {}, id="half a line"),
         pytest.param("I would first look at the data.", "no tasks", {}, id="prose"),
         pytest.param("まず、データを検索します。", "no tasks", {}, id="another language"),
-        pytest.param("def main():\n    for x in y:\n        print(x)", "no tasks", {}, id="code"),
+        pytest.param(
+            "def main():\n    for x in y:\n        print(x)", "stands under", {}, id="code"
+        ),
         pytest.param("", "no tasks", {}, id="nothing"),
     ],
 )

@@ -192,7 +192,7 @@ async def test_a_failed_member_of_a_graph_skips_only_what_waits_for_it(planloom:
         ({"team": "core-delivry"}, 'Did you mean "core-delivery"'),
         ({"team": {"members": []}}, "members"),
         ({"team": team("a1", "b2", links={"a1": ["zed"]})}, '"zed" is not a member'),
-        ({"team": team("a1", "b2", links="circle")}, "none of all, ring"),
+        ({"team": team("a1", "b2", links="circle")}, "not one of all, ring"),
         ({"team": team("a1", "a1")}, "the same id"),
         ({"team": team("a1"), "quorum": 3}, "quorum 3 of 1"),
         (

@@ -63,7 +63,7 @@ def test_the_other_forms() -> None:
     assert links_of({"a": ["c"]}, three) == {"a": ["c"], "b": [], "c": []}
     with pytest.raises(ValueError, match='"z" is not a member'):
         links_of({"a": ["z"]}, three)
-    with pytest.raises(ValueError, match="none of all"):
+    with pytest.raises(ValueError, match="not one of all"):
         links_of("circle", three)
 
 

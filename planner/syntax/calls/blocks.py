@@ -15,7 +15,7 @@ BLOCK_HINT = (
     "what is done instead."
 )
 _CHARS_MAX = 250
-_BULLET = re.compile(r"(?:[-*•>+]|\d+[.)])[ \t]+")
+_BULLET = re.compile(r"(?:[-*•>+]|(?<!\d)\d{1,4}[.)])[ \t]+")
 _ALONE = re.compile(r"(?:else|try|finally|except)[ \t]*:\Z")
 _HEADER = re.compile(r"(?:if|elif|for|while|with|except|async (?:for|with))\b.*:\Z")
 

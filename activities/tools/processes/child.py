@@ -83,8 +83,17 @@ def answer(job: Job) -> dict[str, Any]:
 
 
 def _is_grown() -> bool:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > KEEP_MAX_BYTES
+    return _largest_bytes() > KEEP_MAX_BYTES
+
+
+def _largest_bytes() -> int:
+    """The most memory that this process has had."""
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not `ru_maxrss`: on Linux a child begins with its parent's, and a worker may be large.
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        peak = next((line for line in status if line.startswith("VmHWM:")), "VmHWM: 0 kB")
+    return int(peak.split()[1]) * 1024
 
 
 def _lines(source: BinaryIO, into: queue.SimpleQueue[bytes]) -> None:

@@ -95,7 +95,8 @@ def result(
             raise UsageError(f'"{run}" is a {kind}: no run, agent or team')
         return await handle.result_as(RESULT_MODELS[kind], timeout)
 
-    from planloom.console.results import RESULT_MODELS, print_any
+    from planloom.console.results import print_any
+    from planloom.planner.contract.results import RESULT_MODELS
 
     raise typer.Exit(print_any(call(work), as_json=as_json))
 

@@ -13,11 +13,6 @@ from planloom.console.app import err, say, say_json
 from planloom.console.views import as_text, result_table, times_line, usage_line
 from planloom.planner.contract.results import AgentResult, RunResult, TeamResult
 
-RESULT_MODELS: dict[str, type[RunResult | AgentResult | TeamResult]] = {
-    "DagWorkflow": RunResult,
-    "AgentWorkflow": AgentResult,
-    "TeamWorkflow": TeamResult,
-}
 NOTES_SHOWN = 10
 CLAIM_MAX_CHARS = 100
 

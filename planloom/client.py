@@ -61,13 +61,17 @@ from planloom.planner.contract.capacity import (
     Reserve,
 )
 from planloom.planner.contract.controls import Reply
-from planloom.planner.contract.requests import AgentRequest, RunRequest, TeamRequest
+from planloom.planner.contract.requests import (
+    REQUEST_MODELS,
+    AgentRequest,
+    RunRequest,
+    TeamRequest,
+)
 from planloom.planner.contract.results import (
-    AgentResult,
+    RESULT_MODELS,
     Progress,
     RunResult,
     RunStatus,
-    TeamResult,
 )
 from planloom.planner.contract.settings import Settings
 from planloom.planner.language.plan import Plan
@@ -94,16 +98,6 @@ QUERY_SECONDS = 10.0
 PERMIT_AGAIN_SECONDS = 0.2
 LOOK_AGAIN_SECONDS = 0.05
 """Between two looks at a run that is streamed: what happens meanwhile comes in one."""
-RESULTS: dict[str, type[BaseModel]] = {
-    "DagWorkflow": RunResult,
-    "AgentWorkflow": AgentResult,
-    "TeamWorkflow": TeamResult,
-}
-REQUESTS: dict[str, type[BaseModel]] = {
-    "DagWorkflow": RunRequest,
-    "AgentWorkflow": AgentRequest,
-    "TeamWorkflow": TeamRequest,
-}
 
 
 def _converter(settings: Settings) -> DataConverter:
@@ -211,7 +205,7 @@ class Run(Controls):
                     watch.result()
         finally:
             watch.cancel()
-        model = RESULTS.get(described.workflow_type or "", RunResult)
+        model = RESULT_MODELS.get(described.workflow_type or "", RunResult)
         result: Any = await self.result_as(model)
         yield RunEvent("end", result.seconds, state=result.status, result=result)
 
@@ -567,7 +561,7 @@ def _document_of(request: Any, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _workflow_of(request: Any, document: dict[str, Any]) -> str:
-    for workflow, model in REQUESTS.items():
+    for workflow, model in REQUEST_MODELS.items():
         if isinstance(request, model):
             return workflow
     if request is None and "agent" in document:
@@ -577,9 +571,9 @@ def _workflow_of(request: Any, document: dict[str, Any]) -> str:
 
 def _check_names(workflow: str, fields: dict[str, Any]) -> None:
     """A typing error is known here; what a field holds is checked by the run, all of it at once."""
-    known = REQUESTS[workflow].model_fields if workflow in REQUESTS else {}
+    known = REQUEST_MODELS[workflow].model_fields if workflow in REQUEST_MODELS else {}
     for name in fields:
         if known and name not in known:
             near = get_close_matches(name, list(known), n=1)
             hint = f'Did you mean "{near[0]}"?' if near else "Fields: " + ", ".join(known)
-            raise TypeError(f'a {REQUESTS[workflow].__name__} has no field "{name}". {hint}')
+            raise TypeError(f'a {REQUEST_MODELS[workflow].__name__} has no field "{name}". {hint}')

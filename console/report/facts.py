@@ -11,8 +11,13 @@ from typing import Any
 from planloom import Client, NoWorker, Refused, Run, RunFailed
 from planloom.console.mistakes import UsageError
 from planloom.console.report.decisions import Decision, decisions_of
-from planloom.console.results import RESULT_MODELS
-from planloom.planner.contract.results import AgentResult, Progress, RunResult, TeamResult
+from planloom.planner.contract.results import (
+    RESULT_MODELS,
+    AgentResult,
+    Progress,
+    RunResult,
+    TeamResult,
+)
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.documents import read_plan

@@ -318,3 +318,11 @@ class TeamRequest(Common):
     """How failed model turns are repeated. Waits that the endpoint asks for are not counted."""
     subtasks: list[Subtask] | Literal["plan"] | None = None
     """Makes it a team on a graph: the subtasks, or `plan` to let the planner model write them."""
+
+
+REQUEST_MODELS: dict[str, type[Common]] = {
+    "DagWorkflow": RunRequest,
+    "AgentWorkflow": AgentRequest,
+    "TeamWorkflow": TeamRequest,
+}
+"""By workflow type."""

@@ -394,6 +394,14 @@ class TeamResult(Model):
     """Why the status is not `completed`."""
 
 
+RESULT_MODELS: dict[str, type[RunResult | AgentResult | TeamResult]] = {
+    "DagWorkflow": RunResult,
+    "AgentWorkflow": AgentResult,
+    "TeamWorkflow": TeamResult,
+}
+"""By workflow type."""
+
+
 def usage_report(usage: Usage, saved: dict[str, float] | None = None) -> UsageReport:
     """Usage for people: dollars instead of nano-dollars, totals filled in."""
     return UsageReport(

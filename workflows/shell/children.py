@@ -16,7 +16,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
-from planloom.planner.contract.results import AgentResult, RunResult, TeamResult
+from planloom.planner.contract.results import RESULT_MODELS
 from planloom.planner.language.expressions import Meter
 from planloom.workflows.machines.run.children import CONTEXT_MAX_BYTES, request_of
 from planloom.workflows.machines.shared.commands import StartChild
@@ -29,11 +29,6 @@ REPORT = "report_to_parent"
 """The signal that asks a child to report its result by signal."""
 ENDED = "child_ended"
 """The signal by which it does."""
-RESULTS: dict[str, type[BaseModel]] = {
-    "DagWorkflow": RunResult,
-    "AgentWorkflow": AgentResult,
-    "TeamWorkflow": TeamResult,
-}
 
 
 class ChildEnded(BaseModel):
@@ -50,7 +45,7 @@ class ChildEnded(BaseModel):
         """The child's result, or the failure that it means."""
         if self.result is None:
             return Failure(self.message or "the child run failed", self.error_class)
-        return RESULTS[self.kind].model_validate(self.result)
+        return RESULT_MODELS[self.kind].model_validate(self.result)
 
 
 class Children:
@@ -84,7 +79,7 @@ class Children:
                 command.kind,
                 request,
                 id=command.id,
-                result_type=RESULTS[command.kind],
+                result_type=RESULT_MODELS[command.kind],
                 # It goes on when this run continues as new; a cancel is passed on by command.
                 parent_close_policy=ParentClosePolicy.ABANDON,
                 static_summary=command.summary,

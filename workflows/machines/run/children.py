@@ -11,12 +11,11 @@ from typing import Any
 
 from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.contract.requests import (
-    AgentRequest,
+    REQUEST_MODELS,
     Common,
     Grant,
     Lineage,
     RunRequest,
-    TeamRequest,
 )
 from planloom.planner.contract.results import AgentResult, RunResult, TeamResult, UsageReport
 from planloom.planner.language.plan import Body
@@ -38,11 +37,6 @@ from planloom.workflows.machines.shared.large_inputs import split_context
 
 CONTEXT_MAX_BYTES = 2_000
 """A longer context travels as an input that the child reads where blobs can be read."""
-REQUESTS: dict[str, type[Common]] = {
-    "DagWorkflow": RunRequest,
-    "AgentWorkflow": AgentRequest,
-    "TeamWorkflow": TeamRequest,
-}
 OF_THE_RUN = ("tenant", "priority", "cache", "on_budget", "lineage")
 """What a child has from its run; arguments may not name them."""
 
@@ -176,7 +170,7 @@ def request_of(command: StartChild, resolved: Mapping[str, Stored]) -> Common | 
         lineage = lineage.model_copy(update={"inputs": inputs})
     fields["lineage"] = lineage
     try:
-        return REQUESTS[command.kind].model_validate(fields)
+        return REQUEST_MODELS[command.kind].model_validate(fields)
     except ValueError as error:
         return Failure(f"tasks.{command.task}.args: {error}", "tool")
 

@@ -248,7 +248,7 @@ def local_catalog(plan: Plan) -> Catalog:
 def _names(plan: Plan) -> dict[str, list[str]]:
     by_kind: dict[str, list[str]] = {"agent": [], "team": [], "plan": []}
     for task in plan.tasks:
-        for body in [task, *([b] if (b := task.fallback_body) is not None else [])]:
+        for body in task.bodies:
             for kind, names in by_kind.items():
                 named = getattr(body, kind)
                 if isinstance(named, str):

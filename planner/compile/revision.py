@@ -172,8 +172,7 @@ def major_changes(
 
 
 def _acts(task: Task, catalog: Catalog) -> bool:
-    bodies = [task, *([b] if (b := task.fallback_body) is not None else [])]
-    specs = [catalog.tool(b.tool) for b in bodies if b.tool]
+    specs = [catalog.tool(b.tool) for b in task.bodies if b.tool]
     return any(s is not None and s.side_effects for s in specs)
 
 

@@ -21,8 +21,7 @@ def prepare_job(request: RunRequest) -> PrepareJob:
     plans = [request.plan] if request.plan is not None else []
     for plan in plans:  # grows while it is walked: sub-plans are plans
         for task in plan.tasks:
-            bodies = [task, *([b] if (b := task.fallback_body) else [])]
-            for body in bodies:
+            for body in task.bodies:
                 tools += [body.tool] if body.tool else []
                 agents += [body.agent] if isinstance(body.agent, str) else []
                 teams += [body.team] if isinstance(body.team, str) else []

@@ -209,6 +209,12 @@ class Task(Body):
         """The alternative path, or None when the fallback is a plain value."""
         return Body.model_validate(self.fallback) if is_body(self.fallback) else None
 
+    @property
+    def bodies(self) -> list[Body]:
+        """What the task may run: its body, and its alternative path when it has one."""
+        alternative = self.fallback_body
+        return [self] if alternative is None else [self, alternative]
+
 
 class Param(Model):
     """One parameter of a template."""

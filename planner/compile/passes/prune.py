@@ -13,8 +13,7 @@ from planloom.planner.language.values import TaskId
 
 def is_kept_for_itself(task: Task, catalog: Catalog) -> bool:
     """Whether a task matters though nobody reads it: it acts on the world, or asks a person."""
-    bodies = [task, *([b] if (b := task.fallback_body) is not None else [])]
-    for body in bodies:
+    for body in task.bodies:
         if body.tool is None and body.ask is None:
             return True  # agents, teams, sub-plans and people may do more than answer
         spec = catalog.tool(body.tool) if body.tool else None

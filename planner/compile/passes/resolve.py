@@ -25,15 +25,19 @@ def values_of(body: Body) -> list[tuple[str, JsonValue]]:
     return values
 
 
+def roots_of_body(body: Body) -> list[str]:
+    """The first names of all references in a body, in order."""
+    return [r for _, value in values_of(body) for r in roots_of(value)]
+
+
 def inputs_of(task: Task) -> tuple[TaskId, ...]:
     """The tasks a task reads or waits for, each once; `item`, `index`, `params` are none.
 
     A fallback body's inputs are among them: they have to be there when it is needed.
     """
-    roots = [r for _, v in values_of(task) for r in roots_of(v)]
-    roots += roots_of(task.map)
+    roots = [*roots_of_body(task), *roots_of(task.map)]
     if (alternative := task.fallback_body) is not None:
-        roots += [r for _, v in values_of(alternative) for r in roots_of(v)]
+        roots += roots_of_body(alternative)
     when = roots_of_condition(task.when) if task.when else ()
     names = [*task.depends_on, *roots, *when]
     return tuple(TaskId(n) for n in dict.fromkeys(names) if n not in RESERVED_IDS)

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from planloom.planner.compile.passes.resolve import roots_of_body
 from planloom.planner.contract.controls import GrantWanted
 from planloom.planner.contract.jobs import ResolveJob, TaskOutput
 from planloom.planner.contract.requests import Grant, Lineage
 from planloom.planner.contract.results import RunResult, TaskReport
-from planloom.planner.language.plan import Body, Task
-from planloom.planner.language.references import roots_of
+from planloom.planner.language.plan import Task
 from planloom.planner.language.values import (
     INLINE_MAX_BYTES,
+    VALUE_NAMES,
     Bindings,
     JsonValue,
     Outcome,
@@ -47,8 +48,7 @@ _OF_THE_MAP = ("when", "depends_on", "requires", "approval", "speculate", "on_fa
 
 def may_batch(task: Task) -> bool:
     """Whether items of this map may run in child runs: not those that are runs, or ask a person."""
-    bodies: list[Body] = [task, *([b] if (b := task.fallback_body) is not None else [])]
-    return all(b.kind in ("tool", "ask") for b in bodies)
+    return all(b.kind in ("tool", "ask") for b in task.bodies)
 
 
 def is_batch(run: RunState, unit: Unit) -> bool:
@@ -166,15 +166,8 @@ def _item_task(task: Task, items: str) -> JsonValue:
 
 def _roots(task: Task) -> list[str]:
     """What the items read beside themselves: outputs of other tasks."""
-    bodies: list[Body] = [task, *([b] if (b := task.fallback_body) is not None else [])]
-    values: list[JsonValue] = []
-    for body in bodies:
-        values.append(dict(body.args))
-        if body.ask is not None:
-            ask = body.ask_body()
-            values += [ask.prompt, ask.context, ask.system]
-    found = dict.fromkeys(root for value in values for root in roots_of(value))
-    return [root for root in found if root not in ("item", "index", "params")]
+    found = dict.fromkeys(r for body in task.bodies for r in roots_of_body(body))
+    return [root for root in found if root not in VALUE_NAMES]
 
 
 # -- what came back -------------------------------------------------------------------------

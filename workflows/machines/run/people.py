@@ -81,8 +81,7 @@ def is_known(run: RunState, key: str) -> bool:
 
 
 def _may_ask(task: Task) -> bool:
-    bodies = [task, *([b] if (b := task.fallback_body) is not None else [])]
-    return any(b.kind in ("human", "agent", "team", "plan") for b in bodies)
+    return any(b.kind in ("human", "agent", "team", "plan") for b in task.bodies)
 
 
 def drop_early(run: RunState, task: TaskId) -> None:

@@ -17,7 +17,15 @@ from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import Retry, Task
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import Bindings, Outcome, Stored, TaskId
-from planloom.planner.walk.frontier import Frontier, Node, Settled, State, Unit
+from planloom.planner.walk.frontier import (
+    Frontier,
+    Node,
+    Settled,
+    State,
+    Unit,
+    unit_name,
+    versioned,
+)
 from planloom.planner.walk.nodes import node_of
 
 RETRY_DEFAULT = Retry()
@@ -92,8 +100,7 @@ class GroupWalk:
             if job.first_index:
                 place["first_index"] = job.first_index
             bound = bound.model_copy(update={**item, **place})
-        version = job.versions.get(task.id, 1)
-        act = name if version == 1 else f"{name}.v{version}"
+        act = versioned(name, job.versions.get(task.id, 1))
         return ToolJob(
             task=task.id,
             tool=task.tool or "",
@@ -170,7 +177,7 @@ class GroupWalk:
 
 def name_of(end: UnitEnd) -> TaskId:
     """What a task or item is called in its group."""
-    return end.task if end.index is None else TaskId(f"{end.task}[{end.index}]")
+    return unit_name(end.task, end.index)
 
 
 def begin_walk(job: GroupJob, before: GroupReply | None = None) -> GroupWalk:
@@ -185,7 +192,7 @@ def begin_walk(job: GroupJob, before: GroupReply | None = None) -> GroupWalk:
     for task in job.tasks:
         if task.id in job.items:
             for place, index in enumerate(job.items[task.id].indexes):
-                name = TaskId(f"{task.id}[{index}]")
+                name = unit_name(task.id, index)
                 walk.members[name] = Member(task, index, place)
                 nodes.append(Node(name))
         else:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from planloom.planner.compile.passes.resolve import roots_of_body
 from planloom.planner.contract.controls import GrantWanted
 from planloom.planner.contract.jobs import ResolveJob, TaskOutput
-from planloom.planner.contract.requests import Grant, Lineage
+from planloom.planner.contract.requests import Grant
 from planloom.planner.contract.results import RunResult, TaskReport
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import (
@@ -25,16 +24,19 @@ from planloom.planner.language.values import (
     Stored,
     TaskId,
 )
-from planloom.planner.walk.frontier import Unit
-from planloom.workflows.machines.run.children import usage_from_report
+from planloom.planner.walk.frontier import Unit, versioned
+from planloom.workflows.machines.run.children import (
+    fields_of,
+    fields_of_plan,
+    lineage_of,
+    usage_from_report,
+)
 from planloom.workflows.machines.run.record import Batches, Record
 from planloom.workflows.machines.run.state import Child, RunState, Work
-from planloom.workflows.machines.shared.account import ends_at
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import StartChild, Urgency
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.sizes import text_bytes
-from planloom.workflows.machines.shared.taint import tainted_inputs
 
 BATCHED_FROM = 1_000
 """A map of more items goes in batches."""
@@ -107,53 +109,37 @@ def batch_command(
     run: RunState, key: str, work: Work, grant: Grant, urgency: Urgency
 ) -> StartChild:
     """The command that starts the child run of a batch: a plan of the map alone, over its items."""
-    unit, request = work.unit, run.request
+    unit = work.unit
     task, batches = run.tasks[unit.task], run.records[unit.task].batches
     assert batches is not None
     assert unit.index is not None
     first = unit.index * batches.size
-    name = f"{_act_of(run, unit)}[{first}:{first + size_of(run, unit)}]"
+    act = versioned(unit.task, run.records[unit.task].version)
+    name = f"{act}[{first}:{first + size_of(run, unit)}]"
     id = f"{run.identity.workflow_id}/{name}"
     inputs = {r: run.value_of(r) or Stored() for r in _roots(task)}
     items = ITEMS
     while items in inputs:
         items = f"_{items}"
-    end = ends_at(run.account)
-    lineage = Lineage.model_validate(
-        {
-            "parent": run.identity.workflow_id,
-            "root": run.root,
-            "depth": run.lineage.depth,
-            "params": run.values["params"],
-            "inputs": {**inputs, items: batches.sources[unit.index]},
-            "grant": grant,
-            "first_index": first + run.lineage.first_index,
-            **({"tainted_inputs": True} if tainted_inputs(task, run.tainted) else {}),
-            **({"tainted_plan": True} if run.records[task.id].is_decided_outside else {}),
-            **({"deadline": end} if end is not None else {}),
-        }
+    lineage = lineage_of(
+        run,
+        task,
+        grant,
+        depth=run.lineage.depth,
+        params=run.values["params"],
+        inputs={**inputs, items: batches.sources[unit.index]},
+        first_index=first + run.lineage.first_index,
     )
-    run.children[id] = Child(key, deadline=end)
-    fields: dict[str, Any] = {
+    run.children[id] = Child(key, deadline=lineage.deadline)
+    fields = {
+        **fields_of(run, task),
+        **fields_of_plan(run.request),
         "plan": {"tasks": [_item_task(task, items)], "answer": ""},
-        "model": request.model,
-        "tools": request.tools,
-        "on_budget": request.on_budget,
-        "priority": task.priority or request.priority,
-        "tenant": request.tenant,
-        "cache": request.cache,
-        "retry_rounds": request.retry_rounds,
         "budget": {"parallel": run.frontier.entries[task.id].weight},
         "lineage": lineage,
-        **({} if request.fuse is None else {"fuse": request.fuse}),
     }
     words = f"{name}: {task.description or f'{size_of(run, unit)} items'}"
     return StartChild(key, "DagWorkflow", id, task.id, {}, Bindings(), fields, words[:96], urgency)
-
-
-def _act_of(run: RunState, unit: Unit) -> str:
-    version = run.records[unit.task].version
-    return unit.task if version == 1 else f"{unit.task}.v{version}"
 
 
 def _item_task(task: Task, items: str) -> JsonValue:
@@ -226,10 +212,11 @@ def without_result(run: RunState, unit: Unit, failed: Failure) -> Failure:
 def wanted_by(run: RunState, wanted: GrantWanted) -> GrantWanted:
     """What a child wants; of a batch, under the name of its reservation."""
     child = run.children.get(wanted.child)
-    for key, work in run.works.items() if child is not None else ():
-        if work.command == child.key and is_batch(run, work.unit):  # type: ignore[union-attr]
-            return wanted.model_copy(update={"name": key, "own_tasks": 0})
-    return wanted
+    pending = run.pending.get(child.key) if child is not None else None
+    work = run.works.get(pending.subject) if pending is not None else None
+    if pending is None or work is None or not is_batch(run, work.unit):
+        return wanted
+    return wanted.model_copy(update={"name": pending.subject, "own_tasks": 0})
 
 
 def join_job(run: RunState, task: TaskId) -> ResolveJob:

@@ -19,7 +19,7 @@ from planloom.planner.language.values import (
     PriorityName,
     Stored,
 )
-from planloom.planner.walk.frontier import Unit
+from planloom.planner.walk.frontier import Unit, unit_name, versioned
 from planloom.workflows.machines.run.batches import amounts_of_batch, batch_command, is_batch
 from planloom.workflows.machines.run.children import child_command
 from planloom.workflows.machines.run.record import Again
@@ -37,7 +37,7 @@ ONE_TASK = Amount(tasks=1)
 
 def key_of(unit: Unit) -> str:
     """What a unit is called: its task's id, with the index of its item."""
-    return unit.task if unit.index is None else f"{unit.task}[{unit.index}]"
+    return unit_name(unit.task, unit.index)
 
 
 def is_map_itself(unit: Unit, task: Task) -> bool:
@@ -59,7 +59,7 @@ def act_of(run: RunState, unit: Unit) -> str:
     """
     version = run.records[unit.task].version
     name = key_of(unit) + (".fallback" if unit.mode == "fallback" else "")
-    return name if version == 1 else f"{name}.v{version}"
+    return versioned(name, version)
 
 
 def activity_id(run: RunState, unit: Unit) -> str:

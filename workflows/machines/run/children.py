@@ -18,7 +18,7 @@ from planloom.planner.contract.requests import (
     RunRequest,
 )
 from planloom.planner.contract.results import AgentResult, RunResult, TeamResult, UsageReport
-from planloom.planner.language.plan import Body
+from planloom.planner.language.plan import Body, Task
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import (
     NANO,
@@ -57,34 +57,15 @@ def child_command(
     if problem := _problem_with(body, task.id, request):
         return Failure(problem, "tool")
     id = f"{run.identity.workflow_id}/{name}"
-    common: dict[str, Any] = {
-        "model": request.model,
-        "tools": request.tools,
-        "on_budget": request.on_budget,
-        "priority": task.priority or request.priority,
-        "tenant": request.tenant,
-        "cache": request.cache,
-    }
-    record, read = run.records[task.id], taint.tainted_inputs(task, run.tainted)
-    lineage = Lineage.model_validate(
-        {
-            **({"tainted_inputs": True} if read else {}),
-            **({"tainted_plan": True} if record.is_decided_outside else {}),
-            "parent": run.identity.workflow_id,
-            "root": run.root,
-            "depth": run.lineage.depth + 1,
-            "grant": grant,
-            **({"deadline": end} if (end := ends_at(run.account)) is not None else {}),
-        }
-    )
+    common = fields_of(run, task)
+    lineage = lineage_of(run, task, grant, depth=run.lineage.depth + 1)
     if body.kind == "plan":
         named = {"template": body.plan} if isinstance(body.plan, str) else {"plan": body.plan}
         common |= {
             **named,
             **_asking(request, "plan"),
+            **fields_of_plan(request),
             "on_failure": request.on_failure,
-            "retry_rounds": request.retry_rounds,
-            **({} if request.fuse is None else {"fuse": request.fuse}),
             "budget": {"parallel": request.budget.parallel},
         }
         values: dict[str, JsonValue] = {"params": dict(body.args)}
@@ -105,7 +86,7 @@ def child_command(
         if isinstance(body.agent, str) and body.agent in run.cast:
             common |= {**run.cast_fields, "agent": run.cast[body.agent]}
             lineage = lineage.model_copy(update={"form": "member"})
-    run.children[id] = Child(key, deadline=ends_at(run.account))
+    run.children[id] = Child(key, deadline=lineage.deadline)
     kind = {"plan": "DagWorkflow", "agent": "AgentWorkflow", "team": "TeamWorkflow"}[body.kind]
     return StartChild(
         key,
@@ -118,6 +99,42 @@ def child_command(
         (task.description or name)[:96],
         urgency,
         timeout=task.timeout,
+    )
+
+
+def fields_of(run: RunState, task: Task) -> dict[str, Any]:
+    """What the request of any child has from its run."""
+    request = run.request
+    return {
+        "model": request.model,
+        "tools": request.tools,
+        "on_budget": request.on_budget,
+        "priority": task.priority or request.priority,
+        "tenant": request.tenant,
+        "cache": request.cache,
+    }
+
+
+def fields_of_plan(request: RunRequest) -> dict[str, Any]:
+    """What a child that runs a plan has from its run besides."""
+    fuse = {} if request.fuse is None else {"fuse": request.fuse}
+    return {"retry_rounds": request.retry_rounds, **fuse}
+
+
+def lineage_of(run: RunState, task: Task, grant: Grant, *, depth: int, **more: Any) -> Lineage:
+    """Where a child of this task comes from; what is not set does not travel."""
+    end = ends_at(run.account)
+    return Lineage.model_validate(
+        {
+            **({"tainted_inputs": True} if taint.tainted_inputs(task, run.tainted) else {}),
+            **({"tainted_plan": True} if run.records[task.id].is_decided_outside else {}),
+            "parent": run.identity.workflow_id,
+            "root": run.root,
+            "depth": depth,
+            "grant": grant,
+            **({"deadline": end} if end is not None else {}),
+            **more,
+        }
     )
 
 

@@ -13,19 +13,8 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.service import RPCError
 
 from planloom import Client
+from planloom.planner.contract.controls import CONTROLS
 
-DECISIONS = (
-    "approve_plan",
-    "reject_plan",
-    "edit_plan",
-    "request_replan",
-    "raise_budget",
-    "pause",
-    "resume",
-    "cancel_task",
-    "complete_task",
-    "approve_task",
-)
 CHAIN_MAX = 50
 """Runs of one continued-as-new chain that are read; each holds some ten thousand events."""
 
@@ -70,7 +59,7 @@ async def _of_one_run(client: Client, run: str, run_id: str | None) -> tuple[lis
                     before = started.continued_execution_run_id
                 case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
                     signal = event.workflow_execution_signaled_event_attributes
-                    if signal.signal_name in DECISIONS:
+                    if signal.signal_name in CONTROLS:
                         payload = await _decoded(client, signal.input.payloads)
                         found[event.event_id] = Decision(
                             _when(event.event_time), signal.signal_name, payload
@@ -87,7 +76,7 @@ async def _of_one_run(client: Client, run: str, run_id: str | None) -> tuple[lis
 async def _note_update(client: Client, event: HistoryEvent, found: dict[int, Decision]) -> None:
     accepted = event.workflow_execution_update_accepted_event_attributes
     asked = accepted.accepted_request.input
-    if asked.name in DECISIONS:
+    if asked.name in CONTROLS:
         payload = await _decoded(client, asked.args.payloads)
         found[event.event_id] = Decision(_when(event.event_time), asked.name, payload)
 

@@ -91,10 +91,7 @@ async def facts_of(client: Client, id: str) -> RunFacts:
     request = await run.request()
     facts.request = request if isinstance(request, dict) else {}
     facts.decisions = await decisions_of(client, id)
-    if facts.is_over and facts.state != "TERMINATED":
-        await _ask_result(run, facts)
-    await _ask_worker(run, facts)
-    _fill_from_request(facts)
+    await _ask(run, facts)
     return facts
 
 
@@ -111,11 +108,16 @@ async def live_facts(client: Client, before: RunFacts) -> RunFacts:
         request=before.request,
         decisions=before.decisions,
     )
+    await _ask(run, facts)
+    return facts
+
+
+async def _ask(run: Run, facts: RunFacts) -> None:
+    """All that can change while a run goes on."""
     if facts.is_over and facts.state != "TERMINATED":
         await _ask_result(run, facts)
     await _ask_worker(run, facts)
     _fill_from_request(facts)
-    return facts
 
 
 async def _ask_result(run: Run, facts: RunFacts) -> None:

@@ -168,3 +168,18 @@ class Reply(Model):
     """What was done, in words."""
     revision: int | None = None
     """The revision of the plan after it."""
+
+
+CONTROLS: dict[str, type[Model]] = {
+    "approve_plan": ApprovePlan,
+    "reject_plan": RejectPlan,
+    "edit_plan": EditPlan,
+    "request_replan": RequestReplan,
+    "raise_budget": RaiseBudget,
+    "pause": Pause,
+    "resume": Resume,
+    "cancel_task": CancelTask,
+    "complete_task": CompleteTask,
+    "approve_task": ApproveTask,
+}
+"""Every signal and update of a run, by name, with its payload."""

@@ -40,16 +40,6 @@ class Unit:
     mode: Literal["body", "fallback"] = "body"
 
 
-def unit_name(task: TaskId, index: int | None) -> TaskId:
-    """What a unit is called: its task's id, with the index of its item."""
-    return task if index is None else TaskId(f"{task}[{index}]")
-
-
-def versioned(name: str, version: int) -> str:
-    """The name of an act: a task that was written anew does another thing than before."""
-    return name if version == 1 else f"{name}.v{version}"
-
-
 @dataclass(frozen=True, slots=True)
 class Node:
     """A task as the frontier needs it."""

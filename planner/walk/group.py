@@ -17,15 +17,8 @@ from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import Retry, Task
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import Bindings, Outcome, Stored, TaskId
-from planloom.planner.walk.frontier import (
-    Frontier,
-    Node,
-    Settled,
-    State,
-    Unit,
-    unit_name,
-    versioned,
-)
+from planloom.planner.walk.frontier import Frontier, Node, Settled, State, Unit
+from planloom.planner.walk.names import unit_name, versioned
 from planloom.planner.walk.nodes import node_of
 
 RETRY_DEFAULT = Retry()

@@ -8,6 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from planloom.planner.contract.controls import (
+    CONTROLS,
     ApprovePlan,
     ApproveTask,
     CancelTask,
@@ -25,7 +26,6 @@ from planloom.planner.contract.names import ASK_HUMAN
 from planloom.planner.contract.results import OpenWait
 from planloom.planner.language.values import NANO
 from planloom.planner.walk.frontier import State
-from planloom.workflows.machines.run.controls import CONTROLS
 from planloom.workflows.machines.run.people import questions_of
 from planloom.workflows.machines.run.state import RunState
 from planloom.workflows.machines.shared.account import PARENT, SECONDS_MAX

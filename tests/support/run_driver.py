@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from planloom.planner.contract.controls import CONTROLS
 from planloom.planner.contract.jobs import PlannedBatch, PlannedTask, PlanReply, TaskOutput
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.language.catalog import Catalog, PoolSpec, ToolSpec
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import Outcome, Stored, Usage
 from planloom.workflows.machines.run import machine
-from planloom.workflows.machines.run.controls import CONTROLS
 from planloom.workflows.machines.run.state import RunState
 from planloom.workflows.machines.shared.commands import Answer, Command, Refuse
 from planloom.workflows.machines.shared.events import (

@@ -24,7 +24,8 @@ from planloom.planner.language.values import (
     Stored,
     TaskId,
 )
-from planloom.planner.walk.frontier import Unit, versioned
+from planloom.planner.walk.frontier import Unit
+from planloom.planner.walk.names import versioned
 from planloom.workflows.machines.run.children import (
     fields_of,
     fields_of_plan,

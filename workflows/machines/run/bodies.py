@@ -19,7 +19,8 @@ from planloom.planner.language.values import (
     PriorityName,
     Stored,
 )
-from planloom.planner.walk.frontier import Unit, unit_name, versioned
+from planloom.planner.walk.frontier import Unit
+from planloom.planner.walk.names import unit_name, versioned
 from planloom.workflows.machines.run.batches import amounts_of_batch, batch_command, is_batch
 from planloom.workflows.machines.run.children import child_command
 from planloom.workflows.machines.run.record import Again

@@ -6,7 +6,7 @@ A check says why a control cannot be taken now. What came early is kept: see `pe
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import assert_never
 
 from planloom.planner.contract.controls import (
     ApprovePlan,
@@ -253,18 +253,3 @@ def _take_task(run: RunState, step: Step, payload: ApproveTask) -> Reply:
     run.note(f"{payload.id}: an early decision is kept")
     message = f"kept: task {payload.id} does not wait yet; the decision counts when it does"
     return Reply(accepted=True, message=message)
-
-
-CONTROLS: dict[str, type[Any]] = {
-    "approve_plan": ApprovePlan,
-    "reject_plan": RejectPlan,
-    "edit_plan": EditPlan,
-    "request_replan": RequestReplan,
-    "raise_budget": RaiseBudget,
-    "pause": Pause,
-    "resume": Resume,
-    "cancel_task": CancelTask,
-    "complete_task": CompleteTask,
-    "approve_task": ApproveTask,
-}
-"""Every signal and update of a run, by name, with its payload."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from planloom.planner.contract.controls import ChildAsks, GrantWanted
+from planloom.planner.contract.controls import CONTROLS, ChildAsks, GrantWanted
 from planloom.planner.contract.jobs import PlannedBatch, PlannerAttempt
-from planloom.workflows.machines.run.controls import CONTROLS
 from planloom.workflows.machines.shared.events import (
     GrantAsked,
     PlannerRetried,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planloom.workflows.machines.run.controls import CONTROLS
+from planloom.planner.contract.controls import CONTROLS
 from planloom.workflows.machines.run.messages import RUN_NOTICES, RUN_QUESTIONS
 from planloom.workflows.machines.shared.messages import Control
 

@@ -7,7 +7,7 @@ ended, the members take over what their last subtasks came to.
 
 from __future__ import annotations
 
-from planloom.planner.contract.controls import CompleteTask, Pause
+from planloom.planner.contract.controls import CONTROLS, CompleteTask, Pause
 from planloom.planner.contract.jobs import TurnReply
 from planloom.planner.contract.names import STALE
 from planloom.planner.contract.results import AgentResult, RoundReport, RunResult
@@ -16,7 +16,6 @@ from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.agent.state import Ended, Talk
 from planloom.workflows.machines.run import machine as run_machine
 from planloom.workflows.machines.run.children import usage_from_report
-from planloom.workflows.machines.run.controls import CONTROLS
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.run.state import RunState
 from planloom.workflows.machines.shared.commands import Refuse

@@ -11,5 +11,5 @@ def unit_name(task: TaskId, index: int | None) -> TaskId:
 
 
 def versioned(name: str, version: int) -> str:
-    """The name of an act: a task that was written anew does another thing than before."""
+    """The name of an act: a task that was written again does another thing than before."""
     return name if version == 1 else f"{name}.v{version}"

@@ -498,11 +498,16 @@ class RunState:
 
     @property
     def lineage(self) -> Lineage:
-        return self.request.lineage
+        return self.identity.lineage
 
     @property
     def root(self) -> str:
         return self.lineage.root or self.identity.workflow_id
+
+    @property
+    def given_params(self) -> Stored | None:
+        """Parameters that are too large to stand in the request."""
+        return self.lineage.params or self._reused("params")
 
     @property
     def goal_text(self) -> str:
@@ -525,12 +530,17 @@ class RunState:
         if record is not None:
             good = record.outcome is not None and record.outcome.is_good
             return record.output if good else None
-        return self.values.get(name)
+        return self.values.get(name) or self._reused(name)
+
+    def _reused(self, name: str) -> Stored | None:
+        found = self.request.reuse.get(TaskId(name))
+        return found.output if found is not None else None
 
     @property
     def tainted(self) -> set[str]:
         """Names of values that came from outside, or were made of something that did."""
-        given = set(self.values) if self.lineage.tainted_inputs else set()
+        given = set(self.values) if self.lineage.tainted_inputs else set[str]()
+        given.update(name for name, reused in self.request.reuse.items() if reused.tainted)
         return given | {task for task, record in self.records.items() if record.is_tainted}
 
     def model_for(self, role: str, named: str | None = None) -> str | None:

@@ -41,6 +41,8 @@ class Accounts:
     """Questions that were seen open, by task."""
     had_cap: bool = False
     attempts: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    """Of the tasks of units at work: one that is changed meanwhile has a new record."""
 
     def before(self, run: RunState, event: Event) -> None:
         """Count what the end of a body tells."""
@@ -84,10 +86,12 @@ class Accounts:
         ended = [k for k in self.begun if works.get(k) is not run.works.get(k) and k in works]
         for key in ended:
             has_run = self.begun.pop(key) and self._has_run(run, key, works[key])
+            self.versions.pop(key)
             self.ran += has_run
             self.unseen += not has_run and _may_ask(run, key.partition("[")[0])
         for key, work in run.works.items():
             self.begun.setdefault(key, bool(work.group))
+            self.versions.setdefault(key, run.records[work.unit.task].version)
         for command in commands:
             # One that was started and called off in the same step counts as any that was sent.
             if isinstance(command, RunGroup) and not run.groups[command.key].members:
@@ -123,6 +127,8 @@ class Accounts:
         if not work.group:
             return True
         record, index = run.records[work.unit.task], work.unit.index
+        if record.version != self.versions[key]:
+            return True  # it was changed while it was at work: nobody says how far it came
         outcome = record.outcome if index is None else record.item_outcomes[index]
         end = self.group.get(TaskId(key))
         if outcome is None or (end is not None and end.alone_in is not None):

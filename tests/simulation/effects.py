@@ -294,10 +294,28 @@ def _ask(process: Process, command: AskModel, random: Random) -> tuple[float, Ev
     attempts = random.choice([1, 1, 2, 3])
     if command.timeout is not None and after > command.timeout:
         return command.timeout, Broke(key, Failure("timed out", "timeout", attempts, usage))
+    if (cut := cut_off(process, command, usage)) is not None:
+        return after, Broke(key, cut)
     if _fails(process, random):
         return after, Broke(key, _failed(random, attempts, usage))
     output = store(process, _said(job, random))
     return after, Returned(key, TaskOutput(output=output, usage=usage, attempts=attempts))
+
+
+def cut_off(process: Process, command: AskModel | JoinOutcomes, usage: Usage) -> Failure | None:
+    """An answer that ends where its limit is. It may be asked for once more, with more room."""
+    world, limit = process.world, command.job.max_tokens
+    name, _, wider = command.activity_id.partition(".wider")
+    if wider or command.activity_id.endswith(".wider"):
+        before = world.cut.pop((process.id, name), None)
+        if before is None or (limit is not None and limit <= before):
+            process.oracle.complain("a cut answer gets more room, once", f"{name}: {limit}")
+        return None
+    random = world.random("cut", process.id, command.activity_id, process.counts[command.key])
+    if limit is None or random.random() > 0.1:
+        return None
+    world.cut[process.id, name] = limit
+    return Failure("the answer was cut off", "context_length", usage=usage, cut_at=limit)
 
 
 def _said(job: AskJob, random: Random) -> JsonValue:
@@ -322,9 +340,17 @@ def _turn(process: Process, command: TakeTurn, random: Random) -> tuple[float, E
     attempts = random.choice([1, 1, 2, 3])
     if command.timeout is not None and after > command.timeout:
         return command.timeout, Broke(key, Failure("timed out", "timeout", attempts, usage))
+    if (kind := _doom_of(process, job.name)) is not None:
+        return after, Broke(key, Failure(f"it failed: {kind}", kind, attempts, usage))
     if _fails(process, random, 0.5):
         return after, Broke(key, _failed(random, attempts, usage))
     return after, Returned(key, random_turn(process, job, usage, random))
+
+
+def _doom_of(process: Process, name: str) -> str | None:
+    """What the endpoint of one persona in twenty fails with, whenever it is called."""
+    random = process.world.random("doom", process.id, name)
+    return random.choice(CLASSES) if random.random() < 0.05 else None
 
 
 def _read(process: Process, command: ReadOutput, random: Random) -> tuple[float, Event]:
@@ -340,6 +366,8 @@ def _read(process: Process, command: ReadOutput, random: Random) -> tuple[float,
 def _join(process: Process, command: JoinOutcomes, random: Random) -> tuple[float, Event]:
     key, job, after = command.key, command.job, seconds(random)
     usage = usage_within(process, random, reserved_for(process.state, key), job.model)
+    if (cut := cut_off(process, command, usage)) is not None:
+        return after, Broke(key, cut)
     if _fails(process, random, 0.5):
         return after, Broke(key, _failed(random, 1, usage))
     return after, Returned(key, random_decision(process, job, usage, random))

@@ -16,7 +16,7 @@ from planloom.workflows.machines.agent.talk import REPAIRS_MAX
 from planloom.workflows.machines.run.state import RunState
 from planloom.workflows.machines.shared import permit
 from planloom.workflows.machines.shared.account import TIMER
-from planloom.workflows.machines.shared.commands import Command, RunTool
+from planloom.workflows.machines.shared.commands import Command, RunTool, Tell
 from planloom.workflows.machines.shared.events import Broke, Event, Returned
 from planloom.workflows.machines.team.state import TeamState
 from tests.simulation.invariants import check_invariants
@@ -83,6 +83,7 @@ class HostOracle(Watcher):
         demand(not both, "a call is in flight or waits, not both", both)
         if plan is not None:
             check_invariants(plan)
+            self.check_time(plan)
             self.given.clear()  # what came early is the plan's now
         else:
             self._check_budget()
@@ -95,6 +96,8 @@ class HostOracle(Watcher):
         if self.was_held and is_held and plan is None:
             made = [c for c in commands if isinstance(c, PAID)]
             demand(not made, "nothing is called while it is paused", made)
+            wanted = [c for c in commands if isinstance(c, Tell) and c.signal == "grant_wanted"]
+            demand(not wanted, "what cannot be used is not asked for", wanted)
         Watcher.after(self, event, commands)
 
     def _check_timers(self, plan: RunState | None) -> None:

@@ -228,6 +228,8 @@ class People:
                 tasks=None if caps.tasks is None else caps.tasks * 2 + wanted.tasks,
                 by=PARENT,
             )
+            if world.random("boss", root.steps).random() < 0.3:  # it is paused, and its child too
+                world.at(world.now + 0.5, lambda: root.control("pause", Pause(), is_update=False))
             world.at(world.now + 1, lambda: root.receive("raise_budget", raised))
         elif isinstance(tell.payload, ChildAsks):
             self.questions = [q for q in self.questions if q.key != tell.payload.key]

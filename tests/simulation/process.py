@@ -236,7 +236,9 @@ class Process:
                         del self.timers[key]
                         self.apply(TimeReached(key))
 
-                self.world.at(command.at, fire, is_idle=key in PERPETUAL)
+                late = self.world.random("late", self.id, key, number)
+                after = late.choice([0.0, 0.0, 0.0, 0.3])  # a server's timer is never early
+                self.world.at(command.at + after, fire, is_idle=key in PERPETUAL)
             case DropTimer():
                 self.timers.pop(command.key, None)
             case Cancel():

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from planloom.planner.contract.controls import Pause, RaiseBudget
 from planloom.planner.contract.jobs import ToolJob
 from planloom.planner.walk.frontier import Unit
+from planloom.workflows.machines.run.state import RunState, Stage
 from planloom.workflows.machines.shared import permit
-from planloom.workflows.machines.shared.account import PARENT, Account
+from planloom.workflows.machines.shared.account import PARENT, TIMER, Account, ends_at
 from planloom.workflows.machines.shared.budget import NOTHING, Caps, Ledger
 from planloom.workflows.machines.shared.commands import (
     AskModel,
@@ -110,6 +111,14 @@ class Watcher:
         """Timers that the state knows are those that run."""
         running = set(self.process.timers)
         demand(expected == running, "timers of the state are those that run", expected, running)
+
+    def check_time(self, run: RunState) -> None:
+        """The end of a run's time is seen, or a timer is on its way to tell of it."""
+        end, now = ends_at(run.account), self.process.world.now
+        if end is None or end > now or run.stage in (Stage.PREPARING, Stage.OVER):
+            return
+        is_seen = run.is_time_up or run.stop is not None or run.ending is not None
+        demand(is_seen or TIMER in self.process.timers, "the end of the time is seen", end)
 
     def check_pending(self, keys: Sequence[str]) -> None:
         """What the state waits for is in flight."""

@@ -65,6 +65,8 @@ class World:
     """How children ended, as the server says."""
     blobs: dict[str, JsonValue] = field(default_factory=dict)
     claims: dict[str, str] = field(default_factory=dict)
+    cut: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Answers that were cut off: after how many tokens, by workflow and activity."""
     """Of acts by their idempotency key: `open` or `done`."""
     story: list[tuple[float, str, Event | str]] = field(default_factory=list)
     busy: int = 0

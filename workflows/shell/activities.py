@@ -365,7 +365,7 @@ async def take_permit(job: PermitJob) -> None:
 async def look_at_run(id: str, run_key: str | None = None) -> str:
     """The server's word for the status of a workflow: RUNNING, COMPLETED, TERMINATED, …
 
-    With `run_key`, a later workflow of the same id counts as none: `GONE`.
+    With `run_key`, `GONE` too when that id is another workflow's now.
     """
     status: str = await workflow.execute_activity(
         "look_at_run",

@@ -11,7 +11,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
 .PHONY: setup demo dev test test-slow test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench docs site \
-	screenshots lock converters check-python check-links
+	screenshots lock converters stranger check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -64,6 +64,10 @@ test: lint
 # What takes minutes: every page of the docs, block by block, and a part of the chaos kit.
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+# A clean clone, then the steps of the README and two tutorials as they stand there, each timed.
+stranger: setup
+	$(BIN)/python -m tests.docs.stranger
 
 # Servers that other people wrote, in an environment of their own.
 SERVERS := .venv-servers

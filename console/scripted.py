@@ -14,6 +14,8 @@ from planloom import planner
 from planloom.console.app import say
 from planloom.scripted_goals import scripted_goals, scripted_model
 
+NO_KEY = "no-key-is-needed"
+"""Not a word that answers hold: a worker hides its keys wherever they appear."""
 DATA = Path(planner.__file__).parent / "library" / "data" / "seattle-weather.csv"
 
 
@@ -28,8 +30,11 @@ def scripted(is_wanted: bool) -> Iterator[None]:
         yield
         return
     goals = scripted_goals()
-    folder = Path(os.environ.get("PLANLOOM_DATA_DIR") or ".planloom") / "scripted"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data = Path(os.environ.get("PLANLOOM_DATA_DIR") or ".planloom")
+    if not data.exists():
+        data.mkdir(mode=0o700, parents=True)  # as a worker makes it: it warns of open ones
+    folder = data / "scripted"
+    folder.mkdir(mode=0o700, exist_ok=True)
     shutil.copy(DATA, folder)
     settings = folder / "planloom.toml"
     settings.write_text("# `planloom dev --scripted` uses no settings file.\n", encoding="utf-8")
@@ -40,7 +45,7 @@ def scripted(is_wanted: bool) -> Iterator[None]:
             "PLANLOOM_WORKSPACE": str(folder),
             "PLANLOOM_MODEL": model.name,
             "OPENAI_BASE_URL": model.url,
-            "OPENAI_API_KEY": "scripted",
+            "OPENAI_API_KEY": NO_KEY,
         }
         before = {name: os.environ.get(name) for name in changed}
         os.environ.update(changed)

@@ -1,5 +1,7 @@
 """Makespan over ideal on shapes and random graphs of tasks of 0.2 to 2 s, given and streamed.
 
+Before that what one event costs the machine (`stepping`), which runs without a server.
+
 The shapes run alone. Of the random graphs five run at once, to keep the whole under a minute: they
 only sleep.
 """
@@ -11,6 +13,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 
+from benchmarks import stepping
 from benchmarks.harness import Bench, bench
 from benchmarks.shapes import (
     Graph,
@@ -57,6 +60,7 @@ async def _all(
 
 
 async def main() -> None:
+    stepping.main()
     shapes = {
         "fan-out": fan_out(),
         "chain": chain(),

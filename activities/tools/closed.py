@@ -21,8 +21,8 @@ HIDDEN = "hidden folders hold settings, keys and definitions"
 ENVIRONMENT = "it belongs to installed packages"
 TRUSTED = "the worker trusts it"
 CODE = (
-    "the worker, or a program that it starts, loads code from here; set PLANLOOM_WORKSPACE to its own folder "
-    "where tools may write code"
+    "the worker, or a program that it starts, loads code from here; "
+    "set PLANLOOM_WORKSPACE to its own folder where tools may write code"
 )
 SECRET = "it may hold secrets"
 
@@ -168,9 +168,9 @@ def place_closed(real: str, places: Places, act: Act) -> str | None:
             return TRUSTED
         if act == "write" and any(_is_at(where, place) for place in places.import_path):
             return CODE
-    if act == "write" and where.endswith(SCRIPT_SUFFIXES):
-        if any(_is_at(where, place) for place in places.script_folders):
-            return CODE
+    is_script = act == "write" and where.endswith(SCRIPT_SUFFIXES)
+    if is_script and any(_is_at(where, place) for place in places.script_folders):
+        return CODE
     return None
 
 

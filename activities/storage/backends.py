@@ -32,6 +32,10 @@ class BlobError(Exception):
     """A blob that cannot be read or written, with its hash and place."""
 
 
+class PassingError(BlobError):
+    """One that may pass by itself: the store is full or away, or does not show a value yet."""
+
+
 class Backend(Protocol):
     """Bytes by name, at `<first two characters>/<name>`. A reader sees a whole value or nothing."""
 

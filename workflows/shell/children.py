@@ -24,6 +24,7 @@ from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.metering import Metering
 from planloom.workflows.shell.effects import priority_of, resolved
 from planloom.workflows.shell.ends import CommandFailed
+from planloom.workflows.shell.signals import Signals
 
 REPORT = "report_to_parent"
 """The signal that asks a child to report its result by signal."""
@@ -105,12 +106,11 @@ class Children:
         """Whether a child at work has not been asked to report by signal."""
         return any(id not in self._asked for id in self._started)
 
-    async def hand_over(self) -> None:
+    async def hand_over(self, signals: Signals) -> None:
         """Ask every child at work to report by signal. One that has just ended is awaited still."""
         for id in [id for id in self._started if id not in self._asked]:
             await self.until_started(id)
-            with contextlib.suppress(FailureError):
-                await workflow.get_external_workflow_handle(id).signal(REPORT)
+            if await signals.send(id, REPORT):
                 self._asked.append(id)
 
 

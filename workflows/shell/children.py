@@ -65,20 +65,14 @@ class Children:
             CommandFailed: its arguments cannot be made.
             ChildWorkflowError: it failed.
         """
-        limits = {"context": CONTEXT_MAX_BYTES}
-        values = {
-            name: await resolved(value, command.bindings, self._meter(), limits.get(name))
-            for name, value in command.values.items()
-        }
-        request = request_of(command, values)
-        if isinstance(request, Failure):
-            raise CommandFailed(request)
+        # From here on it is at work, also while its arguments are made: a continue-as-new at this
+        # moment would go on with a child that nobody had started.
         started: asyncio.Future[ChildWorkflowHandle[Any, Any]] = asyncio.Future()
         self._started[command.id] = started
         try:
             handle = await workflow.start_child_workflow(
                 command.kind,
-                request,
+                await self._request(command),
                 id=command.id,
                 result_type=RESULT_MODELS[command.kind],
                 # It goes on when this run continues as new; a cancel is passed on by command.
@@ -92,6 +86,17 @@ class Children:
             self._started.pop(command.id, None)
             if not started.done():
                 started.cancel()
+
+    async def _request(self, command: StartChild) -> Any:
+        limits = {"context": CONTEXT_MAX_BYTES}
+        values = {
+            name: await resolved(value, command.bindings, self._meter(), limits.get(name))
+            for name, value in command.values.items()
+        }
+        request = request_of(command, values)
+        if isinstance(request, Failure):
+            raise CommandFailed(request)
+        return request
 
     def _meter(self) -> Meter:
         return self._metering.meter_at(workflow.time())
@@ -110,7 +115,7 @@ class Children:
         """Ask every child at work to report by signal. One that has just ended is awaited still."""
         for id in [id for id in self._started if id not in self._asked]:
             await self.until_started(id)
-            if await signals.send(id, REPORT):
+            if id in self._started and await signals.send(id, REPORT):
                 self._asked.append(id)
 
 

@@ -28,7 +28,7 @@ PORT = 7233
 PATH = (
     # page, how many of its blocks, the folder of its commands, words that its output must hold
     ("README.md", 1, "checkout", ["completed", "The wettest day was 2015-03-15 with 55.9 mm"]),
-    ("docs/tutorials/own-tool-and-plan.md", None, "own", ["573.6 euros", "1147"]),
+    ("docs/tutorials/own-tool-and-plan.md", None, "own", ["573.6 euros", "1147.2 euros"]),
     (
         "docs/tutorials/without-a-key.md",
         None,

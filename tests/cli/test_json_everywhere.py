@@ -125,3 +125,16 @@ def test_a_cap_on_money_with_an_unknown_price_is_said_before_the_start(
         '[prices."nobodys-model"]\ninput_usd_per_million = 0\noutput_usd_per_million = 0\n'
     )
     assert "no price" not in run(*words)[2]
+
+
+def test_a_task_with_a_wrong_field_is_still_checked_for_what_else_it_reads(
+    run: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "plan.yaml").write_text(
+        "tasks:\n"
+        "  - {id: a, tool: calculate, args: 1+1, when: b.outcome = 'failed'}\n"
+        "  - {id: b, tool: calculate, args: {expression: '1'}, timeout: 5 minutes}\n"
+    )
+    shown = json.loads(run("plan", "check", "plan.yaml", "--json")[1])
+    told = [(p["line_number"], p["path"]) for p in shown["problems"]]
+    assert told == [(2, "tasks.a.args"), (2, "tasks.a.when"), (3, "tasks.b.timeout")]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from planloom import planner
 from planloom.console.app import say
-from planloom.scripted_goals import scripted_goals, scripted_model
+from planloom.scripted_goals import ScriptedGoal, scripted_goals, scripted_model
 
 NO_KEY = "no-key-is-needed"
 """Not a word that answers hold: a worker hides its keys wherever they appear."""
@@ -20,7 +20,7 @@ DATA = Path(planner.__file__).parent / "library" / "data" / "seattle-weather.csv
 
 
 @contextlib.contextmanager
-def scripted(is_wanted: bool) -> Iterator[None]:
+def scripted(is_wanted: bool, *, is_quiet: bool = False) -> Iterator[None]:
     """While it lasts, workers started here ask a script instead of a model.
 
     Their workspace is a folder with the data that the script's goals are about. Tools of
@@ -50,11 +50,8 @@ def scripted(is_wanted: bool) -> Iterator[None]:
         before = {name: os.environ.get(name) for name in changed}
         os.environ.update(changed)
         try:
-            say("SCRIPTED: no model is asked. A script plans these goals, and no others:")
-            for goal in goals:
-                say(f"  planloom run {shlex.quote(goal.goal)}")
-                say(f"    shows {goal.shows}")
-            say("Add --approval plan to approve the plan first: planloom approve RUN")
+            if not is_quiet:
+                _say_goals(goals)
             yield
         finally:
             for name, value in before.items():
@@ -62,6 +59,14 @@ def scripted(is_wanted: bool) -> Iterator[None]:
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
+
+
+def _say_goals(goals: list[ScriptedGoal]) -> None:
+    say("SCRIPTED: no model is asked. A script plans these goals, and no others:")
+    for goal in goals:
+        say(f"  planloom run {shlex.quote(goal.goal)}")
+        say(f"    shows {goal.shows}")
+    say("Add --approval plan to approve the plan first: planloom approve RUN")
 
 
 def _tools() -> list[str]:

@@ -71,7 +71,9 @@ class Terminal:
         )
         self.said.append(done.stdout)
         if done.returncode:
-            raise SystemExit(f"{block} failed:\n{block.text}\n{done.stdout}")
+            raise SystemExit(
+                f"line {block.line} of {block.page}: failed:\n{block.text}\n{done.stdout}"
+            )
         pairs = kept.read_text().split("\0")
         self.variables = dict(p.split("=", 1) for p in pairs if "=" in p)
 
@@ -92,10 +94,10 @@ class Terminal:
         until = time.monotonic() + COMMAND_SECONDS
         while "is polling" not in (shown := log.read_text(errors="replace")):
             if self.server.poll() is not None or time.monotonic() > until:
-                raise SystemExit(f"{block} does not serve:\n{shown}")
+                raise SystemExit(f"line {block.line} of {block.page}: does not serve:\n{shown}")
             time.sleep(0.1)
         if "WARNING" in shown or "warning: .planloom" in shown:
-            raise SystemExit(f"{block} begins with a warning:\n{shown}")
+            raise SystemExit(f"line {block.line} of {block.page}: begins with a warning:\n{shown}")
         self.said.append(shown)
 
     def interrupt(self) -> None:
@@ -143,7 +145,9 @@ def walk(top: Path) -> int:
             demo = demo or time.monotonic() - began
             for word in words:
                 if word not in "\n".join(terminal.said):
-                    raise SystemExit(f"{block}: nothing said {word!r}:\n{terminal.said}")
+                    raise SystemExit(
+                        f"{block.page}: nothing said {word!r}:\n" + "\n".join(terminal.said)
+                    )
     finally:
         terminal.interrupt()
     whole = time.monotonic() - began

@@ -40,7 +40,7 @@ SAID = {
     "docs/how-to/test.md": ["sum.yaml: valid"],
     "docs/tutorials/approvals.md": ["approve", "checked by ops", "France has more"],
     "docs/tutorials/goal-with-a-model.md": ["France has more", "compare"],
-    "docs/tutorials/own-tool-and-plan.md": ["convert", "573.6 euros", "1147"],
+    "docs/tutorials/own-tool-and-plan.md": ["convert", "573.6 euros", "1147.2 euros"],
     "docs/tutorials/team.md": ["researcher", "research-panel", "naming"],
 }
 """What a page's output must hold."""

@@ -16,6 +16,7 @@ from tests.server.test_teams import JUDGE, TRUSTED, form, speaks, team
 from tests.support.harness import Handle, Planloom
 from tests.support.nursery import NursedWorker, Nursery
 from tests.support.tools import SOURCE
+from tests.support.waiting import until
 
 EVENTS_MAX = 30
 MOMENTS = {"before it is said", "after it is said"}
@@ -108,8 +109,7 @@ async def test_a_run_an_agent_and_a_team_killed_as_they_continue_do_nothing_twic
 
     async def answer() -> None:
         """The child ends while another run of its parent than the one that began it is current."""
-        while sum("DagWorkflow" in p.name for p in deaths.iterdir()) < 2:
-            await asyncio.sleep(0.05)
+        await until(lambda: sum("DagWorkflow" in p.name for p in deaths.iterdir()) == 2, 100)
         child = planloom.client.get_workflow_handle(f"{planloom.task_queue}-DagWorkflow/sub")
         await child.signal("complete_task", {"id": "q", "output": "red"})
 

@@ -44,7 +44,7 @@ from planloom.activities.ask import ModelActivities
 from planloom.activities.capacity import CapacityActivities, PoolLimiters
 from planloom.activities.definitions import DefinitionActivities, Definitions
 from planloom.activities.join import JoinActivities
-from planloom.activities.look_at_child import ChildActivities
+from planloom.activities.look_at_run import RunActivities
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.pool_slots import PoolSlots
 from planloom.activities.models.prices import Prices
@@ -232,7 +232,7 @@ def build_workers(
     groups = GroupActivities(runner, parts.observe_tool)
     models = ModelActivities(parts.models, parts.blobs, cache)
     plans = PlanActivities(parts.models, client, parts.registry, parts.blobs)
-    children = ChildActivities(client)
+    runs = RunActivities(client)
     joins = JoinActivities(parts.models, parts.blobs)
     values = ResolveActivities(parts.blobs)
     turns = TurnActivities(parts.models, parts.registry, parts.blobs)
@@ -267,7 +267,7 @@ def build_workers(
             tools.run_tool,
             groups.run_group,
             plans.write_plan,
-            children.look_at_child,
+            runs.look_at_run,
             joins.join_outcomes,
             values.resolve_value,
             values.pack_bindings,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -92,7 +93,7 @@ class Children:
             if not started.done():
                 started.cancel()
 
-    async def _inputs(self, command: StartChild) -> list[Any]:
+    async def _inputs(self, command: StartChild) -> Sequence[Any]:
         limits = {"context": CONTEXT_MAX_BYTES}
         values = {
             name: await resolved(value, command.bindings, self._meter(), limits.get(name))

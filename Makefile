@@ -86,11 +86,12 @@ simulate: setup
 simulate-planted: setup
 	$(BIN)/python -m tests.simulation.planted
 
-# Random input for every reader of untrusted text, then for a server: make fuzz SECONDS=60
+# Random input for every reader of untrusted text, then for a server: make fuzz SECONDS=600 SERVER_INPUTS=10000
+INPUTS ?= 1000000
 SECONDS ?= 60
-SERVER_INPUTS ?= 500
+SERVER_INPUTS ?= 1000
 fuzz: setup
-	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --server $(SERVER_INPUTS)
+	$(BIN)/python -m tests.fuzz --inputs $(INPUTS) --seconds $(SECONDS) --server $(SERVER_INPUTS)
 
 # Real runs on a real server while workers, server, disk and endpoints break: make chaos RUNS=40 SEED=1
 chaos: RUNS := $(if $(filter command line,$(origin RUNS)),$(RUNS),40)

@@ -36,7 +36,6 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import (
     FixedSizeSlotSupplier,
     Interceptor,
-    UnsandboxedWorkflowRunner,
     Worker,
     WorkerTuner,
 )
@@ -86,6 +85,7 @@ from planloom.workflows.agent import AgentWorkflow
 from planloom.workflows.capacity import CapacityWorkflow
 from planloom.workflows.dag import DagWorkflow
 from planloom.workflows.shell.converter import data_converter
+from planloom.workflows.shell.runner import InOrderRunner
 from planloom.workflows.team import TeamWorkflow
 
 log = logging.getLogger("planloom.worker")
@@ -99,7 +99,7 @@ GARBAGE_EVERY = 10_000
 SWITCH_SECONDS = 0.001
 """How long a thread that computes keeps the interpreter when the event loop wants it; Python's own
 is 0.005. A short run beside a hundred long calculations took 1.5 s, and 2.9 s without this."""
-RUNNER = UnsandboxedWorkflowRunner()
+RUNNER = InOrderRunner()
 """Workflow code is kept deterministic by reading it (tests/test_determinism.py), for every process
 and at no cost; docs/decisions/0006-no-sandbox.md."""
 

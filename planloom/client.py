@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine
@@ -96,6 +97,7 @@ M = TypeVar("M", bound=BaseModel)
 QUERY_SECONDS = 10.0
 """A query needs a worker: without one it would block until the caller gives up."""
 PERMIT_AGAIN_SECONDS = 0.2
+_KNOWN_QUERIES = re.compile(r"expected but not found, known queries: \[([^\]]*)\]")
 LOOK_AGAIN_SECONDS = 0.05
 """Between two looks at a run that is streamed: what happens meanwhile comes in one."""
 
@@ -158,6 +160,12 @@ class Run(Controls):
         try:
             return await self._handle.query(name, rpc_timeout=timedelta(seconds=QUERY_SECONDS))
         except WorkflowQueryFailedError as error:
+            if known := _KNOWN_QUERIES.search(str(error)):
+                kind = (await self.workflow_type()).removesuffix("Workflow").lower()
+                answers = ", ".join(q for q in known[1].split() if not q.startswith("__"))
+                raise Refused(
+                    f'"{self.id}" ({kind}) has no "{name}"; it answers {answers}', "InvalidRequest"
+                ) from None
             raise Refused(f"query {name}: {error}") from None
         except RPCError as error:
             raise (await self._translated(error, asks_worker=True)) from error
@@ -274,7 +282,8 @@ class Run(Controls):
                     *([payload] if payload is not None else []),
                     id=id,
                     rpc_timeout=timedelta(seconds=QUERY_SECONDS),
-                )
+                ),
+                self._is_running,
             )
         except WorkflowUpdateFailedError as error:
             kind = error.cause.type if isinstance(error.cause, ApplicationError) else ""
@@ -330,6 +339,13 @@ class Run(Controls):
                 error.status.name,
             )
         return server_error(self._client.address, error)
+
+    async def _is_running(self) -> bool:
+        try:
+            described = await self._handle.describe()
+        except RPCError:
+            return False
+        return described.status is WorkflowExecutionStatus.RUNNING
 
     async def _is_known(self) -> bool:
         try:

@@ -249,12 +249,6 @@ IN_AGENTS_AND_TEAMS = [
         "        pass\n",
     ),
     Bug(
-        "a-paused-child-asks-for-more-and-more",
-        "workflows/machines/agent/host.py",
-        "    if host.may_call:  # what",
-        "    if True:  # what",
-    ),
-    Bug(
         "what-came-early-for-the-plan-of-a-team-is-lost",
         "workflows/machines/team/plan.py",
         "        early.append(ControlTaken(kept.name, payload, kept.token))\n",
@@ -267,35 +261,10 @@ IN_AGENTS_AND_TEAMS = [
         "",
     ),
     Bug(
-        "a-team-drops-the-timer-of-its-plan",
-        "workflows/machines/team/machine.py",
-        "if ended(team) is None and not plan.is_running(team):",
-        "if ended(team) is None:",
-    ),
-    Bug(
         "a-cancelled-team-does-not-wait-for-its-calls",
         "workflows/machines/team/machine.py",
         "    if team.pending:\n        return\n    speaking.stop_speaking",
         "    speaking.stop_speaking",
-    ),
-    Bug(
-        "a-time-out-is-tried-in-every-round",
-        "workflows/machines/shared/member_retry.py",
-        "return round_number == 1 if is_late else True",
-        "return True",
-    ),
-    Bug(
-        "an-answer-that-was-cut-is-asked-for-again-and-again",
-        "workflows/machines/run/units.py",
-        "if not failed.cut_at or work.cut_at or work.is_cancelled",
-        "if not failed.cut_at or work.is_cancelled",
-    ),
-    Bug(
-        "what-a-cut-answer-used-is-not-counted",
-        "workflows/machines/run/units.py",
-        "    run.records[task.id].usage += failed.usage\n"
-        "    account.settle(run.account, key, failed.usage, _counted(work, failed.tasks))\n",
-        "    account.settle(run.account, key, Usage(), _counted(work, failed.tasks))\n",
     ),
     Bug(
         "a-member-that-was-refused-for-good-is-asked-again",

@@ -10,8 +10,8 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-slow test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench bench-full bench-page docs site \
-	screenshots lock converters check-python check-links
+.PHONY: setup demo dev test test-slow test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench bench-full \
+	bench-page docs site screenshots lock converters stranger check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -65,6 +65,10 @@ test: lint
 test-slow: setup
 	$(BIN)/pytest -m slow
 
+# A clean clone, then the steps of the README and two tutorials as they stand there, each timed.
+stranger: setup
+	$(BIN)/python -m tests.docs.stranger
+
 # Servers that other people wrote, in an environment of their own.
 SERVERS := .venv-servers
 test-servers: setup
@@ -112,7 +116,7 @@ bench: setup
 bench-full: setup
 	$(BIN)/python -m benchmarks $(PARTS) --size full
 
-# The figures of docs/benchmarks.md, from what bench-full wrote: make bench-page JSON="one.json another.json"
+# The figures of docs/explanation/benchmarks.md, from what bench-full wrote: make bench-page JSON="one.json another.json"
 JSON ?= build/bench-full.json
 bench-page: setup
 	$(BIN)/python -m benchmarks.page $(JSON)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.page [JSON …]`: write the figures of these files into docs/benchmarks.md.
+"""`python -m benchmarks.page [JSON …]`: write their figures into the docs page on benchmarks.
 
 Later files replace parts of earlier ones. Everything between the two markers of the page is made
 here; nothing there is written by hand.
@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.parts import PARTS
 from benchmarks.report import CHECKOUT, in_words, notes_of, read, row
 
-PAGE = CHECKOUT / "docs" / "benchmarks.md"
+PAGE = CHECKOUT / "docs" / "explanation" / "benchmarks.md"
 BEGIN, END = "<!-- figures: made by `make bench-page` -->", "<!-- end of figures -->"
 HEAD = "| measure | must be | median | spread | |\n|---|---|---|---|---|"
 

@@ -47,7 +47,7 @@ async def test_every_part_starts(part: str) -> None:
 
 
 def test_the_page_and_the_help_name_every_part() -> None:
-    page = (CHECKOUT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    page = (CHECKOUT / "docs" / "explanation" / "benchmarks.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+)` \|", page, re.M) == list(PARTS)
     program = (CHECKOUT / "benchmarks" / "__main__.py").read_text(encoding="utf-8")
     assert re.findall(r"^(\w+) {2,}\S", program.split('"""')[1], re.M) == list(PARTS)

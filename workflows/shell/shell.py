@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ApplicationError
 
 from planloom.planner.contract.names import INVALID_REQUEST
 from planloom.workflows.machines.shared.commands import (
@@ -47,6 +47,7 @@ from planloom.workflows.shell.effects import EFFECTS, Literals
 from planloom.workflows.shell.ends import error_of, failure_of, is_cancelled
 from planloom.workflows.shell.outgoing import Outgoing, size_of
 from planloom.workflows.shell.publish import Publisher
+from planloom.workflows.shell.signals import Signals
 
 S = TypeVar("S")
 
@@ -114,6 +115,7 @@ class Shell(Generic[S]):
         self._early: list[Event] = []
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._tells: list[asyncio.Task[None]] = []
+        self._signals = Signals()
         self._replies: dict[int, Answer | Refuse] = {}
         self._token = 0
         self._children = Children()
@@ -267,10 +269,7 @@ class Shell(Generic[S]):
     async def _tell(self, tell: Tell) -> None:
         """A signal to another run. One that has ended, or is gone, needs it no more."""
         await self._children.until_started(tell.run)
-        # To cancel a signal that is on its way would fail the workflow task forever.
-        with contextlib.suppress(FailureError):
-            handle = workflow.get_external_workflow_handle(tell.run)
-            await asyncio.shield(handle.signal(tell.signal, tell.payload))
+        await self._signals.send(tell.run, tell.signal, tell.payload)
 
     # -- children that report ---------------------------------------------------------------
 
@@ -341,7 +340,7 @@ class Shell(Generic[S]):
     async def _continue(self) -> None:
         """Go on as another run, unless something came while the children were told."""
         if self._children.has_unasked():
-            await self._children.hand_over()
+            await self._children.hand_over(self._signals)
             return
         carried = carry(self._adapter, self.state, reports=self.reports)
         workflow.continue_as_new(carried)
@@ -382,9 +381,7 @@ class Shell(Generic[S]):
             report |= {"message": lines, "error_class": ended.type}
         else:
             report |= {"result": ended.model_dump(mode="json", exclude_unset=True)}
-        with contextlib.suppress(FailureError):
-            parent = workflow.get_external_workflow_handle(info.parent.workflow_id)
-            await asyncio.shield(parent.signal(ENDED, report))
+        await self._signals.send(info.parent.workflow_id, ENDED, report)
 
     def _publish(self, is_last: bool = False) -> None:
         now, published = workflow.time(), self.machine.published(self.state)

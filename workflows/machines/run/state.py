@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -527,11 +528,14 @@ class RunState:
             return record.output if good else None
         return self.values.get(name)
 
+    def has_name(self, name: str) -> bool:
+        """Whether references may name it: a task, or a given value."""
+        return TaskId(name) in self.tasks or name in self.values
+
     @property
-    def tainted(self) -> set[str]:
+    def tainted(self) -> Container[str]:
         """Names of values that came from outside, or were made of something that did."""
-        given = set(self.values) if self.lineage.tainted_inputs else set()
-        return given | {task for task, record in self.records.items() if record.is_tainted}
+        return _Tainted(self)
 
     def model_for(self, role: str, named: str | None = None) -> str | None:
         """The model of a call: the task's own, the request's for its role, or the default."""
@@ -540,3 +544,16 @@ class RunState:
 
     def outcome_of(self, task: TaskId) -> Outcome | None:
         return self.frontier.outcome_of(task)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tainted:
+    """Asked name by name: a run looks at every start, and a set of all would cost its size."""
+
+    run: RunState
+
+    def __contains__(self, name: object) -> bool:
+        record = self.run.records.get(TaskId(str(name)))
+        if record is not None and record.is_tainted:
+            return True
+        return self.run.lineage.tainted_inputs and name in self.run.values

@@ -70,9 +70,11 @@ def _shown(row: TaskReport) -> str:
         return row.error.split("\n")[0][:120]
     if row.blob:
         return f"{row.preview} [{row.size_bytes:,} bytes, blob {row.blob[:12]}]"[:160]
-    text = row.output if isinstance(row.output, str) else json.dumps(row.output, ensure_ascii=False)
     items = f"{_items(row.items)} " if row.items else ""
     note = items + (f"({row.reason}) " if row.reason else "")
+    if row.output is None and not row.outcome.is_good:
+        return note[:120]
+    text = row.output if isinstance(row.output, str) else json.dumps(row.output, ensure_ascii=False)
     return (note + text.replace("\n", " "))[:120]
 
 

@@ -81,7 +81,7 @@ class Entry:
     mode: Literal["body", "fallback"] = "body"
     """Which body runs, once it may start."""
     left: int | None = None
-    """Inputs that have not ended; None: they are to be counted anew."""
+    """Inputs that have not ended; None: they are to be counted again."""
     good: int = 0
     """Inputs that ended well, as far as they are counted."""
     is_blocked: bool = False

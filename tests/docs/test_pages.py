@@ -34,7 +34,7 @@ SAID = {
     "docs/how-to/agents-and-teams.md": ["verdict: trusted", '"agent":"lead"'],
     "docs/how-to/capacity.md": ["default  open", "allowed:true", "drained by ops: night"],
     "docs/contract.md": ["twice", "revision 2 approved by timeout"],
-    "docs/how-to/python.md": ["completed 43 2", "town", "answer: Lyon", "RunEvent(end"],
+    "docs/how-to/python.md": ["completed 43 2", "town", "answer: Lyon", "task distinct: succeeded"],
     "docs/how-to/observe.md": ["no rate for XYZ"],
     "docs/how-to/schedule.md": ["nightly-report"],
     "docs/how-to/test.md": ["sum.yaml: valid"],

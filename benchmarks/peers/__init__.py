@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,7 @@ REQUIREMENTS = HERE / "requirements.txt"
 CHAIN, FAN_OUT = "chain", "fan-out"
 PLANS = {CHAIN: chain_plan, FAN_OUT: fan_plan}
 RUN_SECONDS = 300.0
+END_SECONDS = 20.0
 FUSED_HERE, QUEUED_HERE = "Planloom, fused", "Planloom, queued"
 
 
@@ -125,6 +128,7 @@ async def running(name: str, folder: Path) -> AsyncIterator[Running]:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
+            start_new_session=True,
         )
         try:
             found = Running(name, process)
@@ -142,12 +146,12 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     """The end of its input is the sign to stop what it has started."""
     assert process.stdin is not None
     process.stdin.close()
-    try:
-        async with asyncio.timeout(20):
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
             await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # and what it left running
+    await process.wait()
 
 
 async def main(size: Size) -> list[Figure]:

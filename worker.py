@@ -36,7 +36,6 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import (
     FixedSizeSlotSupplier,
     Interceptor,
-    UnsandboxedWorkflowRunner,
     Worker,
     WorkerTuner,
 )
@@ -46,7 +45,7 @@ from planloom.activities.ask import ModelActivities
 from planloom.activities.capacity import CapacityActivities, PoolLimiters
 from planloom.activities.definitions import DefinitionActivities, Definitions
 from planloom.activities.join import JoinActivities
-from planloom.activities.look_at_child import ChildActivities
+from planloom.activities.look_at_run import RunActivities
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.pool_slots import PoolSlots
 from planloom.activities.models.prices import Prices
@@ -86,6 +85,7 @@ from planloom.workflows.agent import AgentWorkflow
 from planloom.workflows.capacity import CapacityWorkflow
 from planloom.workflows.dag import DagWorkflow
 from planloom.workflows.shell.converter import data_converter
+from planloom.workflows.shell.runner import InOrderRunner
 from planloom.workflows.team import TeamWorkflow
 
 log = logging.getLogger("planloom.worker")
@@ -99,7 +99,7 @@ GARBAGE_EVERY = 10_000
 SWITCH_SECONDS = 0.001
 """How long a thread that computes keeps the interpreter when the event loop wants it; Python's own
 is 0.005. A short run beside a hundred long calculations took 1.5 s, and 2.9 s without this."""
-RUNNER = UnsandboxedWorkflowRunner()
+RUNNER = InOrderRunner()
 """Workflow code is kept deterministic by reading it (tests/test_determinism.py), for every process
 and at no cost; docs/decisions/0006-no-sandbox.md."""
 
@@ -235,7 +235,7 @@ def build_workers(
     groups = GroupActivities(runner, parts.observe_tool)
     models = ModelActivities(parts.models, parts.blobs, cache)
     plans = PlanActivities(parts.models, client, parts.registry, parts.blobs)
-    children = ChildActivities(client)
+    runs = RunActivities(client)
     joins = JoinActivities(parts.models, parts.blobs)
     values = ResolveActivities(parts.blobs)
     turns = TurnActivities(parts.models, parts.registry, parts.blobs)
@@ -270,7 +270,7 @@ def build_workers(
             tools.run_tool,
             groups.run_group,
             plans.write_plan,
-            children.look_at_child,
+            runs.look_at_run,
             joins.join_outcomes,
             values.resolve_value,
             values.pack_bindings,

@@ -67,6 +67,7 @@ def codec_server(
     web_ui: Annotated[
         list[str] | None, typer.Option(help="A Web UI that may ask (default: the local ones).")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Let the Web UI and the temporal program read encrypted runs, with the keys of planloom.toml.
 
@@ -99,7 +100,7 @@ def codec_server(
         )
     except OSError as error:
         raise fail(f"cannot listen on {ip}:{port}: {error.strerror or error}") from None
-    say(f"codec server  {server.address}")
+    say_json({"address": server.address}) if as_json else say(f"codec server  {server.address}")
     with contextlib.suppress(KeyboardInterrupt):
         server.start().wait()
     server.stop()
@@ -108,6 +109,7 @@ def codec_server(
 @app.command(rich_help_panel=SETUP)
 def backup(
     file: Annotated[Path, typer.Argument(help="The archive to write, such as planloom.tar.gz.")],
+    as_json: Json = False,
 ) -> None:
     """Back up the development database with its blobs, also while it runs.
 
@@ -125,12 +127,14 @@ def backup(
         count = back_up(Path(settings.data_dir), file)
     except (BackupError, OSError) as error:
         raise fail(str(error), "PLANLOOM_DATA_DIR names the folder.") from None
-    say(f"{file}: {count:,} files")
+    say_json({"file": str(file), "files": count}) if as_json else say(f"{file}: {count:,} files")
 
 
 @app.command(rich_help_panel=SETUP)
 def restore(
     file: Annotated[Path, typer.Argument(help="An archive that planloom backup wrote.")],
+    dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     """Put a backup into an empty data folder (PLANLOOM_DATA_DIR); then start planloom dev.
 
@@ -143,10 +147,13 @@ def restore(
     with errors():
         data = Path(settings_now().data_dir)
     try:
-        count = put_back(file, data)
+        count = put_back(file, data, dry=dry_run)
     except (BackupError, OSError) as error:
         raise fail(str(error)) from None
-    say(f"{data}: {count:,} files")
+    if as_json:
+        say_json({"folder": str(data), "files": count, "dry_run": dry_run})
+    else:
+        say(f"{'would write ' if dry_run else ''}{data}: {count:,} files")
 
 
 @app.command(rich_help_panel=SETUP)

@@ -21,7 +21,7 @@ from planloom.planner.compile.templates import check_template
 from planloom.planner.contract.findings import Finding
 from planloom.planner.contract.garbage import GarbageJob, GarbageReport
 from planloom.planner.contract.prepare import prepare_job
-from planloom.planner.contract.requests import RunRequest
+from planloom.planner.contract.requests import Role, RunRequest
 from planloom.planner.contract.settings import Settings, SettingsError, settings_from
 from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.definitions import name_taken
@@ -259,6 +259,23 @@ def local_catalog(plan: Plan) -> Catalog:
             "template_names": [*catalog.template_names, *names["plan"]],
         }
     )
+
+
+def unpriced_models(request: RunRequest, plan: Plan | None) -> list[str]:
+    """The models that a run would ask and whose price a worker started here does not know.
+
+    Raises:
+        UsageError: a worker cannot start here.
+    """
+    bodies = [b for t in plan.tasks for b in t.bodies] if plan is not None else []
+    asks = any(b.kind in ("ask", "agent", "team", "plan") or b.tool == "ask" for b in bodies)
+    if plan is not None and not asks:
+        return []
+    roles: list[Role] = ["worker"] if plan is not None else ["planner", "joiner", "worker"]
+    job = prepare_job(request)
+    catalog = Catalog.model_validate(_ask_worker("--catalog", job.model_dump_json()))
+    models = [*job.models, *(request.model_for(r) or catalog.models.get(r) for r in roles)]
+    return [m for m in dict.fromkeys(models) if m and m not in catalog.prices]
 
 
 def _names(plan: Plan) -> dict[str, list[str]]:

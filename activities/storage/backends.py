@@ -37,6 +37,10 @@ class BlobError(Exception):
     """A blob that cannot be read or written, with its hash and place."""
 
 
+class PassingError(BlobError):
+    """One that may pass by itself: the store is full or away, or does not show a value yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One value that lies in a backend."""

@@ -32,7 +32,13 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from planloom.activities.storage.backends import Backend, BlobError, open_backend, short_reason
+from planloom.activities.storage.backends import (
+    Backend,
+    BlobError,
+    PassingError,
+    open_backend,
+    short_reason,
+)
 from planloom.activities.storage.json_values import json_text
 from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.language.values import JsonValue
@@ -109,18 +115,20 @@ class ClaimStore:
         workflow: str = "",
         execution: str = "",
         nothing_done: int = 0,
+        nonce: str = "",
     ) -> Claim:
         """Record the claim unless another attempt holds it.
 
         `execution` names one scheduled activity, whose attempts are numbered from 1. Attempts 1 to
-        `nothing_done` of it are known to have done nothing.
+        `nothing_done` of it are known to have done nothing. Who calls again after a failure gives
+        the same `nonce`: the first call may have made the claim before it failed.
         """
         mine = _Holder(
             workflow=workflow,
             execution=execution,
             attempt=attempt,
             tool=tool,
-            nonce=uuid.uuid4().hex,
+            nonce=nonce or uuid.uuid4().hex,
             pid=os.getpid(),
             at=time.time(),
         )
@@ -152,7 +160,8 @@ class ClaimStore:
             return mine
         held = self._holder(name)
         # Over a network the answer to a write may be lost; its repetition is refused then.
-        return mine if held == mine else held or _Holder()
+        is_mine = held is not None and held.nonce == mine.nonce
+        return mine if is_mine else held or _Holder()
 
     def _held_by_another(self, claim: str, generation: int) -> Claim:
         # The result may have come between the two looks.
@@ -204,7 +213,7 @@ class ClaimStore:
         try:
             yield
         except Exception as error:
-            raise BlobError(
+            raise PassingError(
                 f"claim {claim[:12]}… cannot be read or written in {self.place}: "
                 f"{short_reason(error)}"
             ) from error

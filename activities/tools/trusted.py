@@ -91,14 +91,19 @@ def _code(
 ) -> tuple[list[Path], list[Path]]:
     """Files of loaded modules in the workspace, and folders of loaded packages there."""
     own = [path.resolve() for path in program]
+    real_folders: dict[str, str] = {}
+
+    def is_foreign(path: str) -> bool:
+        real = Path(_real_path(path, real_folders))
+        return real.is_relative_to(workspace) and not any(real.is_relative_to(p) for p in own)
+
     files: list[Path] = []
     packages: list[Path] = []
     for module in list(modules.values()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and _is_foreign(Path(file), workspace, own):
+        if isinstance(file, str) and is_foreign(file):
             files.append(Path(file))
-        folders = [Path(folder) for folder in _folders(module)]
-        packages += [folder for folder in folders if _is_foreign(folder, workspace, own)]
+        packages += [Path(folder) for folder in _folders(module) if is_foreign(folder)]
     return files, packages
 
 
@@ -109,11 +114,14 @@ def _folders(module: ModuleType) -> Iterable[str]:
         return []
 
 
-def _is_foreign(path: Path, workspace: Path, own: Sequence[Path]) -> bool:
-    real = path.resolve()
-    if not real.is_relative_to(workspace):
-        return False
-    return not any(real == place or real.is_relative_to(place) for place in own)
+def _real_path(path: str, real_folders: dict[str, str]) -> str:
+    """Where a path leads. Thousands of modules lie in a few hundred folders, resolved once each."""
+    folder, name = os.path.split(path)
+    if folder not in real_folders:
+        real_folders[folder] = os.path.realpath(folder)
+    joined = os.path.join(real_folders[folder], name)
+    is_plain = name not in ("", ".", "..") and not os.path.islink(joined)
+    return joined if is_plain else os.path.realpath(path)
 
 
 def _real(paths: Iterable[Path]) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ import pytest
 
 from planloom.activities.storage.backends import Backend, BlobError, FolderBackend, open_backend
 from planloom.activities.storage.blobs import BlobStore
+from planloom.activities.storage.patience import Patience
 from tests.support.s3 import s3
 
 NAME = "ab" * 32
@@ -146,7 +147,7 @@ async def test_a_bucket_that_does_not_answer_is_told_in_time(
     with s3(monkeypatch):
         pass  # its port is closed again
     with pytest.raises(BlobError, match=r"cannot be written to s3://bucket"):
-        await BlobStore("s3://bucket").put_bytes(b"x")
+        await BlobStore("s3://bucket", patience=Patience(0.0, 0.0)).put_bytes(b"x")
 
 
 @pytest.mark.parametrize(

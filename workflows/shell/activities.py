@@ -6,14 +6,13 @@ that the worker registers every name in `ACTIVITIES`.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.common import Priority, RetryPolicy
-from temporalio.exceptions import ActivityError, FailureError, TimeoutError, TimeoutType
+from temporalio.exceptions import ActivityError, TimeoutError, TimeoutType
 from temporalio.workflow import ActivityCancellationType
 
 from planloom.planner.contract.capacity import PoolLoaded, PoolNotice, QueueRate
@@ -60,7 +59,7 @@ ACTIVITIES = (
     "set_queue_rate",
     "load_pool",
     "take_permit",
-    "look_at_child",
+    "look_at_run",
     "notify_worker",
 )
 
@@ -362,23 +361,20 @@ async def take_permit(job: PermitJob) -> None:
     )
 
 
-async def look_at_child(id: str) -> str:
-    """The server's word for the status of a workflow: RUNNING, COMPLETED, TERMINATED, …"""
+async def look_at_run(id: str, run_key: str | None = None) -> str:
+    """The server's word for the status of a workflow: RUNNING, COMPLETED, TERMINATED, …
+
+    With `run_key`, a later workflow of the same id counts as none: `GONE`.
+    """
     status: str = await workflow.execute_activity(
-        "look_at_child",
-        id,
+        "look_at_run",
+        args=[id, run_key],
         result_type=str,
         start_to_close_timeout=timedelta(seconds=10),
         retry_policy=RetryPolicy(maximum_attempts=3),
         summary=f"does {id} still run?",
     )
     return status
-
-
-async def tell(run: str, signal: str, payload: Any = None) -> None:
-    """Signal another run. One that has ended, or is gone, needs it no more."""
-    with contextlib.suppress(FailureError):
-        await workflow.get_external_workflow_handle(run).signal(signal, payload)
 
 
 async def load_pool(pool: str) -> PoolLoaded:

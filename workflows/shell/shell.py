@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ApplicationError
 
 from planloom.planner.contract.names import INVALID_REQUEST
 from planloom.workflows.machines.shared.commands import (
@@ -40,15 +40,22 @@ from planloom.workflows.machines.shared.events import (
     Returned,
     TimeReached,
 )
-from planloom.workflows.machines.shared.machine import Failed, Identity, Machine
+from planloom.workflows.machines.shared.machine import Failed, Machine, State
 from planloom.workflows.shell.carried import carry
-from planloom.workflows.shell.children import ENDED, ChildEnded, Children, cancel_adopted
+from planloom.workflows.shell.children import (
+    ENDED,
+    ChildEnded,
+    Children,
+    cancel_adopted,
+    until_alone,
+)
 from planloom.workflows.shell.effects import EFFECTS, Literals
 from planloom.workflows.shell.ends import error_of, failure_of, is_cancelled
 from planloom.workflows.shell.outgoing import Outgoing, size_of
 from planloom.workflows.shell.publish import Publisher
+from planloom.workflows.shell.signals import Signals
 
-S = TypeVar("S")
+S = TypeVar("S", bound=State)
 
 CROWD = 16
 """So many activities that are let go at the end may still report, each of them while the last
@@ -57,14 +64,9 @@ replayed for the next try. A run of 3,000 items took 12 s to be cancelled."""
 CALM_SECONDS = 0.25
 CALM_TRIES = 20
 EVENTS_OF_A_SLEEP = 6
+PARENT = "shell:parent"
 EVENTS_MAX = 10_000
 """A longer history continues as new, even if the server has not suggested it."""
-
-
-def identity() -> Identity:
-    """Which workflow this is."""
-    info = workflow.info()
-    return Identity(info.workflow_id, f"{info.workflow_id}/{info.first_execution_run_id}")
 
 
 def _attempts_of(command: Any) -> int:
@@ -114,11 +116,14 @@ class Shell(Generic[S]):
         self._early: list[Event] = []
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._tells: list[asyncio.Task[None]] = []
+        self._signals = Signals()
         self._replies: dict[int, Answer | Refuse] = {}
         self._token = 0
         self._children = Children()
         self._let_go = (0, 0)
         """A workflow task, by its history length, and how many activities it cancelled."""
+        self._is_alone = False
+        """Its parent is gone."""
         self._is_cancelled = False
         self._is_draining = False
         self._literals = Literals()
@@ -150,6 +155,8 @@ class Shell(Generic[S]):
         self.apply(Continued() if self._is_continued else Begun())
         for event in early:
             self.apply(event)
+        if self.state.identity.lineage.parent is not None:
+            self._start(PARENT, self._watch_parent())
 
     def next_token(self) -> int:
         """The token of an update that is to be answered."""
@@ -267,10 +274,7 @@ class Shell(Generic[S]):
     async def _tell(self, tell: Tell) -> None:
         """A signal to another run. One that has ended, or is gone, needs it no more."""
         await self._children.until_started(tell.run)
-        # To cancel a signal that is on its way would fail the workflow task forever.
-        with contextlib.suppress(FailureError):
-            handle = workflow.get_external_workflow_handle(tell.run)
-            await asyncio.shield(handle.signal(tell.signal, tell.payload))
+        await self._signals.send(tell.run, tell.signal, tell.payload)
 
     # -- children that report ---------------------------------------------------------------
 
@@ -282,6 +286,11 @@ class Shell(Generic[S]):
         self._jobs.pop(key, None)  # it is awaited here as well: the first word of its end counts
         value = ended.value()
         self.apply(Broke(key, value) if isinstance(value, Failure) else Returned(key, value))
+
+    async def _watch_parent(self) -> None:
+        """Without its parent a child is cancelled: a run that was terminated tells nobody."""
+        await until_alone(self.state.identity.lineage)
+        self._is_alone = True
 
     def _children_now(self) -> dict[str, str]:
         return self.machine.children(self.state)
@@ -302,7 +311,7 @@ class Shell(Generic[S]):
                 await workflow.wait_condition(self._is_due)
             if self._bug is not None:
                 raise self._bug
-            if is_cancelled() and not self._is_cancelled:
+            if self._is_stopped() and not self._is_cancelled:
                 self._is_cancelled = True
                 self.apply(CancelRequested())
             elif self._is_long() and not self._is_draining:
@@ -319,10 +328,13 @@ class Shell(Generic[S]):
         return (
             self._bug is not None
             or self.machine.ended(self.state) is not None
-            or (is_cancelled() and not self._is_cancelled)
+            or (self._is_stopped() and not self._is_cancelled)
             or (self._is_long() and not self._is_draining)
             or self._may_continue()
         )
+
+    def _is_stopped(self) -> bool:
+        return self._is_alone or is_cancelled()
 
     def _is_long(self) -> bool:
         info = workflow.info()
@@ -341,7 +353,7 @@ class Shell(Generic[S]):
     async def _continue(self) -> None:
         """Go on as another run, unless something came while the children were told."""
         if self._children.has_unasked():
-            await self._children.hand_over()
+            await self._children.hand_over(self._signals)
             return
         carried = carry(self._adapter, self.state, reports=self.reports)
         workflow.continue_as_new(carried)
@@ -351,7 +363,7 @@ class Shell(Generic[S]):
         let_go = self._let_go_now() + sum(
             not k.startswith(("timer:", "shell:")) for k in self._jobs
         )
-        for key in list(self._jobs):
+        for key in [key for key in self._jobs if key != PARENT]:  # its timer costs no event more
             self._drop(key)
         self._publish(is_last=True)
         if let_go >= CROWD:
@@ -382,9 +394,7 @@ class Shell(Generic[S]):
             report |= {"message": lines, "error_class": ended.type}
         else:
             report |= {"result": ended.model_dump(mode="json", exclude_unset=True)}
-        with contextlib.suppress(FailureError):
-            parent = workflow.get_external_workflow_handle(info.parent.workflow_id)
-            await asyncio.shield(parent.signal(ENDED, report))
+        await self._signals.send(info.parent.workflow_id, ENDED, report)
 
     def _publish(self, is_last: bool = False) -> None:
         now, published = workflow.time(), self.machine.published(self.state)

@@ -8,6 +8,7 @@ import pytest
 
 from planloom.planner.contract.controls import ChildAsks
 from planloom.planner.contract.jobs import Resolved
+from planloom.planner.contract.requests import Lineage
 from planloom.planner.language.values import Outcome, Stored
 from planloom.workflows.machines.run.view import awaiting, open_waits, progress_of, status_word
 from planloom.workflows.machines.shared.commands import (
@@ -324,7 +325,7 @@ def test_an_approval_that_comes_before_the_run_has_heard_of_its_worker_is_kept()
 
 def below(*tasks: dict[str, Any]) -> Drive:
     """A run below the run `top`; there it is the task `run`."""
-    return begun(*tasks, lineage={"parent": "top"})
+    return begun(*tasks, lineage=Lineage(parent="top"))
 
 
 def told(drive: Drive, run: str = "top") -> list[tuple[str, str | None, str]]:

@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-slow test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench bench-full \
+.PHONY: setup demo dev test test-slow test-servers simulate simulate-planted chaos crash-sweep soak fuzz audit lint bench bench-full \
 	bench-page docs site screenshots lock converters stranger check-python check-links
 .DEFAULT_GOAL := setup
 
@@ -111,6 +111,13 @@ soak: setup
 
 # Ratios against bare Temporal, peers and ideals, in ten minutes: make bench PARTS="engine peers"
 PARTS ?=
+# Known weaknesses of what is locked, by pip-audit over the network. tests/test_dependencies.py needs none.
+AUDIT := .venv-audit
+audit:
+	@test -d $(AUDIT) || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(AUDIT)/bin/pip-audit --require-hashes --disable-pip --requirement requirements-dev.lock
+
 bench: setup
 	$(BIN)/python -m benchmarks $(PARTS) --size quick --minutes 10
 

@@ -328,7 +328,7 @@ class Run(Controls):
             # The server says the same of a run that has ended and of one that never was.
             return (
                 Refused(f'run "{self.id}" has ended')
-                if await self._is_known()
+                if await self._status() is not None
                 else NoSuchRun(self.id)
             )
         if asks_worker and is_unanswered(error):
@@ -340,19 +340,15 @@ class Run(Controls):
             )
         return server_error(self._client.address, error)
 
-    async def _is_running(self) -> bool:
+    async def _status(self) -> WorkflowExecutionStatus | None:
+        """None when the server knows no such run."""
         try:
-            described = await self._handle.describe()
+            return (await self._handle.describe()).status
         except RPCError:
-            return False
-        return described.status is WorkflowExecutionStatus.RUNNING
+            return None
 
-    async def _is_known(self) -> bool:
-        try:
-            await self._handle.describe()
-        except RPCError:
-            return False
-        return True
+    async def _is_running(self) -> bool:
+        return await self._status() is WorkflowExecutionStatus.RUNNING
 
 
 class Pool:

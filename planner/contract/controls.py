@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -146,10 +146,10 @@ class GrantWanted(Model):
 
 
 class ChildAsks(Model):
-    """An agent in a child run asks a person: signalled upwards. Not typed by people."""
+    """Something in a child run waits for a person: signalled upwards. Not typed by people."""
 
     child: str
-    """The workflow that waits for `complete_task {id: name}`."""
+    """The workflow that waits for the control, with `{id: name}`."""
     name: str
     key: str
     """The id by which the run that gets it is answered: the task's, and the member's."""
@@ -157,6 +157,10 @@ class ChildAsks(Model):
     """None: it is answered, or asks no more."""
     is_decision: bool = False
     """It asks whether it may act: only `{"approve": true}` or `false` answers, and never early."""
+    control: Literal["complete_task", "approve_task"] = "complete_task"
+    """What answers it."""
+    answer_schema: dict[str, JsonValue] | None = None
+    """What the answer must fit."""
 
 
 class Reply(Model):

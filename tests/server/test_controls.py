@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
+from planloom.client import Client
 from tests.support.harness import Handle, Planloom
 
 Calls = Callable[[], list[str]]
@@ -440,3 +441,28 @@ async def test_a_map_over_no_list_at_the_cap_of_tasks_fails_alone(planloom: Plan
         result = await planloom.run({"plan": {"tasks": tasks}, "budget": {"tasks": 1}})
     assert (result["status"], result["tasks"]["m"]["outcome"]) == ("partial", "failed")
     assert "needs a list" in result["tasks"]["m"]["error"]
+
+
+async def test_what_waits_in_sub_plans_below_is_shown_and_answered_at_the_root(
+    planloom: Planloom, tools: dict[str, str]
+) -> None:
+    """A question two levels down, and a task that waits for approval one level down."""
+    leaf = {"tasks": [{"id": "ask", "human": "Which?"}], "answer": "${ask}"}
+    held = {"id": "act", "tool": "echo", "args": {"value": "acted"}, "approval": True}
+    middle = {"tasks": [{"id": "leaf", "plan": leaf}, held], "answer": ["${leaf}", "${act}"]}
+    plan = {"tasks": [{"id": "mid", "plan": middle}], "answer": "${mid}"}
+    async with planloom.worker(**tools):
+        handle = await planloom.start({"plan": plan})
+        shown = await planloom.until(handle, lambda p: len(p.waits) == 2)
+        assert shown.awaiting == "approval"
+        found = {w.task: w for w in shown.waits}
+        assert set(found) == {"mid.leaf.ask", "mid.act"}
+        for wait in shown.waits:
+            assert f"--workflow-id {handle.id} " in wait.command
+            assert f"--name {wait.update} " in wait.command
+        run = Client(planloom.client, planloom.task_queue).run(handle.id)
+        await run.approve(task="mid.act")
+        await run.answer("this one")
+        result = await planloom.result(handle)
+        assert (await planloom.progress(handle)).waits == []
+    assert result["answer"] == ["this one", "acted"]

@@ -99,7 +99,7 @@ async def delete(planloom: Planloom, handle: Handle) -> None:
                 workflow_execution=WorkflowExecution(workflow_id=run.id, run_id=run.run_id),
             )
         )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await client.count_workflows(query)).count:  # noqa: ASYNC110 - on the server
             await asyncio.sleep(0.1)
 
@@ -127,9 +127,9 @@ async def test_what_a_run_refers_to_stays_and_what_a_deleted_run_left_goes(
         live = await planloom.start({"plan": LIVE})
         asked = await planloom.until(live, lambda p: len(p.waits) == 2, 60)
         kept = await planloom.start(plan_of("kept"), id=f"{live.id}-kept")
-        kept_result = await planloom.result(kept)
+        kept_result = await planloom.result(kept, 60)
         original = await planloom.start(plan_of("forked", "more"), id=f"{live.id}-original")
-        await planloom.result(original)
+        await planloom.result(original, 60)
         fork = await planloom_cli(
             planloom, "fork", original.id, "--from", "more", "--id", f"{live.id}-fork"
         )
@@ -137,7 +137,7 @@ async def test_what_a_run_refers_to_stays_and_what_a_deleted_run_left_goes(
         gone = await planloom.start(
             {"plan": {"tasks": [task("gone", "text"), task("lost", "send")]}}
         )
-        gone_result = await planloom.result(gone)
+        gone_result = await planloom.result(gone, 60)
         await delete(planloom, original)
         await delete(planloom, gone)
         make_old(planloom.data_dir)
@@ -155,7 +155,7 @@ async def test_what_a_run_refers_to_stays_and_what_a_deleted_run_left_goes(
             assert await blobs.read_bytes(result["tasks"][id]["blob"])
         for wait in asked.waits:
             await live.signal("complete_task", {"id": wait.task, "output": "yes"})
-        result = await planloom.result(live)
+        result = await planloom.result(live, 60)
     assert result["answer"] == [12_000, 10_000, 21, 12_000, 41]
     assert "seen seen" in planloom.model.seen("Enough?")[-1].text
 

@@ -209,7 +209,8 @@ class People:
     def _fitting(process: Process, key: str, random: Random) -> Any:
         run = run_in(process.state)
         question = run.questions.get(key) if run is not None else None
-        if question is not None and question.schema is not None:
+        asks = run.asked.get(key) if run is not None else None
+        if (question and question.schema) or (asks and asks.answer_schema):
             return random.choice(FITTING)
         return random.choice(["yes", {"value": 7, "ok": True}, "long " * 700])
 
@@ -249,7 +250,11 @@ class People:
             asks = self.questions.pop()
             target: Any = world.processes.get(asks.child) or world.children.get(asks.child)
             if target is not None:
-                target.receive("complete_task", CompleteTask(id=asks.name, output="so"))
+                if asks.control == "approve_task":
+                    target.receive(asks.control, ApproveTask(id=asks.name))
+                else:
+                    output = FITTING[0] if asks.answer_schema else "so"
+                    target.receive(asks.control, CompleteTask(id=asks.name, output=output))
                 return True
         return False
 

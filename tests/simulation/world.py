@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from planloom.planner.contract.controls import (
+    ApproveTask,
     ChildAsks,
     CompleteTask,
     GrantWanted,
@@ -286,7 +287,7 @@ class World:
                 return GrantAsked(payload)
             case ChildAsks():
                 return QuestionOfChild(payload)
-            case RaiseBudget() | CompleteTask():
+            case RaiseBudget() | CompleteTask() | ApproveTask():
                 return ControlTaken(signal, payload)
             case _ if signal == "deadline_moved":
                 return DeadlineMoved(payload["at"])

@@ -190,10 +190,14 @@ def _take_pause(run: RunState, step: Step, on: bool) -> Reply:
 
 def _check_answer(run: RunState, payload: CompleteTask) -> Refusal | None:
     key = payload.id
-    if (asks := run.asked.get(key)) is not None:
-        is_fit = not asks.is_decision or decision_of(payload.output) is not None
-        return None if is_fit else Refusal(NO_DECISION.format(key), INVALID_REQUEST)
-    if key in run.questions:
+    asks = run.asked.get(key)
+    if asks is not None:
+        if asks.control != "complete_task":
+            message = f'complete_task: "{key}" waits for approve_task'
+            return Refusal(message, INVALID_REQUEST)
+        if asks.is_decision and decision_of(payload.output) is None:
+            return Refusal(NO_DECISION.format(key), INVALID_REQUEST)
+    if asks is not None or key in run.questions:
         misfit = people.schema_problem(run, key, payload)
         return Refusal(misfit, INVALID_REQUEST) if misfit else None
     work = run.works.get(key)
@@ -223,9 +227,13 @@ def _take_answer(run: RunState, step: Step, payload: CompleteTask) -> Reply:
 
 def _check_task(run: RunState, payload: ApproveTask) -> Refusal | None:
     task = TaskId(payload.id)
+    asks = run.asked.get(task)
     if task in run.held or _is_early_task(run, task):
         return None
-    waiting = ", ".join(run.held) or "none"
+    if asks is not None and asks.control == "approve_task":
+        return None
+    below = [key for key, each in run.asked.items() if each.control == "approve_task"]
+    waiting = ", ".join([*run.held, *below]) or "none"
     message = f'approve_task: task "{task}" does not wait for approval. Waiting: {waiting}'
     is_late = task in run.allowed or isinstance(run.frontier.state_of(task), Outcome)
     return Refusal(message, STALE if is_late else INVALID_REQUEST)
@@ -249,6 +257,9 @@ def _take_task(run: RunState, step: Step, payload: ApproveTask) -> Reply:
         people.decide_task(run, step, payload)
         word = "may run" if payload.approve else "dropped"
         return Reply(accepted=True, message=f"task {payload.id} {word}")
+    if payload.id in run.asked:
+        people.hand_down(run, step, payload)
+        return Reply(accepted=True, message=f"task {payload.id} is decided")
     run.early_tasks[TaskId(payload.id)] = payload
     run.note(f"{payload.id}: an early decision is kept")
     message = f"kept: task {payload.id} does not wait yet; the decision counts when it does"

@@ -29,7 +29,7 @@ DESCRIPTIONS = {
 RUN_CONTROLS = [Control(name, model, DESCRIPTIONS[name]) for name, model in CONTROLS.items()]
 RUN_NOTICES = [
     Notice("grant_wanted", GrantWanted, GrantAsked, "A child run has used its grant up"),
-    Notice("child_asks", ChildAsks, QuestionOfChild, "An agent of a child run asks a person"),
+    Notice("child_asks", ChildAsks, QuestionOfChild, "Something in a child run waits for a person"),
     DEADLINE,
     Notice("plan_written", PlannedBatch, PlanWritten, "Tasks the planner has finished writing"),
 ]

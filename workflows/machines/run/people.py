@@ -8,8 +8,13 @@ from planloom.planner.language.plan import Task
 from planloom.planner.language.values import JsonValue, TaskId
 from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.state import EARLY_MAX, Question, RunState
-from planloom.workflows.machines.run.tasks import cancel_waiting_task, take_settled
+from planloom.workflows.machines.run.tasks import (
+    cancel_waiting_task,
+    hold_no_more,
+    take_settled,
+)
 from planloom.workflows.machines.run.timers import drop_timer, set_timer
+from planloom.workflows.machines.run.upwards import ask_no_more, ask_upwards, tell_parent
 from planloom.workflows.machines.shared import taint
 from planloom.workflows.machines.shared.commands import Tell
 from planloom.workflows.machines.shared.machine import Step
@@ -27,13 +32,15 @@ def open_question(
 ) -> None:
     """A human task asks; `timeout` is in seconds."""
     run.questions[key] = Question(text, schema, step.now)
+    ask_upwards(run, step, key, text, schema=schema)
     if timeout is not None:
         set_timer(run, step, f"answer:{key}", step.now + timeout, f"{key}: answer")
 
 
 def close_question(run: RunState, step: Step, key: str) -> None:
     """The question is answered, or nobody waits for its answer any more."""
-    run.questions.pop(key, None)
+    if run.questions.pop(key, None) is not None:
+        ask_no_more(run, step, key)
     drop_timer(run, step, f"answer:{key}")
 
 
@@ -50,7 +57,8 @@ def early_answer(run: RunState, key: str) -> CompleteTask | None:
 
 def schema_problem(run: RunState, key: str, answer: CompleteTask) -> str | None:
     """What about an answer does not fit its question's schema, or None."""
-    schema = run.questions[key].schema
+    asks = run.asked.get(key)
+    schema = asks.answer_schema if asks is not None else run.questions[key].schema
     problems = check_value(answer.output, schema) if schema else []
     if problems:
         return "complete_task: " + "; ".join(p.line() for p in problems)
@@ -92,37 +100,31 @@ def drop_early(run: RunState, task: TaskId) -> None:
         run.note(f"{task}: ended without asking; its early approval was not used")
 
 
-# -- questions of agents in child runs ------------------------------------------------------
+# -- questions of child runs ----------------------------------------------------------------
 
 
 def take_child_question(run: RunState, step: Step, asks: ChildAsks) -> None:
-    """An agent of a child run asks, or has its answer; our own parent is told as well."""
+    """Something in a child run asks, or has its answer; our own parent is told as well."""
     if asks.question is None:
         run.asked.pop(asks.key, None)
         run.asked_since.pop(asks.key, None)
     elif any(asks.child == c or asks.child.startswith(f"{c}/") for c in run.children):
-        early = run.early_answers.get(asks.key) or []
-        if early and not asks.is_decision:
-            answer = early.pop(0)
-            run.note(f"{asks.key}: answered early{_who(answer.by)}")
-            step.do(_downwards(asks, answer))
-            return
         run.asked[asks.key] = asks
         run.asked_since[asks.key] = step.now
+        takes_early = asks.control == "complete_task" and not asks.is_decision
+        if takes_early and (answer := early_answer(run, asks.key)) is not None:
+            hand_down(run, step, answer)
+            return
     else:
         return  # its question was slower than its end
-    _tell_parent(run, step, asks)
+    tell_parent(run, step, asks)
 
 
-def hand_down(run: RunState, step: Step, answer: CompleteTask) -> None:
+def hand_down(run: RunState, step: Step, answer: CompleteTask | ApproveTask) -> None:
     """Give an answer to the child run that asked."""
     asks = run.asked.pop(answer.id)
     run.asked_since.pop(answer.id, None)
-    step.do(_downwards(asks, answer))
-
-
-def _downwards(asks: ChildAsks, answer: CompleteTask) -> Tell:
-    return Tell(asks.child, "complete_task", answer.model_copy(update={"id": asks.name}))
+    step.do(Tell(asks.child, asks.control, answer.model_copy(update={"id": asks.name})))
 
 
 def forget_questions(run: RunState, step: Step, key: str) -> None:
@@ -130,14 +132,7 @@ def forget_questions(run: RunState, step: Step, key: str) -> None:
     for name in [a for a in run.asked if a == key or a.startswith(f"{key}.")]:
         asks = run.asked.pop(name)
         run.asked_since.pop(name, None)
-        _tell_parent(run, step, asks.model_copy(update={"question": None}))
-
-
-def _tell_parent(run: RunState, step: Step, asks: ChildAsks) -> None:
-    parent = run.lineage.parent
-    if parent is not None:
-        task = run.identity.workflow_id.removeprefix(f"{parent}/")
-        step.do(Tell(parent, "child_asks", asks.model_copy(update={"key": f"{task}.{asks.key}"})))
+        tell_parent(run, step, asks.model_copy(update={"question": None}))
 
 
 def questions_of(run: RunState) -> dict[str, str]:
@@ -157,10 +152,17 @@ def reasons_to_ask(run: RunState, task: Task) -> list[str]:
     return taint.reasons_to_ask(task, run.catalog, run.tainted, is_decided_outside=decided)
 
 
+def what_of(run: RunState, task: Task) -> str:
+    """What a person is asked to let run, and why."""
+    body = task.description or f"{task.kind} {task.tool or ''}".strip()
+    return "; ".join([body, *reasons_to_ask(run, task)])
+
+
 def hold_task(run: RunState, step: Step, task: Task) -> None:
     """A task waits for a person's yes; the run's `timeout` of approvals counts for it too."""
     early = run.early_tasks.pop(task.id, None)
     run.held[task.id] = step.now
+    ask_upwards(run, step, task.id, what_of(run, task), control="approve_task")
     if early is not None:
         run.note(f"{task.id}: {'approved' if early.approve else 'refused'} early{_who(early.by)}")
         decide_task(run, step, early)
@@ -175,8 +177,7 @@ def decide_task(run: RunState, step: Step, decision: ApproveTask) -> None:
     """A person, or the end of the time, lets a held task run, or not."""
     task = TaskId(decision.id)
     if decision.approve:
-        del run.held[task]
-        drop_timer(run, step, f"approve:{task}")
+        hold_no_more(run, step, task)
         run.allowed.append(task)
         take_settled(run, run.frontier.release(task), step.now)
         return

@@ -430,7 +430,7 @@ class RunState:
     """By task, or by item of a map: `which[0]`."""
     early_answers: dict[str, list[CompleteTask]] = field(default_factory=dict)
     asked: dict[str, ChildAsks] = field(default_factory=dict)
-    """Questions of agents in child runs, by the id that answers them."""
+    """What waits for people in child runs, by the id that answers it."""
     asked_since: dict[str, float] = field(default_factory=dict)
     is_paused: bool = False
 

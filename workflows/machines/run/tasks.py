@@ -16,6 +16,7 @@ from planloom.workflows.machines.run.groups import leave_group, settled_follower
 from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.run.state import RunState, Stop, StopKind
 from planloom.workflows.machines.run.timers import drop_timer
+from planloom.workflows.machines.run.upwards import ask_no_more
 from planloom.workflows.machines.shared.machine import Step
 
 NAMES_MAX = 10
@@ -109,7 +110,7 @@ def end_task(
 
 def cancel_waiting_task(run: RunState, step: Step, task: TaskId, reason: str | None) -> None:
     """A task that has not started will not: it ends as cancelled."""
-    _hold_no_more(run, step, task)
+    hold_no_more(run, step, task)
     leave_group(run, step, Unit(task))
     record = run.records[task]
     record.outcome, record.ended, record.reason = Outcome.CANCELLED, run.seconds(step.now), reason
@@ -117,15 +118,16 @@ def cancel_waiting_task(run: RunState, step: Step, task: TaskId, reason: str | N
     take_settled(run, run.frontier.settle(task, Outcome.CANCELLED), step.now)
 
 
-def _hold_no_more(run: RunState, step: Step, task: TaskId) -> None:
+def hold_no_more(run: RunState, step: Step, task: TaskId) -> None:
     """A task that may wait for a person's yes needs none any more."""
     if run.held.pop(task, None) is not None:
         drop_timer(run, step, f"approve:{task}")
+        ask_no_more(run, step, task)
 
 
 def drop_task(run: RunState, step: Step, task: TaskId) -> None:
     """Forget a task that has not started: a new revision left it out."""
-    _hold_no_more(run, step, task)
+    hold_no_more(run, step, task)
     leave_group(run, step, Unit(task))
     run.frontier.drop([task])
     record = run.records[task]

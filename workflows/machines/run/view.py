@@ -11,7 +11,7 @@ from planloom.planner.contract.results import Awaiting, OpenWait, Progress
 from planloom.planner.language.values import NANO, Outcome, TaskId
 from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.finishing import estimate_of, usage_of
-from planloom.workflows.machines.run.people import questions_of, reasons_to_ask
+from planloom.workflows.machines.run.people import questions_of, what_of
 from planloom.workflows.machines.run.record import Record, task_reports
 from planloom.workflows.machines.run.state import Doing, RunState, Stage
 from planloom.workflows.machines.run.status import details, progress
@@ -46,14 +46,17 @@ def open_waits(run: RunState, now: float) -> list[OpenWait]:
         opened = run.approval_since - since
         found.append(waits.approval_wait(id, run.approval.revision, why, opened))
     for task, at in run.held.items():
-        body = run.tasks[task]
-        what = body.description or f"{body.kind} {body.tool or ''}".strip()
-        what = "; ".join([what, *reasons_to_ask(run, body)])
-        found.append(waits.task_wait(id, task, what, at - since))
+        found.append(waits.task_wait(id, task, what_of(run, run.tasks[task]), at - since))
+    for key, asks in run.asked.items():
+        if asks.control == "approve_task":
+            at = run.asked_since[key]
+            found.append(waits.task_wait(id, key, asks.question or "", at - since))
     if (lack := lack_of(run, now)) is not None:
         least = run.lack_least if run.lack is not None else account.least_of(run.account)
         found.append(waits.budget_wait(run.account, lack + _why_so_much(run, least), least, now))
     for key, question in questions_of(run).items():
+        if key in run.asked and run.asked[key].control != "complete_task":
+            continue
         at = run.questions[key].since if key in run.questions else run.asked_since[key]
         is_decision = key in run.asked and run.asked[key].is_decision
         found.append(waits.question_wait(id, key, question, at - since, is_decision=is_decision))
@@ -87,6 +90,8 @@ def awaiting(run: RunState) -> Awaiting | None:
     if run.room_wait is not None:
         return "capacity"
     if run.approval.is_open or run.held:
+        return "approval"
+    if any(asks.control == "approve_task" for asks in run.asked.values()):
         return "approval"
     if run.lack or run.is_time_up or account.lack_of(run.account):
         return "budget"

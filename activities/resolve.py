@@ -143,7 +143,8 @@ class _TooLargeError(Exception):
 def _patched(job: PatchJob) -> JsonValue:
     """One operation after the other. Each `copy` of the whole into itself doubles it: 39 would make
     more than any memory holds, so what is copied is counted first."""
-    document, copied_bytes = copied(job.document), 0
+    document: JsonValue = copied(job.document)
+    copied_bytes = 0
     for operation in job.patch:
         if operation.get("op") == "copy" and isinstance(operation.get("from"), str):
             value = jsonpatch.JsonPointer(str(operation["from"])).resolve(document, None)

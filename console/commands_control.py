@@ -191,6 +191,10 @@ def budget(
     Example: planloom budget trip --tokens 60000
     """
     caps = {"tokens": tokens, "usd": usd, "seconds": seconds, "tasks": tasks, "parallel": parallel}
+    if all(cap is None for cap in caps.values()):
+        with errors():
+            names = ", ".join(f"--{name}" for name in caps)
+            raise UsageError("no new cap is named", hint=f"Name at least one of {names}.")
     _control(run, "raise_budget", {**caps, "by": by}, dry=dry_run)
 
 

@@ -59,7 +59,10 @@ def watch(
             return
         from planloom.console.live import follow
 
-        await follow(client.run(run), err, as_json=as_json)
+        handle = client.run(run)
+        await follow(handle, err, as_json=as_json)
+        if not as_json and not err.is_terminal and (ended := await handle.progress()).reason:
+            err.print(f"reason: {ended.reason}", soft_wrap=True)
 
     with errors():
         if not 0 <= port <= PORT_MAX:
@@ -117,7 +120,7 @@ def progress(run: RunId, as_json: Json = False) -> None:
         return
     from planloom.console.live_view import Shown, live_view
 
-    out.print(live_view(Shown(run, shown), out.width, out.height))
+    out.print(live_view(Shown(run, shown), out.width, out.height), soft_wrap=False)
 
 
 @app.command(rich_help_panel=RUN)

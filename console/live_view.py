@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -25,6 +26,8 @@ NAME_MAX_CHARS = 40
 FEW_ROWS = 6
 """So many tasks are shown whatever the height of the terminal."""
 WAITS_SHOWN = 4
+WAIT_LINES = 4
+"""A wait says what to do about it, so it is cut late."""
 _GOOD = ("succeeded", "cached", "fallback")
 _DULL = (*_GOOD, "waiting", "skipped")
 """States of tasks that make room first when there is not enough."""
@@ -48,7 +51,7 @@ def live_view(shown: Shown, width: int, height: int) -> RenderableType:
     """The whole view, for a terminal of this size."""
     now = shown.progress
     below = _below(shown, width)
-    room = max(FEW_ROWS, height - len(below) - 4)
+    room = max(FEW_ROWS, height - sum(_lines(each, width) for each in below) - 4)
     parts: list[RenderableType] = [_head(shown)]
     if now.goal:
         parts.append(Text(_cut(" ".join(now.goal.split()), width), style="dim"))
@@ -171,12 +174,17 @@ def _members(now: Progress) -> Table:
 # -- what waits -----------------------------------------------------------------------------
 
 
-def _below(shown: Shown, width: int) -> list[RenderableType]:
-    parts: list[RenderableType] = []
+def _lines(text: Text, width: int) -> int:
+    return max(1, ceil(text.cell_len / max(1, width)))
+
+
+def _below(shown: Shown, width: int) -> list[Text]:
+    parts: list[Text] = []
     if shown.progress.reason:
         parts.append(Text(shown.progress.reason, style="red", overflow="fold"))
     for wait in shown.progress.waits[:WAITS_SHOWN]:
-        parts.append(Text(f"? {_cut(wait.what, width - 2)}", style="yellow"))
+        what = _cut(wait.what, WAIT_LINES * width - 2)
+        parts.append(Text(f"? {what}", style="yellow", overflow="fold"))
         parts.append(Text(f"  {answer_command(shown.run, wait)}", style="bold", overflow="fold"))
     if shown.said:
         parts.append(Text(_cut(shown.said, width), style="green"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
@@ -51,9 +49,12 @@ def print_agent(result: AgentResult, *, as_json: bool) -> int:
         _print_json(result)
         return _exit_code(result.status)
     if result.reason:
-        err.print(f"reason: {result.reason}", markup=False)
+        err.print(f"reason: {result.reason}", markup=False, soft_wrap=True)
     err.print(f"{result.status}: {result.turns} turns, {result.tool_calls} tool calls")
-    say(as_text({"preview": result.preview, "blob": result.blob} if result.blob else result.output))
+    if result.blob:
+        say(as_text({"preview": result.preview, "blob": result.blob}))
+    elif result.output is not None:
+        say(as_text(result.output))
     return _exit_code(result.status)
 
 
@@ -76,10 +77,11 @@ def print_team(result: TeamResult, *, as_json: bool) -> int:
             f"verdict: {judge.verdict} ({judge.confidence:.2f}): {judge.reason}", markup=False
         )
         for line in judge.disagreements:
-            err.print(f"  disagreement: {line}", markup=False)
+            err.print(f"  disagreement: {line}", markup=False, soft_wrap=True)
     if result.reason:
-        err.print(f"reason: {result.reason}", markup=False)
-    say(as_text(result.answer) if result.answer is not None else json.dumps(None))
+        err.print(f"reason: {result.reason}", markup=False, soft_wrap=True)
+    if result.answer is not None:
+        say(as_text(result.answer))
     return _exit_code(result.status)
 
 

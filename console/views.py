@@ -70,9 +70,11 @@ def _shown(row: TaskReport) -> str:
         return row.error.split("\n")[0][:120]
     if row.blob:
         return f"{row.preview} [{row.size_bytes:,} bytes, blob {row.blob[:12]}]"[:160]
-    text = row.output if isinstance(row.output, str) else json.dumps(row.output, ensure_ascii=False)
     items = f"{_items(row.items)} " if row.items else ""
     note = items + (f"({row.reason}) " if row.reason else "")
+    if row.output is None and not row.outcome.is_good:
+        return note[:120]
+    text = row.output if isinstance(row.output, str) else json.dumps(row.output, ensure_ascii=False)
     return (note + text.replace("\n", " "))[:120]
 
 
@@ -83,19 +85,24 @@ def _items(items: dict[str, int]) -> str:
 
 
 def times_line(result: RunResult) -> str:
-    """The run's time beside the ideal: its critical path, which nothing could undercut."""
-    ideal = result.critical_path_seconds
-    factor = f", {result.seconds / ideal:.2f} times the ideal" if ideal > 0 else ""
+    """The run's time beside the ideal: its critical path, which nothing could undercut.
+
+    A run that waited for a person is not held against it.
+    """
+    ideal, waited = result.critical_path_seconds, result.waited_seconds
+    took = f"took {result.seconds:.2f} s"
+    if waited:
+        took += f", {waited:.2f} s of it waiting"
+    if not result.critical_path:
+        return took
+    factor = f", {result.seconds / ideal:.2f} times the ideal" if ideal > 0 and not waited else ""
     work = sum(
         (r.times.ended or 0) - (r.times.started or 0)
         for r in result.tasks.values()
         if r.times.started is not None
     )
     path = " → ".join(result.critical_path[:8])
-    return (
-        f"took {result.seconds:.2f} s; critical path {ideal:.2f} s ({path}){factor}; "
-        f"one after another: {work:.2f} s"
-    )
+    return f"{took}; critical path {ideal:.2f} s ({path}){factor}; one after another: {work:.2f} s"
 
 
 def usage_line(result: RunResult) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine
@@ -96,6 +97,7 @@ M = TypeVar("M", bound=BaseModel)
 QUERY_SECONDS = 10.0
 """A query needs a worker: without one it would block until the caller gives up."""
 PERMIT_AGAIN_SECONDS = 0.2
+_KNOWN_QUERIES = re.compile(r"expected but not found, known queries: \[([^\]]*)\]")
 LOOK_AGAIN_SECONDS = 0.05
 """Between two looks at a run that is streamed: what happens meanwhile comes in one."""
 
@@ -158,6 +160,12 @@ class Run(Controls):
         try:
             return await self._handle.query(name, rpc_timeout=timedelta(seconds=QUERY_SECONDS))
         except WorkflowQueryFailedError as error:
+            if known := _KNOWN_QUERIES.search(str(error)):
+                kind = (await self.workflow_type()).removesuffix("Workflow").lower()
+                answers = ", ".join(q for q in known[1].split() if not q.startswith("__"))
+                raise Refused(
+                    f'"{self.id}" ({kind}) has no "{name}"; it answers {answers}', "InvalidRequest"
+                ) from None
             raise Refused(f"query {name}: {error}") from None
         except RPCError as error:
             raise (await self._translated(error, asks_worker=True)) from error
@@ -228,14 +236,22 @@ class Run(Controls):
         Raises:
             NoSuchRun: no run of that id.
         """
+        inputs = await self._inputs()
+        return inputs[0] if inputs else None
+
+    async def lineage(self) -> Any:
+        """What the parent run of a sub-plan told it beside the request; None for other runs."""
+        inputs = await self._inputs()
+        return inputs[1] if len(inputs) > 1 else None
+
+    async def _inputs(self) -> list[Any]:
         try:
             async for event in self._handle.fetch_history_events(page_size=1):
                 started = event.workflow_execution_started_event_attributes
-                decoded = await self._client.temporal.data_converter.decode(started.input.payloads)
-                return decoded[0] if decoded else None
+                return await self._client.temporal.data_converter.decode(started.input.payloads)
         except RPCError as error:
             raise (await self._translated(error)) from error
-        return None
+        return []
 
     async def signal(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> None:
         try:
@@ -266,7 +282,8 @@ class Run(Controls):
                     *([payload] if payload is not None else []),
                     id=id,
                     rpc_timeout=timedelta(seconds=QUERY_SECONDS),
-                )
+                ),
+                self._is_running,
             )
         except WorkflowUpdateFailedError as error:
             kind = error.cause.type if isinstance(error.cause, ApplicationError) else ""
@@ -322,6 +339,13 @@ class Run(Controls):
                 error.status.name,
             )
         return server_error(self._client.address, error)
+
+    async def _is_running(self) -> bool:
+        try:
+            described = await self._handle.describe()
+        except RPCError:
+            return False
+        return described.status is WorkflowExecutionStatus.RUNNING
 
     async def _is_known(self) -> bool:
         try:

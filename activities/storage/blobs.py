@@ -125,7 +125,7 @@ class BlobStore:
     def _put(self, content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()
         try:
-            if self._backend.size(digest) != len(content):
+            if not self._backend.keep(digest, len(content)):
                 self._backend.put(digest, content)
         except Exception as error:
             raise PassingError(
@@ -168,10 +168,25 @@ class BlobStore:
             )
         return content
 
-    async def has(self, blob: str) -> bool:
+    async def keep(self, stored: Stored) -> bool:
+        """Whether the value is there, and stays for a while though nothing refers to it yet."""
+        if stored.blob is None:
+            return True
         if self._backend.is_local:
-            return self._backend.size(blob) is not None
-        return await in_storage_thread(self._backend.size, blob) is not None
+            return self._keep(stored.blob, stored.size_bytes)
+        return await in_storage_thread(self._keep, stored.blob, stored.size_bytes)
+
+    def _keep(self, blob: str, size: int) -> bool:
+        try:
+            if self._backend.keep(blob, size):
+                return True
+            content = self._backend.get(blob)
+            if content is None or len(content) != size:
+                return False
+            self._backend.put(blob, content)  # its time is that of now
+        except Exception:  # a store that cannot be asked keeps nothing
+            return False
+        return True
 
     async def load(self, stored: Stored) -> JsonValue:
         """The value itself, the caller's own to change.

@@ -4,9 +4,9 @@ Claims lie in the store that all workers share, beside the blobs. A claim is a c
 many attempts that make it at once, exactly one succeeds.
 
 A claim has generations. An attempt that knows that it did nothing (the tool said so) releases its
-generation, and a later attempt makes the next one. Nothing is ever deleted, so a later attempt can
-tell "was released" from "was never written here". That difference decides what an attempt after the
-first may do when it finds no open claim:
+generation, and a later attempt makes the next one. Nothing is deleted while the server knows the
+workflow (`planloom gc`), so a later attempt can tell "was released" from "was never written here".
+That difference decides what an attempt after the first may do when it finds no open claim:
 
 - Every earlier attempt is known to have done nothing, from released generations or from what the
   retry itself carries (`nothing_done`, in the activity's heartbeat details): it may act (`new`).
@@ -72,6 +72,8 @@ class Claim:
 class _Holder(BaseModel):
     """The content of a claim, and of its release: who wrote it."""
 
+    workflow: str = ""
+    """The workflow id: while the server knows it, the claim is kept."""
     execution: str = ""
     """One scheduled activity with all its attempts. A task that is run again has another one."""
     attempt: int = 0
@@ -110,6 +112,7 @@ class ClaimStore:
         *,
         tool: str,
         attempt: int,
+        workflow: str = "",
         execution: str = "",
         nothing_done: int = 0,
         nonce: str = "",
@@ -121,6 +124,7 @@ class ClaimStore:
         the same `nonce`: the first call may have made the claim before it failed.
         """
         mine = _Holder(
+            workflow=workflow,
             execution=execution,
             attempt=attempt,
             tool=tool,
@@ -190,6 +194,15 @@ class ClaimStore:
     def _holder(self, name: str) -> _Holder | None:
         content = self._backend.get(name)
         return None if content is None else _Holder.model_validate_json(content)
+
+    def user(self, name: str) -> tuple[str, str]:
+        """The workflow id and run id that a `.claim` was made for.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        holder = self._holder(name) or _Holder()
+        return holder.workflow, holder.execution.partition("/")[0]
 
     def _result(self, claim: str) -> TaskOutput | None:
         content = self._backend.get(f"{claim}.result")

@@ -67,6 +67,7 @@ class SideEffect:
             claim_id(call.job.key, call.name, call.args),
             tool=call.name,
             attempt=self._attempt,
+            workflow=call.context.run_id,
             execution=call.execution,
             nothing_done=nothing_done,
             nonce=uuid.uuid4().hex,

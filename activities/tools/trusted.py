@@ -12,6 +12,7 @@ import platformdirs
 
 from planloom import planner
 from planloom.activities.tools.closed import Trusted
+from planloom.activities.tools.commands import started_by
 from planloom.planner.contract.settings import Settings
 
 FILE_VARIABLES = (
@@ -45,6 +46,7 @@ def trusted_places(
     workspace = Path(settings.workspace).resolve()
     program = _program()
     files, packages = _code(dict(sys.modules) if modules is None else modules, workspace, program)
+    started = started_by(settings)
     data = Path(settings.data_dir or ".")
     named = [environment[name] for name in FILE_VARIABLES if environment.get(name)]
     closed = [
@@ -57,7 +59,8 @@ def trusted_places(
             if settings.blob_url and "://" not in settings.blob_url
             else []
         ),
-        *_key_places(settings),
+        *_key_files(settings),
+        *started.files,
         Path(platformdirs.user_config_dir("planloom")),
         Path(sys.prefix),
         *files,
@@ -66,17 +69,15 @@ def trusted_places(
     return Trusted(
         closed=_real(closed),
         packages=_real(packages),
-        fixed=_real(program),
+        fixed=_real([*program, *started.manifests]),
         import_path=_real(Path(folder or ".") for folder in searched),
+        script_folders=_real(started.folders),
     )
 
 
-def _key_places(settings: Settings) -> list[Path]:
-    """Files of encryption keys, and the programs and files that a key's command names."""
+def _key_files(settings: Settings) -> list[Path]:
     sources = settings.encryption.keys.values() if settings.encryption else []
-    files = [Path(source.file) for source in sources if source.file is not None]
-    words = [word for source in sources for word in source.command or ()]
-    return files + [Path(word) for word in words if Path(word).is_file()]
+    return [Path(source.file) for source in sources if source.file is not None]
 
 
 def _program() -> list[Path]:

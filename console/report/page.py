@@ -3,6 +3,7 @@ is executed: templates escape by themselves, and the page's own policy forbids s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
@@ -268,7 +269,10 @@ def _numbers(facts: RunFacts) -> list[dict[str, str]]:
         )
         numbers.append(("tasks done", f"{good}/{sum(counts.values())}", rest))
     numbers.append(("tokens", f"{used.get('tokens', 0):,}", tokens))
-    unknown = "some prices are unknown" if used.get("unpriced_calls") else ""
+    unknown = ""
+    if used.get("unpriced_calls"):
+        charged = (used.get("settled") or {}).get("usd") or 0
+        unknown = "some prices are unknown" + (f": counted as ${charged:.2f}" if charged else "")
     numbers.append(("cost", f"${used.get('usd', 0):.4f}", unknown))
     numbers.append(("model calls", f"{used.get('model_calls', 0):,}", calls))
     return [{"label": label, "value": value, "note": note} for label, value, note in numbers]
@@ -369,7 +373,9 @@ def _failures(facts: RunFacts) -> list[dict[str, str]]:
 def _cost_notes(facts: RunFacts) -> list[str]:
     found = []
     if basis := facts.estimate.get("basis"):
-        found.append(f"Estimates by: {basis}")
+        plain = {"declared": "from the plan", "history": "from earlier calls", "default": "assumed"}
+        text = re.sub(r"\b(declared|history|default)\b", lambda m: plain[m[1]], str(basis))
+        found.append(f"Estimates of seconds and tokens: {text}")
     if saved := facts.usage.get("saved"):
         words = ", ".join(f"{value:,.4g} {name}" for name, value in saved.items() if value)
         found.append(f"Saved by cache, reuse and early ends: {words}") if words else None

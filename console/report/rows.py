@@ -126,7 +126,7 @@ def gantt_of(facts: RunFacts, path: Sequence[str]) -> dict[str, Any]:
             end = max(started, now) if ended is None else ended
             ready = times.get("ready")
             ready = started if ready is None else min(ready, started)
-            state = "waiting-run" if task in people else str(row.get("state", ""))
+            state = "person" if task in people else str(row.get("state", ""))
             bars.append((ready, started, end, task, state))
     result = facts.result if isinstance(facts.result, RunResult) else None
     planned = result.planning.get("seconds") if result is not None else None
@@ -151,10 +151,29 @@ def gantt_of(facts: RunFacts, path: Sequence[str]) -> dict[str, Any]:
     ]
     return {
         "rows": rows,
+        "legend": _legend([row["state"] for row in rows]),
+        "has_waits": any(row["wait_width"] for row in rows),
         "ticks": ticks if rows else [],
         "hidden": max(0, len(bars) - GANTT_ROWS_MAX),
         "path": " → ".join(path[:12]),
     }
+
+
+_BARS = {
+    "good": "work",
+    "running": "running",
+    "fallback": "failed, its fallback was used",
+    "failed": "failed",
+    "person": "waiting for a person",
+    "cancelled": "cancelled",
+    "unknown": "may have acted",
+}
+
+
+def _legend(states: Sequence[str]) -> list[dict[str, str]]:
+    """The colors of the bars that there are, in words."""
+    there = {"good" if state in ("succeeded", "cached") else state for state in states}
+    return [{"css": f"s-{s}", "words": words} for s, words in _BARS.items() if s in there]
 
 
 def _bar(
@@ -169,7 +188,8 @@ def _bar(
     place = f"left:{left + width:.2f}%" if left + width < 82 else f"right:{100 - left:.2f}%"
     if left < 12 and left + width >= 82:
         place = f"left:{left:.2f}%;color:#fff"  # on the bar itself
-    title = f"{task}: {state}, from {first + started:.2f} s to {first + ended:.2f} s"
+    told = _BARS["person"] if state == "person" else state
+    title = f"{task}: {told}, from {first + started:.2f} s to {first + ended:.2f} s"
     if waited > 0.005:
         title += f", after waiting {waited:.2f} s for room"
     return {

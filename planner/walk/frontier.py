@@ -13,14 +13,15 @@ followers, tasks whose inputs will have ended once the group has walked that far
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from heapq import heappop, heappush
 from typing import Literal
 
-from planloom.planner.language.plan import AtLeast, Requires
+from planloom.planner.language.plan import Requires
 from planloom.planner.language.values import Outcome, TaskId
+from planloom.planner.walk.requires import judge_inputs
 
 
 class State(StrEnum):
@@ -47,6 +48,7 @@ class Node:
     id: TaskId
     inputs: tuple[TaskId, ...] = ()
     conditions: tuple[TaskId, ...] = ()
+    """None of them is among `inputs`, and none is named twice."""
     requires: Requires = "all"
     priority: int = 3
     rank: float = 0.0
@@ -78,6 +80,10 @@ class Entry:
     state: State | Outcome = State.WAITING
     mode: Literal["body", "fallback"] = "body"
     """Which body runs, once it may start."""
+    left: int | None = None
+    """Inputs that have not ended; None: they are to be counted again."""
+    good: int = 0
+    """Inputs that ended well, as far as they are counted."""
     is_blocked: bool = False
     """Ended because of its inputs, so another round of those inputs reopens it."""
     is_held: bool = False
@@ -199,13 +205,14 @@ class Frontier:
                 raise InvalidTransition(node.id, known.state, "second add")
             if known is None:
                 self.added += 1
+            else:
+                self._forget_inputs(known.node)
+                self._count_anew(node.id)
             self.entries[node.id] = Entry(node, known.order if known else self.added)
             self.open += 1
         for node in nodes:
             for needed in (*node.inputs, *node.conditions):
-                waiting = self.dependents.setdefault(needed, [])
-                if node.id not in waiting:
-                    waiting.append(node.id)
+                self.dependents.setdefault(needed, []).append(node.id)
         return self._judge_all([*(node.id for node in nodes), *self._unready(nodes)])
 
     def _unready(self, nodes: Sequence[Node]) -> list[TaskId]:
@@ -241,10 +248,13 @@ class Frontier:
             # Who reads it is remembered: it may come back in other words, and they still wait.
             del self.entries[task]
             self.open -= 1
-            for needed in (*entry.node.inputs, *entry.node.conditions):
-                waiting = self.dependents.get(needed)
-                if waiting and task in waiting:
-                    waiting.remove(task)
+            self._forget_inputs(entry.node)
+
+    def _forget_inputs(self, node: Node) -> None:
+        for needed in (*node.inputs, *node.conditions):
+            waiting = self.dependents.get(needed)
+            if waiting and node.id in waiting:
+                waiting.remove(node.id)
 
     def rerank(self, ranks: Mapping[TaskId, float]) -> None:
         """New ranks for what has not started: a longer plan is known now."""
@@ -379,22 +389,31 @@ class Frontier:
     def slots_free(self) -> int:
         return max(0, self.parallel - self.slots)
 
-    def may_follow(self, task: TaskId, group: Container[str]) -> bool:
+    def may_follow(self, task: TaskId, group: Collection[str]) -> bool:
         """Whether a waiting task could start once the tasks of a group have ended."""
         entry = self.entries.get(task)
         if entry is None or entry.state is not State.WAITING or entry.is_held or entry.group:
             return False
         if entry.node.is_ahead:
             return False
+        if entry.left is not None and entry.left > len(group):
+            return False  # of a task with thousands of inputs, most are not looked at
         needed = (*entry.node.inputs, *entry.node.conditions)
         return all(i in group or self._has_ended(i) for i in needed)
 
-    def waiting_units(self) -> list[Unit]:
-        """All units that could start now if there were slots enough, best first."""
+    def waiting_units(self) -> Iterator[Unit]:
+        """All units that could start now if there were slots enough, best first.
+
+        Whoever stops early need not pay for the order of all.
+        """
         if self.is_paused or self.is_stopped:
-            return []
-        ready = [unit for *_, unit in sorted(self.heap) if self._is_startable(unit)]
-        return list(dict.fromkeys(ready))
+            return
+        heap, seen = list(self.heap), set[Unit]()
+        while heap:
+            unit = heappop(heap)[-1]
+            if unit not in seen and self._is_startable(unit):
+                seen.add(unit)
+                yield unit
 
     def open_group(
         self, group: str, units: Sequence[Unit], followers: Sequence[TaskId], slots: int
@@ -471,6 +490,7 @@ class Frontier:
             entry.unit_count = entry.unit_next = entry.units_left = 0
             entry.weight, entry.units_again = 1, []
             self.open += 1
+            self._count_anew(entry.node.id)
             for dependent in self.dependents.get(entry.node.id, ()):
                 behind = self.entries.get(dependent)
                 if behind is not None and behind.is_blocked and dependent not in opened:
@@ -499,7 +519,23 @@ class Frontier:
     def _end(self, entry: Entry, outcome: Outcome) -> list[Settled]:
         entry.state, entry.is_held, entry.is_idle, entry.group = outcome, False, False, ""
         self.open -= 1
-        return self._judge_all(self.dependents.get(entry.node.id, ()))
+        return self._judge_all(self._note_end(entry.node.id, outcome))
+
+    def _note_end(self, task: TaskId, outcome: Outcome) -> Sequence[TaskId]:
+        """A task has ended: what waits for it counts that, and is to be judged."""
+        waiting = self.dependents.get(task, ())
+        for dependent in waiting:
+            entry = self.entries.get(dependent)
+            if entry is not None and entry.left is not None and task not in entry.node.conditions:
+                entry.left -= 1
+                entry.good += outcome.is_good
+        return waiting
+
+    def _count_anew(self, task: TaskId) -> None:
+        """A task that had ended is open again."""
+        for dependent in self.dependents.get(task, ()):
+            if (entry := self.entries.get(dependent)) is not None:
+                entry.left = None
 
     def _judge_all(self, tasks: Iterable[TaskId]) -> list[Settled]:
         """Judge tasks, and in turn those behind any that this settles."""
@@ -517,13 +553,16 @@ class Frontier:
             settled.append(decided)
             entry.state, entry.is_blocked, entry.group = decided.outcome, True, ""
             self.open -= 1
-            queue.extend(self.dependents.get(task, ()))
+            queue.extend(self._note_end(task, decided.outcome))
         return settled
 
     def _judge(self, entry: Entry) -> Settled | None:
         """Make a waiting task ready if it may run; say how it ends if it never can."""
         node = entry.node
-        verdict = judge_inputs(node.requires, [self.outcome_of(i) for i in node.inputs])
+        if entry.left is None:
+            ended = [o for i in node.inputs if (o := self.outcome_of(i)) is not None]
+            entry.left, entry.good = len(node.inputs) - len(ended), sum(o.is_good for o in ended)
+        verdict = judge_inputs(node.requires, len(node.inputs), entry.good, entry.left)
         if verdict == "wait":
             return None
         if verdict == "run":
@@ -561,34 +600,13 @@ class Frontier:
         assert self.open == len(self.unfinished())
         for task, entry in self.entries.items():
             assert entry.order >= 0
+            ended = [o for i in entry.node.inputs if (o := self.outcome_of(i)) is not None]
+            counted = (len(entry.node.inputs) - len(ended), sum(o.is_good for o in ended))
+            assert entry.left is None or (entry.left, entry.good) == counted, task
             assert entry.units_grouped <= entry.units_running
             assert not entry.group or isinstance(entry.state, State), task
             if entry.state is State.READY and not entry.group:
                 assert any(u.task == task for *_, u in self.heap), f"{task} is ready and lost"
-
-
-def judge_inputs(
-    requires: Requires, inputs: Sequence[Outcome | None]
-) -> Literal["run", "wait", "blocked"]:
-    """What `requires` says of the inputs' outcomes; None is an input that has not ended.
-
-    `all` is blocked by the first that is not good; `any` and `at_least` run as soon as enough are
-    good, and are blocked once too few can still be; `best_effort` waits for all to end, then runs.
-    """
-    good = sum(1 for o in inputs if o is not None and o.is_good)
-    open_ = sum(1 for o in inputs if o is None)
-    match requires:
-        case "best_effort":
-            return "wait" if open_ else "run"
-        case "all":
-            needed = len(inputs)
-        case "any":
-            needed = min(1, len(inputs))
-        case AtLeast(at_least=n):
-            needed = n
-    if good >= needed:
-        return "run"
-    return "wait" if good + open_ >= needed else "blocked"
 
 
 def units_of(frontier: Frontier) -> Iterator[Unit]:

@@ -11,6 +11,9 @@ from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import TaskId
 from planloom.planner.walk.frontier import Node
 
+FUSED_INPUTS_MAX = 500
+"""A task that reads more runs alone: the job of a group would grow with the plan."""
+
 
 def node_of(
     task: Task,
@@ -42,5 +45,5 @@ def node_of(
         on_error=task.on_error,
         is_free=task.human is not None,
         is_ahead=is_ahead,
-        fuse_seconds=fuse_seconds,
+        fuse_seconds=fuse_seconds if len(inputs) <= FUSED_INPUTS_MAX else None,
     )

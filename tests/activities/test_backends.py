@@ -136,7 +136,7 @@ async def test_blobs_lie_in_a_bucket_under_its_prefix(monkeypatch: pytest.Monkey
         assert stored.blob is not None
         assert list(objects) == [f"/bucket/runs/{stored.blob[:2]}/{stored.blob}"]
         assert await BlobStore("s3://bucket/runs").load(stored) == value
-        assert await blobs.has(stored.blob)
+        assert await blobs.keep(stored)
         with pytest.raises(BlobError, match=r"is not in s3://bucket/runs"):
             await blobs.read_bytes("0" * 64)
 

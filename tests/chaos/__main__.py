@@ -1,4 +1,4 @@
-"""`python -m tests.chaos --runs 40 --seed 1`: see docs/chaos.md."""
+"""`python -m tests.chaos --runs 40 --seed 1`: see docs/how-to/chaos.md."""
 
 from __future__ import annotations
 

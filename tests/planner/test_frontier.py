@@ -16,9 +16,9 @@ from planloom.planner.walk.frontier import (
     Node,
     State,
     Unit,
-    judge_inputs,
     units_of,
 )
+from planloom.planner.walk.requires import judge_inputs
 
 Inputs = dict[TaskId, tuple[TaskId, ...]]
 
@@ -147,7 +147,9 @@ def test_an_independent_branch_goes_on_when_its_sibling_fails() -> None:
     ],
 )
 def test_requires_decides_from_outcomes(requires, inputs, verdict) -> None:
-    assert judge_inputs(requires, inputs) == verdict
+    ended = [o for o in inputs if o is not None]
+    good = sum(o.is_good for o in ended)
+    assert judge_inputs(requires, len(inputs), good, len(inputs) - len(ended)) == verdict
 
 
 def test_a_blocked_task_takes_its_fallback_value_fails_or_skips_as_it_says() -> None:

@@ -91,7 +91,7 @@ class Accounts:
         for command in commands:
             # One that was started and called off in the same step counts as any that was sent.
             if isinstance(command, RunGroup) and not run.groups[command.key].members:
-                self.ran += len(begin_walk(command.job).frontier.waiting_units())
+                self.ran += len(list(begin_walk(command.job).frontier.waiting_units()))
         followers = [n for n in self.group if n not in works]
         self.ran += sum(1 for n in followers if self._has_followed(run, n))
         for command in commands:

@@ -12,6 +12,8 @@ from planloom.workflows.machines.shared.machine import View
 from planloom.workflows.machines.shared.page import markdown_page, plain
 
 NOTES_SHOWN = 20
+GOAL_MAX_CHARS = 1_000
+"""A task may be a whole document; `progress` is asked for again and again."""
 
 
 def name_of(request: AgentRequest) -> str:
@@ -80,6 +82,8 @@ def progress(state: AgentState, now: float) -> dict[str, Any]:
         **host.shown_waits(state, now, is_over=_is_over(state)),
         "usage": usage(state),
         "seconds": result.seconds if result else state.seconds(now),
+        "goal": state.request.task[:GOAL_MAX_CHARS],
+        "reason": result.reason if result else None,
         "notes": state.notes[-NOTES_SHOWN:],
     }
 

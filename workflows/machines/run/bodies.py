@@ -236,8 +236,9 @@ def _ask(run: RunState, key: str, work: Work, ask: Ask) -> AskModel:
         max_tokens = answer_room(work.granted, prompt, ask.max_tokens)
         reserved = work.granted.tokens if caps.tokens is not None else None
     read = roots_of([ask.prompt])
-    outside = sorted(run.tainted & set(read)) if read else []
-    if {"item", "index"} & set(read) and tainted_inputs(task, run.tainted):
+    tainted = run.tainted
+    outside = sorted(name for name in set(read) if name in tainted)
+    if {"item", "index"} & set(read) and tainted_inputs(task, tainted):
         outside.append("item")
     job = AskJob(
         task=task.id,

@@ -268,11 +268,10 @@ def _items(run: RunState, task: TaskId, indexes: list[int]) -> GroupItems:
 
 def _values(run: RunState, tasks: Iterable[Task], names: set[TaskId]) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
-    known = {*run.tasks, *run.values}
     for task in tasks:
         roots = [*roots_of(dict(task.args))]
         if task.when is not None:
-            roots += roots_of_condition(task.when, known)
+            roots += roots_of_condition(task.when)
         for root in roots:
             if root in found or root in names:
                 continue

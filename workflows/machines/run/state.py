@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -498,11 +499,16 @@ class RunState:
 
     @property
     def lineage(self) -> Lineage:
-        return self.request.lineage
+        return self.identity.lineage
 
     @property
     def root(self) -> str:
         return self.lineage.root or self.identity.workflow_id
+
+    @property
+    def given_params(self) -> Stored | None:
+        """Parameters that are too large to stand in the request."""
+        return self.lineage.params or self._reused("params")
 
     @property
     def goal_text(self) -> str:
@@ -525,13 +531,20 @@ class RunState:
         if record is not None:
             good = record.outcome is not None and record.outcome.is_good
             return record.output if good else None
-        return self.values.get(name)
+        return self.values.get(name) or self._reused(name)
+
+    def _reused(self, name: str) -> Stored | None:
+        found = self.request.reuse.get(TaskId(name))
+        return found.output if found is not None else None
+
+    def has_name(self, name: str) -> bool:
+        """Whether references may name it: a task, or a given value."""
+        return TaskId(name) in self.tasks or name in self.values
 
     @property
-    def tainted(self) -> set[str]:
+    def tainted(self) -> Container[str]:
         """Names of values that came from outside, or were made of something that did."""
-        given = set(self.values) if self.lineage.tainted_inputs else set()
-        return given | {task for task, record in self.records.items() if record.is_tainted}
+        return _Tainted(self)
 
     def model_for(self, role: str, named: str | None = None) -> str | None:
         """The model of a call: the task's own, the request's for its role, or the default."""
@@ -540,3 +553,19 @@ class RunState:
 
     def outcome_of(self, task: TaskId) -> Outcome | None:
         return self.frontier.outcome_of(task)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tainted:
+    """Asked name by name: a run looks at every start, and a set of all would cost its size."""
+
+    run: RunState
+
+    def __contains__(self, name: object) -> bool:
+        record = self.run.records.get(TaskId(str(name)))
+        if record is not None and record.is_tainted:
+            return True
+        reused = self.run.request.reuse.get(TaskId(str(name)))
+        if reused is not None and reused.tainted:
+            return True
+        return self.run.lineage.tainted_inputs and name in self.run.values

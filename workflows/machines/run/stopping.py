@@ -150,8 +150,7 @@ def _may_look(run: RunState) -> bool:
     condition = run.request.stop_when
     if condition is None:
         return False
-    known = {*run.tasks, *run.values}
-    return all(r in known for r in roots_of_condition(condition))
+    return all(run.has_name(r) for r in roots_of_condition(condition))
 
 
 def _join_early(run: RunState, step: Step) -> None:

@@ -6,7 +6,7 @@ question, or its body; then its fallback, if the body failed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -96,7 +96,7 @@ def start_unit(run: RunState, step: Step, unit: Unit, granted: Amount, *, is_ahe
     _after_condition(run, step, key)
 
 
-def mark_tainted(run: RunState, unit: Unit, tainted: set[str]) -> None:
+def mark_tainted(run: RunState, unit: Unit, tainted: Container[str]) -> None:
     """Whether what a task gives came from outside is known when it starts."""
     task, record = run.tasks[unit.task], run.records[unit.task]
     if unit.index is None and not record.is_tainted:

@@ -55,7 +55,7 @@ def store_job(value: JsonValue) -> ResolveJob | None:
 
 def condition_now(run: RunState, condition: str) -> bool | Failure | ResolveJob:
     """Whether a condition over the outcomes is true; a job where only an activity can tell."""
-    roots = roots_of_condition(condition, {*run.tasks, *run.values})
+    roots = [r for r in roots_of_condition(condition) if run.has_name(r)]
     outcomes = {r: o.value for r in roots if (o := run.frontier.outcome_of(TaskId(r))) is not None}
     found = {r: s for r in roots if (s := run.value_of(r)) is not None}
     if all(s.is_inline for s in found.values()):

@@ -7,7 +7,7 @@ whose arguments are tainted, or which such a model decided, waits for a person.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 
 from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import roots_of_condition
@@ -30,15 +30,15 @@ def acts(task: Task, catalog: Catalog) -> bool:
     return any((s := catalog.tool(b.tool or "")) and s.side_effects for b in _bodies(task))
 
 
-def tainted_inputs(task: Task, tainted: Collection[str]) -> list[str]:
+def tainted_inputs(task: Task, tainted: Container[str]) -> list[str]:
     """The names of tainted values that the task reads, in its arguments, items or condition."""
     read = [r for value in _values(task) for r in roots_of(value)]
-    read += roots_of_condition(task.when, tainted) if task.when else ()
+    read += roots_of_condition(task.when) if task.when else ()
     return [name for name in dict.fromkeys(read) if name in tainted]
 
 
 def is_output_tainted(
-    task: Task, catalog: Catalog, tainted: Collection[str], *, is_decided_outside: bool
+    task: Task, catalog: Catalog, tainted: Container[str], *, is_decided_outside: bool
 ) -> bool:
     """Whether the task's output is, as far as the task alone can tell.
 
@@ -51,7 +51,7 @@ def is_output_tainted(
 
 
 def reasons_to_ask(
-    task: Task, catalog: Catalog, tainted: Collection[str], *, is_decided_outside: bool
+    task: Task, catalog: Catalog, tainted: Container[str], *, is_decided_outside: bool
 ) -> list[str]:
     """Why a person must say yes before the task acts; empty when nobody need be asked."""
     if not acts(task, catalog):

@@ -12,7 +12,7 @@ from planloom.planner.contract.results import (
 )
 from planloom.planner.language.values import JsonValue, Stored
 from planloom.workflows.machines.agent import host
-from planloom.workflows.machines.agent.view import NOTES_SHOWN
+from planloom.workflows.machines.agent.view import GOAL_MAX_CHARS, NOTES_SHOWN
 from planloom.workflows.machines.run import view as run_view
 from planloom.workflows.machines.shared.machine import View
 from planloom.workflows.machines.shared.page import markdown_page
@@ -96,6 +96,8 @@ def progress(team: TeamState, now: float) -> dict[str, Any]:
         "members": states_of_members(team),
         "rounds": [r.model_dump(mode="json") for r in team.rounds],
         "usage": usage(team),
+        "goal": team.request.task[:GOAL_MAX_CHARS],
+        "reason": team.result.reason if team.result else None,
         "seconds": team.result.seconds if team.result else team.seconds(now),
     }
 

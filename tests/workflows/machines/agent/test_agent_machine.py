@@ -149,6 +149,8 @@ def test_turns_are_bounded_and_one_that_calls_on_has_no_answer() -> None:
     found = result(made)
     assert (found.status, found.output) == ("partial", None)
     assert found.reason == "max_turns 2 is reached without an answer"
+    shown = made.machine.progress(made.state, made.now)
+    assert (shown["reason"], shown["goal"]) == (found.reason, made.state.request.task)
 
 
 def test_a_wrong_answer_goes_back_once_with_its_problems() -> None:

@@ -33,7 +33,6 @@ def test_every_test_of_the_table_exists() -> None:
         ("priority", "critical"),
         ("cache", "shared"),
         ("on_budget", "park"),
-        ("lineage", {"root": "other"}),
         ("budget", {"tokens": 5, "on_budget": "park"}),
     ],
 )

@@ -12,7 +12,12 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from planloom.activities.models.heartbeats import Heartbeat
 from planloom.activities.storage.blobs import BlobError, BlobStore
-from planloom.activities.storage.json_values import ValueNotJsonError, json_text
+from planloom.activities.storage.json_values import (
+    ValueNotJsonError,
+    copied,
+    depth_of,
+    json_text,
+)
 from planloom.activities.storage.threads import in_computing_thread
 from planloom.planner.contract.jobs import PatchedPlan, PatchJob, Resolved, ResolveJob
 from planloom.planner.language.conditions import evaluate
@@ -23,6 +28,13 @@ from planloom.planner.syntax.json_text import meant_list, why_no_list
 READ_MAX_CHARS = 20_000
 AT_ONCE = 8
 """Parts of a long list that are written side by side."""
+
+
+PATCH_COPIES_MAX_BYTES = 1_000_000
+"""Of all that the `copy` operations of one patch copy."""
+PATCHED_MAX_DEPTH = 100
+"""Parsers of payloads stop at about 200 levels; a workflow that cannot read its result hangs."""
+_TOO_DEEP = f"the plan would be nested deeper than {PATCHED_MAX_DEPTH} levels: use references"
 
 
 class ResolveActivities:
@@ -92,7 +104,7 @@ class ResolveActivities:
     @activity.defn(name="patch_plan")
     async def patch_plan(self, job: PatchJob) -> PatchedPlan:
         """An RFC 6902 patch applied; what is wrong with it comes back as `problem`."""
-        return patched_plan(job)
+        return await in_computing_thread(patched_plan, job)
 
 
 def _joined(parts: JsonValue) -> list[JsonValue]:
@@ -107,7 +119,11 @@ def _joined(parts: JsonValue) -> list[JsonValue]:
 def patched_plan(job: PatchJob) -> PatchedPlan:
     """The document after the patch, or the reason why the patch does not apply."""
     try:
-        document = jsonpatch.JsonPatch(job.patch).apply(job.document)
+        document = _patched(job)
+    except _TooLargeError as error:
+        return PatchedPlan(problem=str(error))
+    except RecursionError:
+        return PatchedPlan(problem=_TOO_DEEP)
     except jsonpatch.JsonPatchTestFailed as error:
         return PatchedPlan(problem=f"a `test` of the patch does not hold: {_first_line(error)}")
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
@@ -118,6 +134,30 @@ def patched_plan(job: PatchJob) -> PatchedPlan:
             'write [{"op": "replace", "path": "/tasks/0/args/query", "value": "…"}]'
         )
     return PatchedPlan(document=document)
+
+
+class _TooLargeError(Exception):
+    """What a patch makes is more than a plan may be."""
+
+
+def _patched(job: PatchJob) -> JsonValue:
+    """One operation after the other. Each `copy` of the whole into itself doubles it: 39 would make
+    more than any memory holds, so what is copied is counted first."""
+    document: JsonValue = copied(job.document)
+    copied_bytes = 0
+    for operation in job.patch:
+        if operation.get("op") == "copy" and isinstance(operation.get("from"), str):
+            value = jsonpatch.JsonPointer(str(operation["from"])).resolve(document, None)
+            copied_bytes += len(json_text(value))
+            if copied_bytes > PATCH_COPIES_MAX_BYTES:
+                raise _TooLargeError(
+                    f"what the patch copies is more than {PATCH_COPIES_MAX_BYTES:,} bytes: "
+                    "give the new plan instead"
+                )
+        document = jsonpatch.JsonPatch([operation]).apply(document, in_place=True)
+    if depth_of(document) > PATCHED_MAX_DEPTH:
+        raise _TooLargeError(_TOO_DEEP)
+    return document
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from planloom.planner.compile.acting import may_act
 from planloom.planner.compile.estimate import estimate_task, items_of
 from planloom.planner.compile.passes.deduplicate import (
     rename_condition,
@@ -159,7 +160,7 @@ def major_changes(
     if len(dropped) > limits.tasks_dropped:
         reasons.append(f"{len(dropped)} tasks dropped (limit {limits.tasks_dropped})")
     if limits.side_effects:
-        acting = [t for t in added if _acts(after[t], catalog)]
+        acting = [t for t in added if may_act(after[t], catalog)]
         if acting:
             reasons.append("side effects: " + ", ".join(acting[:10]))
     left, right = _costs(old, new, catalog)
@@ -169,11 +170,6 @@ def major_changes(
     if wide > max(limits.tasks_added, 10):
         reasons.append(f"a fan-out of {wide}")
     return reasons
-
-
-def _acts(task: Task, catalog: Catalog) -> bool:
-    specs = [catalog.tool(b.tool) for b in task.bodies if b.tool]
-    return any(s is not None and s.side_effects for s in specs)
 
 
 def _costs(old: Plan, new: Plan, catalog: Catalog) -> tuple[float, float]:

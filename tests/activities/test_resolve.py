@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,40 @@ async def test_an_output_is_read_in_parts_with_marks(blobs: BlobStore) -> None:
     assert await read_output(blobs, Stored(value={"a": [1]})) == '{"a":[1]}'
     with pytest.raises(ValueError, match="10,000 characters"):
         await read_output(blobs, stored, 10_000)
+
+
+COPIES = [{"op": "copy", "from": "/tasks", "path": f"/tasks/0/args/x{n}"} for n in range(39)]
+
+
+@pytest.mark.parametrize(
+    ("patch", "said"),
+    [
+        # Found: 39 operations of 2.8 KB froze the worker. Each doubles the plan.
+        (COPIES, "more than 1,000,000 bytes"),
+        # The same in one list that is copied beside itself, and onto itself under another key.
+        ([{"op": "copy", "from": "/tasks", "path": "/tasks/-"}] * 60, "more than 1,000,000 bytes"),
+        ([{"op": "copy", "from": "", "path": "/again"}] * 39, "more than 1,000,000 bytes"),
+        # Small, but no parser of payloads would read it.
+        (
+            [{"op": "add", "path": "/a" * (n + 1), "value": {}} for n in range(300)],
+            "nested deeper than 100",
+        ),
+        (
+            [{"op": "add", "path": "/a" * (n + 1), "value": {}} for n in range(1_000)],
+            "nested deeper than 100",
+        ),
+        (
+            [
+                {"op": "add", "path": "/a", "value": []},
+                *({"op": "copy", "from": "/a", "path": "/a/-"} for _ in range(500)),
+            ],
+            "1,000,000 bytes|nested",
+        ),
+    ],
+)
+def test_a_patch_makes_nothing_that_no_plan_may_be(patch: list[dict[str, Any]], said: str) -> None:
+    document: Any = {"tasks": [{"id": "a", "tool": "t", "args": {"text": "x" * 2_000}}]}
+    found = patched_plan(PatchJob(document=document, patch=patch))
+    assert found.document is None
+    assert re.search(said, found.problem or "")
+    assert document == {"tasks": [{"id": "a", "tool": "t", "args": {"text": "x" * 2_000}}]}

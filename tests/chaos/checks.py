@@ -106,7 +106,12 @@ def _plain(entry: Entry) -> tuple[str, str, str, str]:
 
 
 def _of_repeats(calm: Ended, storm: Ended) -> Iterator[str]:
-    """A finished call is not made again: each call more is one of an attempt that was lost."""
+    """A finished call is not made again: each call more is one of an attempt that was lost.
+
+    A run that went another way, as a task of it is in doubt, has made other calls.
+    """
+    if is_unknown(storm):
+        return
     ahead = sum(
         sum(r.get("speculation", {}).values()) for r in storm.story.results if isinstance(r, dict)
     )

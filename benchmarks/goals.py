@@ -24,7 +24,7 @@ TOOLS: dict[str, Any] = {"search": search, "math": math}
 
 
 async def main(size: Size) -> list[Figure]:
-    rounds = size.pick(1, 1, 3)
+    rounds = size.pick(1, 1, 2)
     works = workloads()[: size.pick(2, 8, 17)]
     with ModelServer() as model:
         for work in works:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.page [JSON …]`: write these figures into the page on benchmarks.
+"""`python -m benchmarks.page [JSON …]`: write their figures into the docs page on benchmarks.
 
 Later files replace parts of earlier ones. Everything between the two markers of the page is made
 here; nothing there is written by hand.

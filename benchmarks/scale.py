@@ -34,8 +34,8 @@ async def main(size: Size) -> list[Figure]:
     figures: list[Figure] = []
     async with site(in_memory=False) as place:
         for tool, way, most, large, rounds in (
-            (FUSED, "fused", 1.0, size.pick(20, 20_000, 100_000), size.pick(1, 2, 3)),
-            (QUEUED, "queued", 8.0, size.pick(20, 4_000, 100_000), 1),
+            (FUSED, "fused", 1.0, size.pick(20, 10_000, 100_000), size.pick(1, 2, 3)),
+            (QUEUED, "queued", 8.0, size.pick(20, 3_000, 100_000), 1),
         ):
             figures += await _maps(place, way, tool, small, large, rounds, most)
     return figures

@@ -21,7 +21,7 @@ TASKS = 10
 
 
 async def main(size: Size) -> list[Figure]:
-    count, rounds = size.pick((1, 1), (8, 1), (20, 3))
+    count, rounds = size.pick((1, 1), (6, 1), (20, 1))
     graphs = {seed: random_graph(seed, TASKS, 0.2, 2.0) for seed in range(count)}
     async with bench() as b:
         await b.timed({"plan": plan_of(random_graph(99, 3, 0.1, 0.2))})  # warm

@@ -65,7 +65,7 @@ async def main(size: Size) -> list[Figure]:
     with ModelServer() as model:
         model.script("", _answer)
         async with bench({"OPENAI_BASE_URL": model.url, "PLANLOOM_MODEL": "scripted"}) as b:
-            return await _compare(b, size.pick(1, 2, 5))
+            return await _compare(b, size.pick(1, 1, 5))
 
 
 async def _compare(b: Bench, rounds: int) -> list[Figure]:

@@ -21,7 +21,7 @@ WORKERS = (1, 2, 4)
 
 
 async def main(size: Size) -> list[Figure]:
-    runs, calls, rounds = size.pick((2, 4, 1), (8, 40, 1), (16, 40, 3))
+    runs, calls, rounds = size.pick((2, 4, 1), (8, 30, 1), (16, 40, 3))
     found: dict[int, list[float]] = {count: [] for count in WORKERS}
     with ModelServer() as model:
         model.script("question", Reply(text="answer", delay=SECONDS))

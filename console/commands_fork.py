@@ -13,7 +13,7 @@ from planloom.console.mistakes import UsageError
 
 if TYPE_CHECKING:
     from planloom import Client
-    from planloom.planner.contract.requests import Reused, RunRequest
+    from planloom.planner.contract.requests import Lineage, Reused, RunRequest
     from planloom.planner.language.plan import Plan
     from planloom.planner.language.values import JsonValue
 
@@ -39,8 +39,10 @@ def changes_from(options: list[str]) -> list[tuple[str, JsonValue]]:
     return changes
 
 
-async def _finished(client: Client, run: str) -> tuple[Plan, dict[str, Reused], RunRequest | None]:
-    from planloom.planner.contract.requests import Reused, RunRequest
+async def _finished(
+    client: Client, run: str
+) -> tuple[Plan, dict[str, Reused], RunRequest | None, Lineage]:
+    from planloom.planner.contract.requests import Lineage, Reused, RunRequest
     from planloom.planner.language.plan import Plan
     from planloom.planner.syntax.documents import read_request
 
@@ -54,6 +56,7 @@ async def _finished(client: Client, run: str) -> tuple[Plan, dict[str, Reused], 
         Plan.model_validate(document),
         {task: Reused.model_validate(kept) for task, kept in outputs.items()},
         started_with,
+        Lineage.model_validate(await handle.lineage() or {}),
     )
 
 
@@ -69,11 +72,11 @@ async def _again(
 ) -> int:
     from planloom.planner.compile.fork import fork_request, unfinished_of
 
-    plan, outputs, started_with = await _finished(client, run)
+    plan, outputs, started_with, lineage = await _finished(client, run)
     starts = unfinished_of(plan, outputs) if again is None else again
     if again is None and not starts:
         raise UsageError(f"run {run} has no task without a value", hint="planloom fork --from TASK")
-    request, problems = fork_request(run, plan, outputs, starts, changes, started_with)
+    request, problems = fork_request(run, plan, outputs, starts, changes, started_with, lineage)
     if request is None:
         raise UsageError(f"run {run} cannot be forked so", problems)
     if dry_run:

@@ -243,14 +243,22 @@ class Run(Controls):
         Raises:
             NoSuchRun: no run of that id.
         """
+        inputs = await self._inputs()
+        return inputs[0] if inputs else None
+
+    async def lineage(self) -> Any:
+        """What the parent run of a sub-plan told it beside the request; None for other runs."""
+        inputs = await self._inputs()
+        return inputs[1] if len(inputs) > 1 else None
+
+    async def _inputs(self) -> list[Any]:
         try:
             async for event in self._handle.fetch_history_events(page_size=1):
                 started = event.workflow_execution_started_event_attributes
-                decoded = await self._client.temporal.data_converter.decode(started.input.payloads)
-                return decoded[0] if decoded else None
+                return await self._client.temporal.data_converter.decode(started.input.payloads)
         except RPCError as error:
             raise (await self._translated(error)) from error
-        return None
+        return []
 
     async def signal(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> None:
         try:

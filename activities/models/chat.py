@@ -67,7 +67,7 @@ class ChatReply:
         """The reply as a message of the conversation that goes on."""
         message: Message = {"role": "assistant", "content": self.text}
         if self.tool_calls:
-            message["content"] = self.text or None
+            message["content"] = self.text if self.text.strip() else None
             message["tool_calls"] = [
                 {
                     "id": call.id,

@@ -301,10 +301,10 @@ def _refused(exc: openai.APIStatusError) -> Refused:
 
 def _hint(exc: Exception, url: str) -> str:
     """What to do about an address that leads nowhere."""
-    is_nowhere = isinstance(exc, openai.APIStatusError) and exc.status_code in (404, 405)
+    is_nowhere = "unexpected endpoint" in str(exc).lower()  # LM Studio says so with status 200
+    if isinstance(exc, openai.APIStatusError) and exc.status_code in (404, 405):
+        is_nowhere = "model" not in words_of(exc).lower()
     if not is_nowhere or re.search(r"/v\d", urlsplit(url).path):
-        return ""
-    if "model" in words_of(exc).lower():  # type: ignore[arg-type]
         return ""
     return f" (the base URL has no /v1: is it {urlsplit(url).scheme}://{host_of(url)}/v1?)"
 

@@ -31,16 +31,19 @@ _TEXTS: tuple[tuple[ErrorClass, str], ...] = (
         r"too many (input )?tokens|maximum (prompt|allowed input|input) length|"
         r"reduce the length of|input length should be|exceeded model token limit|"
         r"input token count|prompt token count|tokens? .{0,40}exceeds? the limit of \d|"
-        r"longer than the model|max_seq_len|max_model_len|"
-        r"exceeds? (the )?max(imum)? [a-z ]{0,20}tokens|"
+        r"longer than the (maximum )?model|max tokens of \d{1,9} exceeded|"
+        r"max_seq_len|max_model_len|"
+        r"exceeds? (the )?max(imum)? [a-z ]{0,20}tokens|(prompt|input) exceeds? (the )?max|"
+        r"n_keep.{0,30}n_ctx|context the overflows|"
         r"exceeds? (the )?(customer )?(model'?s? )?(maximum|available) "
         r"(number of tokens|context|input|sequence)",
     ),
     (
         "auth",
         r"insufficient[_ ](quota|balance|credits?|funds)|exceeded your current quota|billing|"
-        r"credit balance|payment required|out of credits|arrearage|account.{0,20}(suspended|"
-        r"deactivated|disabled)|exceeded_current_quota|余额不足|"
+        r"credit balance|payment required|out of credits|arrearage|(account|organi[sz]ation|team)"
+        r".{0,20}(suspended|deactivated|disabled|restricted|banned)|exceeded_current_quota|"
+        r"余额不足|spending limit|available credits|included credits|past due|"
         r"invalid_api_key|(invalid|incorrect|wrong|missing|expired|revoked) api.?key|"
         r"api.?key.{0,20}(invalid|not valid|expired|revoked)|authenticat|unauthori[sz]ed|"
         r"permission|invalid_token|no api key|access denied|no_db_connection",
@@ -55,20 +58,23 @@ _TEXTS: tuple[tuple[ErrorClass, str], ...] = (
         "refused",
         r"content_filter|content_policy|content policy|content management policy|"
         r"safety system|moderation|flagged|responsibleaipolicy|data_?inspection_?failed|"
+        r"(input|output) (new_)?sensitive|unexpected endpoint or method|"
         r"model_not_found|deploymentnotfound|model .{0,80}(does not exist|not found)",
     ),
     (
         "rate_limit",
         r"rate.?limit|too many requests|\b429\b|tokens per (min|day)|requests per (min|day)|"
         r"resource.?exhausted|throttl|quota exceeded|exceeded.{0,30}quota|请求过于频繁|"
-        r"concurrency limit|request limit reached",
+        r"concurrency limit|request limit reached|\b[rt]pm limit",
     ),
     (
         "capacity",
         r"overload|capacity|service.?unavailable|temporarily unavailable|\b503\b|\b529\b|"
         r"server (is )?busy|try again later|loading model|model.{0,60} (is )?(currently )?loading|"
         r"not ready yet|modelnotready|no (healthy|available) (upstream|instances?|worker)|"
-        r"connection refused|upstream connect error|high demand|exceeded concurrency",
+        r"connection refused|upstream connect error|high demand|high traffic|exceeded concurrency|"
+        r"负载已饱和|"
+        r"model (has )?(been )?(crashed|unloaded)",  # LM Studio loads it again with the next call
     ),
     ("timeout", r"timed? ?out|deadline exceeded|timeout"),
 )
@@ -81,8 +87,10 @@ _STATUSES: dict[int, ErrorClass] = {
     407: "auth",
     408: "timeout",
     409: "unknown",
+    424: "unknown",  # TGI: the generation failed
     425: "unknown",
     429: "rate_limit",
+    498: "capacity",  # Groq: no room in this tier for now
     503: "capacity",
     504: "timeout",
     520: "capacity",
@@ -97,7 +105,8 @@ _FINAL = (400, 404, 405, 413, 422)
 """Statuses that are final, unless the words speak of what may pass."""
 _GONE_QUOTA = re.compile(
     r"insufficient[_ ](quota|balance|credits?|funds)|billing_hard_limit|credit balance|"
-    r"payment required|exceeded_current_quota|arrearage|out of credits|余额不足|\blimit: 0\b",
+    r"payment required|exceeded_current_quota|arrearage|out of credits|余额不足|\blimit: 0\b|"
+    r"spending limit|all available credits|included credits|/ month\b",
     re.IGNORECASE,
 )
 _PASSING_QUOTA = re.compile(r"resource_exhausted|per.?(minute|day|second)", re.IGNORECASE)
@@ -123,10 +132,12 @@ def classify_status(status: int, text: str = "") -> ErrorClass:
         return said if said in ("refused", "rate_limit") and status == 403 else "auth"
     if found := _STATUSES.get(status):
         return found
+    if status == 500 and _GONE_QUOTA.search(text):  # MiniMax
+        return "auth"
     if status >= 500:
         kept = ("rate_limit", "capacity", "timeout", "context_length", "schema_violation")
         return said if said in kept else "unknown"
-    return "refused" if 400 <= status < 500 else said
+    return "refused" if 400 <= status < 500 and said != "auth" else said
 
 
 def _final_class(status: int, said: ErrorClass) -> ErrorClass:
@@ -168,11 +179,14 @@ _WINDOWS = tuple(
         rf"maximum context length is {_NUMBER}.{{0,120}}?\({_NUMBER} (?:in the messages|of text)",
         rf"`inputs` tokens \+ `max_new_tokens` must be <= {_NUMBER}\. Given: {_NUMBER}",
         rf"maximum context length of {_NUMBER} tokens.{{0,120}}?prompt (?:has|of) {_NUMBER}",
+        rf"maximum context length of {_NUMBER} tokens.{{0,120}}?: {_NUMBER} tokens from the input",
     )
 )
 _SUM = re.compile(rf"context (?:limit|length):? {_NUMBER} \+ {_NUMBER} > {_NUMBER}", re.IGNORECASE)
 _ABOUT_ANSWER = re.compile(
-    r"max_?(new_|completion_|output_)?tokens|(completion|output) tokens|max_?token", re.IGNORECASE
+    r"max_?(new_|completion_|output_)?tokens|maximum tokens you requested|"
+    r"(completion|output) tokens|max_?token",
+    re.IGNORECASE,
 )
 _CAPS = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -184,6 +198,7 @@ _CAPS = tuple(
         rf"less than or equal to {_NUMBER}",
         rf"maximum (?:number of )?output tokens \(?{_NUMBER}",
         rf"can only afford {_NUMBER}",
+        rf"tokens you requested exceeds the model limit of {_NUMBER}",
         rf"tokens.{{0,60}}?(?:must be(?: at most| below| less than)?|(?:can|should) ?not exceed"
         rf"|maximum (?:value )?(?:is|of)|up to|<=|maximum:?) {_NUMBER}",
     )
@@ -335,8 +350,12 @@ def error_text(body: object, depth: int = 0) -> str:
     return " ".join(_words(body, depth))[:TEXT_MAX_CHARS]
 
 
+_MESSAGE_KEYS = ("message", "detail", "msg", "error_msg", "status_msg", "title", "reason", "code")
+_WORD_KEYS = ("code", "type", "status", *_MESSAGE_KEYS[:-1])
+
+
 def _words(body: Mapping[str, Any], depth: int) -> Iterator[str]:
-    for key in ("code", "type", "status", "message", "msg", "detail", "reason", "error_msg"):
+    for key in _WORD_KEYS:
         value = body.get(key)
         if isinstance(value, str | int) and not isinstance(value, bool):
             yield str(value)
@@ -369,7 +388,7 @@ def message_of(body: object, depth: int = 0) -> str:
     inner = body.get("error") or body.get("errors")
     if isinstance(inner, Mapping | list | str) and inner:
         return message_of(inner, depth + 1)
-    for key in ("message", "detail", "msg", "error_msg", "reason", "code"):
+    for key in _MESSAGE_KEYS:
         if found := message_of(body.get(key), depth + 1):
             raw = body.get("metadata")
             more = message_of(_unquoted(raw.get("raw")), 1) if isinstance(raw, Mapping) else ""

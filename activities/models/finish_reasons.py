@@ -5,6 +5,7 @@ What stands in none of the lists is no end: an answer with it is not taken for a
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from planloom.planner.contract.jobs import ErrorClass
@@ -70,12 +71,20 @@ _FILTERED = (
     "blocked",
     "error_toxic",
 )
+
+
+def _normal(reason: str) -> str:
+    # Gemini's own names come in capitals, some with their type before them; others join words.
+    word = reason.strip().lower().rsplit(".", 1)[-1]
+    return re.sub(r"[-_ ]", "", word).removeprefix("finishreason")
+
+
 _ENDS: dict[str, End] = {
-    **dict.fromkeys(_WHOLE, "whole"),
-    **dict.fromkeys(_CUT, "cut"),
-    **dict.fromkeys(_FILTERED, "filtered"),
+    **{_normal(r): "whole" for r in _WHOLE},
+    **{_normal(r): "cut" for r in _CUT},
+    **{_normal(r): "filtered" for r in _FILTERED},
 }
-_BROKEN: dict[str, ErrorClass] = {
+_BROKEN_CLASSES: dict[str, ErrorClass] = {
     "insufficient_system_resource": "capacity",  # DeepSeek
     "overloaded": "capacity",
     "server_overloaded": "capacity",
@@ -86,6 +95,7 @@ _BROKEN: dict[str, ErrorClass] = {
     "malformed_tool_call": "schema_violation",
     "error_limit": "context_length",  # Cohere
 }
+_BROKEN = {_normal(reason): error_class for reason, error_class in _BROKEN_CLASSES.items()}
 
 
 def end_of(reason: str | None) -> End:
@@ -102,10 +112,3 @@ def is_known_bad(reason: str) -> bool:
 def class_of_broken(reason: str) -> ErrorClass:
     """The error class of an answer that ended with such a reason."""
     return _BROKEN.get(_normal(reason), "unknown")
-
-
-def _normal(reason: str) -> str:
-    # Gemini's own names come in capitals, some with their type before them.
-    return (
-        reason.strip().lower().rsplit(".", 1)[-1].removeprefix("finish_reason_").replace("-", "_")
-    )

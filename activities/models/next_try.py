@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from planloom.activities.models.chat import HANDED_BACK, ChatRequest
 from planloom.activities.models.context_window import ANSWER_MIN_TOKENS
 from planloom.activities.models.error_bodies import answer_allowed, is_cap, window_in
 from planloom.activities.models.quirks import FORMATS, Format, Quirks
-from planloom.activities.models.request_params import SYSTEM, format_of, params_of
+from planloom.activities.models.request_params import STREAM, SYSTEM, format_of, params_of
 from planloom.planner.contract.jobs import ErrorClass
 
 _DROPPABLE = (
@@ -40,6 +41,17 @@ _OF_SYSTEM = re.compile(
 )
 _OF_TOOLS = re.compile(
     r"schema for function|tools?[.\[]|function\.parameters|tool schema|tool_choice|tool_calls",
+    re.IGNORECASE,
+)
+_ONLY_STREAMS = re.compile(
+    r"only supports? (the )?stream|(must|should) (have|be|set|use) stream|non-?stream|"
+    r"stream ?= ?`?\W?(true is required|false)|(enable|set) (the )?stream|"
+    r"stream(ing)? (is |mode )?(strongly )?(required|only)|非流式|仅支持流式",
+    re.IGNORECASE,
+)
+_NO_STREAMS = re.compile(
+    r"(?<!non-)\bstream(ing)?'? (mode )?(is |does )?(not support|unsupported)|"
+    r"(cannot use|not support).{0,20} (with )?stream(ing)?\b(?!_)",
     re.IGNORECASE,
 )
 _OF_FEATURE = re.compile(
@@ -80,6 +92,10 @@ def next_try(tried: Try, refused: Refused) -> Try | None:
         return narrowed
     if refused.status not in _REFUSING or refused.error_class not in ("refused", "unknown"):
         return None
+    if _ONLY_STREAMS.search(refused.words) and STREAM not in _sent(tried):
+        return replace(tried, quirks=replace(tried.quirks, must_stream=True))
+    if _NO_STREAMS.search(refused.words) and STREAM in _sent(tried):
+        return replace(tried, quirks=replace(tried.quirks, dropped=tried.quirks.dropped | {STREAM}))
     if refused.status >= 500 and not _UNKNOWN_NAME.search(refused.words):
         return _without_format(tried, refused)
     name = _refused_parameter(tried, refused)
@@ -104,10 +120,13 @@ def _narrowed(tried: Try, refused: Refused) -> Try | None:
     return Try(replace(tried.request, max_tokens=allowed), quirks, is_narrowed=True)
 
 
+def _sent(tried: Try) -> Collection[str]:
+    return params_of(tried.request, tried.quirks, is_openai=False)
+
+
 def _refused_parameter(tried: Try, refused: Refused) -> str | None:
     """The parameter that is refused, if it is one that was sent and can be done without."""
-    sent = params_of(tried.request, tried.quirks, is_openai=False)
-    names = [n for n in _DROPPABLE if n in sent]
+    names = [n for n in _DROPPABLE if n in _sent(tried)]
     text = f"{refused.words} {_short_json(refused.body)}"
     if refused.parameter in names:
         return refused.parameter

@@ -38,6 +38,8 @@ class Quirks:
     response_format: Format = "json_schema"
     is_limit_swapped: bool = False
     """It knows the other name of `max_tokens` than the one that was tried first."""
+    must_stream: bool = False
+    """It answers in streams only, or long answers so."""
     max_tokens: int | None = None
     """The largest limit of an answer."""
     window: int | None = None

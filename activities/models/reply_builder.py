@@ -29,11 +29,12 @@ from planloom.activities.models.finish_reasons import class_of_broken, end_of, i
 from planloom.activities.models.sse import SseDecoder, is_event_stream
 from planloom.activities.models.thoughts import ThoughtFilter, without_thoughts
 from planloom.activities.models.tool_calls import CallAssembler, ToolCall
-from planloom.activities.models.usage_reports import total_from, usage_from
+from planloom.activities.models.usage_reports import plain_report, total_from, usage_from
 from planloom.planner.language.clean_text import TextCleaner, clean_text, clean_value
 from planloom.planner.language.values import Usage
 
 WORDS_MAX_CHARS = 300
+_USAGE = ("usage", "usageMetadata", "usage_metadata")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _STATUS_KEYS = ("code", "status", "status_code", "statusCode", "http_status", "error_code")
 
@@ -56,6 +57,9 @@ class ReplyBuilder:
         self._extra: dict[str, Any] = {}
         self._model = ""
         self._id = ""
+        self._number: object = None
+        """Of the choice that is the answer."""
+        self._has_delta = False
 
     # -- what comes -------------------------------------------------------------------------
 
@@ -94,14 +98,27 @@ class ReplyBuilder:
         self._id = clean_text(str(body.get("id") or self._id))
         if not isinstance(choices, list):
             choices = [body] if isinstance(body.get("message"), Mapping) else []  # Ollama's own
-        choice = next((c for c in choices if isinstance(c, Mapping)), None)
-        if choice is None:
-            return ""
+        numbered = [(n, c) for n, c in enumerate(choices) if isinstance(c, Mapping)]
+        return "".join([self._add_choice(c.get("index", n), c, body, key) for n, c in numbered])
+
+    def _add_choice(
+        self, number: object, choice: Mapping[str, Any], body: Mapping[str, Any], key: str
+    ) -> str:
+        """One choice. Only one is asked for: of others the calls are taken where it makes none, for
+        some servers give words and calls apart (GitHub Copilot)."""
+        self._number = number if self._number is None else self._number
         self.has_choices = True
-        self.finish_reason = _finish_of(choice, body) or self.finish_reason
         part = choice.get(key) or choice.get("message") or choice.get("delta")
         if not isinstance(part, Mapping):  # text completions
             part = {"content": choice.get("text")}
+        if number != self._number:
+            part = {} if self._calls.received_chars else {"tool_calls": part.get("tool_calls")}
+            return self._add_part(part, is_delta=key == "delta")
+        self.finish_reason = _finish_of(choice, body) or self.finish_reason
+        if choice.get("delta"):
+            self._has_delta = True
+        elif self._has_delta and choice.get("message"):
+            return ""  # the whole message behind its pieces (MiniMax)
         return self._add_part(part, is_delta=key == "delta")
 
     def _add_usage(self, body: Mapping[str, Any], choices: object) -> None:
@@ -110,10 +127,12 @@ class ReplyBuilder:
             self._reported |= {k: v for k, v in body.items() if k.endswith("eval_count") and v}
         first = choices[0] if isinstance(choices, list) and choices else None
         for place in (body, body.get("x_groq"), first):  # Groq's and Moonshot's own
-            reported = place.get("usage") if isinstance(place, Mapping) else None
-            if isinstance(reported, Mapping):
-                known = self._reported  # zeros behind a count do not undo it
-                known |= {k: v for k, v in reported.items() if v or k not in known}
+            for name in _USAGE:
+                reported = place.get(name) if isinstance(place, Mapping) else None
+                if isinstance(reported, Mapping):
+                    known, report = self._reported, plain_report(reported)
+                    # Zeros behind a count do not undo it.
+                    known |= {k: v for k, v in report.items() if v or k not in known}
 
     def _add_part(self, part: Mapping[str, Any], *, is_delta: bool) -> str:
         self._refusal += text_of(part.get("refusal"))
@@ -247,6 +266,9 @@ def _error_in(body: Mapping[str, Any], choices: object) -> ModelError | None:
             return _endpoint_error({"error": place["error"]})
     if body.get("error") or body.get("object") == "error" or body.get("type") == "error":
         return _endpoint_error(body)
+    own = body.get("base_resp")  # MiniMax's
+    if isinstance(own, Mapping) and own.get("status_code"):
+        return _endpoint_error({"error": {"code": own["status_code"], **own}})
     if choices is not None or "usage" in body or isinstance(body.get("message"), Mapping):
         return None
     words = ("detail", "message", "msg", "errors", "error_msg", "reason")

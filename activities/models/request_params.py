@@ -15,6 +15,7 @@ WRAPPED = "value"
 """Endpoints constrain objects only: another value is asked for as this field of one."""
 
 
+STREAM = "stream"
 SYSTEM = "system"
 """As a field of the conversation that is left out: the system message, which goes to the user's."""
 
@@ -42,7 +43,7 @@ def params_of(request: ChatRequest, quirks: Quirks, *, is_openai: bool) -> dict[
         params["temperature"] = request.temperature
     if request.stop:
         params["stop"] = list(request.stop)
-    if request.stream:
+    if (request.stream or quirks.must_stream) and STREAM not in quirks.dropped:
         params["stream"] = True
         params["stream_options"] = {"include_usage": True}
     return {k: v for k, v in params.items() if k not in quirks.dropped}

@@ -30,15 +30,22 @@ class SseDecoder:
             if self._is_first:
                 raw, self._is_first = raw.removeprefix(BOM), False
             line = raw.decode("utf-8", errors="replace").rstrip("\r")
+            if (not line or self._begins_anew(line)) and (event := self._end()) is not None:
+                events.append(event)
             if line:
                 self._take(line)
-            elif (event := self._end()) is not None:
-                events.append(event)
         return events
 
     def close(self) -> list[str]:
         """What a stream without a last blank line still holds."""
         return self.feed(b"\n\n")
+
+    def _begins_anew(self, line: str) -> bool:
+        """Whether this line begins another event, though no blank line ended the one before: inside
+        JSON nothing that ends with `}` is followed by `{`."""
+        if not self._data or not self._data[-1].rstrip().endswith("}"):
+            return False
+        return line.startswith(("data: {", "data:{", "data: [DONE", "data:[DONE"))
 
     def _take(self, line: str) -> None:
         name, _, value = line.partition(":")

@@ -141,6 +141,8 @@ class CallAssembler:
         if arguments is not None and arguments != "":
             # Some servers send arguments as an object.
             text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+            if call.is_whole and text.lstrip().startswith("{") and call.text.strip() == "{}":
+                call.arguments.clear()  # an empty object stood there for what was to come
             call.add(text)
             self.received_chars += len(text)
 

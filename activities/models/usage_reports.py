@@ -6,24 +6,39 @@ only `total_tokens` holds it (UKGovernmentBEIS/inspect_ai#5528, router-for-me/CL
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
 from planloom.planner.language.values import Usage
 
-TOKENS_MAX = 10**9
+TOKENS_MAX = 10**8
 """Of one call: a larger count is not believed."""
+_MARK = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def plain_report(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A report with its names in one spelling: `inputTokens` too, and Cohere's own `tokens`."""
+    inner = body.get("tokens")
+    named = {_MARK.sub("_", str(k)).lower(): v for k, v in body.items()}
+    return named | (plain_report(inner) if isinstance(inner, Mapping) else {})
 
 
 def usage_from(body: Mapping[str, Any]) -> Usage | None:
-    """Usage from an answer, in the names of Chat Completions, Responses or Messages.
+    """Usage from a report in the names of Chat Completions, Responses, Messages or Gemini.
 
     None when it reports nothing: no counts, zeros, or something that is not a number.
     """
-    given = _first(body, "prompt_tokens", "input_tokens", "prompt_eval_count")
-    made = _first(body, "completion_tokens", "output_tokens", "eval_count")
-    total = _count(body.get("total_tokens")) or 0
+    given = _first(body, "prompt_tokens", "input_tokens", "prompt_eval_count", "prompt_token_count")
+    made = _first(
+        body, "completion_tokens", "output_tokens", "eval_count", "candidates_token_count"
+    )
+    total = total_from(body)
+    if given is None and made is not None and total > made:
+        given = total - made
+    if made is None and given is not None and total > given:
+        made = total - given
     if given is None or made is None:
         return None
     cached, beside = _cached(body)
@@ -40,7 +55,7 @@ def usage_from(body: Mapping[str, Any]) -> Usage | None:
 
 def total_from(body: Mapping[str, Any]) -> int:
     """All tokens of a report that names no parts; 0 when there is none."""
-    return _count(body.get("total_tokens")) or 0
+    return _first(body, "total_tokens", "total_token_count") or 0
 
 
 def _reasoning(body: Mapping[str, Any]) -> int:
@@ -48,7 +63,7 @@ def _reasoning(body: Mapping[str, Any]) -> int:
         details = body.get(name)
         if isinstance(details, Mapping) and (found := _count(details.get("reasoning_tokens"))):
             return found
-    return _count(body.get("reasoning_tokens")) or 0
+    return _first(body, "reasoning_tokens", "thoughts_token_count") or 0
 
 
 def _cached(body: Mapping[str, Any]) -> tuple[int, int]:
@@ -71,6 +86,6 @@ def _first(body: Mapping[str, Any], *names: str) -> int | None:
 def _count(value: object) -> int | None:
     if isinstance(value, str) and value.strip().isdecimal():
         value = int(value.strip()[:15])
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= TOKENS_MAX:
         return None
-    return min(TOKENS_MAX, max(0, int(value)))
+    return max(0, int(value)) if isfinite(value) else None

@@ -40,29 +40,39 @@ class Peer:
     at_least: float | None = None
 
 
-IN_PROCESS = ("DBOS", "LangGraph", "LangGraph, its own pragmas")
 PREFECT = "Prefect"
+TUNED, AS_IT_IS = ("tuned",), ("as-it-is",)
+"""How the database of a peer is set: as an expert would, or as the package leaves it."""
 PEERS = {
     "DBOS": Peer(
         "dbos_peer.py",
         "asynchronous steps of one workflow, SQLite in WAL mode, synchronous=NORMAL",
+        TUNED,
+        at_least=3,
+    ),
+    "DBOS, database as it is": Peer(
+        "dbos_peer.py",
+        "the same with SQLite's defaults: a rollback journal, an fsync for each commit",
+        AS_IT_IS,
         at_least=3,
     ),
     "LangGraph": Peer(
         "langgraph_peer.py",
         "durability=sync, SqliteSaver and invoke, WAL mode, synchronous=NORMAL",
-        ("sync=NORMAL",),
+        TUNED,
         at_least=1,
     ),
-    "LangGraph, its own pragmas": Peer(
+    "LangGraph, database as it is": Peer(
         "langgraph_peer.py",
-        "durability=sync, SqliteSaver and invoke, WAL mode, an fsync for each commit",
-        ("sync=FULL",),
+        "the same as SqliteSaver leaves it: WAL mode, an fsync for each commit",
+        AS_IT_IS,
+        at_least=1,
     ),
     PREFECT: Peer(
         "prefect_peer.py", "asynchronous tasks, a server on SQLite, results kept in files"
     ),
 }
+IN_PROCESS = tuple(name for name in PEERS if name != PREFECT)
 
 
 def python() -> Path:

@@ -31,6 +31,7 @@ OTHERS = {
     "PLANLOOM_LOG": "`json` writes log lines as JSON objects. Without it, text.",
     "PLANLOOM_LOG_LEVEL": "The lowest level that is logged: `DEBUG`, `INFO`, `WARNING` (default), `ERROR`.",
     "PLANLOOM_METRICS_ADDRESS": "Where the worker serves Temporal's worker metrics for Prometheus, such as `127.0.0.1:9464`. Without it, nowhere.",
+    "PLANLOOM_HEALTH_ADDRESS": "Where the worker answers `/live` and `/ready`, such as `127.0.0.1:9465`. Without it, nowhere.",
     "PLANLOOM_CODEC_TOKEN": "What callers of `planloom codec-server` must send as `Authorization: Bearer …`. Required when it listens beyond this machine.",
     "PLANLOOM_DEBUG": "Any value makes the command line show tracebacks, as `--debug` does.",
 }

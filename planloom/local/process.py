@@ -16,12 +16,13 @@ from temporalio.exceptions import ApplicationError
 
 from planloom.local.effects import Effects
 from planloom.local.parts import LocalParts
+from planloom.planner.contract.requests import Lineage
 from planloom.workflows.machines.agent import machine as agent_machine
 from planloom.workflows.machines.agent import view as agent_view
 from planloom.workflows.machines.agent.messages import AGENT_CONTROLS, AGENT_NOTICES
 from planloom.workflows.machines.run import machine as run_machine
 from planloom.workflows.machines.run import view as run_view
-from planloom.workflows.machines.run.children import CONTEXT_MAX_BYTES, request_of
+from planloom.workflows.machines.run.children import CONTEXT_MAX_BYTES, inputs_of
 from planloom.workflows.machines.run.messages import RUN_CONTROLS, RUN_NOTICES, RUN_QUESTIONS
 from planloom.workflows.machines.shared.commands import (
     Answer,
@@ -115,9 +116,10 @@ class World:
         """Whether nothing will happen unless somebody outside does something."""
         return not any(p.is_busy for p in self.processes.values())
 
-    def begin(self, kind: str, request: Any, id: str) -> Process:
+    def begin(self, kind: str, request: Any, id: str, lineage: Lineage | None = None) -> Process:
         """A process that has begun."""
-        state = KINDS[kind].begin(request, Identity(id, f"{id}/local"), time.time())
+        identity = Identity(id, f"{id}/local", lineage or Lineage())
+        state = KINDS[kind].begin(request, identity, time.time())
         process = self.processes[id] = Process(self, kind, id, state)
         process.apply(Begun())
         return process
@@ -329,10 +331,11 @@ class Process:
                 name: await effects.resolved(value, command.bindings, limits.get(name))
                 for name, value in command.values.items()
             }
-            request = request_of(command, values)
-            if isinstance(request, Failure):
-                raise CommandFailed(request)
-            child = self.children[command.key] = self.world.begin(command.kind, request, command.id)
+            inputs = inputs_of(command, values)
+            if isinstance(inputs, Failure):
+                raise CommandFailed(inputs)
+            child = self.world.begin(command.kind, inputs[0], command.id, inputs[1])
+            self.children[command.key] = child
         finally:
             self.world.starting.pop(command.id, None)
             started.set_result(None)

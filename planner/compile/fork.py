@@ -8,11 +8,11 @@ from typing import Any
 
 from planloom.planner.compile.pipeline import graph_of
 from planloom.planner.compile.templates import first_name
-from planloom.planner.contract.requests import Reused, RunRequest
+from planloom.planner.contract.requests import Lineage, Reused, RunRequest
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.references import find_references
-from planloom.planner.language.values import JsonValue, Problem, TaskId
+from planloom.planner.language.values import JsonValue, Outcome, Problem, TaskId
 
 
 def downstream_of(plan: Plan, starts: Collection[str]) -> set[TaskId]:
@@ -59,12 +59,14 @@ def fork_request(
     again: Collection[str],
     changes: Sequence[tuple[str, JsonValue]] = (),
     request: RunRequest | None = None,
+    lineage: Lineage | None = None,
 ) -> tuple[dict[str, Any] | None, list[Problem]]:
     """A `RunRequest` document that runs `again` and all behind it, and reuses the rest.
 
     `changes` are (path, value) pairs such as ("report.args.style", "short") or ("params.city",
     "Lyon"); a task that is changed, or reads a changed parameter, runs again too. `outputs` are the
-    finished tasks of `run`, `request` what it was started with: its limits and its joiner go on.
+    finished tasks of `run`, `request` what it was started with: its limits and its joiner go on;
+    `lineage` what its own run told it, if it is a child.
     """
     problems = [_unknown(plan, task) for task in again if plan.task(task) is None]
     document = plan.model_dump(mode="json", exclude_unset=True, by_alias=True)
@@ -72,31 +74,43 @@ def fork_request(
     changed: list[str] = []
     for path, value in changes:
         first, _, rest = path.partition(".")
-        if first == "params" and rest:
+        if first == "params" and rest and lineage is not None and lineage.params is not None:
+            message = f"{path}: the parameters of {run} are too large to be changed one by one"
+            hint = "Fork the run that started it, or change the task that reads the parameter."
+            problems.append(Problem(path=path, code="large_params", message=message, hint=hint))
+        elif first == "params" and rest:
             made["params"] = {**made.get("params", {}), rest: value}
             changed += [t.id for t in plan.tasks if _reads_param(t, rest)]
-            continue
-        problem = _change(document, path, value)
-        if problem is not None:
+        elif (problem := _change(document, path, value)) is not None:
             problems.append(problem)
         else:
             changed.append(first)
     if problems:
         return None, problems
     redone = downstream_of(plan, [*again, *(c for c in changed if c != "answer")])
-    reuse = {
+    reuse: dict[str, dict[str, Any]] = {
         task: kept.model_dump(mode="json", exclude_unset=True)
         for task, kept in outputs.items()
         if TaskId(task) not in redone and kept.outcome.is_good and plan.task(task) is not None
     }
-    lineage = {"forked_from": run}
+    reuse |= _given(lineage or Lineage())
     if request is not None:
         made |= _approval(request, is_changed=bool(changes))
-        carried_lineage = request.lineage.model_dump(
-            mode="json", exclude_unset=True, include={"params", "inputs"}
-        )
-        lineage |= {k: v for k, v in carried_lineage.items() if v}
-    return {**made, "plan": document, "reuse": reuse, "lineage": lineage}, []
+    return {**made, "plan": document, "reuse": reuse, "forked_from": run}, []
+
+
+def _given(lineage: Lineage) -> dict[str, dict[str, Any]]:
+    """Values that a child's plan reads beside its own tasks."""
+    values = lineage.inputs | ({"params": lineage.params} if lineage.params else {})
+    tainted = {"tainted": True} if lineage.tainted_inputs else {}
+    return {
+        name: {
+            "outcome": Outcome.SUCCEEDED.value,
+            "output": stored.model_dump(mode="json", exclude_unset=True),
+            **tainted,
+        }
+        for name, stored in values.items()
+    }
 
 
 def _carried(request: RunRequest) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from pydantic.json_schema import SkipJsonSchema
 
 from planloom.planner.language.conditions import readable_condition
 from planloom.planner.language.definitions import (
@@ -136,9 +135,14 @@ class Reused(Model):
 
 
 class Lineage(Model):
-    """Set by a parent run for its child, or by `fork`; not typed by people."""
+    """What a run tells its child beside the request: the second input of a child workflow.
+
+    No part of a request. It counts only where the server says that the sender is the parent.
+    """
 
     parent: str | None = None
+    parent_key: str | None = None
+    """The parent's id with that of its first run: another run may have its id later."""
     root: str | None = None
     depth: int = 0
     params: Stored | None = None
@@ -152,11 +156,15 @@ class Lineage(Model):
     grant: Grant | None = None
     deadline: float | None = None
     """When the time of the parent run is over, in seconds since 1970."""
-    forked_from: str | None = None
     first_index: int = 0
     """Of a batch of a wide map: which item of the map its first one is."""
     form: Literal["agent", "member"] = "agent"
     """The labelled form that an agent is asked for: a team's members say more."""
+
+    @property
+    def is_tainted(self) -> bool:
+        """Whether something from outside is in what the child was given, or decided it."""
+        return self.tainted_inputs or self.tainted_plan
 
 
 def _short_enough(tenant: str) -> str:
@@ -187,8 +195,6 @@ class Common(Model):
     cache: CacheMode = "off"
     """Where results of idempotent tools and model calls are reused from: nowhere, this run, or all
     runs."""
-    lineage: SkipJsonSchema[Lineage] = Field(default_factory=Lineage)
-    """What a parent run says to its child, beside the request: no part of the public schema."""
 
     def model_for(self, role: Role) -> str | None:
         """The model this request names for a role, or None."""
@@ -238,8 +244,10 @@ class RunRequest(Common):
     joiner: bool = False
     """With `plan` or `template`: whether the joiner model answers and may replan, as for a goal."""
     reuse: dict[TaskId, Reused] = Field(default_factory=dict)
-    """Tasks that an earlier run finished, by id. They do not run again. `planloom fork` fills
-    this."""
+    """Tasks that an earlier run finished, by id. They do not run again. The plan may refer to
+    others of these names. `planloom fork` fills this."""
+    forked_from: str | None = None
+    """The run that `reuse` comes from, for the record. `planloom fork` fills this."""
     fuse: bool | None = None
     """Whether cheap tools share activities: `true` all that can, `false` none; absent: those that
     are known to be quick. A task's own `fuse` goes first."""

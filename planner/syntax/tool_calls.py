@@ -16,7 +16,7 @@ _ENCODED_MAX = 2
 """JSON text inside JSON text is read so often."""
 _NOTHING = ("", "null", "None", None)
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
-_PREFIX = re.compile(r"(?:functions?|tools?|default_api|namespace|assistant)(?:\.|::|/)", re.I)
+_PREFIX = re.compile(r"(?:functions?|tools?|default_api|namespace|assistant)(?:\.|::?|/)", re.I)
 _BEHIND = re.compile(r"(?:<\|.*|\(.*|:\d+)\Z", re.DOTALL)
 
 

@@ -25,6 +25,7 @@ _LISTS = ("tool_calls", "tool_uses", "calls")
 _NAMED = re.compile(
     r"<function=([\w.-]{1,100})>|to=functions\.([\w-]{1,100})|"
     r"<[|｜]?tool[\w▁]{0,20}sep[|｜]?>([\w.-]{1,100})|"
+    r"<[|｜]tool▁call▁begin[|｜]>([\w.-]{1,100})(?=<[|｜]tool▁sep[|｜]>[ \t\n]{0,4}\{)|"
     r"\[TOOL_CALLS?\][ \t]{0,4}([\w.-]{1,100})|^>>>[ \t]{0,4}([\w.-]{1,100})[ \t]{0,4}$|"
     r"<\|tool_call_begin\|>[ \t]{0,4}([\w.:-]{1,100})(?=[ \t]{0,4}<\|)|"
     r"^[ \t>*_-]{0,8}(?:Action|Tool|Function)[*_]{0,2}:[*_]{0,2}[ \t]{0,4}`?([\w.-]{1,100})`?"
@@ -41,6 +42,10 @@ _PARAMETER = re.compile(
 )
 _VALUE_END = re.compile(r"</parameter>|</arg_value>")
 _INVOKE_END = re.compile(r"</(?:invoke|function|tool|tool_call)>")
+_SPACE = re.compile(
+    r"(</?)(?:[|｜]\w{1,20}[|｜]|\w{1,20}:)(?=(?:invoke|parameter|function_calls?)\b)"
+)
+"""The name that a model family puts before its tags: `<invoke`, `<｜DSML｜invoke`."""
 _ELEMENT = re.compile(r"<([\w.-]{1,100})>(.*)</\1>", re.DOTALL)
 _MARKS = re.compile(
     r"</?(?:[\w-]{1,40}:)?(?:tool_call|tool_calls|function_call|function_calls|tool_use|tool|function|"
@@ -77,6 +82,7 @@ class WrittenCalls:
 
 def written_calls(text: str, tools: Collection[str]) -> WrittenCalls | None:
     """The calls of known tools that a text holds; None when it is an answer."""
+    text = _SPACE.sub(r"\1", text)
     if (whole := _whole_text(text, tools)) is not None:
         return WrittenCalls(tuple(whole[:WRITTEN_CALLS_MAX]), is_whole=bool(whole))
     candidates = json_in(text)

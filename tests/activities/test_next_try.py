@@ -73,6 +73,39 @@ def test_what_is_refused_by_name_is_left_out(
     assert dropped not in params_of(following.request, following.quirks, is_openai=False)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This model only support stream mode, please enable the stream parameter",
+        "parameter.enable_thinking must be set to false for non-streaming calls",
+        "parameter.enable_thinking必须设置为false才能进行非流式调用",
+        "enable thinking can not be support when `stream=False`",
+        "Requests with max_tokens > 4096 must have stream=true",
+    ],
+)
+def test_an_endpoint_that_answers_in_streams_only_is_asked_for_one(words: str) -> None:
+    following = next_try(tried(), refused(words))
+    assert following is not None
+    assert params_of(following.request, following.quirks, is_openai=False)["stream"] is True
+    assert next_try(following, refused(words)) is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Unsupported value: 'stream' does not support true with this model.",
+        "Streaming is not supported for this model",
+        "Cannot use tools with stream",
+    ],
+)
+def test_an_endpoint_without_streams_is_asked_for_none(words: str) -> None:
+    following = next_try(tried(stream=True), refused(words))
+    assert following is not None
+    sent = params_of(following.request, following.quirks, is_openai=False)
+    assert not sent.keys() & {"stream", "stream_options"}
+    assert next_try(following, refused(words)) is None
+
+
 def test_a_parameter_in_the_body_of_a_500_is_left_out_too() -> None:
     words = "Unsupported value: 'temperature' does not support 0.5 with this model."
     assert next_try(tried(temperature=0.5), refused(words, 500, error_class="unknown")) is not None

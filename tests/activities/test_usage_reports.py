@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from planloom.activities.models.usage_reports import total_from, usage_from
+from planloom.activities.models.usage_reports import plain_report, total_from, usage_from
 
 
 def details(tokens: int) -> dict[str, Any]:
@@ -66,12 +66,36 @@ def details(tokens: int) -> dict[str, Any]:
         ({"prompt_tokens": "9", "completion_tokens": "4"}, 9, 4, 0),
         ({"prompt_tokens": 9.0, "completion_tokens": None, "output_tokens": 4}, 9, 4, 0),
         ({"prompt_tokens": 9, "completion_tokens": -4}, 9, 0, 0),
+        ({"prompt_tokens": None, "completion_tokens": 4, "total_tokens": 13}, 9, 4, 0),
+        ({"prompt_tokens": 9, "total_tokens": 13}, 9, 4, 0),
+        # Other spellings: Bedrock's, Cohere's, Gemini's own.
+        ({"inputTokens": 9, "outputTokens": 4, "totalTokens": 13}, 9, 4, 0),
+        (
+            {
+                "billed_units": {"input_tokens": 3, "output_tokens": 4},
+                "tokens": {"input_tokens": 9, "output_tokens": 4},
+            },
+            9,
+            4,
+            0,
+        ),
+        (
+            {
+                "promptTokenCount": 9,
+                "candidatesTokenCount": 4,
+                "thoughtsTokenCount": 60,
+                "totalTokenCount": 73,
+            },
+            9,
+            64,
+            0,
+        ),
     ],
 )
 def test_a_report_has_one_meaning(
     report: dict[str, Any], input_tokens: int, output_tokens: int, cached_tokens: int
 ) -> None:
-    found = usage_from(report)
+    found = usage_from(plain_report(report))
     assert found is not None
     assert (found.input_tokens, found.output_tokens) == (input_tokens, output_tokens)
     assert found.cached_tokens == cached_tokens
@@ -82,6 +106,7 @@ def test_a_report_has_one_meaning(
     [
         {},
         {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        {"prompt_tokens": 10**20, "completion_tokens": 3},
         {"prompt_tokens": float("nan"), "completion_tokens": 3},
         {"prompt_tokens": float("inf"), "completion_tokens": 3},
         {"prompt_tokens": "many", "completion_tokens": 3},

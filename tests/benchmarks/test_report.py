@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import pytest
+
 from benchmarks import page
+from benchmarks.__main__ import measure
+from benchmarks.parts import PARTS
 from benchmarks.report import Figure, PartRun, Size, figure, ratio, read, row, single, table, write
 
 
@@ -45,6 +50,33 @@ def test_a_part_measured_again_replaces_only_itself(tmp_path: Path) -> None:
     assert set(engine["versions"]) == {"python", "commit", "planloom", "temporalio", "server"}
     assert engine["machine"]["cores"] >= 1
     assert len(engine["load_average"]) == 2
+
+
+def test_a_part_that_fails_or_takes_too_long_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def good(_: Size) -> list[Figure]:
+        return [single("m", 1)]
+
+    async def bad(_: Size) -> list[Figure]:
+        raise ValueError("no server")
+
+    async def slow(_: Size) -> list[Figure]:
+        await asyncio.sleep(600)
+        return []
+
+    for name, part in {"good": good, "bad": bad, "slow": slow, "late": good}.items():
+        monkeypatch.setitem(PARTS, name, part)
+    file = tmp_path / "bench.json"
+    assert measure(["good"], Size.TINY, file, None)
+    assert not measure(["bad", "good"], Size.TINY, file, None)
+    assert not measure(["slow", "late"], Size.TINY, file, 0.01)
+    parts = read(file)
+    assert {name: part["error"] for name, part in parts.items()} == {
+        "good": "",
+        "bad": "ValueError: no server",
+        "slow": "TimeoutError: its time is over",
+    }
 
 
 def test_the_page_is_filled_between_its_markers_in_the_order_of_the_parts() -> None:

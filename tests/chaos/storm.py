@@ -37,6 +37,7 @@ log = logging.getLogger("planloom.chaos")
 STILL_SECONDS = 55.0
 """A run in which nothing has happened for so long, with all workers up, is stuck. Below the minute
 after which a run looks at its children: that alone is no progress."""
+KEPT = Path("build/chaos")
 FAULTS = {
     "kill": 10.0,
     "freeze": 2.0,
@@ -96,7 +97,10 @@ class Batch:
         seed = storm.case.seed
         if calm.result is None:
             self.report.found.append(f"case {seed}: stuck in calm: {calm.stuck}")
-        self.report.found += [f"case {seed}: {line}" for line in violations(calm, storm)]
+        found = [f"case {seed}: {line}" for line in violations(calm, storm)]
+        if found:
+            found += [f"case {seed}: its histories are in {keep(storm)}"]
+        self.report.found += found
         self.report.done += Counter(
             {
                 "tool calls": sum(e.what == "start" for e in storm.entries),
@@ -307,6 +311,16 @@ class Attended:
             self.stuck,
             [*self._person.faults, *_fault_of(self._attending)],
         )
+
+
+def keep(ended: Ended) -> Path:
+    """The histories of a run that broke a rule, for whoever looks for the reason."""
+    folder = KEPT / f"case-{ended.case.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for n, history in enumerate(ended.story.histories):
+        name = history.workflow_id.replace("/", "-")
+        (folder / f"{n:02}-{name}.json").write_text(history.to_json(), encoding="utf-8")
+    return folder
 
 
 def _fault_of(task: asyncio.Task[None]) -> list[str]:

@@ -19,7 +19,9 @@ KNOWN = {
     "PLANLOOM_CONFIG",
     "PLANLOOM_LOG",
     "PLANLOOM_METRICS_ADDRESS",
+    "PLANLOOM_HEALTH_ADDRESS",
 }
+PROBES = {"startup": "/live", "liveness": "/live", "readiness": "/ready"}
 
 
 def _kubernetes() -> dict[str, Any]:
@@ -41,6 +43,19 @@ def test_the_settings_file_of_the_kubernetes_example_can_be_used() -> None:
     (container,) = pod["spec"]["containers"]
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
+
+
+def test_probes_ask_for_pages_that_a_worker_serves_where_it_serves_them() -> None:
+    (container,) = _kubernetes()["Deployment"]["spec"]["template"]["spec"]["containers"]
+    probes = {name: container[f"{name}Probe"]["httpGet"] for name in PROBES}
+    assert {name: probe["path"] for name, probe in probes.items()} == PROBES
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    variables = {each["name"]: each.get("value") for each in container["env"]}
+    served = variables["PLANLOOM_HEALTH_ADDRESS"].rpartition(":")[2]
+    assert {ports[probe["port"]] for probe in probes.values()} == {int(served)}
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"]["worker"]
+    address = compose["environment"]["PLANLOOM_HEALTH_ADDRESS"]
+    assert f"http://{address}/ready" in compose["healthcheck"]["test"][-1]
 
 
 def test_every_variable_that_the_files_set_is_read() -> None:

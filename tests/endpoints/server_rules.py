@@ -125,6 +125,24 @@ def no_empty_content(body: dict[str, Any], _: Any) -> Reply | None:
     return None
 
 
+def no_blank_content(body: dict[str, Any], _: Any) -> Reply | None:
+    """Mistral and Anthropic: a message says something, or calls tools."""
+    for message in body["messages"]:
+        content = message.get("content")
+        if content is None and _calls(message):
+            continue
+        if not isinstance(content, str) or not content.strip():
+            return _refusal(400, "Assistant message must have either content or tool_calls.")
+    return None
+
+
+def last_is_user_or_tool(body: dict[str, Any], _: Any) -> Reply | None:
+    """Perplexity and Mistral."""
+    if body["messages"][-1]["role"] not in ("user", "tool"):
+        return _refusal(400, "Last message must have role `user` or `tool`.")
+    return None
+
+
 def roles_alternate(body: dict[str, Any], _: Any) -> Reply | None:
     """Chat templates of Gemma and Mistral: user and assistant take turns."""
     roles = [m["role"] for m in body["messages"] if m["role"] in ("user", "assistant")]
@@ -159,6 +177,8 @@ RULES: dict[str, Rule] = {
         tool_names,
         thought_signature,
         no_empty_content,
+        no_blank_content,
+        last_is_user_or_tool,
         roles_alternate,
         window,
     )

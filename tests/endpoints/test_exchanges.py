@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.endpoints.crossed import crossed
 from tests.endpoints.entry import Exchange, read_all
 from tests.endpoints.house import House, asked_for, problems_of, story_of
 
-EXCHANGES = read_all()
+EXCHANGES = [*read_all(), *crossed()]
 
 
 def _param(exchange: Exchange) -> object:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.endpoints.crossed import crossed
 from tests.endpoints.endpoint import Played, Request
-from tests.endpoints.entry import Exchange, Reply, difference, read_file
+from tests.endpoints.entry import FOLDER, Exchange, Reply, difference, read_all, read_file
 from tests.endpoints.house import Outcome, problems_of
 from tests.endpoints.replies import answer_of
 from tests.endpoints.server_rules import refusal
@@ -94,3 +96,24 @@ def test_a_rule_refuses_what_its_server_refuses() -> None:
     for rule in ("arguments_parse", "calls_are_answered", "tools_stay"):
         assert refusal({"messages": messages}, [rule]) is not None
     assert refusal({"messages": messages}, ["no_user_after_tool", "tool_names"]) is None
+
+
+def test_every_test_that_the_table_of_inputs_names_is_there() -> None:
+    cells = re.findall(r"`([^`\n]+)`", _column((FOLDER / "INPUTS.md").read_text(encoding="utf-8")))
+    known = {f"{e.kind}: {e.name}" for e in [*read_all(), *crossed()]}
+    tests = [c for c in cells if "::" in c]
+    exchanges = [c for c in cells if re.match(r"[a-z]+: ", c)]
+    assert len(tests) > 20
+    assert len(exchanges) > 80
+    assert [c for c in exchanges if c not in known] == []
+    assert [c for c in tests if not _is_there(*c.split("::"))] == []
+
+
+def _column(table: str) -> str:
+    """The second cell of each row."""
+    return "\n".join(row.split("|")[2] for row in table.splitlines() if row.startswith("| "))
+
+
+def _is_there(path: str, name: str) -> bool:
+    place = FOLDER.parents[1] / path
+    return place.exists() and f"def {name}(" in place.read_text(encoding="utf-8")

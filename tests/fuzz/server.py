@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
+import logging
 import os
 import tempfile
+import time
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -88,8 +92,20 @@ def request_of(random: Random, workflow: str) -> Any:
     return {"plan": plan_of(random), **more}
 
 
-async def one_run(planloom: Planloom, random: Random, name: str) -> str | None:
+@dataclass(slots=True)
+class Fuzzed:
+    """What a server was given, and what went wrong, each with its seed."""
+
+    runs: int = 0
+    inputs: int = 0
+    """Requests, signals and updates."""
+    wrong: list[str] = field(default_factory=list)
+
+
+async def one_run(planloom: Planloom, random: Random, name: str, fuzzed: Fuzzed) -> str | None:
     """Start a run, send it anything, cancel it; what is wrong with how it went, or None."""
+    fuzzed.runs += 1
+    fuzzed.inputs += 1
     workflow = random.choice(WORKFLOWS)
     count = 2 if random.random() < 0.1 else 1
     handle: WorkflowHandle[Any, Any] = await planloom.client.start_workflow(
@@ -103,6 +119,7 @@ async def one_run(planloom: Planloom, random: Random, name: str) -> str | None:
         value = value_of(random, 2)
         if random.random() < 0.5:
             value = {"id": "t0", "revision": 1, "output": value_of(random, 1)}
+        fuzzed.inputs += 1
         args = [payload_of(random, value) for _ in range(random.choice([0, 1, 1, 1, 2]))]
         try:
             if random.random() < 0.3:
@@ -138,22 +155,23 @@ async def _failed_task(handle: WorkflowHandle[Any, Any]) -> str | None:
     return None
 
 
-async def fuzz_runs(planloom: Planloom, count: int, first: int) -> list[str]:
-    """So many runs, some at once; what went wrong, each with its seed."""
-    room, wrong = asyncio.Semaphore(AT_ONCE), list[str]()
+async def fuzz_runs(planloom: Planloom, inputs: int, first: int) -> Fuzzed:
+    """Runs, some at once, until they were given so many inputs."""
+    fuzzed, seeds = Fuzzed(), itertools.count(first)
 
-    async def one(seed: int) -> None:
-        async with room:
-            found = await one_run(planloom, Random(seed), f"fuzz-{seed}")
-        if found:
-            wrong.append(f"run, seed {seed}: {found}")
+    async def one_after_the_other() -> None:
+        while fuzzed.inputs < inputs:
+            seed = next(seeds)
+            if found := await one_run(planloom, Random(seed), f"fuzz-{seed}", fuzzed):
+                fuzzed.wrong.append(f"run, seed {seed}: {found}")
 
-    await asyncio.gather(*(one(first + n) for n in range(count)))
-    return wrong
+    await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
+    return fuzzed
 
 
-async def fuzz_server(count: int, first: int) -> int:
+async def fuzz_server(inputs: int, first: int) -> int:
     """The same on a server and worker of its own, with a line of figures."""
+    began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="planloom-fuzz-") as folder,
         ModelServer() as model,
@@ -163,9 +181,14 @@ async def fuzz_server(count: int, first: int) -> int:
         client = await Client.connect(server.address, data_converter=data_converter())
         model.script("", "words")
         planloom = Planloom(client, model, Path(folder))
+        logging.disable(logging.CRITICAL)  # what it refuses is told in each run's history
         async with planloom.worker():
-            wrong = await fuzz_runs(planloom, count, first)
-    print(f"{'server':<18}{count:>12,} runs" + ("  BROKEN" if wrong else ""))
-    for text in wrong[:5]:
+            fuzzed = await fuzz_runs(planloom, inputs, first)
+    took = time.monotonic() - began
+    print(
+        f"{'server':<18}{fuzzed.inputs:>12,} inputs to {fuzzed.runs:,} runs in {took:.0f} s"
+        + ("  BROKEN" if fuzzed.wrong else "")
+    )
+    for text in fuzzed.wrong[:5]:
         print(f"\n{text}")
-    return len(wrong)
+    return len(fuzzed.wrong)

@@ -21,7 +21,7 @@ from planloom.planner.compile.revision import (
     stability,
 )
 from planloom.planner.compile.templates import check_params, read_template
-from planloom.planner.contract.requests import MajorThresholds, RunRequest
+from planloom.planner.contract.requests import Lineage, MajorThresholds, Reused, RunRequest
 from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import Outcome, Stored, TaskId
@@ -371,8 +371,6 @@ def test_material_changes_are_named() -> None:
 
 
 def test_a_fork_runs_a_task_and_all_behind_it_again() -> None:
-    from planloom.planner.contract.requests import Reused
-
     done = {t: Reused(outcome=Outcome.SUCCEEDED, output=Stored(value=t)) for t in ("a", "b", "c")}
     assert downstream_of(OLD, ["b"]) == {"b", "c"}
     request, problems = fork_request("run", OLD, done, ["b"], [("c.args.query", "new ${b}")])
@@ -382,6 +380,18 @@ def test_a_fork_runs_a_task_and_all_behind_it_again() -> None:
     assert request["plan"]["tasks"][2]["args"]["query"] == "new ${b}"
     _, problems = fork_request("run", OLD, done, ["bb"], [("zz.args", 1)])
     assert [p.code for p in problems] == ["missing_reference", "bad_path"]
+
+
+def test_a_fork_of_a_child_run_is_given_what_its_parent_gave_it() -> None:
+    large = Stored(blob="b", size_bytes=9_000)
+    lineage = Lineage(parent="run", params=large, inputs={"page": large}, tainted_inputs=True)
+    request, _ = fork_request("run/sub", OLD, {}, ["b"], lineage=lineage)
+    assert request is not None
+    given = RunRequest.model_validate(request)
+    kept = Reused(outcome=Outcome.SUCCEEDED, output=large, tainted=True)
+    assert (given.reuse, given.forked_from) == ({"page": kept, "params": kept}, "run/sub")
+    _, problems = fork_request("run/sub", OLD, {}, [], [("params.n", 1)], lineage=lineage)
+    assert [p.code for p in problems] == ["large_params"]
 
 
 def test_params_are_typed_with_defaults_and_near_misses() -> None:

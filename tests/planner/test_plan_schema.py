@@ -1,7 +1,7 @@
 """The planner's JSON Schema: it admits every plan of this run's tools and nothing else.
 
-Checked with the engines that servers hold a model to a schema with: llguidance, and llama.cpp's own
-converter where `make converters` has fetched it; and against OpenAI's rules for strict schemas.
+Checked with an engine that servers hold a model to a schema with (llguidance) and against OpenAI's
+rules for strict schemas; `tests/real_servers` has the engines that do not install everywhere.
 """
 
 from __future__ import annotations
@@ -17,108 +17,11 @@ from planloom.planner.compile.answers import AnswerSchema
 from planloom.planner.compile.schema_check import check_arguments
 from planloom.planner.compile.tool_arguments import meant_arguments
 from planloom.planner.language.catalog import ToolSpec
-from planloom.planner.syntax.joiner import JOIN_SCHEMA
 from planloom.planner.syntax.json_stream import JsonPlanParser
 from planloom.planner.syntax.plan_schema import SCHEMA_MAX_BYTES, TASKS_MAX, plan_schema
 from planloom.planner.syntax.strict_schema import strict_form
 from tests.support.gbnf import Grammar
-from tests.support.llama_converter import gbnf_of
-
-TREE = {
-    "type": "object",
-    "properties": {"node": {"$ref": "#/$defs/Node"}},
-    "required": ["node"],
-    "$defs": {
-        "Node": {
-            "type": "object",
-            "properties": {
-                "name": {"type": "string"},
-                "inner": {"type": "array", "items": {"$ref": "#/$defs/Node"}},
-            },
-            "required": ["name"],
-        }
-    },
-}
-TOOLS = [
-    ToolSpec(
-        name="look",
-        parameters={
-            "type": "object",
-            "properties": {"q": {"type": "string"}, "limit": {"type": "integer", "default": 5}},
-            "required": ["q"],
-            "additionalProperties": False,
-        },
-    ),
-    ToolSpec(
-        name="total",
-        parameters={
-            "type": "object",
-            "properties": {
-                "values": {"type": "array", "items": {"type": "number"}},
-                "how": {"enum": ["sum", "mean"]},
-                "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
-            },
-            "required": ["values"],
-        },
-    ),
-    ToolSpec(name="ping", parameters={}),
-    ToolSpec(name="tree", parameters=TREE),
-    ToolSpec(
-        name="store",
-        parameters={
-            "type": "object",
-            "properties": {"record": {"type": "object", "additionalProperties": True}},
-            "required": ["record"],
-        },
-    ),
-]
-SCHEMA = plan_schema(TOOLS, agents=["researcher"], teams=["panel"], template_names=["report"])
-
-
-def task(id: str, tool: str, **args: Any) -> dict[str, Any]:
-    return {"id": id, "tool": tool, "args": args}
-
-
-FULL = {
-    "tasks": [
-        task("a", "look", q="population of France"),
-        task("b", "look", q='${a.items[0].name | [?n > `3`]} and "more" \\ é 😀', limit=3),
-        task("c", "look", q="x", limit="${a.n}"),
-        task("d", "total", values=["${a.n}", 2.5, -1e3], how="sum"),
-        task("e", "total", values="${b.rows[*].n}", how="${a.how}", note=None),
-        {**task("f", "ping"), "depends_on": ["a"], "when": "a.outcome == 'succeeded'"},
-        {**task("g", "look", q="${item}"), "map": "${b.list}", "requires": "any"},
-        {**task("h", "look", q="x"), "fallback": "none", "timeout": "30s", "description": "why"},
-        task("i", "tree", node={"name": "x", "inner": [{"name": "y"}, "${a.node}"]}),
-        task("j", "store", record={"any": {"thing": [1, None]}}),
-        {"id": "k", "agent": "researcher", "args": {"task": "do ${a}", "context": ["${b}"]}},
-        {"id": "l", "team": "panel", "args": {"task": "discuss"}},
-        {"id": "m", "plan": "report", "args": {"title": "x", "rows": "${b}"}},
-    ],
-    "answer": {"total": "${d}", "all": ["${e}", None, True, 1]},
-    "stop_when": "${d} > 3",
-}
-GOOD: dict[str, Any] = {
-    "a full plan": FULL,
-    "one task": {"tasks": [task("a", "look", q="x")]},
-    "an answer in words": {"tasks": [task("a", "ping")], "answer": "it is ${a}"},
-    "no task": {"tasks": [], "answer": "42"},
-}
-BAD: dict[str, Any] = {
-    "an unknown tool": {"tasks": [task("a", "nope", q="x")]},
-    "an unknown argument": {"tasks": [task("a", "look", q="x", zz=1)]},
-    "a missing argument": {"tasks": [task("a", "look", limit=3)]},
-    "a wrong type": {"tasks": [task("a", "total", values=["x"])]},
-    "an unknown option": {"tasks": [task("a", "total", values=[1], how="median")]},
-    "no arguments": {"tasks": [{"id": "a", "tool": "ping"}]},
-    "an unknown field": {"tasks": [{**task("a", "ping"), "arguments": {}}]},
-    "an unknown agent": {"tasks": [{"id": "k", "agent": "nobody", "args": {"task": "x"}}]},
-    "an id with blanks": {"tasks": [task("a b", "ping")]},
-    "a bad map": {"tasks": [{**task("a", "ping"), "map": "the list"}]},
-    "more beside the tasks": {"tasks": [], "thought": "hm"},
-    "no tasks field": {"answer": 1},
-    "a list": [task("a", "ping")],
-}
+from tests.support.planner_plans import BAD, FULL, GOOD, SCHEMA, TOOLS, TREE, strict_plan, task
 
 
 def engine_admits(schema: dict[str, Any], document: Any) -> bool:
@@ -142,28 +45,6 @@ def test_no_other_plan_is_admitted(document: Any) -> None:
     assert not engine_admits(SCHEMA, document)
 
 
-def test_llama_cpps_converter_takes_the_schema_and_admits_a_full_plan() -> None:
-    text = gbnf_of(SCHEMA)
-    if text is None:
-        pytest.skip("llama.cpp's converter is not here: make converters")
-    grammar = Grammar(text)
-    for document in GOOD.values():
-        assert grammar.accepts(json.dumps(document, ensure_ascii=False))
-    for name, document in BAD.items():
-        assert not grammar.accepts(json.dumps(document)), name
-
-
-def test_llama_cpps_converter_takes_the_strict_form_and_the_joiners_schema() -> None:
-    strict = strict_form(plan_schema(TOOLS[:-1], agents=["researcher"]))
-    assert strict is not None
-    texts = [gbnf_of(strict), gbnf_of(dict(JOIN_SCHEMA))]
-    if texts[0] is None:
-        pytest.skip("llama.cpp's converter is not here: make converters")
-    assert texts[1] is not None
-    assert Grammar(texts[1]).accepts('{"action": "finish", "answer": {"n": [1]}}')
-    assert Grammar(texts[0]).accepts(json.dumps(strict_plan()))
-
-
 def test_the_recogniser_of_grammars_tells_good_from_bad() -> None:
     grammar = Grammar('root ::= "a" b{0,2} ( "c" | [x-z]+ )?\nb ::= "\\"" [^"]* "\\""')
     assert all(map(grammar.accepts, ["a", 'a"q"', 'a"q"""c', "axyz", "ac"]))
@@ -183,22 +64,6 @@ def test_a_plan_that_the_schema_admits_is_read_and_compiles_in_shape() -> None:
 
 
 # OpenAI's strict subset.
-
-
-def strict_plan() -> dict[str, Any]:
-    """A plan as a strict endpoint writes it: what is left out is null."""
-    none = {"depends_on": None, "when": None, "map": None, "requires": None, "fallback": None}
-    none |= {"timeout": None, "description": None}
-    return {
-        "tasks": [
-            task("a", "look", q="x", limit=None),
-            {**task("b", "total", values=["${a.n}"], how=None, note=None), **none},
-            {**task("c", "ping"), **none, "depends_on": ["a"]},
-            {"id": "k", "agent": "researcher", "args": {"task": "do ${a}", "context": None}},
-        ],
-        "answer": None,
-        "stop_when": None,
-    }
 
 
 def breaches(schema: Any, root: dict[str, Any], where: str = "") -> list[str]:

@@ -109,7 +109,7 @@ async def test_a_run_an_agent_and_a_team_killed_as_they_continue_do_nothing_twic
 
     async def answer() -> None:
         """The child ends while another run of its parent than the one that began it is current."""
-        await until(lambda: sum("DagWorkflow" in p.name for p in deaths.iterdir()) == 2, 100)
+        await until(lambda: len(list(deaths.glob("DagWorkflow.*"))) == 2, seconds=100)
         child = planloom.client.get_workflow_handle(f"{planloom.task_queue}-DagWorkflow/sub")
         await child.signal("complete_task", {"id": "q", "output": "red"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
@@ -11,6 +12,7 @@ from tests.model_server import Reply
 from tests.server.test_agents import agent, call
 from tests.server.test_team_plans import MEMBERS, MODELS, script
 from tests.server.test_teams import JUDGE, form, speaks, team
+from tests.support.boss import begin_child, bosses
 from tests.support.harness import Planloom
 from tests.support.waiting import until
 
@@ -105,12 +107,14 @@ async def test_a_grant_that_comes_while_it_is_asked_for_is_seen(planloom: Planlo
     """The agent's turn lacks tokens; it asks its parent; the parent's answer is there before the
     asking is known to have arrived."""
     planloom.model.script("", "done")
-    lineage = {"parent": "nobody", "root": "nobody", "grant": {"tokens": 10}}
-    async with planloom.worker():
+    request = {"agent": agent(), "task": "go"}
+    async with planloom.worker(), bosses(planloom) as queue:
 
         async def one(delay: float) -> str:
-            request = {"agent": agent(), "task": "go", "lineage": lineage}
-            handle = await planloom.start(request, "AgentWorkflow")
+            id = f"boss-{uuid.uuid4().hex[:12]}"
+            handle = await begin_child(
+                planloom, queue, id, "AgentWorkflow", request, grant={"tokens": 10}
+            )
             await asyncio.sleep(delay)
             await handle.signal("raise_budget", {"tokens": 100_000, "by": "parent"})
             return str((await planloom.result(handle, 20))["status"])
@@ -122,12 +126,14 @@ async def test_a_grant_that_comes_while_it_is_asked_for_is_seen(planloom: Planlo
 async def test_an_agent_cancelled_as_it_begins_or_parks_ends(planloom: Planloom) -> None:
     """A cancellation that comes together with what the agent waits for was lost."""
     planloom.model.script("", "done")
-    lineage = {"parent": "nobody", "root": "nobody", "grant": {"tokens": 10}}
-    async with planloom.worker():
+    request = {"agent": agent(), "task": "go"}
+    async with planloom.worker(), bosses(planloom) as queue:
 
         async def one(delay: float) -> str:
-            request = {"agent": agent(), "task": "go", "lineage": lineage}
-            handle = await planloom.start(request, "AgentWorkflow")
+            id = f"boss-{uuid.uuid4().hex[:12]}"
+            handle = await begin_child(
+                planloom, queue, id, "AgentWorkflow", request, grant={"tokens": 10}
+            )
             await asyncio.sleep(delay)
             await handle.cancel()
             return str((await planloom.result(handle, 10))["status"])

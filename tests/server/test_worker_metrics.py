@@ -14,7 +14,7 @@ from tests.support.waiting import until
 DASHBOARD = Path(__file__).resolve().parents[2] / "deploy" / "grafana.json"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as made:
         made.bind(("127.0.0.1", 0))
         return int(made.getsockname()[1])
@@ -31,7 +31,7 @@ def _queries() -> str:
 
 
 async def test_every_worker_metric_of_the_dashboard_is_served(planloom: Planloom) -> None:
-    port = _free_port()
+    port = free_port()
     planloom.model.script("", "words")
     async with planloom.worker_process(PLANLOOM_METRICS_ADDRESS=f"127.0.0.1:{port}"):
         result = await planloom.run({"plan": {"tasks": [{"id": "q", "ask": "hello"}]}})

@@ -12,7 +12,6 @@ from planloom.planner.contract.controls import (
     GrantWanted,
     RaiseBudget,
 )
-from planloom.planner.contract.requests import Common, Lineage
 from planloom.planner.contract.results import (
     AgentResult,
     MemberReport,
@@ -37,7 +36,6 @@ class Child:
     process: Process
     """Its parent."""
     flight: Flight
-    request: Common
     random: Random
     plans: list[str] = field(default_factory=list)
     """What it does still: `want`, `ask`, `end`."""
@@ -62,7 +60,9 @@ class Child:
         return self.process.id
 
     def start(self) -> None:
-        lineage: Lineage = self.request.lineage
+        command = self.flight.command
+        assert isinstance(command, StartChild)
+        lineage = command.lineage
         self.deadline = lineage.deadline
         grant = lineage.grant
         if grant is not None:

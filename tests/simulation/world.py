@@ -17,9 +17,9 @@ from planloom.planner.contract.controls import (
     Resume,
 )
 from planloom.planner.contract.prepare import prepare_job
-from planloom.planner.contract.requests import Common
+from planloom.planner.contract.requests import Common, Lineage
 from planloom.planner.language.values import NANO, JsonValue
-from planloom.workflows.machines.run.children import request_of
+from planloom.workflows.machines.run.children import inputs_of
 from planloom.workflows.machines.shared.commands import StartChild, Tell
 from planloom.workflows.machines.shared.events import (
     Broke,
@@ -112,10 +112,12 @@ class World:
             Violation: something that must hold did not.
         """
         case = self.case
-        request: Any = KINDS[case.kind].request.model_validate(case.request)
-        process = self._process(ROOT, request, None)
+        given = dict(case.request)
+        lineage = Lineage.model_validate(given.pop("lineage", {}))  # a child of one that is played
+        request: Any = KINDS[case.kind].request.model_validate(given)
+        process = self._process(ROOT, request, None, lineage)
         is_run = case.kind == "DagWorkflow"
-        if is_run and case.is_handed_catalog and request.lineage.parent is None:
+        if is_run and case.is_handed_catalog and lineage.parent is None:
             for state in process.states():
                 state.has_site = True
                 state.catalog = catalog_for(prepare_job(request), self.random("catalog"))
@@ -144,8 +146,8 @@ class World:
         if process.id == ROOT:
             self.people.stimulate(process)
 
-    def _process(self, id: str, request: Common, parent: Any) -> Process:
-        kind, identity = kind_of(request), Identity(id, f"{id}/first")
+    def _process(self, id: str, request: Common, parent: Any, lineage: Lineage) -> Process:
+        kind, identity = kind_of(request), Identity(id, f"{id}/first", lineage)
         state = KINDS[kind].machine.begin(request, identity, self.now)
         process = self.processes[id] = Process(self, id, kind, state, parent)
         return process
@@ -167,23 +169,28 @@ class World:
             except ValueError as error:
                 process.end(flight, Broke(flight.key, Failure(str(error), "tool")))
                 return _Nobody()
-        request = request_of(command, values)
-        if isinstance(request, Failure):
-            process.end(flight, Broke(flight.key, request))
+        inputs = inputs_of(command, values)
+        if isinstance(inputs, Failure):
+            process.end(flight, Broke(flight.key, inputs))
             return _Nobody()
-        return self._started(process, flight, command, request)
+        return self._started(process, flight, command, *inputs)
 
     def _started(
-        self, process: Process, flight: Flight, command: StartChild, request: Common
+        self,
+        process: Process,
+        flight: Flight,
+        command: StartChild,
+        request: Common,
+        lineage: Lineage,
     ) -> Any:
         random = self.random("child", command.id)
         # What a batch of a map gives back only the machine can say.
         is_machine = not command.values or random.random() < self.case.runs_children
         if is_machine:
-            child = self._process(command.id, request, (process, flight))
+            child = self._process(command.id, request, (process, flight), lineage)
             self.at(self.now + random.choice([0.0, 0.1]), lambda: self._begin(child))
             return child
-        played = self.children[command.id] = Child(process, flight, request, random)
+        played = self.children[command.id] = Child(process, flight, random)
         played.start()
         return played
 

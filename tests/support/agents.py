@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from planloom.planner.contract.jobs import (
@@ -42,6 +43,7 @@ def drive(catalog: Catalog = CATALOG, /, **request: Any) -> Driver[AgentState]:
 
 
 def driver(me: Identity = ME, **request: Any) -> Driver[AgentState]:
+    me = replace(me, lineage=request.pop("lineage", me.lineage))
     parsed = AgentRequest.model_validate({"agent": agent(["echo"]), "task": "do it", **request})
     return Driver(machine, machine.begin(parsed, me, 1_000.0))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from planloom.planner.contract.controls import CONTROLS
 from planloom.planner.contract.jobs import PlannedBatch, PlannedTask, PlanReply, TaskOutput
-from planloom.planner.contract.requests import RunRequest
+from planloom.planner.contract.requests import Lineage, RunRequest
 from planloom.planner.language.catalog import Catalog, PoolSpec, ToolSpec
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import Outcome, Stored, Usage
@@ -63,9 +63,10 @@ class Drive:
     """One run, driven by hand. `commands` are those of the last step."""
 
     def __init__(self, catalog: Catalog = CATALOG, **request: Any) -> None:
+        identity = Identity("run", "run/first", request.pop("lineage", Lineage()))
         made = RunRequest.model_validate(request)
         self.now = START
-        self.run: RunState = machine.begin(made, Identity("run", "run/first"), self.now)
+        self.run: RunState = machine.begin(made, identity, self.now)
         self.commands: list[Command] = []
         self.catalog = catalog
         self.token = 0

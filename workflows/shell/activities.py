@@ -59,7 +59,7 @@ ACTIVITIES = (
     "set_queue_rate",
     "load_pool",
     "take_permit",
-    "look_at_child",
+    "look_at_run",
     "notify_worker",
 )
 
@@ -361,11 +361,14 @@ async def take_permit(job: PermitJob) -> None:
     )
 
 
-async def look_at_child(id: str) -> str:
-    """The server's word for the status of a workflow: RUNNING, COMPLETED, TERMINATED, …"""
+async def look_at_run(id: str, run_key: str | None = None) -> str:
+    """The server's word for the status of a workflow: RUNNING, COMPLETED, TERMINATED, …
+
+    With `run_key`, a later workflow of the same id counts as none: `GONE`.
+    """
     status: str = await workflow.execute_activity(
-        "look_at_child",
-        id,
+        "look_at_run",
+        args=[id, run_key],
         result_type=str,
         start_to_close_timeout=timedelta(seconds=10),
         retry_policy=RetryPolicy(maximum_attempts=3),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,12 +17,14 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
+from planloom.planner.contract.requests import Lineage
 from planloom.planner.contract.results import RESULT_MODELS
 from planloom.planner.language.expressions import Meter
-from planloom.workflows.machines.run.children import CONTEXT_MAX_BYTES, request_of
+from planloom.workflows.machines.run.children import CONTEXT_MAX_BYTES, inputs_of
 from planloom.workflows.machines.shared.commands import StartChild
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.metering import Metering
+from planloom.workflows.shell.activities import look_at_run
 from planloom.workflows.shell.effects import priority_of, resolved
 from planloom.workflows.shell.ends import CommandFailed
 from planloom.workflows.shell.signals import Signals
@@ -30,6 +33,9 @@ REPORT = "report_to_parent"
 """The signal that asks a child to report its result by signal."""
 ENDED = "child_ended"
 """The signal by which it does."""
+PARENT_LOOK_SECONDS = 30.0
+PARENT_LOOK_MAX_SECONDS = 600.0
+"""The longest between two looks of a child at its parent; the first comes soon, as money counts."""
 
 
 class ChildEnded(BaseModel):
@@ -72,7 +78,7 @@ class Children:
         try:
             handle = await workflow.start_child_workflow(
                 command.kind,
-                await self._request(command),
+                args=await self._inputs(command),
                 id=command.id,
                 result_type=RESULT_MODELS[command.kind],
                 # It goes on when this run continues as new; a cancel is passed on by command.
@@ -87,16 +93,16 @@ class Children:
             if not started.done():
                 started.cancel()
 
-    async def _request(self, command: StartChild) -> Any:
+    async def _inputs(self, command: StartChild) -> Sequence[Any]:
         limits = {"context": CONTEXT_MAX_BYTES}
         values = {
             name: await resolved(value, command.bindings, self._meter(), limits.get(name))
             for name, value in command.values.items()
         }
-        request = request_of(command, values)
-        if isinstance(request, Failure):
-            raise CommandFailed(request)
-        return request
+        inputs = inputs_of(command, values)
+        if isinstance(inputs, Failure):
+            raise CommandFailed(inputs)
+        return inputs
 
     def _meter(self) -> Meter:
         return self._metering.meter_at(workflow.time())
@@ -117,6 +123,21 @@ class Children:
             await self.until_started(id)
             if id in self._started and await signals.send(id, REPORT):
                 self._asked.append(id)
+
+
+async def until_alone(lineage: Lineage) -> None:
+    """Wait until the parent has ended or is gone. It tells its children of a cancellation only.
+
+    The server could end them with it, but it would do so too when the parent continues as new.
+    """
+    assert lineage.parent is not None
+    wait = PARENT_LOOK_SECONDS
+    while True:
+        await workflow.sleep(wait, summary="look at the parent run")
+        with contextlib.suppress(FailureError):  # the server could not be asked: again later
+            if await look_at_run(lineage.parent, lineage.parent_key) != "RUNNING":
+                return
+        wait = min(2 * wait, PARENT_LOOK_MAX_SECONDS)
 
 
 async def cancel_adopted(id: str) -> None:

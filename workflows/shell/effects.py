@@ -242,8 +242,8 @@ async def patch_plan(command: PatchPlan, _: Literals) -> Any:
     return await activities.patch_plan(command.job)
 
 
-async def look_at_child(command: LookAtChild, _: Literals) -> Any:
-    return await activities.look_at_child(command.id)
+async def look_at_run(command: LookAtChild, _: Literals) -> Any:
+    return await activities.look_at_run(command.id)
 
 
 EFFECTS: dict[type[Any], Callable[[Any, Literals], Awaitable[Any]]] = {
@@ -259,7 +259,7 @@ EFFECTS: dict[type[Any], Callable[[Any, Literals], Awaitable[Any]]] = {
     Resolve: resolve,
     ReadOutput: read_output,
     PatchPlan: patch_plan,
-    LookAtChild: look_at_child,
+    LookAtChild: look_at_run,
 }
 """By kind of command: everything that ends in one result."""
 

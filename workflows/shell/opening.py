@@ -8,14 +8,15 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 from temporalio import workflow
 
+from planloom.planner.contract.requests import Lineage
 from planloom.planner.language.values import Locked
-from planloom.workflows.machines.shared.machine import Failed, Identity, Machine
-from planloom.workflows.machines.shared.requests import only_input
+from planloom.workflows.machines.shared.machine import Failed, Identity, Machine, State
+from planloom.workflows.machines.shared.requests import only_input, read_lineage
 from planloom.workflows.shell.carried import is_carried, read_carried
-from planloom.workflows.shell.shell import Shell, identity
+from planloom.workflows.shell.shell import Shell
 
 R = TypeVar("R")
-S = TypeVar("S")
+S = TypeVar("S", bound=State)
 
 
 def open_shell(
@@ -31,12 +32,20 @@ def open_shell(
 
     `read` makes the request of the input, `begin` the state of the request.
     """
-    document = only_input(payloads[0] if payloads else None, payloads[1:])
     info = workflow.info()
-    if isinstance(document, Locked) and (info.continued_run_id or info.parent):
+    locked = next((p for p in payloads if isinstance(p, Locked)), None)
+    if locked is not None and (info.continued_run_id or info.parent):
         # Not a caller's mistake. The workflow task is tried again: once this worker has the key, or
         # another one that has it takes the task, the run goes on.
-        raise RuntimeError(f"the input cannot be read: {document.why}")
+        raise RuntimeError(f"the input cannot be read: {locked.why}")
+    lineage = Lineage()
+    if info.parent is not None and len(payloads) > 1:
+        # Only the server says who the parent is: no starter of a run can say so.
+        told = read_lineage(payloads[1], info.parent.workflow_id)
+        if isinstance(told, Failed):
+            return None, told
+        lineage, payloads = told, [payloads[0], *payloads[2:]]
+    document = only_input(payloads[0] if payloads else None, payloads[1:])
     if is_carried(document):
         found = read_carried(adapter, document)
         if isinstance(found, Failed):
@@ -54,5 +63,6 @@ def open_shell(
     request = read(document)
     if isinstance(request, Failed):
         return None, request
-    state = begin(request, identity(), workflow.time())
+    run_key = f"{info.workflow_id}/{info.first_execution_run_id}"
+    state = begin(request, Identity(info.workflow_id, run_key, lineage), workflow.time())
     return Shell(machine, adapter, state, search_attributes=search_attributes), None

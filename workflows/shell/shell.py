@@ -40,16 +40,22 @@ from planloom.workflows.machines.shared.events import (
     Returned,
     TimeReached,
 )
-from planloom.workflows.machines.shared.machine import Failed, Identity, Machine
+from planloom.workflows.machines.shared.machine import Failed, Machine, State
 from planloom.workflows.shell.carried import carry
-from planloom.workflows.shell.children import ENDED, ChildEnded, Children, cancel_adopted
+from planloom.workflows.shell.children import (
+    ENDED,
+    ChildEnded,
+    Children,
+    cancel_adopted,
+    until_alone,
+)
 from planloom.workflows.shell.effects import EFFECTS, Literals
 from planloom.workflows.shell.ends import error_of, failure_of, is_cancelled
 from planloom.workflows.shell.outgoing import Outgoing, size_of
 from planloom.workflows.shell.publish import Publisher
 from planloom.workflows.shell.signals import Signals
 
-S = TypeVar("S")
+S = TypeVar("S", bound=State)
 
 CROWD = 16
 """So many activities that are let go at the end may still report, each of them while the last
@@ -58,14 +64,9 @@ replayed for the next try. A run of 3,000 items took 12 s to be cancelled."""
 CALM_SECONDS = 0.25
 CALM_TRIES = 20
 EVENTS_OF_A_SLEEP = 6
+PARENT = "shell:parent"
 EVENTS_MAX = 10_000
 """A longer history continues as new, even if the server has not suggested it."""
-
-
-def identity() -> Identity:
-    """Which workflow this is."""
-    info = workflow.info()
-    return Identity(info.workflow_id, f"{info.workflow_id}/{info.first_execution_run_id}")
 
 
 def _attempts_of(command: Any) -> int:
@@ -121,6 +122,8 @@ class Shell(Generic[S]):
         self._children = Children()
         self._let_go = (0, 0)
         """A workflow task, by its history length, and how many activities it cancelled."""
+        self._is_alone = False
+        """Its parent is gone."""
         self._is_cancelled = False
         self._is_draining = False
         self._literals = Literals()
@@ -152,6 +155,8 @@ class Shell(Generic[S]):
         self.apply(Continued() if self._is_continued else Begun())
         for event in early:
             self.apply(event)
+        if self.state.identity.lineage.parent is not None:
+            self._start(PARENT, self._watch_parent())
 
     def next_token(self) -> int:
         """The token of an update that is to be answered."""
@@ -282,6 +287,11 @@ class Shell(Generic[S]):
         value = ended.value()
         self.apply(Broke(key, value) if isinstance(value, Failure) else Returned(key, value))
 
+    async def _watch_parent(self) -> None:
+        """Without its parent a child is cancelled: a run that was terminated tells nobody."""
+        await until_alone(self.state.identity.lineage)
+        self._is_alone = True
+
     def _children_now(self) -> dict[str, str]:
         return self.machine.children(self.state)
 
@@ -301,7 +311,7 @@ class Shell(Generic[S]):
                 await workflow.wait_condition(self._is_due)
             if self._bug is not None:
                 raise self._bug
-            if is_cancelled() and not self._is_cancelled:
+            if self._is_stopped() and not self._is_cancelled:
                 self._is_cancelled = True
                 self.apply(CancelRequested())
             elif self._is_long() and not self._is_draining:
@@ -318,10 +328,13 @@ class Shell(Generic[S]):
         return (
             self._bug is not None
             or self.machine.ended(self.state) is not None
-            or (is_cancelled() and not self._is_cancelled)
+            or (self._is_stopped() and not self._is_cancelled)
             or (self._is_long() and not self._is_draining)
             or self._may_continue()
         )
+
+    def _is_stopped(self) -> bool:
+        return self._is_alone or is_cancelled()
 
     def _is_long(self) -> bool:
         info = workflow.info()
@@ -350,7 +363,7 @@ class Shell(Generic[S]):
         let_go = self._let_go_now() + sum(
             not k.startswith(("timer:", "shell:")) for k in self._jobs
         )
-        for key in list(self._jobs):
+        for key in [key for key in self._jobs if key != PARENT]:  # its timer costs no event more
             self._drop(key)
         self._publish(is_last=True)
         if let_go >= CROWD:

@@ -23,7 +23,7 @@ from planloom.workflows.machines.shared.machine import Step
 
 def ask_for_room(host: Host, pool: PoolSpec, calls_at_once: int, step: Step) -> bool:
     """Wait for room in the pool, where it must be waited for; whether that is so."""
-    if not permit.is_needed(pool, host.request):
+    if not permit.is_needed(pool, host.lineage):
         return False
     host.permit = pool
     taken = permit.take_permit(pool, host.request, host.identity.workflow_id, calls_at_once)

@@ -24,7 +24,7 @@ from planloom.workflows.machines.agent.state import (
     Pending,
     Persona,
     Rule,
-    Talk,
+    talk_about,
 )
 from planloom.workflows.machines.agent.view import (
     name_of,
@@ -88,7 +88,7 @@ WORDS = {
 
 def begin(request: AgentRequest, identity: Identity, now: float) -> AgentState:
     """The state of an agent that has not begun; controls may come before it does."""
-    account = open_account(request, identity.workflow_id, now)
+    account = open_account(request, identity, now)
     return AgentState(request, identity, account)
 
 
@@ -220,7 +220,8 @@ def _begin(state: AgentState, step: Step) -> None:
         job = LoadJob(kind="agent", name=named)
         send(state, "load", Pending(Rule.LOADED), LoadDefinition("load", job), step)
     else:
-        state.persona = _inline_persona(state.request, named)
+        spec = Stored(value=named.model_dump(mode="json", exclude_unset=True))
+        state.persona = _persona(state, named, spec)
         _prepare(state, step)
 
 
@@ -246,7 +247,7 @@ def _take_course(state: AgentState, rule: Rule, value: Any, step: Step) -> None:
             if loaded.spec is None:
                 _refuse(state, Failed(INVALID_REQUEST, loaded.problems), step)
                 return
-            state.persona = _named_persona(state.request, loaded, loaded.spec)
+            state.persona = _persona(state, loaded, loaded.spec)
             _prepare(state, step)
         case Rule.PREPARED:
             _take_catalog(state, value, step)
@@ -257,42 +258,20 @@ def _take_course(state: AgentState, rule: Rule, value: Any, step: Step) -> None:
             raise AssertionError(f"{rule} is no rule of an agent's course")
 
 
-def _named_persona(request: AgentRequest, loaded: LoadedDefinition, spec: Stored) -> Persona:
-    schema = request.output_schema or loaded.output_schema
-    return _persona(
-        request, name_of(request), spec, loaded.tools, loaded.model, schema, loaded.max_turns
-    )
-
-
-def _inline_persona(request: AgentRequest, named: AgentSpec) -> Persona:
-    spec = Stored(value=named.model_dump(mode="json", exclude_unset=True))
-    schema = request.output_schema or named.output_schema
-    return _persona(
-        request, name_of(request), spec, named.tools, named.model, schema, named.max_turns
-    )
-
-
-def _persona(
-    request: AgentRequest,
-    name: str,
-    spec: Stored,
-    tools: list[str] | None,
-    model: str | None,
-    schema: Any,
-    max_turns: int | None,
-) -> Persona:
+def _persona(state: AgentState, named: AgentSpec | LoadedDefinition, spec: Stored) -> Persona:
     """Who the request names, with the tools that are allowed, and the turns that it asks for."""
+    request, tools = state.request, named.tools
     allowed, has_own = request.tools, "max_turns" in request.model_fields_set
     if allowed is not None:
         tools = allowed if tools is None else [t for t in tools if t in allowed]
     return Persona(
-        name=name,
+        name=name_of(request),
         spec=spec,
         tools=tuple(tools or ()),
-        model=model,
-        form=request.lineage.form,
-        output_schema=schema,
-        max_turns=request.max_turns if has_own else max_turns or request.max_turns,
+        model=named.model,
+        form=state.lineage.form,
+        output_schema=request.output_schema or named.output_schema,
+        max_turns=request.max_turns if has_own else named.max_turns or request.max_turns,
         timeout=request.timeout,
         retry=request.retry,
     )
@@ -316,7 +295,7 @@ def _take_catalog(state: AgentState, catalog: Catalog, step: Step) -> None:
     state.catalog = catalog
     inline = request.agent.tools if isinstance(request.agent, AgentSpec) else None
     asked = [*(request.tools or ()), *(inline or ())]
-    if request.lineage.parent is None and (problems := unknown_tools(asked, catalog)):
+    if state.lineage.parent is None and (problems := unknown_tools(asked, catalog)):
         _refuse(state, Failed(UNKNOWN_TOOL, problems), step)
         return
     pool = catalog.pool_for(state.model_for("worker", persona.model))
@@ -327,16 +306,7 @@ def _take_catalog(state: AgentState, catalog: Catalog, step: Step) -> None:
 def _talk(state: AgentState, step: Step) -> None:
     request, persona = state.request, state.persona
     assert persona is not None
-    inputs = dict(request.lineage.inputs)
-    task = inputs.pop("task", None) or Stored(value=request.task)
-    context = None if request.context is None else Stored(value=request.context)
-    state.talks[persona.name] = Talk(
-        persona,
-        task,
-        context,
-        inputs,
-        is_tainted=request.lineage.tainted_inputs or request.lineage.tainted_plan,
-    )
+    state.talks[persona.name] = talk_about(persona, request, state.lineage)
     talk.say(state, state.talks[persona.name], None, step)
 
 

@@ -14,6 +14,7 @@ from planloom.planner.contract.requests import (
     Common,
     Lineage,
     Role,
+    TeamRequest,
 )
 from planloom.planner.contract.results import AgentResult
 from planloom.planner.language.catalog import Catalog, PoolSpec
@@ -163,6 +164,14 @@ class Pending:
     part: str = ""
 
 
+def talk_about(persona: Persona, request: AgentRequest | TeamRequest, lineage: Lineage) -> Talk:
+    """The talk about the task of a request, with what the parent run gave beside it."""
+    inputs = dict(lineage.inputs)
+    task = inputs.pop("task", None) or Stored(value=request.task)
+    context = None if request.context is None else Stored(value=request.context)
+    return Talk(persona, task, context, inputs, is_tainted=lineage.is_tainted)
+
+
 @dataclass(slots=True)
 class Summary:
     """A summary, made once for all who read the same value."""
@@ -205,7 +214,7 @@ class Host:
 
     @property
     def lineage(self) -> Lineage:
-        return self.request.lineage
+        return self.identity.lineage
 
     @property
     def root(self) -> str:

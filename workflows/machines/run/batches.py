@@ -137,10 +137,11 @@ def batch_command(
         **fields_of_plan(run.request),
         "plan": {"tasks": [_item_task(task, items)], "answer": ""},
         "budget": {"parallel": run.frontier.entries[task.id].weight},
-        "lineage": lineage,
     }
     words = f"{name}: {task.description or f'{size_of(run, unit)} items'}"
-    return StartChild(key, "DagWorkflow", id, task.id, {}, Bindings(), fields, words[:96], urgency)
+    return StartChild(
+        key, "DagWorkflow", id, task.id, {}, Bindings(), fields, lineage, words[:96], urgency
+    )
 
 
 def _item_task(task: Task, items: str) -> JsonValue:

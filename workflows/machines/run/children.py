@@ -37,7 +37,7 @@ from planloom.workflows.machines.shared.large_inputs import split_context
 
 CONTEXT_MAX_BYTES = 2_000
 """A longer context travels as an input that the child reads where blobs can be read."""
-OF_THE_RUN = ("tenant", "priority", "cache", "on_budget", "lineage")
+OF_THE_RUN = ("tenant", "priority", "cache", "on_budget")
 """What a child has from its run; arguments may not name them."""
 
 
@@ -95,7 +95,8 @@ def child_command(
         task.id,
         values,
         bindings,
-        {**common, "lineage": lineage},
+        common,
+        lineage,
         (task.description or name)[:96],
         urgency,
         timeout=task.timeout,
@@ -129,6 +130,7 @@ def lineage_of(run: RunState, task: Task, grant: Grant, *, depth: int, **more: A
             **({"tainted_inputs": True} if taint.tainted_inputs(task, run.tainted) else {}),
             **({"tainted_plan": True} if run.records[task.id].is_decided_outside else {}),
             "parent": run.identity.workflow_id,
+            "parent_key": run.identity.run_key,
             "root": run.root,
             "depth": depth,
             "grant": grant,
@@ -160,9 +162,11 @@ def _problem_with(body: Body, task: str, request: RunRequest) -> str | None:
     return None
 
 
-def request_of(command: StartChild, resolved: Mapping[str, Stored]) -> Common | Failure:
-    """The request of a child, once the values of its command are resolved."""
-    fields, lineage = dict(command.fields), command.fields["lineage"]
+def inputs_of(
+    command: StartChild, resolved: Mapping[str, Stored]
+) -> tuple[Common, Lineage] | Failure:
+    """What a child is started with, once the values of its command are resolved."""
+    fields, lineage = dict(command.fields), command.lineage
     if command.kind == "DagWorkflow":
         # A batch of a map has its parent's, whatever their size.
         params = resolved.get("params", Stored(value={}))
@@ -185,9 +189,8 @@ def request_of(command: StartChild, resolved: Mapping[str, Stored]) -> Common | 
         if isinstance(given, dict):
             fields |= given | {"tools": _narrowed(fields["tools"], given.get("tools"))}
         lineage = lineage.model_copy(update={"inputs": inputs})
-    fields["lineage"] = lineage
     try:
-        return REQUEST_MODELS[command.kind].model_validate(fields)
+        return REQUEST_MODELS[command.kind].model_validate(fields), lineage
     except ValueError as error:
         return Failure(f"tasks.{command.task}.args: {error}", "tool")
 

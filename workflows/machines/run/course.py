@@ -79,12 +79,11 @@ def begin(run: RunState, step: Step) -> None:
 def take_site(run: RunState, step: Step, catalog: Catalog) -> None:
     """What the worker knows is there: the run's time is watched, and its room is taken."""
     run.catalog = catalog
-    params = run.lineage.params or Stored(value=dict(run.request.params))
-    run.values["params"] = params
+    run.values["params"] = run.given_params or Stored(value=dict(run.request.params))
     run.values |= run.lineage.inputs
     watch_time(run, step)
     pool = catalog.pool_for(run.model_for("worker"))
-    if run.has_site or not permit.is_needed(pool, run.request):
+    if run.has_site or not permit.is_needed(pool, run.lineage):
         begin_course(run, step)
         return
     run.stage, run.permit = Stage.ROOM, pool
@@ -127,7 +126,7 @@ def _take_given_plan(run: RunState, step: Step) -> None:
         fail_run(run, step, INVALID_PLAN, problems)
         return
     values, found = check_params(plan, run.request.params)
-    if run.lineage.params is None:
+    if run.given_params is None:
         problems += found
         run.values["params"] = Stored(value=values)
     compiled = compile_for(run, plan)

@@ -150,7 +150,8 @@ def _result(
 def is_tainted(run: RunState) -> bool:
     """Whether something in the run came from outside: its answer may be made of it."""
     has_read = any(r.is_tainted and r.outcome is not None for r in run.records.values())
-    return has_read or run.is_decided_outside or run.lineage.tainted_inputs
+    was_given = run.lineage.tainted_inputs or any(r.tainted for r in run.request.reuse.values())
+    return has_read or was_given or run.is_decided_outside
 
 
 def _reference(answer: Stored) -> JsonValue:

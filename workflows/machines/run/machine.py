@@ -87,11 +87,11 @@ CHILD_LOOK_SECONDS = 60.0
 def begin(request: RunRequest, identity: Identity, now: float) -> RunState:
     """The state of a run that is about to start."""
     is_planned = request.goal is not None and not request.agents and not request.teams
-    lineage = request.lineage
+    lineage = identity.lineage
     return RunState(
         request,
         identity,
-        open_account(request, identity.workflow_id, now),
+        open_account(request, identity, now),
         Frontier(parallel_of(request)),
         goal=Goal() if is_planned or request.joiner else None,
         # A planner reads what the run was given.
@@ -245,7 +245,7 @@ def _take_time(run: RunState, step: Step, key: str) -> None:
         case "child" if subject in run.works:
             units.child_is_late(run, step, subject)
         case "children":
-            _look_at_children(run, step)
+            _look_at_runren(run, step)
 
 
 def _cancel(run: RunState, step: Step) -> None:
@@ -441,7 +441,7 @@ def _continue(run: RunState, step: Step) -> None:
         )
 
 
-def _look_at_children(run: RunState, step: Step) -> None:
+def _look_at_runren(run: RunState, step: Step) -> None:
     adopted = [id for id, child in run.children.items() if child.is_adopted]
     for id in adopted:
         key = f"look.{id}"

@@ -15,13 +15,19 @@ from planloom.workflows.machines.run.tasks import add_tasks, drop_task, spare
 from planloom.workflows.machines.shared.machine import Step
 
 
+def other_names(run: RunState, plan: Plan) -> list[str]:
+    """What the references of a plan may name beside its own tasks."""
+    tasks = {t.id for t in plan.tasks}
+    return [n for n in (*run.lineage.inputs, *run.request.reuse) if n not in tasks]
+
+
 def compile_for(run: RunState, plan: Plan) -> Compiled:
     """A plan compiled for this run: its tools, its limits, its place in a tree of runs."""
     return compile_plan(
         plan,
         run.catalog,
         allow=run.request.tools,
-        other_ids=list(run.lineage.inputs),
+        other_ids=other_names(run, plan),
         depth=run.lineage.depth,
         parallel=run.frontier.parallel,
         model=run.model_for("worker"),

@@ -499,11 +499,16 @@ class RunState:
 
     @property
     def lineage(self) -> Lineage:
-        return self.request.lineage
+        return self.identity.lineage
 
     @property
     def root(self) -> str:
         return self.lineage.root or self.identity.workflow_id
+
+    @property
+    def given_params(self) -> Stored | None:
+        """Parameters that are too large to stand in the request."""
+        return self.lineage.params or self._reused("params")
 
     @property
     def goal_text(self) -> str:
@@ -526,7 +531,11 @@ class RunState:
         if record is not None:
             good = record.outcome is not None and record.outcome.is_good
             return record.output if good else None
-        return self.values.get(name)
+        return self.values.get(name) or self._reused(name)
+
+    def _reused(self, name: str) -> Stored | None:
+        found = self.request.reuse.get(TaskId(name))
+        return found.output if found is not None else None
 
     def has_name(self, name: str) -> bool:
         """Whether references may name it: a task, or a given value."""
@@ -555,5 +564,8 @@ class _Tainted:
     def __contains__(self, name: object) -> bool:
         record = self.run.records.get(TaskId(str(name)))
         if record is not None and record.is_tainted:
+            return True
+        reused = self.run.request.reuse.get(TaskId(str(name)))
+        if reused is not None and reused.tainted:
             return True
         return self.run.lineage.tainted_inputs and name in self.run.values

@@ -66,7 +66,7 @@ def may_run_ahead(run: RunState, task: Task) -> bool:
 def _reuse(run: RunState, task: TaskId, output: Stored, now: float) -> None:
     record = run.records[task]
     record.output, record.outcome = output, Outcome.CACHED
-    record.reason = f"reused from {run.lineage.forked_from or 'an earlier run'}"
+    record.reason = f"reused from {run.request.forked_from or 'an earlier run'}"
     record.ready = record.started = record.ended = run.seconds(now)
     hit = Usage(cache_hits=1)
     record.usage += hit

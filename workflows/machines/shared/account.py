@@ -19,6 +19,7 @@ from planloom.planner.contract.requests import TASK_CAP_MAX, Common
 from planloom.planner.language.values import NANO, TOKENS_MAX, USD_MAX, JsonValue, Usage
 from planloom.workflows.machines.shared.budget import NOTHING, Amount, Caps, Ledger, caps_from
 from planloom.workflows.machines.shared.commands import Command, DropTimer, SetTimer, Tell
+from planloom.workflows.machines.shared.machine import Identity
 
 TIMER = "budget.seconds"
 """The key of the timer that fires when the time is over."""
@@ -75,12 +76,12 @@ class Account:
     """When the running timer fires."""
 
 
-def open_account(request: Common, me: str, started: float) -> Account:
+def open_account(request: Common, identity: Identity, started: float) -> Account:
     """The account of a workflow that begins with `request`."""
-    budget, lineage = request.budget, request.lineage
+    budget, lineage = request.budget, identity.lineage
     return Account(
         Ledger(caps_from(budget, lineage.grant)),
-        me,
+        identity.workflow_id,
         started,
         ends_early=(budget.on_budget or request.on_budget) == "partial",
         cap_seconds=budget.seconds,

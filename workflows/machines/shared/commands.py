@@ -24,6 +24,7 @@ from planloom.planner.contract.jobs import (
     ToolJob,
     TurnJob,
 )
+from planloom.planner.contract.requests import Lineage
 from planloom.planner.language.catalog import PoolSpec
 from planloom.planner.language.plan import Retry
 from planloom.planner.language.values import Bindings, JsonValue, Stored
@@ -172,7 +173,7 @@ class StartChild:
     """Start a child run, whose arguments are resolved on the way. Ends with its result model.
 
     `values` may hold references, resolved over `bindings`; `fields` are the rest of the request.
-    `request_of` (machines.run.children) makes the request of both, or says what is wrong.
+    `inputs_of` (machines.run.children) makes the request of both, or says what is wrong.
     """
 
     key: str
@@ -184,6 +185,8 @@ class StartChild:
     values: dict[str, JsonValue]
     bindings: Bindings
     fields: dict[str, Any]
+    lineage: Lineage
+    """What the child is told beside its request."""
     summary: str
     urgency: Urgency
     timeout: float | None = None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from planloom.planner.contract.requests import Lineage
 from planloom.planner.language.values import Problem
 from planloom.workflows.machines.shared.commands import Command
 from planloom.workflows.machines.shared.events import Event
@@ -23,6 +24,15 @@ class Identity:
     workflow_id: str
     run_key: str
     """The workflow id with the id of its first run: the start of every idempotency key."""
+    lineage: Lineage = field(default_factory=Lineage)
+    """What its parent says of it; empty for a workflow that was started by itself."""
+
+
+class State(Protocol):
+    """What the shell knows of a state beside what the machine says of it."""
+
+    @property
+    def identity(self) -> Identity: ...
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from planloom.planner.contract.capacity import Release, Renew
 from planloom.planner.contract.jobs import PermitJob
-from planloom.planner.contract.requests import Common
+from planloom.planner.contract.requests import Common, Lineage
 from planloom.planner.language.catalog import PoolSpec
 from planloom.workflows.machines.shared.commands import Command, SetTimer, TakePermit, Tell
 
@@ -18,9 +18,9 @@ KEY = "permit"
 """Of the command, and of the timer that renews the permit."""
 
 
-def is_needed(pool: PoolSpec, request: Common) -> bool:
+def is_needed(pool: PoolSpec, lineage: Lineage) -> bool:
     """Whether this workflow must hold a permit of the pool while it runs."""
-    return pool.is_reserved and request.lineage.parent is None
+    return pool.is_reserved and lineage.parent is None
 
 
 def take_permit(pool: PoolSpec, request: Common, holder: str, calls: int) -> Command:

@@ -14,7 +14,7 @@ from planloom.planner.contract.names import (
     READ_OUTPUT,
     UNKNOWN_TOOL,
 )
-from planloom.planner.contract.requests import AgentRequest, RunRequest, TeamRequest
+from planloom.planner.contract.requests import AgentRequest, Lineage, RunRequest, TeamRequest
 from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import check_condition
 from planloom.planner.language.plan import Plan
@@ -57,6 +57,15 @@ def read_team(document: Any) -> TeamRequest | Failed:
     given = {} if document is None else team_document(document)
     request, problems = read_request(given, TeamRequest)
     return Failed(INVALID_REQUEST, problems) if request is None else request
+
+
+def read_lineage(document: Any, parent: str) -> Lineage | Failed:
+    """What the workflow `parent` tells its child; it can speak only for itself."""
+    lineage, problems = read_request(document, Lineage)
+    if lineage is not None and lineage.parent != parent:
+        message = f'the second input is of a run "{lineage.parent}", and the parent is "{parent}"'
+        problems = [Problem(path="lineage.parent", code="not_the_parent", message=message)]
+    return Failed(INVALID_REQUEST, problems) if lineage is None or problems else lineage
 
 
 def only_input(document: Any, more: Sequence[Any]) -> Any:

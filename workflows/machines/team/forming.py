@@ -100,7 +100,7 @@ def _take_team(team: TeamState, spec: TeamSpec, step: Step) -> None:
     active = [m for m in spec.members if m.enabled]
     team.links = links_of(spec.links, [(m.id, m.role) for m in active])
     team.members = {m.id: Member(m) for m in active}
-    team.talks = {m.id: talk_of(spec, m, request) for m in active}
+    team.talks = {m.id: talk_of(spec, m, request, team.lineage) for m in active}
     tools = list(dict.fromkeys(t for m in active for t in tools_of(m, request)))
     named = dict.fromkeys(m for m in (request.model_for("worker"), *(a.model for a in active)) if m)
     job = PrepareJob(tools=own_tools(tools), models=list(named))
@@ -114,7 +114,7 @@ def _take_catalog(team: TeamState, catalog: Catalog, step: Step) -> None:
     team.catalog = catalog
     inline = [t for m in team.members.values() for t in tools_of(m.spec, request)]
     asked = [*(request.tools or ()), *(inline if isinstance(request.team, TeamSpec) else ())]
-    if request.lineage.parent is None and (problems := unknown_tools(asked, catalog)):
+    if team.lineage.parent is None and (problems := unknown_tools(asked, catalog)):
         _refuse(team, UNKNOWN_TOOL, problems, step)
         return
     pool = catalog.pool_for(team.model_for("worker"))

@@ -73,7 +73,7 @@ def begin(request: TeamRequest, identity: Identity, now: float) -> TeamState:
     return TeamState(
         request,
         identity,
-        open_account(request, identity.workflow_id, now),
+        open_account(request, identity, now),
         parallel=request.budget.parallel or PARALLEL_DEFAULT,
         strategy=request.strategy,
     )

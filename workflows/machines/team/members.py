@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from planloom.planner.contract.requests import TeamRequest
+from planloom.planner.contract.requests import Lineage, TeamRequest
 from planloom.planner.contract.results import usage_report
 from planloom.planner.language.definitions import AgentSpec, MemberSpec, TeamSpec
 from planloom.planner.language.values import Outcome, Stored
-from planloom.workflows.machines.agent.state import Ended, Persona, Talk
+from planloom.workflows.machines.agent.state import Ended, Persona, Talk, talk_about
 from planloom.workflows.machines.team.judge import Diagnostics
 from planloom.workflows.machines.team.rounds import Said
 from planloom.workflows.machines.team.state import Member
@@ -30,7 +30,7 @@ def tools_of(spec: MemberSpec, request: TeamRequest) -> list[str]:
     return [t for t in spec.tools or [] if allowed is None or t in allowed]
 
 
-def talk_of(team: TeamSpec, spec: MemberSpec, request: TeamRequest) -> Talk:
+def talk_of(team: TeamSpec, spec: MemberSpec, request: TeamRequest, lineage: Lineage) -> Talk:
     """The talk of a member that answers the team's task, or its own part of it."""
     persona = Persona(
         name=spec.id,
@@ -42,13 +42,10 @@ def talk_of(team: TeamSpec, spec: MemberSpec, request: TeamRequest) -> Talk:
         timeout=request.timeout,
         retry=request.retry,
     )
-    inputs = dict(request.lineage.inputs)
-    task = inputs.pop("task", None) or Stored(value=request.task)
+    talk = talk_about(persona, request, lineage)
     if spec.task:
-        task = Stored(value=subtask_text(spec.task, request.task))
-    context = None if request.context is None else Stored(value=request.context)
-    is_tainted = request.lineage.tainted_inputs or request.lineage.tainted_plan
-    return Talk(persona, task, context, inputs, is_tainted=is_tainted)
+        talk.task = Stored(value=subtask_text(spec.task, request.task))
+    return talk
 
 
 def agent_of(team: TeamSpec, spec: MemberSpec, request: TeamRequest) -> AgentSpec:

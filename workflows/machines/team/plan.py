@@ -7,6 +7,8 @@ ended, the members take over what their last subtasks came to.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from planloom.planner.contract.controls import CONTROLS, CompleteTask, Pause
 from planloom.planner.contract.jobs import TurnReply
 from planloom.planner.contract.names import STALE
@@ -23,7 +25,7 @@ from planloom.workflows.machines.shared.events import Begun, ControlTaken, Event
 from planloom.workflows.machines.shared.machine import Failed, Step
 from planloom.workflows.machines.team.members import agent_of
 from planloom.workflows.machines.team.state import Member, PlanEnd, Stage, TeamState
-from planloom.workflows.machines.team.subtasks import run_request
+from planloom.workflows.machines.team.subtasks import lineage_of_plan, run_request
 
 PLAN_CONTROLS = (
     "approve_plan",
@@ -42,11 +44,12 @@ def begin_plan(team: TeamState, context: Stored | None, step: Step) -> None:
     assert team.team is not None, "a team that begins is known"
     team.stage = Stage.PLAN
     specs = [m.spec for m in team.members.values()]
-    request = run_request(team.request, specs, context)
+    lineage = lineage_of_plan(team.lineage, context)
+    request = run_request(team.request, specs, list(lineage.inputs))
     if team.strategy == "sequential":
         budget = request.budget.model_copy(update={"parallel": 1})
         request = request.model_copy(update={"budget": budget})
-    run = run_machine.begin(request, team.identity, step.now)
+    run = run_machine.begin(request, replace(team.identity, lineage=lineage), step.now)
     known = {m.id: f"{m.role}: {m.description}" for m in specs}
     run.catalog = team.catalog.model_copy(update={"agents": known, "teams": {}})
     run.has_site = True

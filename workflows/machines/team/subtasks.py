@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from planloom.planner.contract.requests import RunRequest, TeamRequest
+from planloom.planner.contract.requests import Lineage, RunRequest, TeamRequest
 from planloom.planner.language.definitions import MemberSpec, Subtask
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.references import as_text
@@ -30,33 +30,34 @@ _OF_THE_TEAM = (
 )
 
 
-def plan_inputs(request: TeamRequest, context: Stored | None) -> dict[str, Stored]:
+def plan_inputs(given: Mapping[str, Stored], context: Stored | None) -> dict[str, Stored]:
     """The team's large words, by names that no subtask has: dots are rare in ids, not forbidden."""
-    given = request.lineage.inputs
     large = {TASK: given.get("task"), CONTEXT: context or given.get("context")}
     return {name: stored for name, stored in large.items() if stored is not None}
 
 
-def run_request(
-    request: TeamRequest, members: Sequence[MemberSpec], context: Stored | None
-) -> RunRequest:
-    """The run of a team's subtasks: its plan, or the goal that the planner makes one for.
+def lineage_of_plan(given: Lineage, context: Stored | None) -> Lineage:
+    """The run of a team's subtasks comes from where the team does, and has the team's words.
 
     `context` is the team's context where it is large, behind a reference.
     """
-    inputs = plan_inputs(request, context)
+    tainted = {"tainted_plan": True} if given.is_tainted else {}
+    return given.model_copy(update={"inputs": plan_inputs(given.inputs, context), **tainted})
+
+
+def run_request(
+    request: TeamRequest, members: Sequence[MemberSpec], inputs: Sequence[str]
+) -> RunRequest:
+    """The run of a team's subtasks: its plan, or the goal that the planner makes one for."""
     fields: dict[str, Any] = {name: getattr(request, name) for name in _OF_THE_TEAM}
     # The team's own words stand in the tasks of the plan, where they are short.
-    is_tainted = request.lineage.tainted_inputs or request.lineage.tainted_plan
-    update = {"inputs": inputs, **({"tainted_plan": True} if is_tainted else {})}
-    fields["lineage"] = request.lineage.model_copy(update=update)
     if request.strategy == "sequential":
         fields["budget"] = request.budget.model_copy(update={"parallel": 1})
     if request.subtasks == "plan":
         return RunRequest.model_validate(
             {**fields, "goal": request.task, "context": request.context}
         )
-    plan = plan_of(request, members, list(inputs))
+    plan = plan_of(request, members, inputs)
     return RunRequest.model_validate(
         {**fields, "plan": plan, "joiner": request.replan.max_rounds > 0}
     )

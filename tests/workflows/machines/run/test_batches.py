@@ -12,7 +12,7 @@ from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.results import RunResult, TaskReport, UsageReport
 from planloom.planner.language.values import Outcome, Stored
 from planloom.workflows.machines.run import batches
-from planloom.workflows.machines.run.children import request_of
+from planloom.workflows.machines.run.children import inputs_of
 from planloom.workflows.machines.run.view import progress_of
 from planloom.workflows.machines.shared.commands import Cancel, Resolve, RunTool, StartChild
 from tests.support.run_driver import Drive, plan, work
@@ -37,7 +37,8 @@ def mapped(items: Any, request: dict[str, Any] | None = None, **fields: Any) -> 
 
 
 def child_request(command: StartChild) -> RunRequest:
-    request = request_of(command, {})
+    inputs: Any = inputs_of(command, {})
+    request = inputs[0]
     assert isinstance(request, RunRequest)
     return request
 
@@ -68,7 +69,7 @@ def test_many_items_go_in_batches_two_at_once_and_share_the_slots() -> None:
     first = next(c for c in drive.commands if isinstance(c, StartChild))
     request = child_request(first)
     assert request.budget.parallel == 5
-    assert request.lineage.inputs["_items"].value == [1, 2]
+    assert first.lineage.inputs["_items"].value == [1, 2]
     assert request.plan is not None
     assert request.plan.tasks[0].map == "${_items}"
 
@@ -149,7 +150,7 @@ def test_a_batch_has_what_its_items_read_and_knows_which_they_are() -> None:
     drive.begin()
     drive.ends("a", "x")
     second = [c for c in drive.commands if isinstance(c, StartChild)][1]
-    lineage = child_request(second).lineage
+    lineage = second.lineage
     assert lineage.inputs["a"] == Stored(value="x")
     assert lineage.params is not None
     assert (lineage.params.value, lineage.first_index, lineage.depth) == ({"by": "me"}, 2, 0)
@@ -157,7 +158,7 @@ def test_a_batch_has_what_its_items_read_and_knows_which_they_are() -> None:
 
 def test_a_batch_may_use_what_its_items_want_and_starts_with_what_one_wants() -> None:
     drive = mapped([1, 2, 3, 4, 5], {"budget": {"tasks": 3}})
-    granted = [child_request(c).lineage.grant for c in drive.commands if isinstance(c, StartChild)]
+    granted = [c.lineage.grant for c in drive.commands if isinstance(c, StartChild)]
     assert [g.tasks for g in granted if g is not None] == [2, 1]
 
 

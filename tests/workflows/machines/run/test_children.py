@@ -14,7 +14,7 @@ from planloom.planner.contract.results import (
     UsageReport,
 )
 from planloom.planner.language.values import Outcome, Stored
-from planloom.workflows.machines.run.children import request_of, usage_from_report
+from planloom.workflows.machines.run.children import inputs_of, usage_from_report
 from planloom.workflows.machines.run.machine import CHILD_LOOK_SECONDS
 from planloom.workflows.machines.shared.commands import Cancel, LookAtChild, StartChild
 from planloom.workflows.machines.shared.events import CancelRequested, Continued, Failure
@@ -123,14 +123,14 @@ def test_a_childs_tools_are_those_it_wants_among_its_runs() -> None:
     drive.begin()
     command = drive.command(StartChild)
     given = {"task": Stored(value="x"), "args": Stored(value={"tools": ["pay", "work"]})}
-    request: Any = request_of(command, given)
-    assert request.tools == ["work"]
+    inputs: Any = inputs_of(command, given)
+    assert inputs[0].tools == ["work"]
 
 
 def test_arguments_that_make_no_request_are_the_tasks_failure() -> None:
     drive = begun("agent", args={"task": "x", "budget": "${params.b}"})
     given = {"task": Stored(value="x"), "args": Stored(value={"budget": {"tokens": -1}})}
-    failed = request_of(drive.command(StartChild), given)
+    failed = inputs_of(drive.command(StartChild), given)
     assert isinstance(failed, Failure)
     assert failed.message.startswith("tasks.c.args: ")
 

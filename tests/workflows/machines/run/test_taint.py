@@ -12,7 +12,7 @@ from planloom.planner.contract.requests import Lineage
 from planloom.planner.contract.results import AgentResult, RunResult
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.plan import Task
-from planloom.planner.language.values import Outcome
+from planloom.planner.language.values import Outcome, Stored
 from planloom.workflows.machines.run.view import open_waits, outputs
 from planloom.workflows.machines.shared import taint
 from planloom.workflows.machines.shared.commands import (
@@ -210,9 +210,10 @@ def test_a_replan_that_saw_nothing_of_the_outside_needs_nobody() -> None:
 def test_an_agent_and_a_team_are_told_what_they_were_given(body: dict[str, Any]) -> None:
     drive = begun(FETCH, {"id": "h", **body, "args": {"task": "x", "context": "${page}"}})
     drive.ends("page", "<html>")
-    fields = drive.command(StartChild).fields
-    assert fields["lineage"].tainted_inputs
-    assert not fields["lineage"].tainted_plan
+    command = drive.command(StartChild)
+    fields = command.fields
+    assert command.lineage.tainted_inputs
+    assert not command.lineage.tainted_plan
     approval = fields["approval"]
     assert approval in ("tainted", {"mode": "tainted"})
 
@@ -244,6 +245,22 @@ def test_a_child_that_was_decided_by_a_tainted_model_asks_about_all_it_does() ->
     )
     child.begin()
     assert list(child.run.held) == ["own"]
+
+
+@pytest.mark.parametrize("is_tainted", [True, False])
+def test_a_fork_of_a_child_reads_what_the_child_was_given(is_tainted: bool) -> None:
+    """It was taken for something from inside."""
+    given = {"outcome": "succeeded", "output": {"value": "<html>"}, "tainted": is_tainted}
+    fork = Drive(
+        OUTSIDE,
+        plan=plan(post("own", "${page} ${params.n}")),
+        approval="tainted",
+        reuse={"page": given, "params": {"outcome": "succeeded", "output": {"value": {"n": 1}}}},
+    )
+    fork.begin()
+    assert list(fork.run.held) == (["own"] if is_tainted else [])
+    assert fork.run.value_of("page") == Stored(value="<html>")
+    assert fork.run.value_of("params") == Stored(value={"n": 1})
 
 
 @pytest.mark.parametrize("is_tainted", [True, False])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
+from planloom.planner.contract.requests import Grant, Lineage
 from planloom.planner.language.values import Usage
 from planloom.workflows.machines.run import view
 from planloom.workflows.machines.shared.commands import Refuse, RunTool, Tell, WritePlan
@@ -31,7 +32,7 @@ def test_a_run_whose_time_is_over_before_it_knows_its_tools_says_so_and_waits() 
 
 
 def test_a_deadline_in_the_past_holds_a_child_run_until_it_moves() -> None:
-    lineage = {"parent": "boss", "root": "boss", "depth": 1, "deadline": START + 60}
+    lineage = Lineage(parent="boss", deadline=START + 60)
     drive = Drive(plan=plan(work("a"), work("b", "${a}")), lineage=lineage)
     drive.begin()
     drive.send(DeadlineMoved(START - 1))
@@ -43,13 +44,7 @@ def test_a_deadline_in_the_past_holds_a_child_run_until_it_moves() -> None:
 
 def test_a_planner_that_waits_for_time_asks_its_parent_for_no_budget() -> None:
     """It asked again after every answer, until the parent had none left."""
-    lineage = {
-        "parent": "boss",
-        "root": "boss",
-        "depth": 1,
-        "deadline": START - 1,
-        "grant": {"tokens": 100_000},
-    }
+    lineage = Lineage(parent="boss", deadline=START - 1, grant=Grant(tokens=100_000))
     drive = Drive(goal="reach it", lineage=lineage)
     drive.begin()
     assert (drive.sent(WritePlan), [c for c in drive.commands if isinstance(c, Tell)]) == ([], [])
@@ -77,7 +72,7 @@ def test_the_raise_that_is_shown_is_enough() -> None:
 
 
 def test_a_child_run_without_budget_shows_the_run_that_it_is_part_of() -> None:
-    lineage = {"parent": "boss", "root": "boss", "depth": 1, "grant": {"tasks": 1}}
+    lineage = Lineage(parent="boss", grant=Grant(tasks=1))
     drive = Drive(plan=plan(work("a"), work("b")), lineage=lineage, budget={"parallel": 1})
     drive.begin()
     drive.ends("a", 1)
@@ -87,7 +82,7 @@ def test_a_child_run_without_budget_shows_the_run_that_it_is_part_of() -> None:
 
 def test_nobody_but_its_parent_gives_a_child_run_more_than_its_grant() -> None:
     """A person's raise on a child run passed the cap of the whole."""
-    lineage = {"parent": "boss", "root": "boss", "depth": 1, "grant": {"tokens": 10}}
+    lineage = Lineage(parent="boss", grant=Grant(tokens=10))
     drive = Drive(plan=plan(work("a")), lineage=lineage)
     drive.begin()
     refused = drive.control("raise_budget", tokens=1_000)
@@ -99,7 +94,7 @@ def test_nobody_but_its_parent_gives_a_child_run_more_than_its_grant() -> None:
 
 def test_a_child_run_that_used_too_much_asks_for_that_as_well() -> None:
     """The parent's raise was below what was used: it was refused, and nobody asked again."""
-    lineage = {"parent": "boss", "root": "boss", "depth": 1, "grant": {"tokens": 300}}
+    lineage = Lineage(parent="boss", grant=Grant(tokens=300))
     ask = {"id": "b", "ask": {"prompt": "x", "max_tokens": 64}, "depends_on": ["a"]}
     drive = Drive(plan=plan({"id": "a", "ask": "x"}, ask), lineage=lineage)
     drive.begin()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from planloom.planner.contract.controls import GrantWanted, RaiseBudget
-from planloom.planner.contract.requests import RunRequest
+from planloom.planner.contract.requests import Grant, Lineage, RunRequest
 from planloom.planner.language.values import Usage
 from planloom.workflows.machines.shared import account
 from planloom.workflows.machines.shared.account import Account, open_account
 from planloom.workflows.machines.shared.budget import NOTHING, Amount
 from planloom.workflows.machines.shared.commands import Tell
+from planloom.workflows.machines.shared.machine import Identity
 
 NOW = 1_000.0
 
 
 def opened(**budget: object) -> Account:
     request = RunRequest.model_validate({"goal": "x", "budget": budget})
-    return open_account(request, "run", NOW)
+    return open_account(request, Identity("run", "k"), NOW)
 
 
 def test_a_call_that_used_too_much_while_others_hold_budget_is_no_bug_of_ours() -> None:
@@ -59,12 +60,7 @@ def test_the_raise_that_helps_with_time_names_more_than_has_passed() -> None:
 
 
 def test_who_waits_for_time_asks_the_parent_for_no_budget() -> None:
-    request = RunRequest.model_validate(
-        {
-            "goal": "x",
-            "lineage": {"parent": "boss", "grant": {"tokens": 10}, "deadline": NOW - 1},
-        }
-    )
-    own = open_account(request, "boss/run", NOW)
+    lineage = Lineage(parent="boss", grant=Grant(tokens=10), deadline=NOW - 1)
+    own = open_account(RunRequest(goal="x"), Identity("boss/run", "k", lineage), NOW)
     account.reserve(own, "a", Amount(5), Amount(5), NOW)
     assert account.ask_for_parked(own) == []

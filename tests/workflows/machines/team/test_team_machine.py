@@ -47,8 +47,9 @@ def team(*ids: str, **more: Any) -> dict[str, Any]:
 
 def driver(**request: Any) -> Made:
     document = {"team": team("ann", "bob"), "task": "decide", **request}
+    me = Identity("w", "w/first", document.pop("lineage", Lineage()))
     parsed = TeamRequest.model_validate(document)
-    return Driver(machine, machine.begin(parsed, Identity("w", "w/first"), 1_000.0))
+    return Driver(machine, machine.begin(parsed, me, 1_000.0))
 
 
 def drive(catalog: Catalog = CATALOG, /, **request: Any) -> Made:

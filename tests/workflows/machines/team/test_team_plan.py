@@ -20,7 +20,7 @@ from planloom.planner.contract.requests import AgentRequest, Grant, Lineage, Tea
 from planloom.planner.contract.results import AgentResult, Diagnosis, TeamResult, UsageReport
 from planloom.planner.language.catalog import Catalog, PoolSpec
 from planloom.planner.language.values import Outcome, Stored, Usage
-from planloom.workflows.machines.run.children import request_of
+from planloom.workflows.machines.run.children import inputs_of
 from planloom.workflows.machines.shared.commands import Answer, StartChild
 from planloom.workflows.machines.shared.events import (
     CancelRequested,
@@ -45,8 +45,9 @@ GRAPH = [
 
 def driver(**request: Any) -> Made:
     document = {"team": {"members": GRAPH}, "task": "Replace it", **request}
+    me = Identity("w", "w/first", document.pop("lineage", Lineage()))
     parsed = TeamRequest.model_validate(document)
-    return Driver(machine, machine.begin(parsed, Identity("w", "w/first"), 1_000.0))
+    return Driver(machine, machine.begin(parsed, me, 1_000.0))
 
 
 def drive(catalog: Catalog = CATALOG, /, **request: Any) -> Made:
@@ -103,11 +104,11 @@ def test_each_subtask_is_a_child_that_is_told_what_it_waits_for() -> None:
     assert (look.kind, look.id) == ("AgentWorkflow", "w/look")
     ends(made, "look", answers("look found it"))
     build = child(made, "build")
-    request = request_of(
+    request, lineage = inputs_of(  # type: ignore[misc]
         build, {n: Stored(value=v) for n, v in build.values.items() if n != "context"}
     )
     assert isinstance(request, AgentRequest)
-    assert (request.lineage.form, request.task) == (
+    assert (lineage.form, request.task) == (
         "member",
         "Build\n\n(The team's whole task: Replace it)",
     )
@@ -195,9 +196,9 @@ def test_large_results_go_to_a_child_under_their_own_names() -> None:
     assert build.values["context"] == "# Result of look\n(see input look)"
     assert build.bindings.inputs == {}
     given = {name: Stored(value=value) for name, value in build.values.items()}
-    request = request_of(build, given)
+    request, lineage = inputs_of(build, given)  # type: ignore[misc]
     assert isinstance(request, AgentRequest)
-    assert request.lineage.inputs == {"look": large}
+    assert lineage.inputs == {"look": large}
     assert request.context == "# Result of look\n(see input look)"
 
 
@@ -287,7 +288,7 @@ def test_a_question_of_a_member_is_shown_and_its_answer_handed_down() -> None:
 def test_one_account_pays_for_the_plan_the_rounds_and_the_judge() -> None:
     made = drive(budget={"tokens": 90_000}, rounds=1)
     for name in ("look", "build", "sum"):
-        grant = child(made, name).fields["lineage"].grant
+        grant = child(made, name).lineage.grant
         assert isinstance(grant, Grant)
         assert grant.tokens == 20_000
         ends(made, name, answers(name))

@@ -17,7 +17,7 @@ class RunActivities:
     async def look_at_run(self, id: str, run_key: str | None = None) -> str:
         """The server's word for the status of a workflow; `GONE` when it knows none of that id.
 
-        With `run_key` (the id with that of its first run): `GONE` too when another has the id now.
+        With `run_key` (the id with that of its first run), another workflow of that id is `GONE`.
         """
         try:
             found = await self._temporal.get_workflow_handle(id).describe()

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Any, TypeVar, get_args, overload
+from typing import Any, NoReturn, TypeVar, get_args, overload
 
 from pydantic import BaseModel
 from temporalio.api.enums.v1 import TaskQueueType
@@ -76,6 +76,7 @@ from planloom.planner.contract.results import (
 )
 from planloom.planner.contract.settings import Settings
 from planloom.planner.language.plan import Plan
+from planloom.planner.language.references import shortened
 from planloom.planner.language.values import PRIORITY_KEYS
 from planloom.stream import RunEvent, changes, in_short
 
@@ -126,6 +127,12 @@ class Run(Controls):
     def __repr__(self) -> str:
         seen = in_short(self._last)
         return f"<Run {self.id!r}{f': {seen}' if seen else ''}>"
+
+    def __await__(self) -> NoReturn:
+        raise TypeError(
+            f'client.run("{shortened(self.id)}") is the handle of a run with that id: await its '
+            '.result(). To start a run of a goal: await client.run(goal="…")'
+        )
 
     async def result(self, timeout: float | None = None) -> RunResult:
         """Wait for the end.
@@ -569,6 +576,8 @@ class Client:
 def _document_of(request: Any, fields: dict[str, Any]) -> dict[str, Any]:
     if request is None:
         request = {}
+    if isinstance(request, str):
+        raise TypeError('a text is not a request; a goal is given by its name: goal="…"')
     if isinstance(request, BaseModel):
         request = request.model_dump(mode="json", exclude_unset=True, by_alias=True)
     given = {

@@ -12,7 +12,8 @@ import keyword
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -264,6 +265,12 @@ def tool(function: Callable[P, R] | None = None, /, **given: Any) -> Any:
     local_names = sys._getframe(1).f_locals
     if "examples" in given:
         given["examples"] = tuple(given["examples"])
+    known = [field.name for field in fields(_Options)]
+    for option in given:
+        if option not in known:
+            near = get_close_matches(option, known, n=1)
+            hint = f'Did you mean "{near[0]}"?' if near else "Options: " + ", ".join(known)
+            raise ToolDefinitionError(f'@tool has no option "{option}". {hint}')
     options = _Options(**given)
     if function is not None:
         return _make(function, options, local_names)

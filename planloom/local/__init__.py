@@ -113,7 +113,11 @@ async def run(
 
 def run_sync(plan: PlanLike | None = None, **more: Any) -> Any:
     """`run` for plain scripts: it waits for the end. Inside a running event loop, await `run`."""
-    return asyncio.run(run(plan, **more))
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(run(plan, **more))
+    raise RuntimeError("an event loop runs here, as in a notebook: write await local.run(…)")
 
 
 async def _decide(
@@ -137,9 +141,12 @@ async def _awaited(value: Any) -> Any:
 
 def _document_of(plan: PlanLike) -> Any:
     if isinstance(plan, str | Path):
-        return read_document_text(
-            Path(plan).read_text(encoding="utf-8")
-        ).value  # JSON is YAML as well
+        try:
+            text = Path(plan).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            message = f'no plan file "{plan}"; a goal is given by its name: goal="…"'
+            raise FileNotFoundError(message) from None
+        return read_document_text(text).value  # JSON is YAML as well
     return _plain(plan)
 
 

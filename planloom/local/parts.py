@@ -42,6 +42,8 @@ class LocalParts:
     ) -> None:
         environment = os.environ if environment is None else environment
         settings = (settings or settings_from(environment)).without_reservations()
+        if callable(tools):
+            raise TypeError(f"tools is a list: tools=[{getattr(tools, '__name__', 'tool')}]")
         given = [t if isinstance(t, Tool) else tool(t) for t in tools]
         self.registry = ToolRegistry([*BUILTIN_TOOLS, *given], [ASK_SPEC])
         self.registry.load_mcp(settings.mcp)

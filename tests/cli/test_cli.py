@@ -179,13 +179,13 @@ async def test_results_of_agents_and_teams_are_printed_by_their_kind(planloom: P
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("run",), "exactly one of goal, plan, template"),
+        (("run",), "nothing to run"),
         (("run", "x", "--template", "data-report"), "parameter"),
         (("run", "--template", "data-reprot"), 'Did you mean "data-report"'),
         (("run", "--plan", "nowhere.yaml"), "no file nowhere.yaml"),
         (("run", "x", "--budget-tokens", "-1"), "budget.tokens"),
         (("run", "x", "--approval", "maybe"), "approval"),
-        (("blob", "zz"), "no blob"),
+        (("blob", "zz"), "6 to 64 hexadecimal digits"),
         (("edit", "x"), "give --plan or --patch"),
         (("dev", "--port", "99999"), "a port is a number from 1 to 65,535"),
         (("dev", "--port", "65000"), "give --ui-port"),
@@ -193,7 +193,10 @@ async def test_results_of_agents_and_teams_are_printed_by_their_kind(planloom: P
         (("run", "x", "--context", "@nowhere.md"), "no file nowhere.md"),
         (("run", "--request", "list.json"), "needs an object with fields, found [1, 2]"),
         (("run", "--request", "odd.json", "--budget-tokens", "9"), "budget: needs an object"),
-        (("team", "run", "bug-hunt", "Why?", "--strategy", "both"), "parallel or sequential"),
+        (
+            ("team", "run", "bug-hunt", "Why?", "--strategy", "both"),
+            "needs 'parallel' or 'sequential'",
+        ),
         (("capacity", "set", "default"), "nothing to set"),
         (("capacity", "set", "default", "paralel=4"), 'Did you mean "parallel"?'),
         (("ps", "--status", "done"), "hint: One of: planning, waiting"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
+from planloom.console.report.rows import _legend
 from tests.cli.test_cli import planloom_cli
 from tests.support.harness import Planloom
 
@@ -136,3 +137,8 @@ async def test_a_plan_is_drawn_before_it_runs(planloom: Planloom) -> None:
     assert html.out == "wrote p.html\n"
     assert "likely seconds" in (planloom.folder / "p.html").read_text()
     assert (two.code, "give one of" in two.err) == (2, True)
+
+
+def test_the_timeline_explains_the_colors_that_there_are() -> None:
+    words = [each["words"] for each in _legend(["fallback", "cached", "person", "succeeded"])]
+    assert words == ["work", "failed, its fallback was used", "waiting for a person"]

@@ -170,6 +170,8 @@ def main() -> int:
             print(f"error: something listens on port {PORT}", file=sys.stderr)
             print("hint: stop the other `planloom dev` first", file=sys.stderr)
             return 2
+    # Started in the background, we would ignore Ctrl-C, and so would all that we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     top = Path(tempfile.mkdtemp(prefix="planloom-stranger-"))
     try:
         return walk(top)

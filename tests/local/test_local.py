@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from planloom import Refused, RunFailed, ToolError, local, tool
+from planloom.activities.tools.decorator import ToolDefinitionError
 from planloom.planner.contract.results import AgentResult, OpenWait, RunResult, TeamResult
 from planloom.stream import RunEvent
 from planloom.workflows.machines.shared.commands import Command
@@ -266,3 +267,19 @@ def test_every_command_of_the_machines_is_carried_out() -> None:
             or f"| {command.__name__}()" in source
             or (f"isinstance(command, {command.__name__})" in source)
         ), command
+
+
+async def test_slips_in_python_say_what_to_write() -> None:
+    def look(x: int) -> int:
+        """Look."""
+        return x
+
+    plan = {"tasks": [{"id": "a", "tool": "look", "args": {"x": 1}}]}
+    with pytest.raises(FileNotFoundError, match='a goal is given by its name: goal="…"'):
+        await local.run("Compare the populations")
+    with pytest.raises(TypeError, match=r"tools=\[look\]"):
+        await local.run(plan, tools=look)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match=r"await local\.run"):
+        local.run_sync(plan, tools=[look])
+    with pytest.raises(ToolDefinitionError, match='Did you mean "side_effects"'):
+        tool(side_effect=True)(look)  # type: ignore[call-overload]

@@ -176,7 +176,9 @@ class PlanWriter:
                 return parser.is_over
 
             reply = await self._chat(job, request, attempt, feed)
-            end: ParsedEnd = parser.close(is_cut_off=reply.is_cut_off)
+            # A plan that was read to its end is whole, whatever was cut behind it.
+            is_cut_off = reply.is_cut_off and not parser.is_over
+            end: ParsedEnd = parser.close(is_cut_off=is_cut_off)
             take(end.late)
         if size > PLAN_TEXT_MAX_BYTES:
             end.problems.insert(0, _too_large(size))
@@ -187,7 +189,7 @@ class PlanWriter:
             join_only=end.join_only,
             stop_when=end.stop_when,
             is_complete=end.is_complete,
-            is_cut_off=reply.is_cut_off,
+            is_cut_off=is_cut_off,
             problems=end.problems,
             warnings=end.warnings,
             usage=attempt.total,

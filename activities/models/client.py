@@ -29,6 +29,7 @@ from planloom.activities.models.chat import (
 )
 from planloom.activities.models.connections import CONNECT_SECONDS, Connections
 from planloom.activities.models.context_window import within
+from planloom.activities.models.error_bodies import error_text
 from planloom.activities.models.errors import (
     ModelError,
     body_of,
@@ -215,8 +216,9 @@ class ModelClient:
             params = params_of(tried.request, tried.quirks, is_openai=is_openai)
             try:
                 reply = await self._send(client, params | _extra(extra), tried, on_text, builder)
-            except openai.APIStatusError as exc:
-                following = next_try(tried, _refused(exc))
+            except (openai.APIStatusError, ModelError) as exc:
+                refused = _refused(exc) if builder.total_chars == 0 else None
+                following = None if refused is None else next_try(tried, refused)
                 if following is None or n == TRIES_MAX - 1:
                     raise
                 tried = following
@@ -295,7 +297,12 @@ def _extra(extra: Mapping[str, Any]) -> dict[str, Any]:
     return {"extra_body": dict(extra)} if extra else {}
 
 
-def _refused(exc: openai.APIStatusError) -> Refused:
+def _refused(exc: openai.APIStatusError | ModelError) -> Refused | None:
+    """A refusal, whether it came with its status or with 200."""
+    if isinstance(exc, ModelError):
+        if exc.body is None:
+            return None
+        return Refused(400, exc.error_class, error_text(exc.body), exc.body)
     return Refused(exc.status_code, classify(exc), words_of(exc), body_of(exc), exc.param)
 
 

@@ -72,6 +72,7 @@ class ModelError(Exception):
         is_unreachable: bool = False,
         is_of_call: bool = False,
         cut_at: int = 0,
+        body: object = None,
     ) -> None:
         super().__init__(message)
         self.error_class: ErrorClass = error_class
@@ -85,6 +86,8 @@ class ModelError(Exception):
         """The call itself failed, and its pool knows of it."""
         self.cut_at = cut_at
         """Tokens that were written when the answer's limit cut it off."""
+        self.body = body
+        """An error that came with status 200, as the endpoint wrote it."""
 
 
 def classify(exc: BaseException) -> ErrorClass:

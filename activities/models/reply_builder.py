@@ -280,7 +280,9 @@ def _endpoint_error(body: Mapping[str, Any]) -> ModelError:
     status = _status_in(body)
     error_class = classify_text(text) if status is None else classify_status(status, text)
     words = clean_text(message_of(body) or text)[:WORDS_MAX_CHARS]
-    return ModelError(error_class, f"error in the answer: {words}", retry_after=wait_in_body(body))
+    return ModelError(
+        error_class, f"error in the answer: {words}", retry_after=wait_in_body(body), body=body
+    )
 
 
 def _status_in(body: Mapping[str, Any]) -> int | None:

@@ -255,6 +255,7 @@ def build_workers(
         agents=lambda: definitions.descriptions("agent"),
         teams=lambda: definitions.descriptions("team"),
         disabled=definitions.disabled,
+        blobs=parts.blobs,
     )
     threads = ThreadPoolExecutor(
         max_workers=max(64, settings.max_activities), thread_name_prefix="planloom-activity"
@@ -272,6 +273,7 @@ def build_workers(
         workflows=WORKFLOWS,
         activities=[
             prepare.prepare_run,
+            prepare.prepare_plan,
             tools.run_tool,
             groups.run_group,
             plans.write_plan,

@@ -260,12 +260,17 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return []
 
 
-def read_plan(document: JsonValue | str, prefix: str = "") -> tuple[Plan | None, list[Problem]]:
-    """A plan from a document (or its JSON text), or everything that is wrong with it."""
+def read_plan(
+    document: JsonValue | str, prefix: str = "", limit: int = PLAN_MAX_BYTES
+) -> tuple[Plan | None, list[Problem]]:
+    """A plan from a document (or its JSON text), or everything that is wrong with it.
+
+    `limit` is how many bytes it may have.
+    """
     where = prefix or "plan"
     if isinstance(document, str):
-        if len(document) > PLAN_MAX_BYTES:
-            return None, [_too_big(where, len(document))]
+        if len(document) > limit:
+            return None, [_too_big(where, len(document), limit)]
         try:
             document = json.loads(document)
         except RecursionError:
@@ -279,7 +284,7 @@ def read_plan(document: JsonValue | str, prefix: str = "") -> tuple[Plan | None,
     if not isinstance(document, Mapping):
         message = f"needs an object with a list of tasks, found {_kind_of(document)}"
         return None, [Problem(path=where, code="not_a_plan", message=message)]
-    if faults := _faults_of(document, where, PLAN_MAX_BYTES):
+    if faults := _faults_of(document, where, limit):
         return None, faults
     document = clean_value(dict(document))
     assert isinstance(document, dict)
@@ -321,13 +326,15 @@ def _without_bad_fallbacks(
     return ({**document, "tasks": checked}, problems) if problems else (document, [])
 
 
-def _too_big(where: str, size: int, limit: int = PLAN_MAX_BYTES) -> Problem:
-    return Problem(
-        path=where,
-        code="too_big",
-        message=f"has more than {limit:,} bytes ({size:,})",
-        hint="Put large values in files or blobs, and read them with a tool.",
-    )
+def _too_big(where: str, size: int, limit: int) -> Problem:
+    hint = "Put large values in files or blobs, and read them with a tool."
+    if limit == PLAN_MAX_BYTES:
+        hint = (
+            "Store the plan with `planloom plan store FILE`, and start the run with `plan_blob` in "
+            "place of `plan`. `planloom run --plan FILE` does both."
+        )
+    message = f"has more than {limit:,} bytes ({size:,})"
+    return Problem(path=where, code="too_big", message=message, hint=hint)
 
 
 def _too_deep(where: str) -> Problem:

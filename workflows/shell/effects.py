@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
 from temporalio import workflow
 from temporalio.common import Priority
 
+from planloom.planner.compile.pipeline import Compiled
 from planloom.planner.contract.jobs import (
     AskJob,
     JoinJob,
@@ -21,6 +23,7 @@ from planloom.planner.contract.jobs import (
     ToolJob,
     TurnJob,
 )
+from planloom.planner.contract.large_plans import PreparePlanJob, unpacked
 from planloom.planner.language.catalog import PoolSpec
 from planloom.planner.language.expressions import Meter
 from planloom.planner.language.values import Bindings, JsonValue, Stored
@@ -31,7 +34,9 @@ from planloom.workflows.machines.shared.commands import (
     LoadDefinition,
     LookAtChild,
     PatchPlan,
+    PlanPrepared,
     Prepare,
+    PreparePlan,
     ReadOutput,
     Resolve,
     RunGroup,
@@ -56,6 +61,8 @@ GROUP_VALUES_INLINE_BYTES = 60_000
 """What hundreds of tasks read together may be more than what one does."""
 TOLD_INLINE_BYTES = 12_000
 """Two thousand tasks with their outputs would be more than a payload may hold."""
+
+COMPILED: TypeAdapter[Compiled] = TypeAdapter(Compiled)
 
 J = TypeVar("J", PlanJob, JoinJob)
 C = TypeVar("C", AskJob, TurnJob)
@@ -100,6 +107,12 @@ async def _stored(value: JsonValue) -> Stored:
     """A value in the blob store; what looks like a reference in it stays as it is."""
     given = Bindings(inputs={"given": Stored(value=value)})
     return (await activities.resolve_value(ResolveJob(value="${given}", bindings=given))).stored
+
+
+async def long_texts_stored(texts: Sequence[str]) -> list[Stored]:
+    """Parts of a long text in the blob store, without previews."""
+    stored = [await _stored(text) for text in texts]
+    return [s.model_copy(update={"preview": None}) for s in stored]
 
 
 class Literals:
@@ -218,6 +231,19 @@ async def prepare(command: Prepare, _: Literals) -> Any:
     return await activities.prepare_run(command.job)
 
 
+async def prepare_plan(command: PreparePlan, _: Literals) -> PlanPrepared:
+    request = command.request
+    if request.plan is not None:
+        document = request.plan.model_dump(mode="json", exclude_unset=True, by_alias=True)
+        stored = await _stored(document)
+        request = request.model_copy(update={"plan": None, "plan_blob": stored.blob})
+    found = await activities.prepare_plan(PreparePlanJob(request=request))
+    if found.problems:
+        return PlanPrepared(found.catalog, request, found.problems)
+    parts = [await activities.long_text(part) for part in found.parts]
+    return PlanPrepared(found.catalog, request, [], COMPILED.validate_json(unpacked(parts)))
+
+
 async def load_definition(command: LoadDefinition, _: Literals) -> Any:
     return await activities.load_definition(command.job)
 
@@ -248,6 +274,7 @@ async def look_at_child(command: LookAtChild, _: Literals) -> Any:
 
 EFFECTS: dict[type[Any], Callable[[Any, Literals], Awaitable[Any]]] = {
     Prepare: prepare,
+    PreparePlan: prepare_plan,
     LoadDefinition: load_definition,
     TakePermit: take_permit,
     RunTool: run_tool,

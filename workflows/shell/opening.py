@@ -11,7 +11,7 @@ from temporalio import workflow
 from planloom.planner.language.values import Locked
 from planloom.workflows.machines.shared.machine import Failed, Identity, Machine
 from planloom.workflows.machines.shared.requests import only_input
-from planloom.workflows.shell.carried import is_carried, read_carried
+from planloom.workflows.shell.carried import is_carried, read_carried, read_state
 from planloom.workflows.shell.shell import Shell, identity
 
 R = TypeVar("R")
@@ -38,17 +38,23 @@ def open_shell(
         # another one that has it takes the task, the run goes on.
         raise RuntimeError(f"the input cannot be read: {document.why}")
     if is_carried(document):
-        found = read_carried(adapter, document)
-        if isinstance(found, Failed):
-            return None, found
-        state, reports = found
+        carried = read_carried(document)
+        if isinstance(carried, Failed):
+            return None, carried
+        before: S | None = None
+        if not carried.parts:
+            found = read_state(adapter, [carried.state])
+            if isinstance(found, Failed):
+                return None, found
+            before = found
         shell = Shell(
             machine,
             adapter,
-            state,
+            before,
             search_attributes=search_attributes,
             is_continued=True,
-            reports=reports,
+            parts=carried.parts,
+            reports=carried.reports,
         )
         return shell, None
     request = read(document)

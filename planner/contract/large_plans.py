@@ -1,0 +1,55 @@
+"""Plans that are too large for a request or a workflow task: they travel as blobs, and in parts."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterable, Iterator
+
+from pydantic import Field
+
+from planloom.planner.contract.requests import RunRequest
+from planloom.planner.language.catalog import Catalog
+from planloom.planner.language.values import Model, Problem, Stored
+
+INLINE_TASKS_MAX = 2_000
+"""A larger plan is compiled by an activity: a workflow task may take seconds at most."""
+REQUEST_PLAN_MAX_BYTES = 1_500_000
+"""A larger plan goes to the blob store before the run starts: a request may have 2 MiB in all."""
+
+PART_CHARS = 1_000_000
+"""Of a long text that history holds in parts: one payload may have 2 MiB."""
+UNPACKED_MAX_BYTES = 512_000_000
+"""A longer text was not packed by us."""
+
+
+def packed_parts(text: bytes) -> Iterator[str]:
+    """A long text, compressed and as Base64, in parts that a payload can hold."""
+    packed = base64.b64encode(zlib.compress(text)).decode("ascii")
+    return (packed[at : at + PART_CHARS] for at in range(0, len(packed), PART_CHARS))
+
+
+def unpacked(parts: Iterable[str]) -> bytes:
+    """The text that was packed.
+
+    Raises:
+        ValueError, zlib.error: it is not what `packed_parts` gave.
+    """
+    unpack = zlib.decompressobj()
+    return unpack.decompress(base64.b64decode("".join(parts)), UNPACKED_MAX_BYTES)
+
+
+class PreparePlanJob(Model):
+    """`prepare_plan`: what the run must know of its worker, and its plan, compiled."""
+
+    request: RunRequest
+    """It names its plan by `plan_blob`."""
+
+
+class PreparedPlan(Model):
+    """The catalog, and the compiled plan in parts; or all that is wrong with the plan."""
+
+    catalog: Catalog = Field(default_factory=Catalog)
+    problems: list[Problem] = Field(default_factory=list)
+    parts: list[Stored] = Field(default_factory=list)
+    """Of the compiled plan as JSON, compressed, in Base64."""

@@ -104,6 +104,8 @@ class PrepareActivities:
         request = job.request
         assert request.plan_blob is not None
         try:
+            if not await self._blobs.has(request.plan_blob):
+                return _refused(f"no blob {request.plan_blob} in {self._blobs.place}")
             content = await self._blobs.read_bytes(request.plan_blob)
         except BlobError as error:
             raise ApplicationError(str(error), type="unknown") from error
@@ -120,9 +122,7 @@ class PrepareActivities:
     ) -> PreparedPlan | tuple[Catalog, bytes]:
         """The compiled plan as JSON; or all that is wrong with the plan."""
         if len(content) > PLAN_FILE_MAX_BYTES:
-            message = f"has {len(content):,} bytes; at most {PLAN_FILE_MAX_BYTES:,}"
-            problem = Problem(path="plan_blob", code="too_big", message=message)
-            return PreparedPlan(problems=[problem])
+            return _refused(f"has {len(content):,} bytes; at most {PLAN_FILE_MAX_BYTES:,}")
         plan, problems = read_plan(content.decode("utf-8", "replace"), limit=PLAN_FILE_MAX_BYTES)
         if plan is None:
             return PreparedPlan(problems=problems)
@@ -212,6 +212,12 @@ class PrepareActivities:
             if (price := self._prices.per_token_nano(model, pool)) is not None:
                 prices[model] = price
         return prices
+
+
+def _refused(message: str) -> PreparedPlan:
+    hint = "Put the plan there with: planloom plan store FILE (with the settings of the workers)."
+    problem = Problem(path="plan_blob", code="unreadable", message=message, hint=hint)
+    return PreparedPlan(problems=[problem])
 
 
 def _small(spec: ToolSpec) -> ToolSpec:

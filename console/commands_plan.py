@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,6 +68,26 @@ def check(
         say(f"{file}: valid; {tasks} tasks, width {compiled.width}")
         for warning in compiled.warnings:
             err.print(f"warning: {warning}", markup=False)
+
+
+@plan_app.command()
+def store(
+    file: Annotated[str, typer.Argument(help="A plan file (YAML, JSON, - for stdin).")],
+    as_json: Json = False,
+) -> None:
+    """Put a plan into the workers' blob store, for `plan_blob` of a request.
+
+    `planloom run --plan` and `Client.start` do so by themselves with a plan that is too large for
+    a request. This is for runs that you start in another way.
+
+    Example: planloom plan store plan.json
+    """
+    from planloom.console.documents import read_document, settings_now
+    from planloom.store import store_plan
+
+    with errors():
+        blob = asyncio.run(store_plan(read_document(file), settings_now()))
+    say_json({"plan_blob": blob}) if as_json else say(blob)
 
 
 @plan_app.command()

@@ -105,6 +105,7 @@ def run(
     """
     from planloom.console.documents import read_document, read_object, read_text
     from planloom.planner.contract.requests import RunRequest
+    from planloom.planner.language.plan import PLAN_FILE_MAX_BYTES
     from planloom.planner.syntax.documents import read_request
 
     with errors():
@@ -136,7 +137,7 @@ def run(
         if plan is not None:
             _check_plan(plan)
             document["plan"] = read_document(plan)
-        checked, problems = read_request(document, RunRequest)
+        checked, problems = read_request(document, RunRequest, PLAN_FILE_MAX_BYTES)
         if checked is None:
             raise UsageError("the request is not valid", problems)
     if dry_run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine
@@ -73,7 +74,7 @@ from planloom.planner.contract.results import (
     RunResult,
     RunStatus,
 )
-from planloom.planner.contract.settings import Settings
+from planloom.planner.contract.settings import Settings, settings_from
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import PRIORITY_KEYS
 from planloom.stream import RunEvent, changes, in_short
@@ -436,8 +437,15 @@ class Pool:
 class Client:
     """A client of Planloom runs: the public contract, typed."""
 
-    def __init__(self, temporal: TemporalClient, task_queue: str = "planloom") -> None:
+    def __init__(
+        self,
+        temporal: TemporalClient,
+        task_queue: str = "planloom",
+        settings: Settings | None = None,
+    ) -> None:
         self.temporal = temporal
+        self.settings = settings or settings_from(os.environ)
+        """Where the blobs of large plans go: the same place as the workers'."""
         self.task_queue = task_queue
         self.address = temporal.service_client.config.target_host
 
@@ -456,7 +464,7 @@ class Client:
             temporal = await TemporalClient.connect(**config)
         except (RuntimeError, RPCError) as error:
             raise NoServer(config["target_host"], str(error).split("\n")[0][:500]) from None
-        return cls(temporal, (settings or Settings()).task_queue)
+        return cls(temporal, (settings or Settings()).task_queue, settings)
 
     def __repr__(self) -> str:
         namespace = self.temporal.namespace
@@ -478,6 +486,7 @@ class Client:
 
         Raises:
             AlreadyRunning: a run of that id has not ended.
+            Refused: it is too large for a request. A large plan is none: it goes as a blob.
             TypeError: no request has a field of that name.
         """
         document = _document_of(request, fields)
@@ -487,6 +496,9 @@ class Client:
         plan = document.get("plan")
         goal = document.get("goal") or document.get("task") or document.get("template")
         goal = goal or (plan.get("goal") if isinstance(plan, dict) else None)
+        from planloom.store import fitted  # the storage libraries load when they are needed
+
+        document = await fitted(document, self.settings)
         try:
             handle = await self.temporal.start_workflow(
                 workflow,

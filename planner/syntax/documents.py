@@ -376,8 +376,13 @@ def _faults_of(document: Any, where: str, limit: int | None = None) -> list[Prob
     return [_too_deep(where)]
 
 
-def read_request(document: Any, model: type[M]) -> tuple[M | None, list[Problem]]:
-    """A request of the contract, or everything that is wrong with it, its plan included."""
+def read_request(
+    document: Any, model: type[M], plan_limit: int = PLAN_MAX_BYTES
+) -> tuple[M | None, list[Problem]]:
+    """A request of the contract, or everything that is wrong with it, its plan included.
+
+    `plan_limit` is how many bytes its plan may have.
+    """
     if isinstance(document, Unreadable):
         message = f"cannot be read: {document.why}"
         return None, [Problem(path="input", code="unreadable", message=message)]
@@ -391,7 +396,7 @@ def read_request(document: Any, model: type[M]) -> tuple[M | None, list[Problem]
     document = {clean_text(str(name)): value for name, value in document.items()}
     checked = dict(document)
     if "plan" in model.model_fields and checked.get("plan") is not None:
-        plan, problems = read_plan(checked["plan"], "plan")
+        plan, problems = read_plan(checked["plan"], "plan", plan_limit)
         # The rest of the request is checked as if the plan were right: all problems at once.
         checked["plan"] = plan if plan is not None else {"tasks": [{"id": "x", "tool": "x"}]}
     for name, value in document.items():

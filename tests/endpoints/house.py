@@ -97,7 +97,7 @@ class House:
         parts = worker.Parts(
             settings,
             worker.tools_from(settings),
-            worker.BlobStore(worker.open_backend(data / "blobs")),
+            worker.BlobStore(data / "blobs"),
             worker.ModelClient(settings, environment, worker.Prices(settings)),
             worker.ToolTimes(data / "tool_times.json"),
             list(SEARCH_ATTRIBUTES),

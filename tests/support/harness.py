@@ -87,7 +87,7 @@ class Planloom:
         parts = worker.Parts(
             settings,
             worker.tools_from(settings),
-            worker.BlobStore(worker.open_backend(settings.blob_url or data / "blobs")),
+            worker.open_blobs(settings, None),
             worker.ModelClient(settings, environment, worker.Prices(settings)),
             worker.ToolTimes(data / "tool_times.json"),
             list(SEARCH_ATTRIBUTES),

@@ -23,7 +23,7 @@ from planloom.planner.contract.jobs import (
     ToolJob,
     TurnJob,
 )
-from planloom.planner.contract.large_plans import PreparePlanJob, unpacked
+from planloom.planner.contract.large_plans import PreparePlanJob
 from planloom.planner.language.catalog import PoolSpec
 from planloom.planner.language.expressions import Meter
 from planloom.planner.language.values import Bindings, JsonValue, Stored
@@ -50,6 +50,7 @@ from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.sizes import text_bytes
 from planloom.workflows.shell import activities
 from planloom.workflows.shell.activities import Place
+from planloom.workflows.shell.carried import read_large
 from planloom.workflows.shell.ends import CommandFailed
 from planloom.workflows.shell.pools import on_pools
 
@@ -103,15 +104,16 @@ async def packed(bound: Bindings, limit: int = BINDINGS_INLINE_BYTES) -> Binding
     return await activities.pack_bindings(bound) if size > limit else bound
 
 
-async def _stored(value: JsonValue) -> Stored:
+async def _stored(value: JsonValue, inline_max_bytes: int | None = None) -> Stored:
     """A value in the blob store; what looks like a reference in it stays as it is."""
     given = Bindings(inputs={"given": Stored(value=value)})
-    return (await activities.resolve_value(ResolveJob(value="${given}", bindings=given))).stored
+    job = ResolveJob(value="${given}", bindings=given, inline_max_bytes=inline_max_bytes)
+    return (await activities.resolve_value(job)).stored
 
 
 async def long_texts_stored(texts: Sequence[str]) -> list[Stored]:
     """Parts of a long text in the blob store, without previews."""
-    stored = [await _stored(text) for text in texts]
+    stored = [await _stored(text, inline_max_bytes=0) for text in texts]
     return [s.model_copy(update={"preview": None}) for s in stored]
 
 
@@ -235,13 +237,13 @@ async def prepare_plan(command: PreparePlan, _: Literals) -> PlanPrepared:
     request = command.request
     if request.plan is not None:
         document = request.plan.model_dump(mode="json", exclude_unset=True, by_alias=True)
-        stored = await _stored(document)
+        stored = await _stored(document, inline_max_bytes=0)
         request = request.model_copy(update={"plan": None, "plan_blob": stored.blob})
     found = await activities.prepare_plan(PreparePlanJob(request=request))
     if found.problems:
         return PlanPrepared(found.catalog, request, found.problems)
     parts = [await activities.long_text(part) for part in found.parts]
-    return PlanPrepared(found.catalog, request, [], COMPILED.validate_json(unpacked(parts)))
+    return PlanPrepared(found.catalog, request, [], read_large(COMPILED, parts))
 
 
 async def load_definition(command: LoadDefinition, _: Literals) -> Any:

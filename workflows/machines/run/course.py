@@ -12,7 +12,7 @@ from planloom.planner.compile.revision import fingerprint, major_changes, stabil
 from planloom.planner.compile.templates import check_params, read_template
 from planloom.planner.contract.jobs import JoinReply, ResolveJob
 from planloom.planner.contract.large_plans import INLINE_TASKS_MAX
-from planloom.planner.contract.names import INVALID_PLAN, UNKNOWN_TOOL
+from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL
 from planloom.planner.contract.prepare import prepare_job
 from planloom.planner.contract.results import RunStatus
 from planloom.planner.language.catalog import Catalog
@@ -91,7 +91,8 @@ def take_prepared(run: RunState, step: Step, found: PlanPrepared) -> None:
     """As `take_site`, with a large plan that is compiled already."""
     run.request, run.compiled = found.request, found.compiled
     if found.compiled is None:
-        fail_run(run, step, INVALID_PLAN, found.problems)
+        is_plan = all(p.path != "plan_blob" for p in found.problems)
+        fail_run(run, step, INVALID_PLAN if is_plan else INVALID_REQUEST, found.problems)
     else:
         take_site(run, step, found.catalog)
 

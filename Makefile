@@ -10,8 +10,8 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
-.PHONY: setup demo dev test test-slow test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench docs site \
-	screenshots lock converters check-python check-links
+.PHONY: setup demo dev test test-slow test-servers simulate simulate-planted chaos crash-sweep soak fuzz lint bench bench-full \
+	bench-page docs site screenshots lock converters stranger check-python check-links
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -65,6 +65,10 @@ test: lint
 test-slow: setup
 	$(BIN)/pytest -m slow
 
+# A clean clone, then the steps of the README and two tutorials as they stand there, each timed.
+stranger: setup
+	$(BIN)/python -m tests.docs.stranger
+
 # Servers that other people wrote, in an environment of their own.
 SERVERS := .venv-servers
 test-servers: setup
@@ -103,8 +107,19 @@ WAVES ?= 12
 soak: setup
 	$(BIN)/python -m tests.chaos.soak --waves $(WAVES)
 
+# Ratios against bare Temporal, peers and ideals, in ten minutes: make bench PARTS="engine peers"
+PARTS ?=
 bench: setup
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(PARTS) --size quick --minutes 10
+
+# The same at the sizes that the limits are stated for; an hour.
+bench-full: setup
+	$(BIN)/python -m benchmarks $(PARTS) --size full
+
+# The figures of docs/explanation/benchmarks.md, from what bench-full wrote: make bench-page JSON="one.json another.json"
+JSON ?= build/bench-full.json
+bench-page: setup
+	$(BIN)/python -m benchmarks.page $(JSON)
 
 # The reference pages from the code, then the site in build/site. `make site` builds it alone.
 docs: setup

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import json
 import logging
 import os
 import signal
@@ -43,20 +42,17 @@ from temporalio.worker import (
 from planloom.activities.agent_turn import TurnActivities
 from planloom.activities.ask import ModelActivities
 from planloom.activities.capacity import CapacityActivities, PoolLimiters
-from planloom.activities.definitions import DefinitionActivities, Definitions, read_definition
+from planloom.activities.definitions import DefinitionActivities, Definitions
 from planloom.activities.join import JoinActivities
 from planloom.activities.look_at_child import ChildActivities
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.pool_slots import PoolSlots
 from planloom.activities.models.prices import Prices
-from planloom.activities.models.probe import known_models
 from planloom.activities.models.quirks import FILE as QUIRKS_FILE
-from planloom.activities.models.quirks import read_rows
 from planloom.activities.prepare import PrepareActivities
 from planloom.activities.resolve import ResolveActivities
 from planloom.activities.run_group import GroupActivities, ToolObserver, unobserved
 from planloom.activities.run_tool import ToolActivities
-from planloom.activities.self_check import check_files, check_folders, check_pools, check_store
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.claims import ClaimStore
@@ -66,7 +62,6 @@ from planloom.activities.telemetry.telemetry import (
     setup_telemetry,
     worker_runtime,
 )
-from planloom.activities.template_files import TemplateFiles, template_folders
 from planloom.activities.tools.builtin import ASK_SPEC, BUILTIN_TOOLS
 from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
 from planloom.activities.tools.runner import ToolRunner
@@ -74,18 +69,17 @@ from planloom.activities.tools.times import ToolTimes
 from planloom.activities.tools.trusted import trusted_places
 from planloom.activities.write_plan import PlanActivities
 from planloom.codec import EncryptionCodec
+from planloom.collecting import sign_store
 from planloom.keys import KeyRing, key_ring
-from planloom.planner.contract.findings import Finding
-from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.names import SEARCH_ATTRIBUTES
 from planloom.planner.contract.settings import (
     Settings,
     SettingsError,
-    key_problem,
     settings_from,
 )
 from planloom.planner.language.values import Problem
 from planloom.store import open_blobs
+from planloom.worker_answers import key_problems, unused_files, was_asked
 from planloom.workflows.agent import AgentWorkflow
 from planloom.workflows.capacity import CapacityWorkflow
 from planloom.workflows.dag import DagWorkflow
@@ -399,6 +393,7 @@ async def serve(
         keys,
         observe_tool=telemetry.observe_tool,
     )
+    await sign_store(client, parts.blobs)
     parts.models.add_observer(telemetry.model_observer())
     workers = build_workers(client, parts, telemetry.interceptors)
     stop = asyncio.Event()
@@ -418,103 +413,6 @@ async def serve(
         collect_garbage_rarely()
         ready()
         await stop.wait()
-
-
-def _list_tools(registry: ToolRegistry) -> None:
-    print(json.dumps([spec.model_dump(mode="json") for spec in registry.specs], indent=2))
-
-
-def _print_catalog(settings: Settings, registry: ToolRegistry, job: PrepareJob) -> None:
-    """What a run of such a plan would know of a worker here: tools, their times, prices."""
-    prepare = PrepareActivities(
-        registry,
-        settings,
-        Prices(settings),
-        search_attributes=list,
-        tool_seconds=ToolTimes(Path(settings.data_dir) / "tool_times.json").likely,
-    )
-    print(prepare.catalog(job).model_dump_json())
-
-
-def _list_definitions(settings: Settings, files: Sequence[tuple[str, str]]) -> None:
-    definitions = Definitions(Path(settings.workspace).resolve())
-    definitions_read = [(kind, read_definition(Path(file), kind)) for kind, file in files] or [
-        (kind, each)
-        for kind in ("agent", "team")
-        for each in [*definitions.all(kind).values(), *definitions.unused(kind)]
-    ]
-    rows = [
-        {
-            "kind": kind,
-            "name": each.name,
-            "file": str(each.path),
-            "description": each.description,
-            "problems": [p.model_dump() for p in each.problems],
-            "warnings": each.warnings,
-            "definition": each.spec.model_dump(mode="json", exclude_unset=True)
-            if each.spec
-            else None,
-        }
-        for kind, each in definitions_read
-    ]
-    print(json.dumps(rows, indent=2))
-
-
-def _key_problems(settings: Settings) -> list[Problem]:
-    problems = [key_problem(name, pool, os.environ) for name, pool in settings.pools.items()]
-    return [problem for problem in problems if problem is not None]
-
-
-def _unused_files(settings: Settings) -> list[Problem]:
-    """Definitions and templates of the workspace that are not used: their names are taken."""
-    workspace = Path(settings.workspace).resolve()
-    definitions = Definitions(workspace)
-    unused = [*definitions.unused("agent"), *definitions.unused("team")]
-    return [each.problems[-1] for each in unused] + TemplateFiles(
-        template_folders(workspace)
-    ).unused()
-
-
-async def _print_models(settings: Settings, is_probe: bool) -> None:
-    """What is known of the pools' models; with a probe, what they answer now."""
-    path = Path(settings.data_dir) / QUIRKS_FILE
-    client = ModelClient(settings, os.environ, Prices(settings), quirks_file=path)
-    try:
-        rows = await known_models(client, list(settings.pools), read_rows(path), is_probe=is_probe)
-    finally:
-        await client.close()
-    print(json.dumps(rows))
-
-
-async def _print_check(settings: Settings, registry: ToolRegistry) -> None:
-    """What this worker finds out about itself."""
-    tools = f"{len(registry.names)}: {', '.join(registry.names)}"
-    findings = [Finding(check="tools", level="ok", message=tools), *check_folders(settings)]
-    findings += [
-        Finding(check="keys", level="fail", message=p.message, hint=p.hint)
-        for p in _key_problems(settings)
-    ]
-    findings.append(check_store(open_blobs(settings, key_ring(settings)).backend))
-    findings += check_files(_unused_files(settings))
-    findings += await check_pools(settings, os.environ)
-    print(json.dumps([finding.model_dump() for finding in findings]))
-
-
-def _was_asked(given: argparse.Namespace, settings: Settings, registry: ToolRegistry) -> bool:
-    """Whether only something was to be printed; it is."""
-    if given.list_definitions:
-        _list_definitions(settings, [(k, f) for k, f in given.definition or []])
-    elif given.list_tools:
-        _list_tools(registry)
-    elif given.models:
-        asyncio.run(_print_models(settings, given.probe))
-    elif given.check:
-        asyncio.run(_print_check(settings, registry))
-    elif given.catalog:
-        _print_catalog(settings, registry, PrepareJob.model_validate_json(given.catalog))
-    else:
-        return False
-    return True
 
 
 def _refuse(problems: Sequence[Problem]) -> SystemExit:
@@ -537,6 +435,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--models", action="store_true", help="print what is known of models")
     parser.add_argument("--probe", action="store_true", help="with --models: ask them")
+    parser.add_argument("--collect", metavar="JOB", help="remove what no run refers to")
     parser.add_argument("--check", action="store_true", help="print what planloom doctor asks")
     parser.add_argument("--json", action="store_true", help="with --list-tools: as JSON (default)")
     given = parser.parse_args(arguments)
@@ -546,16 +445,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keys = key_ring(settings)
     except (SettingsError, ToolLoadError) as error:
         raise _refuse(error.problems) from None
-    if _was_asked(given, settings, registry):
+    if was_asked(given, settings, registry):
         return
     setup_logging(os.environ)
     sys.setswitchinterval(SWITCH_SECONDS)
-    if problems := _key_problems(settings):
+    if problems := key_problems(settings):
         raise _refuse(problems)
     for name, pool in settings.pools.items():
         if "api_key_env" in pool.model_fields_set and not os.environ.get(pool.api_key_env):
             log.warning('pool "%s" has no key: %s is not set', name, pool.api_key_env)
-    for problem in _unused_files(settings):
+    for problem in unused_files(settings):
         log.warning("%s", problem.line())
     for warning in registry.warnings():
         log.warning("%s", warning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,16 +102,18 @@ async def load_outputs(
     Of what the joiner asked for the ends are shown, however large it is.
     """
     outputs: dict[str, JsonValue] = {}
-    for task in finished:
+
+    async def load(task: FinishedTask) -> None:
         if not task.outcome.is_good or task.output is None:
-            continue
+            return
         is_large = not task.output.is_inline and task.output.size_bytes > LOAD_MAX_BYTES
         if is_large and task.id not in looked:
-            continue
-        try:
+            return
+        with contextlib.suppress(BlobError):  # the prompt says that only the beginning is known
             outputs[task.id] = await blobs.load(task.output)
-        except BlobError:
-            continue  # the prompt says that only the beginning is known
+
+    # Together: each that is gone is waited for.
+    await asyncio.gather(*(load(task) for task in finished))
     return outputs
 
 

@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 
 from planloom.activities.models.heartbeats import Heartbeat
 from planloom.activities.storage.blobs import BlobError, BlobStore
-from planloom.activities.storage.threads import in_computing_thread
+from planloom.activities.storage.threads import in_computing_thread, in_storage_thread
 from planloom.activities.template_files import (
     TemplateFiles,
     UsedNames,
@@ -104,7 +104,8 @@ class PrepareActivities:
         request = job.request
         assert request.plan_blob is not None
         try:
-            if not await self._blobs.has(request.plan_blob):
+            size = await in_storage_thread(self._blobs.backend.size, request.plan_blob)
+            if size is None:
                 return _refused(f"no blob {request.plan_blob} in {self._blobs.place}")
             content = await self._blobs.read_bytes(request.plan_blob)
         except BlobError as error:

@@ -48,6 +48,16 @@ class BareFanOut:
 
 
 @workflow.defn
+class BareDiamond:
+    """One, then three, then one."""
+
+    @workflow.run
+    async def run(self) -> int:
+        first = await _noop(1)
+        return await _noop(sum(await asyncio.gather(*(_noop(first + n) for n in range(3)))))
+
+
+@workflow.defn
 class BareDag:
     """A graph by asyncio tasks that await their inputs' tasks."""
 
@@ -66,4 +76,4 @@ class BareDag:
 
 
 ACTIVITIES = [bare_noop, bare_nap]
-WORKFLOWS = [BareChain, BareFanOut, BareDag]
+WORKFLOWS = [BareChain, BareFanOut, BareDiamond, BareDag]

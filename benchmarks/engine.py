@@ -1,19 +1,13 @@
-"""The engine's own cost: hop, chains and fan-outs (queued and fused), makespan, bytes a task."""
+"""The engine's own cost against bare Temporal: chains and fan-outs, queued and fused, and a hop."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.harness import Bench, bench, interleaved, ratio
-from benchmarks.shapes import ideal_seconds, plan_of, random_graph
+from benchmarks.harness import Bench, bench, interleaved
+from benchmarks.report import Figure, Size, figure, ratio
 
-ROUNDS = 5
-CHAIN, CHAIN_LONG = 20, 30
-WIDTHS = (300, 1_000)
-WIDTH = WIDTHS[0]
 QUEUED, FUSED = "noop", "cheap"
 """Tools: one that runs in an activity for each task, one that is fused."""
 
@@ -27,105 +21,68 @@ def chain_plan(length: int, tool: str = QUEUED) -> dict[str, Any]:
 
 
 def fan_plan(width: int, tool: str = QUEUED) -> dict[str, Any]:
-    tasks = [{"id": f"t{n}", "tool": tool, "args": {"n": n}} for n in range(width)]
-    return {"tasks": tasks, "answer": "${t0}"}
+    """Without an answer, so that no task is left out."""
+    return {"tasks": [{"id": f"t{n}", "tool": tool, "args": {"n": n}} for n in range(width)]}
 
 
-def keep_all(plan: dict[str, Any]) -> dict[str, Any]:
-    """Without an answer no task is pruned."""
-    return {k: v for k, v in plan.items() if k != "answer"}
+def wide(plan: dict[str, Any]) -> dict[str, Any]:
+    """A request of this plan in which all tasks may run at once."""
+    return {"plan": plan, "budget": {"parallel": min(len(plan["tasks"]), 1_000)}}
 
 
-async def _planloom(b: Bench, request: dict[str, Any]) -> float:
-    began = time.perf_counter()
-    result, _ = await b.planloom(request)
-    assert result["status"] == "completed", result["reason"]
-    return time.perf_counter() - began
-
-
-async def _bare(b: Bench, kind: str, *args: Any) -> float:
-    began = time.perf_counter()
-    await b.bare(kind, *args)
-    return time.perf_counter() - began
-
-
-async def main() -> None:
+async def main(size: Size) -> list[Figure]:
+    rounds = size.pick(1, 3, 7)
+    chain = size.pick(3, 20, 20)
+    widths = size.pick((10,), (300, 1_000), (300, 1_000))
     async with bench() as b:
-        await _hop(b)
-        for name, count, kind, plan in (
-            (f"chain of {CHAIN}", CHAIN, "BareChain", chain_plan),
-            *((f"fan-out of {w:,}", w, "BareFanOut", fan_plan) for w in WIDTHS),
-        ):
-            await _against_bare(b, name, count, kind, plan)
-        await _makespan(b)
-
-
-async def _hop(b: Bench) -> None:
-    """What a step costs: a chain, without what one task costs anyway."""
-    ours, theirs, ours_1, theirs_1 = await interleaved(
-        ROUNDS,
-        lambda: _planloom(b, {"plan": chain_plan(CHAIN_LONG)}),
-        lambda: _bare(b, "BareChain", CHAIN_LONG),
-        lambda: _planloom(b, {"plan": chain_plan(1)}),
-        lambda: _bare(b, "BareChain", 1),
-    )
-    steps = CHAIN_LONG - 1
-    hops = [(a - c) / steps for a, c in zip(ours, ours_1, strict=True)]
-    bare_hops = [(a - c) / steps for a, c in zip(theirs, theirs_1, strict=True)]
-    print(f"hop ÷ bare                     {ratio(hops, bare_hops)}")
-    print(
-        f"  hop {statistics.median(hops) * 1000:.1f} ms, bare "
-        f"{statistics.median(bare_hops) * 1000:.1f} ms"
-    )
-    print(f"one task ÷ bare                {ratio(ours_1, theirs_1)}")
+        figures = await _against_bare(b, rounds, f"chain of {chain}", chain, chain_plan, 0.2)
+        for width in widths:
+            name = f"fan-out of {width:,}"
+            figures += await _against_bare(b, rounds, name, width, fan_plan, 0.33)
+        return figures + await _hop(b, rounds, size.pick(3, 30, 30))
 
 
 async def _against_bare(
-    b: Bench, name: str, count: int, kind: str, plan: Callable[..., dict[str, Any]]
-) -> None:
+    b: Bench,
+    rounds: int,
+    name: str,
+    count: int,
+    plan: Callable[..., dict[str, Any]],
+    fused_max: float,
+) -> list[Figure]:
     """Queued and fused, in turns with the bare workflow."""
-    room = {"budget": {"parallel": min(count, 1_000)}}
+    kind = "BareChain" if plan is chain_plan else "BareFanOut"
     queued, fused, bare = await interleaved(
-        ROUNDS,
-        lambda: _planloom(b, {"plan": keep_all(plan(count)), **room}),
-        lambda: _planloom(b, {"plan": keep_all(plan(count, FUSED))}),
-        lambda: _bare(b, kind, count),
+        rounds,
+        lambda: b.timed(wide(plan(count))),
+        lambda: b.timed({"plan": plan(count, FUSED)}),
+        lambda: b.bare_timed(kind, count),
     )
-    print(f"{name} ÷ bare, queued".ljust(30), ratio(queued, bare))
-    print(f"{name} ÷ bare, fused".ljust(30), ratio(fused, bare))
-    milliseconds = [f"{statistics.median(s) * 1000:,.0f}" for s in (queued, fused, bare)]
-    print("  {} ms queued, {} fused, {} bare".format(*milliseconds))
+    return [
+        ratio(f"{name}, queued ÷ bare", queued, bare, at_most=1.05),
+        ratio(f"{name}, fused ÷ bare", fused, bare, at_most=fused_max),
+        *(
+            figure(f"{name}, {way}", [s * 1000 for s in seconds], "ms")
+            for way, seconds in (("queued", queued), ("fused", fused), ("bare", bare))
+        ),
+    ]
 
 
-async def _makespan(b: Bench) -> None:
-    graph = random_graph(7, 20, 0.2, 1.0)
-    ideal = ideal_seconds(graph)
-    ours, theirs = await interleaved(
-        3, lambda: _planloom(b, {"plan": plan_of(graph)}), lambda: _bare(b, "BareDag", graph)
+async def _hop(b: Bench, rounds: int, length: int) -> list[Figure]:
+    """What a step costs: a chain, without what one task costs anyway."""
+    ours, theirs, ours_1, theirs_1 = await interleaved(
+        rounds,
+        lambda: b.timed({"plan": chain_plan(length)}),
+        lambda: b.bare_timed("BareChain", length),
+        lambda: b.timed({"plan": chain_plan(1)}),
+        lambda: b.bare_timed("BareChain", 1),
     )
-    print(
-        f"makespan ÷ ideal          {statistics.median(ours) / ideal:.3f} "
-        f"(bare {statistics.median(theirs) / ideal:.3f}; 20 tasks of 0.2 to 1 s)"
-    )
-
-
-async def history() -> None:
-    async with bench() as b:
-        for name, plan, count in (
-            (f"chain of {CHAIN}", chain_plan(CHAIN), CHAIN),
-            (f"fan-out of {WIDTH}", keep_all(fan_plan(WIDTH)), WIDTH),
-            (f"fan-out of {WIDTH}, fused", keep_all(fan_plan(WIDTH, FUSED)), WIDTH),
-        ):
-            _, handle = await b.planloom({"plan": plan, "budget": {"parallel": WIDTH}})
-            _, bare = await b.bare("BareChain" if "chain" in name else "BareFanOut", count)
-            events, size = await _size(handle)
-            bare_events, bare_size = await _size(bare)
-            print(
-                f"{name}: {events / count:.2f} events and {size / count:,.0f} bytes a task; "
-                f"bare {bare_events / count:.2f} and {bare_size / count:,.0f}"
-            )
-
-
-async def _size(handle: Any) -> tuple[int, int]:
-    events = (await handle.fetch_history()).events
-    return len(events), sum(e.ByteSize() for e in events)
+    steps = length - 1
+    hops = [(a - c) / steps * 1000 for a, c in zip(ours, ours_1, strict=True)]
+    bare_hops = [(a - c) / steps * 1000 for a, c in zip(theirs, theirs_1, strict=True)]
+    return [
+        ratio("hop ÷ bare", hops, bare_hops),
+        figure("hop", hops, "ms"),
+        figure("hop, bare", bare_hops, "ms"),
+        ratio("run of one task ÷ bare", ours_1, theirs_1),
+    ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import statistics
 import tempfile
+import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from benchmarks import bare
-from benchmarks.tools import cheap, nap, noop
+from benchmarks.tools import TOOLS
 from planloom import worker
 from planloom.activities.models.client import ModelClient
 from planloom.activities.models.prices import Prices
@@ -45,6 +45,20 @@ class Bench:
         )
         return await handle.result(), handle
 
+    async def timed(self, request: Mapping[str, Any]) -> float:
+        """Seconds of a run that completes."""
+        began = time.perf_counter()
+        result, _ = await self.planloom(request)
+        seconds = time.perf_counter() - began
+        assert result["status"] == "completed", result["reason"]
+        return seconds
+
+    async def bare_timed(self, workflow: str, *args: Any) -> float:
+        """Seconds of a bare workflow."""
+        began = time.perf_counter()
+        await self.bare(workflow, *args)
+        return time.perf_counter() - began
+
     async def team(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Run a team to its end."""
         handle = await self.client.start_workflow(
@@ -63,12 +77,14 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(environment: Mapping[str, str] | None = None) -> AsyncIterator[Bench]:
-    """Server and workers for the time of a benchmark."""
+async def bench(
+    environment: Mapping[str, str] | None = None, *, in_memory: bool = True
+) -> AsyncIterator[Bench]:
+    """Server and workers for the time of a benchmark; the server of `planloom dev`."""
     queue = f"bench-{uuid.uuid4().hex[:6]}"
     with (
         tempfile.TemporaryDirectory() as folder,
-        DevServer(in_memory=True, headless=True, port=None) as server,
+        DevServer(data_dir=folder, in_memory=in_memory, headless=True, port=None) as server,
     ):
         given = {**os.environ, **(environment or {}), "PLANLOOM_TASK_QUEUE": queue}
         settings = settings_from(
@@ -77,7 +93,7 @@ async def bench(environment: Mapping[str, str] | None = None) -> AsyncIterator[B
         client = await Client.connect(server.address, data_converter=data_converter())
         parts = worker.Parts(
             settings,
-            ToolRegistry([noop, nap, cheap]),
+            ToolRegistry(TOOLS),
             BlobStore(open_backend(Path(folder) / "blobs")),
             ModelClient(settings, given, Prices(settings)),
             ToolTimes(),
@@ -103,19 +119,14 @@ async def bench(environment: Mapping[str, str] | None = None) -> AsyncIterator[B
         await parts.models.close()
 
 
-async def interleaved(rounds: int, *ways: Callable[[], Awaitable[float]]) -> list[list[float]]:
+async def interleaved(
+    rounds: int, *ways: Callable[[], Awaitable[float]], is_warm: bool = False
+) -> list[list[float]]:
     """Each way once a round, in turns, after one round to warm up; seconds a way."""
     found: list[list[float]] = [[] for _ in ways]
-    for n in range(rounds + 1):
+    for n in range(is_warm, rounds + 1):
         for way, times in zip(ways, found, strict=True):
             seconds = await way()
             if n:
                 times.append(seconds)
     return found
-
-
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Ratio of medians, and the spread of the rounds' own ratios."""
-    rounds = [a / b for a, b in zip(ours, theirs, strict=True)]
-    middle = statistics.median(ours) / statistics.median(theirs)
-    return f"{middle:.2f} (rounds {min(rounds):.2f} to {max(rounds):.2f})"

@@ -9,11 +9,11 @@ import statistics
 import time
 from typing import Any
 
-from benchmarks.harness import Bench, bench, ratio
-from benchmarks.shapes import LINE_SECONDS, lines_of, paced, random_graph, streamed_ideal
+from benchmarks.harness import Bench, bench
+from benchmarks.report import Figure, Size, figure, ratio
+from benchmarks.shapes import paced, random_graph, streamed_ideal
 from tests.model_server import ModelServer
 
-ROUNDS = 2
 PLANNER = "Write the plan that reaches the goal"
 
 
@@ -24,34 +24,36 @@ async def _run(b: Bench, **request: Any) -> tuple[float, dict[str, Any]]:
     return time.perf_counter() - began, result
 
 
-async def main() -> None:
+async def main(size: Size) -> list[Figure]:
     with ModelServer() as model:
         async with bench({"OPENAI_BASE_URL": model.url, "PLANLOOM_MODEL": "scripted"}) as b:
-            await _streaming(b, model)
-            await _early_end(b)
+            streamed = await _streaming(b, model, size.pick(1, 2, 4), size.pick(1, 1, 3))
+            return streamed + await _early_end(b, size.pick((0,), (0, 4, 8), range(0, 10, 2)))
 
 
-async def _streaming(b: Bench, model: ModelServer) -> None:
-    over, streams, plans = [], list[float](), list[float]()
-    for seed in range(3):
+async def _streaming(b: Bench, model: ModelServer, graphs: int, rounds: int) -> list[Figure]:
+    over, streams, plans = list[float](), list[float](), list[float]()
+    first, overlap = list[float](), list[float]()
+    for seed in range(graphs):
         graph = random_graph(seed, 10, 0.2, 1.0)
         model.reset()
         model.script(PLANNER, paced(graph))
-        await _run(b, goal=f"warm {seed}")
-        for n in range(ROUNDS):
+        if not seed:
+            await _run(b, goal="warm")
+        for n in range(rounds):
             streamed, result = await _run(b, goal=f"g{seed}.{n}")
             whole, _ = await _run(b, goal=f"g{seed}.{n}", approval=_asks_and_is_approved())
             streams.append(streamed)
             plans.append(whole)
             over.append(streamed / streamed_ideal(graph))
-    then_run = [len(lines_of(random_graph(s, 10, 0.2, 1.0))) * LINE_SECONDS for s in range(4)]
-    print(f"streamed makespan ÷ ideal      {statistics.median(over):.3f}, worst {max(over):.3f}")
-    print(f"streamed ÷ plan-then-run       {ratio(streams, plans)}")
-    how = result["planning"]
-    print(
-        f"  first task after {how['first_task_seconds']:.2f} s, overlap "
-        f"{how['overlap_seconds']:.2f} s of {statistics.mean(then_run):.2f} s of planning"
-    )
+            first.append(result["planning"]["first_task_seconds"])
+            overlap.append(result["planning"]["overlap_seconds"])
+    return [
+        figure("makespan ÷ ideal, plan streamed", over),
+        ratio("time, plan streamed ÷ plan written first", streams, plans),
+        figure("first task after the goal", first, "s"),
+        figure("planning and running overlap", overlap, "s"),
+    ]
 
 
 def _asks_and_is_approved() -> dict[str, Any]:
@@ -59,10 +61,10 @@ def _asks_and_is_approved() -> dict[str, Any]:
     return {"mode": "plan", "timeout": 0.001, "on_timeout": "approve"}
 
 
-async def _early_end(b: Bench) -> None:
+async def _early_end(b: Bench, knowing: Any) -> list[Figure]:
     """Ten sources asked in turn of likelihood, two at once; the first that knows suffices."""
     saved = []
-    for knows in range(0, 10, 2):
+    for knows in knowing:
         tasks: list[dict[str, Any]] = [
             {
                 "id": f"s{n}",
@@ -75,9 +77,7 @@ async def _early_end(b: Bench) -> None:
         ]
         stop = f"s{knows}.output == `0.21`"
         _, result = await _run(b, plan={"tasks": tasks, "stop_when": stop})
-        saved.append(result["usage"]["saved"])
-    tokens = [s["tokens"] / 10_000 for s in saved]
-    each = ", ".join(f"{t:.0%}" for t in tokens)
-    money = statistics.mean(s["usd"] for s in saved)
-    print(f"early end of ten, by who knows: {each} of the tokens saved")
-    print(f"  mean {statistics.mean(tokens):.0%}, ${money:.3f} a run")
+        saved.append(result["usage"]["saved"]["tokens"] / 10_000)
+    mean = statistics.mean(saved)
+    name = "early end of ten sources: share of the tokens saved, mean over who knows"
+    return [Figure(name, mean, min(saved), max(saved))]

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 import time
 
-ROUNDS = 15
+from benchmarks.report import Figure, Size, figure
+
+BARE = ["-c", "pass"]
 COMMANDS = {
-    "python -c pass": ["-c", "pass"],
     "planloom --help": ["-m", "planloom.cli", "--help"],
     "planloom plan --help": ["-m", "planloom.cli", "plan", "--help"],
     "planloom --version": ["-m", "planloom.cli", "--version"],
 }
 
 
-async def main() -> None:
-    """Print each command's median, and what it takes beyond `python -c pass`."""
+async def main(size: Size) -> list[Figure]:
+    """Each command's seconds, and what it takes beyond `python -c pass`."""
+    bare = list[float]()
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(ROUNDS):
+    for _ in range(size.pick(1, 7, 15)):
+        bare.append(_seconds(BARE))
         for name, arguments in COMMANDS.items():
             times[name].append(_seconds(arguments))
-    bare = statistics.median(times["python -c pass"])
+    figures = [figure("python -c pass", bare, "s")]
     for name, found in times.items():
-        median = statistics.median(found)
-        print(f"{name:<22} {median:.3f} s, {median - bare:+.3f} s, {median / bare:.1f} times")
+        beyond = [f - b for f, b in zip(found, bare, strict=True)]
+        figures.append(figure(f"{name}, beyond python -c pass", beyond, "s"))
+    return figures
 
 
 def _seconds(arguments: list[str]) -> float:

@@ -7,17 +7,16 @@ each member answer the whole, and hear the others and answer again; subtasks are
 
 from __future__ import annotations
 
-import statistics
 import time
 from typing import Any
 
 from benchmarks.harness import Bench, bench
+from benchmarks.report import Figure, Size, figure, ratio, single
 from tests.model_server import ModelServer, Reply, Seen
 
 PARTS = ("north", "east", "south", "west")
 PART_WORDS = 120
 TOKEN_SECONDS = 0.004
-ROUNDS = 3
 SUM = {"id": "sum", "role": "Lead", "task": "Sum up.", "depends_on": list(PARTS)}
 
 
@@ -62,17 +61,17 @@ def _answer(seen: Seen) -> Reply:
     )
 
 
-async def main() -> None:
+async def main(size: Size) -> list[Figure]:
     with ModelServer() as model:
         model.script("", _answer)
         async with bench({"OPENAI_BASE_URL": model.url, "PLANLOOM_MODEL": "scripted"}) as b:
-            await _compare(b)
+            return await _compare(b, size.pick(1, 2, 5))
 
 
-async def _compare(b: Bench) -> None:
+async def _compare(b: Bench, rounds: int) -> list[Figure]:
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     tokens: dict[str, int] = {}
-    for n in range(ROUNDS + 1):  # the first one warms up
+    for n in range(rounds + 1):  # the first one warms up
         for name, request in WAYS.items():
             began = time.perf_counter()
             result = await b.team(request)
@@ -80,15 +79,18 @@ async def _compare(b: Bench) -> None:
             if n:
                 seconds[name].append(time.perf_counter() - began)
             tokens[name] = result["usage"]["tokens"]
-    print(f"{'four parts of work as':26} {'seconds':>8} {'tokens':>8}")
-    for name in WAYS:
-        print(f"{name:26} {statistics.median(seconds[name]):8.2f} {tokens[name]:8,}")
-    slow, fast = "static roles, one round", "graph, independent"
-    faster = statistics.median(seconds[slow]) / statistics.median(seconds[fast])
-    plain = statistics.median(seconds["static roles, no round"]) / statistics.median(seconds[fast])
-    print(f"independent subtasks are {faster:.1f} times as fast as static roles with one round,")
-    print(
-        f"{plain:.1f} times as without a round, for "
-        f"{tokens[fast] / tokens[slow]:.0%} and "
-        f"{tokens[fast] / tokens['static roles, no round']:.0%} of the tokens"
-    )
+    figures = [
+        each
+        for name in WAYS
+        for each in (
+            figure(f"four parts of work as {name}", seconds[name], "s"),
+            single(f"four parts of work as {name}: tokens", tokens[name]),
+        )
+    ]
+    fast = "graph, independent"
+    for slow in ("static roles, one round", "static roles, no round"):
+        figures += [
+            ratio(f"time, {slow} ÷ {fast}", seconds[slow], seconds[fast]),
+            single(f"tokens, {fast} ÷ {slow}", tokens[fast] / tokens[slow]),
+        ]
+    return figures

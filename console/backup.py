@@ -70,8 +70,8 @@ def _add(archive: tarfile.TarFile, data: Path, path: Path) -> bool:
     return True
 
 
-def restore(source: Path, data: Path) -> int:
-    """Put an archive into an empty data folder; gives the number of its files.
+def restore(source: Path, data: Path, *, dry: bool = False) -> int:
+    """Put an archive into an empty data folder; gives the number of its files. `dry` only looks.
 
     Raises:
         BackupError: the folder is in use, or the archive is not a Planloom backup.
@@ -79,12 +79,14 @@ def restore(source: Path, data: Path) -> int:
     taken = [name for name in (*_BESIDE, *PARTS) if (data / name).exists()]
     if taken:
         raise BackupError(f"{data} holds {', '.join(taken)}: name an empty folder")
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with tarfile.open(source, "r:gz") as archive:
             members = archive.getmembers()
             if DATABASE not in [m.name for m in members]:
                 raise BackupError(f"{source} holds no {DATABASE}")
+            if dry:
+                return len(members)
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
             archive.extractall(data, members, filter="data")
     except (OSError, tarfile.TarError) as error:
         raise BackupError(f"{source} cannot be read: {error}") from None

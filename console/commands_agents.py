@@ -8,7 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from planloom.console.app import PLANS, Json, app, call, err, errors, out, say, say_json
+from planloom.console.app import PLANS, DryRun, Json, app, call, err, errors, out, say, say_json
+from planloom.console.commands_run import show_dry
 from planloom.console.mistakes import UsageError
 
 if TYPE_CHECKING:
@@ -121,6 +122,20 @@ def _request(document: dict[str, Any], tokens: int | None) -> dict[str, Any]:
     return kept | ({"budget": {"tokens": tokens}} if tokens is not None else {})
 
 
+def _checked(workflow: str, request: dict[str, Any]) -> None:
+    """Refuse a request that cannot be read, before anything starts.
+
+    Raises:
+        UsageError: with all its problems.
+    """
+    from planloom.planner.contract.requests import REQUEST_MODELS
+    from planloom.planner.syntax.documents import read_request
+
+    checked, problems = read_request(request, REQUEST_MODELS[workflow])
+    if checked is None:
+        raise UsageError("the request is not valid", problems)
+
+
 async def _follow(run: Run) -> None:
     """Print each round as it begins, and each change of a member, until the run ends."""
     import asyncio
@@ -159,6 +174,7 @@ def run_agent(
     max_turns: Annotated[int | None, typer.Option(help="Most turns.")] = None,
     tokens: Tokens = None,
     id: NewId = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Run one agent.
@@ -167,7 +183,11 @@ def run_agent(
     """
     with errors():
         fields = {"agent": _named("agent", name), "task": task, "context": context, "model": model}
-    request = _request({**fields, "max_turns": max_turns}, tokens)
+        request = _request({**fields, "max_turns": max_turns}, tokens)
+        _checked("AgentWorkflow", request)
+    if dry_run:
+        show_dry(request, as_json=as_json)
+        return
 
     async def work(client: Client) -> AgentResult:
         from planloom import AgentResult
@@ -199,6 +219,7 @@ def run_team(
     model: Model = None,
     tokens: Tokens = None,
     id: NewId = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Run one team.
@@ -206,19 +227,21 @@ def run_team(
     Example: planloom team run bug-hunt "Why is it slow?"
     """
     with errors():
-        if strategy not in (None, "parallel", "sequential"):
-            raise UsageError(f'--strategy "{strategy}": parallel or sequential')
         fields = {"team": _named("team", name), "task": task, "context": context, "model": model}
-    more = {
-        "rounds": rounds,
-        "retry_rounds": retry_rounds,
-        "strategy": strategy,
-        "quorum": quorum,
-        "subtasks": "plan" if plan else None,
-        "replan": None if replan is None else {"max_rounds": replan},
-        "approval": approval,
-    }
-    request = _request({**fields, **more}, tokens)
+        more = {
+            "rounds": rounds,
+            "retry_rounds": retry_rounds,
+            "strategy": strategy,
+            "quorum": quorum,
+            "subtasks": "plan" if plan else None,
+            "replan": None if replan is None else {"max_rounds": replan},
+            "approval": approval,
+        }
+        request = _request({**fields, **more}, tokens)
+        _checked("TeamWorkflow", request)
+    if dry_run:
+        show_dry(request, as_json=as_json)
+        return
 
     async def work(client: Client) -> TeamResult:
         from planloom import TeamResult

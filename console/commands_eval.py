@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planloom.console.app import PLANS, Json, app, call, err, errors, out, say_json
+from planloom.console.app import PLANS, DryRun, Json, app, call, err, errors, out, say, say_json
 from planloom.console.mistakes import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def evaluate_goals(
     total_usd: Annotated[
         float | None, typer.Option(min=0.0, help="The most that it may cost, in dollars.")
     ] = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Run a set of goals against real models and compare how they plan.
@@ -52,6 +53,9 @@ def evaluate_goals(
     with errors():
         candidates = _candidates(model or [], syntax or [])
         chosen = load_set(goals)
+    if dry_run:
+        _print_dry([g.id for g in chosen.goals], candidates, as_json=as_json)
+        return
     given = {"tokens": max_tokens, "seconds": max_seconds}
     caps = Caps(
         total_tokens=total_tokens,
@@ -71,6 +75,17 @@ def evaluate_goals(
     else:
         _print(rows, summaries)
     raise typer.Exit(0 if all(r.right for r in rows) else 1)
+
+
+def _print_dry(goals: list[str], candidates: list[Candidate], *, as_json: bool) -> None:
+    """What would be asked of whom; nothing is."""
+    asked = [{"model": c.model or "the worker's", "syntax": c.syntax} for c in candidates]
+    if as_json:
+        say_json({"dry_run": True, "goals": goals, "candidates": asked})
+        return
+    say(f"would run {len(goals)} goals for each of")
+    for each in asked:
+        say(f"  {each['model']}, {each['syntax']}")
 
 
 def _candidates(models: list[str], syntaxes: list[str]) -> list[Candidate]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from planloom.console.app import SETUP, app, err, fail, say
+from planloom.console.app import SETUP, DryRun, Json, app, err, fail, say, say_json
 
 SUFFIX = ".tmpl"
 NEXT = """
@@ -20,6 +21,8 @@ Try it without a server, then on one:
 @app.command(rich_help_panel=SETUP)
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")] = Path(),
+    dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     """Begin a project: settings, a tool, a plan, tests of both, and .env.example.
 
@@ -31,19 +34,28 @@ def init(
 
     source = Path(planner.__file__).parent / "library" / "project"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for template in sorted(source.glob(f"*{SUFFIX}")):
-            _write(template, folder / template.name.removesuffix(SUFFIX))
+        targets = {t: folder / t.name.removesuffix(SUFFIX) for t in source.glob(f"*{SUFFIX}")}
+        left = sorted(str(target) for target in targets.values() if target.exists())
+        if not dry_run:
+            folder.mkdir(parents=True, exist_ok=True)
+            for template, target in targets.items():
+                _write(template, target)
     except OSError as error:
         raise fail(f"{folder} cannot be written: {error.strerror or error}", code=2) from None
+    written = sorted({str(target) for target in targets.values()} - set(left))
+    if as_json:
+        say_json({"written": written, "left": left, "dry_run": dry_run})
+        return
+    for path in left:
+        err.print(f"left    {path}: it is there already", markup=False)
+    for path in written:
+        say(f"{'would write' if dry_run else 'written'} {path}")
+    if dry_run:
+        return
     say(NEXT.format(cd="" if folder == Path() else f"cd {folder}; "))
 
 
 def _write(template: Path, target: Path) -> None:
-    try:
-        with target.open("x", encoding="utf-8") as file:
-            file.write(template.read_text(encoding="utf-8"))
-    except FileExistsError:
-        err.print(f"left    {target}: it is there already", markup=False)
-    else:
-        say(f"written {target}")
+    """The template's text into a file that is not there yet."""
+    with contextlib.suppress(FileExistsError), target.open("x", encoding="utf-8") as file:
+        file.write(template.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""`planloom doctor`, `codec-server`, `backup`, `restore`: what an operator runs beside workers."""
+"""`planloom doctor`, `codec-server`, `backup`, `restore`, `gc`: run by operators beside workers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from planloom.console.app import (
     EXIT_FAILED,
     EXIT_MISUSE,
     SETUP,
+    DryRun,
     Json,
+    Yes,
     app,
+    confirm,
     err,
     errors,
     fail,
@@ -23,6 +26,7 @@ from planloom.console.app import (
     say,
     say_json,
 )
+from planloom.console.mistakes import UsageError
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 TOKEN_VARIABLE = "PLANLOOM_CODEC_TOKEN"
@@ -63,6 +67,7 @@ def codec_server(
     web_ui: Annotated[
         list[str] | None, typer.Option(help="A Web UI that may ask (default: the local ones).")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Let the Web UI and the temporal program read encrypted runs, with the keys of planloom.toml.
 
@@ -95,7 +100,7 @@ def codec_server(
         )
     except OSError as error:
         raise fail(f"cannot listen on {ip}:{port}: {error.strerror or error}") from None
-    say(f"codec server  {server.address}")
+    say_json({"address": server.address}) if as_json else say(f"codec server  {server.address}")
     with contextlib.suppress(KeyboardInterrupt):
         server.start().wait()
     server.stop()
@@ -104,6 +109,7 @@ def codec_server(
 @app.command(rich_help_panel=SETUP)
 def backup(
     file: Annotated[Path, typer.Argument(help="The archive to write, such as planloom.tar.gz.")],
+    as_json: Json = False,
 ) -> None:
     """Back up the development database with its blobs, also while it runs.
 
@@ -121,12 +127,14 @@ def backup(
         count = back_up(Path(settings.data_dir), file)
     except (BackupError, OSError) as error:
         raise fail(str(error), "PLANLOOM_DATA_DIR names the folder.") from None
-    say(f"{file}: {count:,} files")
+    say_json({"file": str(file), "files": count}) if as_json else say(f"{file}: {count:,} files")
 
 
 @app.command(rich_help_panel=SETUP)
 def restore(
     file: Annotated[Path, typer.Argument(help="An archive that planloom backup wrote.")],
+    dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     """Put a backup into an empty data folder (PLANLOOM_DATA_DIR); then start planloom dev.
 
@@ -139,7 +147,57 @@ def restore(
     with errors():
         data = Path(settings_now().data_dir)
     try:
-        count = put_back(file, data)
+        count = put_back(file, data, dry=dry_run)
     except (BackupError, OSError) as error:
         raise fail(str(error)) from None
-    say(f"{data}: {count:,} files")
+    if as_json:
+        say_json({"folder": str(data), "files": count, "dry_run": dry_run})
+    else:
+        say(f"{'would write ' if dry_run else ''}{data}: {count:,} files")
+
+
+@app.command(rich_help_panel=SETUP)
+def gc(
+    older_than: Annotated[
+        str, typer.Option(help="What was stored or used since then stays: 2h, 7d.")
+    ] = "1d",
+    forget_servers: Annotated[
+        bool,
+        typer.Option("--forget-servers", help="Other servers that used the store are gone."),
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Remove blobs, claims and cached results that no run refers to, also beside running workers.
+
+    Every run that the server keeps is asked, those that have ended included. Set a namespace's
+    retention to decide how long that is.
+
+    Example: planloom gc --older-than 7d --dry-run
+    """
+    from pydantic import TypeAdapter
+
+    from planloom.console.documents import collect_now, settings_now
+    from planloom.planner.contract.garbage import OLDER_THAN_MIN_SECONDS, GarbageJob
+    from planloom.planner.language.values import Seconds
+
+    with errors():
+        try:
+            seconds = TypeAdapter(Seconds).validate_python(older_than)
+        except ValueError:
+            raise UsageError(f'--older-than: "{older_than}" is not a duration such as 2h') from None
+        if seconds < OLDER_THAN_MIN_SECONDS:
+            raise UsageError("--older-than: values in use may be two hours old, so give 2h or more")
+        if not dry_run:
+            confirm(f"Remove what no run refers to from {settings_now().blobs_place}?", yes=yes)
+        job = GarbageJob(older_than=seconds, is_dry_run=dry_run, forget_servers=forget_servers)
+        report = collect_now(job)
+    if as_json:
+        say_json(report.model_dump(mode="json"))
+        return
+    say(f"{report.place}: {report.runs:,} runs in {', '.join(report.namespaces)}")
+    removed = "would remove" if dry_run else "removed"
+    for what, counts in ((removed, report.removed), ("kept", report.kept)):
+        for name, amount in sorted(counts.items()):
+            say(f"{what:<12}  {amount.count:>9,}  {amount.size_bytes / 1e6:>12,.3f} MB  {name}")

@@ -135,8 +135,9 @@ def graph(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="A file instead of stdout.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Draw a plan, before it runs or as it runs.
+    """Draw a plan, before it runs or as it runs; with --json its tasks and what each reads.
 
     Example: planloom plan graph plan.yaml --svg -o plan.svg
     """
@@ -147,11 +148,15 @@ def graph(
             raise UsageError("--output needs one of --mermaid, --svg, --html and --dot")
         if html and not Path(source).is_file():
             raise UsageError(f"no file {source}", hint=f"Of a run: planloom report {source}")
+    forms = mermaid + svg + html + dot
     if html:
         text = _plan_page(source)
     else:
         plan, states = _plan_and_states(source)
         text = _drawn(plan, states, svg=svg, dot=dot, mermaid=mermaid)
+        if not forms and as_json:
+            say_json(_graph_of(plan, states))
+            return
         if not text:
             from planloom.console.graph import draw
 
@@ -164,7 +169,29 @@ def graph(
 
     with errors():
         write_text(output, text)
-    say(f"wrote {output}")
+    if as_json:
+        say_json({"file": str(output), "bytes": len(text.encode())})
+    else:
+        say(f"wrote {output}")
+
+
+def _graph_of(plan: Plan, states: dict[str, str]) -> dict[str, Any]:
+    """The plan's tasks in their levels, each with what it reads and, of a run, its state."""
+    from planloom.planner.compile.drawing.text import levels
+    from planloom.planner.compile.passes.resolve import graph_of
+
+    bodies = {str(t.id): t for t in plan.tasks}
+    reads = {str(t): [str(i) for i in inputs] for t, inputs in graph_of(plan).items()}
+    return {
+        "goal": plan.goal,
+        "levels": levels(plan),
+        "tasks": {
+            task: {"kind": body.kind, "reads": reads.get(task, [])}
+            | ({"tool": body.tool} if body.tool else {})
+            | ({"state": states.get(task, "waiting")} if states else {})
+            for task, body in bodies.items()
+        },
+    }
 
 
 def _plan_page(source: str) -> str:

@@ -22,19 +22,20 @@ from planloom.console.mistakes import UsageError
 
 if TYPE_CHECKING:
     from planloom import Client
+    from planloom.planner.contract.requests import RunRequest
+    from planloom.planner.language.plan import Plan
     from planloom.planner.language.values import JsonValue
 
 
-def params_from(template: str, given: list[str]) -> dict[str, JsonValue]:
-    """`-p name=value` options as the template's parameters, typed and checked.
+def template_named(template: str) -> Plan:
+    """The template of that name.
 
     Raises:
-        UsageError: no such template, or a parameter that does not fit.
+        UsageError: there is none, or it is not valid.
     """
     from difflib import get_close_matches
 
     from planloom.console.documents import templates_now
-    from planloom.planner.compile.templates import check_params, param_from_text
 
     templates = templates_now()
     if template not in templates:
@@ -44,20 +45,31 @@ def params_from(template: str, given: list[str]) -> dict[str, JsonValue]:
     path, plan, problems = templates[template]
     if plan is None:
         raise UsageError(f"template {template} ({path}) is not valid", problems)
+    return plan
+
+
+def params_from(name: str, plan: Plan, given: list[str]) -> dict[str, JsonValue]:
+    """`-p name=value` options as the parameters of a template or plan, typed and checked.
+
+    Raises:
+        UsageError: a parameter that does not fit.
+    """
+    from planloom.planner.compile.templates import check_params, param_from_text
+
     values: dict[str, JsonValue] = {}
     for option in given:
-        name, separator, text = option.partition("=")
+        param_name, separator, text = option.partition("=")
         if not separator:
             raise UsageError(f'-p "{option}": write -p name=value')
-        param = plan.params.get(name)
+        param = plan.params.get(param_name)
         try:
-            values[name] = param_from_text(param, text) if param is not None else text
+            values[param_name] = param_from_text(param, text) if param is not None else text
         except ValueError as error:
             kind = param.type if param is not None else "string"
-            raise UsageError(f'-p {name}: "{text}" is no {kind}: {error}') from None
+            raise UsageError(f'-p {param_name}: "{text}" does not fit {kind}: {error}') from None
     _, wrong = check_params(plan, values)
     if wrong:
-        raise UsageError(f"template {template}: the parameters do not fit", wrong)
+        raise UsageError(f"{name}: the parameters do not fit", wrong)
     return values
 
 
@@ -120,7 +132,6 @@ def run(
         options: dict[str, Any] = {
             "goal": goal,
             "template": template,
-            "params": params_from(template, param or []) if template else None,
             "approval": approval,
             "model": model,
             "syntax": syntax,
@@ -134,12 +145,24 @@ def run(
             "budget": {**given, **budget} if budget else None,
         }
         document |= {k: v for k, v in options.items() if v is not None}
+        if not {"goal", "template", "agents", "teams", "plan"} & set(document) and plan is None:
+            hint = 'Say what you want: planloom run "…", or name a plan: --plan FILE'
+            raise UsageError("nothing to run", hint=hint)
+        known = _check_plan(plan) if plan is not None else None
         if plan is not None:
-            _check_plan(plan)
             document["plan"] = read_document(plan)
+        if template is not None:
+            known = template_named(template)
+        if known is not None and (param or template):
+            name = f"template {template}" if template else str(plan)
+            document["params"] = params_from(name, known, param or [])
+        elif param:
+            raise UsageError("-p goes with --plan or --template: a goal has no parameters")
         checked, problems = read_request(document, RunRequest, PLAN_FILE_MAX_BYTES)
         if checked is None:
             raise UsageError("the request is not valid", problems)
+        if checked.budget.usd is not None:
+            _warn_of_prices(checked, known)
     if dry_run:
         show_dry(document, as_json=as_json)
         return
@@ -157,15 +180,35 @@ def show_dry(document: dict[str, Any], *, as_json: bool) -> None:
         say(yaml_text(document))
 
 
-def _check_plan(source: str) -> None:
+def _check_plan(source: str) -> Plan | None:
     """Refuse a bad plan before anything starts, with all its problems."""
     if source == "-":
-        return  # standard input can be read once; the workflow checks it
+        return None  # standard input can be read once; the workflow checks it
     from planloom.console.documents import compiled_from
 
-    _, compiled = compiled_from(source)
+    plan, compiled = compiled_from(source)
     for warning in compiled.warnings:
         err.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    return plan
+
+
+def _warn_of_prices(request: RunRequest, plan: Plan | None) -> None:
+    """Say before the start that a cap on money meets a model whose price nobody knows."""
+    from planloom.console.documents import unpriced_models
+
+    for model in unpriced_models(request, plan):
+        err.print(
+            f'warning: no price of the model "{model}" is known, so its calls are counted at a '
+            "high price, and the run may wait for budget at once",
+            markup=False,
+            soft_wrap=True,
+        )
+        err.print(
+            f'hint: put its price under [prices."{model}"] in the worker\'s planloom.toml (0 for a '
+            "local model), or limit tokens instead: --budget-tokens",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 async def start_and_follow(
@@ -181,7 +224,8 @@ async def start_and_follow(
     shown = f"run {started.id}  {ui_address(client, started.id)}".rstrip()
     err.print(shown, markup=False, soft_wrap=True)
     if detach:
-        say(started.id)
+        web_ui = ui_address(client, started.id)
+        say_json({"run": started.id, "web_ui": web_ui}) if as_json else say(started.id)
         return 0
     await follow(started, err, is_quiet=as_json)
     return print_result(await started.result(), as_json=as_json, err=err)
@@ -198,6 +242,7 @@ def dev(
     is_scripted: Annotated[
         bool, typer.Option("--scripted", help="No model: a script plans a few goals it shows.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Start server, worker and Web UI from temporal-dev.yaml; a worker that dies is restarted.
 
@@ -207,13 +252,20 @@ def dev(
         from planloom.console.dev import run_dev
         from planloom.console.scripted import scripted
 
-        with scripted(is_scripted):
-            run_dev(port=port, ui_port=ui_port, has_worker=not no_worker, in_memory=in_memory)
+        with scripted(is_scripted, is_quiet=as_json):
+            run_dev(
+                port=port,
+                ui_port=ui_port,
+                has_worker=not no_worker,
+                in_memory=in_memory,
+                as_json=as_json,
+            )
 
 
 @app.command(rich_help_panel=SETUP)
 def demo(
     keep: Annotated[bool, typer.Option(help="Leave server and Web UI up until Ctrl-C.")] = False,
+    as_json: Json = False,
 ) -> None:
     """A real server runs a real plan over real data; no key needed.
 
@@ -223,4 +275,4 @@ def demo(
 
     from planloom.console.demo import run_demo
 
-    raise typer.Exit(asyncio.run(run_demo(keep=keep, err=err)))
+    raise typer.Exit(asyncio.run(run_demo(keep=keep, err=err, as_json=as_json)))

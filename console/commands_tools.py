@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -75,15 +76,20 @@ def templates(as_json: Json = False) -> None:
 
 
 @app.command(rich_help_panel=RUN)
-def blob(hash: Annotated[str, typer.Argument(help="A blob's SHA-256, or its beginning.")]) -> None:
-    """Print the whole of a large value.
+def blob(
+    hash: Annotated[str, typer.Argument(help="A blob's SHA-256, or its beginning.")],
+    as_json: Json = False,
+) -> None:
+    """Print the whole of a large value; with --json in an object with its hash and size.
 
     Example: planloom blob 9f86d081884c
     """
     from planloom.keys import NoKey, NotGenuine, key_ring
 
     if not re.fullmatch(r"[0-9a-f]{6,64}", hash):
-        raise fail(f'"{hash}" is no blob: 6 to 64 hexadecimal digits', code=2)
+        raise fail(
+            f'"{hash}" is not the beginning of a SHA-256: 6 to 64 hexadecimal digits', code=2
+        )
     from planloom.console.documents import settings_now
 
     with errors():
@@ -100,5 +106,17 @@ def blob(hash: Annotated[str, typer.Argument(help="A blob's SHA-256, or its begi
         content = keys.unseal(content, paths[0].name) if keys else content
     except (NoKey, NotGenuine) as error:
         raise fail(f"blob {hash} cannot be read: {error}") from None
+    if as_json:
+        say_json({"blob": paths[0].name, "bytes": len(content), "value": _value_of(content)})
+        return
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
+
+
+def _value_of(content: bytes) -> Any:
+    """A blob's value: JSON as it is, anything else as text."""
+    text = content.decode("utf-8", "replace")
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

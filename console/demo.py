@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from planloom import Client, PlanloomError, Run, planner
+from planloom.console.app import fail
 from planloom.console.devserver import DevServer, DevServerError
 from planloom.console.documents import settings_now
 from planloom.console.graph import draw
@@ -33,8 +34,8 @@ KEPT = ("PLANLOOM_MODEL", "PLANLOOM_CONFIG", "PLANLOOM_LOG", "PLANLOOM_LOG_LEVEL
 """Settings that reach the demo's worker; queues and folders are its own."""
 
 
-async def run_demo(*, keep: bool, err: Console) -> int:
-    """Run the demo; gives the exit code."""
+async def run_demo(*, keep: bool, err: Console, as_json: bool = False) -> int:
+    """Run the demo; gives the exit code. With `as_json` standard output is the run's result."""
     folder = Path(tempfile.mkdtemp(prefix="planloom-demo-"))
     data = Path(planner.__file__).parent / "library" / "data" / "seattle-weather.csv"
     workspace = folder / "workspace"
@@ -44,8 +45,7 @@ async def run_demo(*, keep: bool, err: Console) -> int:
     try:
         await asyncio.to_thread(server.start)
     except DevServerError as error:
-        err.print(f"error: {error}\nhint: {error.hint}", markup=False)
-        return 1
+        return fail(str(error), error.hint, kind="no_server").exit_code
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PLANLOOM_") or k in KEPT}
     environment = kept | {
         "TEMPORAL_ADDRESS": server.address,
@@ -59,11 +59,9 @@ async def run_demo(*, keep: bool, err: Console) -> int:
         err.print(f"A Temporal server at {server.address}, its Web UI at {server.ui_url}")
         client = await Client.connect(settings_now(environment), target_host=server.address)
         await _until_polling(worker, folder / "worker.log")
-        code = await _run_template(client, server, err, keep=keep)
-        if os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"):
-            await _run_goal(client, err)
-        else:
-            err.print("\nWith OPENAI_API_KEY or OPENAI_BASE_URL set, the demo also plans a goal.")
+        code = await _run_template(client, server, err, keep=keep, as_json=as_json)
+        if not as_json:  # else one run, one document
+            await _goal_where_a_model_is(client, err)
         if keep:
             err.print(f"\nThe Web UI stays at {server.ui_url} until Ctrl-C.")
             with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
@@ -72,14 +70,20 @@ async def run_demo(*, keep: bool, err: Console) -> int:
             err.print("To look at the runs in the Web UI: planloom demo --keep")
         return code
     except (PlanloomError, DevServerError) as error:
-        err.print(f"error: {error}\nhint: {error.hint}", markup=False)
-        return 1
+        return fail(str(error), error.hint).exit_code
     finally:
         stop_process(worker)
         log.close()
         server.stop()
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _goal_where_a_model_is(client: Client, err: Console) -> None:
+    if os.environ.get("OPENAI_API_KEY") or os.environ.get("OPENAI_BASE_URL"):
+        await _run_goal(client, err)
+    else:
+        err.print("\nWith OPENAI_API_KEY or OPENAI_BASE_URL set, the demo also plans a goal.")
 
 
 async def _until_polling(worker: subprocess.Popen[bytes], log: Path) -> None:
@@ -95,7 +99,9 @@ async def _until_polling(worker: subprocess.Popen[bytes], log: Path) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _run_template(client: Client, server: DevServer, err: Console, *, keep: bool) -> int:
+async def _run_template(
+    client: Client, server: DevServer, err: Console, *, keep: bool, as_json: bool
+) -> int:
     err.print(
         f"\n[bold]The plan[/bold] (template {TEMPLATE}): SQL over 1,461 days of weather\n",
         markup=True,
@@ -103,7 +109,7 @@ async def _run_template(client: Client, server: DevServer, err: Console, *, keep
     run = await client.start({"template": TEMPLATE}, id="demo-weather")
     result = await _follow(run, err)
     err.print()
-    code = print_result(result, as_json=False, err=err)
+    code = print_result(result, as_json=as_json, err=err)
     await _graph(run, err)
     if keep:  # else the server is gone before anybody can look
         err.print(f"Web UI: {ui_address_of(server, client, run)}", markup=False, soft_wrap=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from planloom.console.app import err, fail, say
@@ -29,8 +31,15 @@ STARTED_SECONDS = 10.0
 RESTART_MAX_SECONDS = 30.0
 
 
-def run_dev(*, port: int | None, ui_port: int | None, has_worker: bool, in_memory: bool) -> None:
-    """Serve until Ctrl-C or SIGTERM.
+def run_dev(
+    *,
+    port: int | None,
+    ui_port: int | None,
+    has_worker: bool,
+    in_memory: bool,
+    as_json: bool = False,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM. With `as_json` standard output is one object, when it is up.
 
     Raises:
         UsageError: a port that there is not.
@@ -51,15 +60,12 @@ def run_dev(*, port: int | None, ui_port: int | None, has_worker: bool, in_memor
     if settings is not None:
         config = Path(os.environ.get("PLANLOOM_CONFIG") or "planloom.toml")
         sources = Sources(settings.tools, config)
-        worker = _Worker({**os.environ, "TEMPORAL_ADDRESS": server.address}, sources)
+        environment = {**os.environ, "TEMPORAL_ADDRESS": server.address}
+        worker = _Worker(environment, sources, sys.stderr if as_json else None)
     try:
-        say(f"server  {server.address}")
-        say(f"Web UI  {server.ui_url}")
-        if codec is not None:
-            say(f"codec server  {codec.address}")
-        for line in missing_keys(settings, os.environ) if settings is not None else []:
-            err.print(f"warning: {line}", markup=False, soft_wrap=True)
-        say("Ctrl-C stops everything.")
+        warnings = missing_keys(settings, os.environ) if settings is not None else []
+        codec_address = codec.address if codec is not None else None
+        _say_where(server, codec_address, warnings, as_json=as_json)
         signal.signal(signal.SIGTERM, _interrupt)
         if worker is not None:
             worker.start()
@@ -69,7 +75,7 @@ def run_dev(*, port: int | None, ui_port: int | None, has_worker: bool, in_memor
                 worker.look_after()
         raise fail("the Temporal server ended", f"Its log: {server.log_path}")
     except KeyboardInterrupt:
-        say("stopping")
+        err.print("stopping")
     finally:
         if worker is not None:
             worker.stop()
@@ -78,12 +84,29 @@ def run_dev(*, port: int | None, ui_port: int | None, has_worker: bool, in_memor
             codec.stop()
 
 
+def _say_where(server: DevServer, codec: str | None, warnings: list[str], *, as_json: bool) -> None:
+    if as_json:
+        up = {"server": server.address, "web_ui": server.ui_url, "codec_server": codec}
+        say(json.dumps({**up, "warnings": warnings}))
+        return
+    say(f"server  {server.address}")
+    say(f"Web UI  {server.ui_url}")
+    if codec is not None:
+        say(f"codec server  {codec}")
+    for line in warnings:
+        err.print(f"warning: {line}", markup=False, soft_wrap=True)
+    say("Ctrl-C stops everything.")
+
+
 class _Worker:
     """The worker process; started again when it dies, at growing intervals, and when its tools or
     settings change. What it was doing is done again by the next one."""
 
-    def __init__(self, environment: dict[str, str], sources: Sources) -> None:
+    def __init__(
+        self, environment: dict[str, str], sources: Sources, out: IO[Any] | None = None
+    ) -> None:
         self._environment = environment
+        self._out = out
         self._sources = sources
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
@@ -92,7 +115,7 @@ class _Worker:
         self._has_worked = False
 
     def start(self) -> None:
-        self._process, self._again_at = worker_process(self._environment), None
+        self._process, self._again_at = worker_process(self._environment, self._out), None
         self._started = time.monotonic()
 
     def look_after(self) -> None:

@@ -19,8 +19,9 @@ from planloom.console.mistakes import UsageError
 from planloom.planner.compile.pipeline import Compiled, compile_plan
 from planloom.planner.compile.templates import check_template
 from planloom.planner.contract.findings import Finding
+from planloom.planner.contract.garbage import GarbageJob, GarbageReport
 from planloom.planner.contract.prepare import prepare_job
-from planloom.planner.contract.requests import RunRequest
+from planloom.planner.contract.requests import Role, RunRequest
 from planloom.planner.contract.settings import Settings, SettingsError, settings_from
 from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.definitions import name_taken
@@ -29,6 +30,8 @@ from planloom.planner.language.values import Problem
 from planloom.planner.syntax.documents import read_plan
 from planloom.planner.syntax.readable_part import more_problems, readable_part
 from planloom.yaml_documents import Document, DocumentError, read_document_text
+
+NO_WORKER = "a worker cannot start here"
 
 
 def read_text(source: str) -> str:
@@ -214,6 +217,19 @@ def check_now() -> list[Finding]:
     return [Finding.model_validate(each) for each in _ask_worker("--check")]
 
 
+def collect_now(job: GarbageJob) -> GarbageReport:
+    """What a worker started here removes from its store, or would remove.
+
+    Raises:
+        UsageError: it removed nothing, with the reason.
+    """
+    try:
+        return GarbageReport.model_validate(_ask_worker("--collect", job.model_dump_json()))
+    except UsageError as error:
+        reason = str(error).removeprefix(f"{NO_WORKER}: ")
+        raise UsageError(f"nothing was removed: {reason}") from None
+
+
 def _ask_worker(flag: str, *more: str) -> Any:
     done = subprocess.run(
         [sys.executable, "-P", "-m", "planloom.worker", flag, *more, "--json"],
@@ -224,7 +240,7 @@ def _ask_worker(flag: str, *more: str) -> Any:
     )
     if done.returncode:
         message = done.stderr.strip().removeprefix("error: ")
-        raise UsageError(f"a worker cannot start here: {message[-600:]}")
+        raise UsageError(f"{NO_WORKER}: {message[-600:]}")
     return json.loads(done.stdout)
 
 
@@ -243,6 +259,23 @@ def local_catalog(plan: Plan) -> Catalog:
             "template_names": [*catalog.template_names, *names["plan"]],
         }
     )
+
+
+def unpriced_models(request: RunRequest, plan: Plan | None) -> list[str]:
+    """The models that a run would ask and whose price a worker started here does not know.
+
+    Raises:
+        UsageError: a worker cannot start here.
+    """
+    bodies = [b for t in plan.tasks for b in t.bodies] if plan is not None else []
+    asks = any(b.kind in ("ask", "agent", "team", "plan") or b.tool == "ask" for b in bodies)
+    if plan is not None and not asks:
+        return []
+    roles: list[Role] = ["worker"] if plan is not None else ["planner", "joiner", "worker"]
+    job = prepare_job(request)
+    catalog = Catalog.model_validate(_ask_worker("--catalog", job.model_dump_json()))
+    models = [*job.models, *(request.model_for(r) or catalog.models.get(r) for r in roles)]
+    return [m for m in dict.fromkeys(models) if m and m not in catalog.prices]
 
 
 def _names(plan: Plan) -> dict[str, list[str]]:

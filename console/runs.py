@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any, get_args
+from urllib.parse import quote
 
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +29,7 @@ def ui_address(client: Client, run_id: str) -> str:
     host, _, port = client.address.rpartition(":")
     if not base and host in ("127.0.0.1", "localhost", "[::1]") and port.isdigit():
         base = f"http://{host}:{int(port) + UI_PORT_ABOVE}"
-    path = f"namespaces/{client.temporal.namespace}/workflows/{run_id}"
+    path = f"namespaces/{client.temporal.namespace}/workflows/{quote(run_id, safe='')}"
     return f"{base.rstrip('/')}/{path}" if base else ""
 
 

@@ -83,19 +83,24 @@ def _items(items: dict[str, int]) -> str:
 
 
 def times_line(result: RunResult) -> str:
-    """The run's time beside the ideal: its critical path, which nothing could undercut."""
-    ideal = result.critical_path_seconds
-    factor = f", {result.seconds / ideal:.2f} times the ideal" if ideal > 0 else ""
+    """The run's time beside the ideal: its critical path, which nothing could undercut.
+
+    A run that waited for a person is not held against it.
+    """
+    ideal, waited = result.critical_path_seconds, result.waited_seconds
+    took = f"took {result.seconds:.2f} s"
+    if waited:
+        took += f", {waited:.2f} s of it waiting"
+    if not result.critical_path:
+        return took
+    factor = f", {result.seconds / ideal:.2f} times the ideal" if ideal > 0 and not waited else ""
     work = sum(
         (r.times.ended or 0) - (r.times.started or 0)
         for r in result.tasks.values()
         if r.times.started is not None
     )
     path = " → ".join(result.critical_path[:8])
-    return (
-        f"took {result.seconds:.2f} s; critical path {ideal:.2f} s ({path}){factor}; "
-        f"one after another: {work:.2f} s"
-    )
+    return f"{took}; critical path {ideal:.2f} s ({path}){factor}; one after another: {work:.2f} s"
 
 
 def usage_line(result: RunResult) -> str:

@@ -267,7 +267,8 @@ class Run(Controls):
                     *([payload] if payload is not None else []),
                     id=id,
                     rpc_timeout=timedelta(seconds=QUERY_SECONDS),
-                )
+                ),
+                self._is_running,
             )
         except WorkflowUpdateFailedError as error:
             kind = error.cause.type if isinstance(error.cause, ApplicationError) else ""
@@ -323,6 +324,13 @@ class Run(Controls):
                 error.status.name,
             )
         return server_error(self._client.address, error)
+
+    async def _is_running(self) -> bool:
+        try:
+            described = await self._handle.describe()
+        except RPCError:
+            return False
+        return described.status is WorkflowExecutionStatus.RUNNING
 
     async def _is_known(self) -> bool:
         try:

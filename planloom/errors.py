@@ -126,17 +126,26 @@ def server_error(address: str, error: RPCError) -> PlanloomError:
     return Refused(f"the server at {address} refuses: {error.message}", error.status.name)
 
 
-async def answered(ask: Callable[[], Awaitable[T]]) -> T:
-    """An update's answer, asked for again when the workflow task that carried it failed.
+async def answered(
+    ask: Callable[[], Awaitable[T]], is_running: Callable[[], Awaitable[bool]] | None = None
+) -> T:
+    """An update's answer, asked for again when the update was lost.
 
-    The server fails a workflow task when something new arrived while it ran, and drops the updates
-    that came with it. `ask` uses the same update id each time, so the update is done once.
+    The server drops updates with a workflow task that fails because something new arrived while it
+    ran. It keeps an update that nobody has accepted in memory only: when it is restarted, and when
+    the run continues as new, it says that there is none, though the run goes on. `ask` uses the
+    same update id each time, so the update is done once.
     """
     for attempt in range(UPDATE_ATTEMPTS):
         try:
             return await ask()
         except RPCError as error:
-            if not is_task_failing(error) or attempt == UPDATE_ATTEMPTS - 1:
+            is_lost = is_task_failing(error) or (
+                names_no_run(error)
+                # Of a run that has ended meanwhile, the server still knows what it answered.
+                and (attempt == 0 or (is_running is not None and await is_running()))
+            )
+            if not is_lost or attempt == UPDATE_ATTEMPTS - 1:
                 raise
         await asyncio.sleep(UPDATE_AGAIN_SECONDS * 2**attempt)
     raise AssertionError("the last attempt returns or raises")

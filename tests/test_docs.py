@@ -75,20 +75,20 @@ def test_every_planloom_command_and_option_in_a_page_exists(path: Path) -> None:
 
 
 def test_the_scripts_of_the_page_on_local_runs_work() -> None:
-    blocks = BLOCK.findall((CHECKOUT / "docs" / "local.md").read_text(encoding="utf-8"))
+    blocks = BLOCK.findall((CHECKOUT / "docs/how-to/local.md").read_text(encoding="utf-8"))
     scripts = [text for language, text in blocks if language == "python"]
     assert len(scripts) == 2
     for script in scripts:
-        exec(compile(script, "docs/local.md", "exec"), {"__name__": "script"})
+        exec(compile(script, "docs/how-to/local.md", "exec"), {"__name__": "script"})
 
 
 async def test_the_tests_of_the_page_on_testing_pass() -> None:
-    blocks = BLOCK.findall((CHECKOUT / "docs" / "testing.md").read_text(encoding="utf-8"))
+    blocks = BLOCK.findall((CHECKOUT / "docs/how-to/test.md").read_text(encoding="utf-8"))
     tests = []
     for language, text in blocks:
         if language == "python":
             names: dict[str, object] = {"__name__": "page"}
-            exec(compile(text, "docs/testing.md", "exec"), names)
+            exec(compile(text, "docs/how-to/test.md", "exec"), names)
             tests += [f for n, f in names.items() if n.startswith("test_") and callable(f)]
     assert len(tests) == 3
     for test in tests:
@@ -105,7 +105,7 @@ def test_every_make_target_of_the_readme_exists() -> None:
 
 
 def test_every_test_that_the_page_of_faults_names_exists() -> None:
-    page = (CHECKOUT / "docs" / "from-llmcompiler.md").read_text(encoding="utf-8")
+    page = (CHECKOUT / "docs/explanation/from-llmcompiler.md").read_text(encoding="utf-8")
     named = re.findall(r"(?:`(test_\w+\.py)`: )?`(test_\w+)`", page)
     assert len(named) > 25
     for file, test in named:

@@ -188,7 +188,7 @@ async def test_values_from_before_there_was_a_key_are_read_and_sealed_when_store
     sealed = BlobStore(SealedBackend(FolderBackend(tmp_path), RING))
     assert await sealed.load(stored) == text
     assert stored.blob is not None
-    assert await sealed.has(stored.blob)
+    assert await sealed.keep(stored)
     assert await sealed.store_value(text) == stored
     (file,) = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert b"canary" not in file.read_bytes()

@@ -26,7 +26,7 @@ ADAPTER: TypeAdapter[AgentState] = TypeAdapter(AgentState)
 @workflow.defn(name="AgentWorkflow")
 @with_controls(AGENT_CONTROLS, AGENT_NOTICES)
 class AgentWorkflow:
-    """Run one agent; see docs/agents-and-teams.md."""
+    """Run one agent; see docs/how-to/agents-and-teams.md."""
 
     shell: Shell[AgentState] | None
 

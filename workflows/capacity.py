@@ -57,7 +57,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @workflow.defn(name="CapacityWorkflow")
 class CapacityWorkflow:
-    """Rule one pool; see docs/capacity.md."""
+    """Rule one pool; see docs/how-to/capacity.md."""
 
     @workflow.init
     def __init__(self, request: Any = None, *more: Any) -> None:

@@ -34,7 +34,7 @@ ADAPTER: TypeAdapter[TeamState] = TypeAdapter(TeamState)
 @workflow.defn(name="TeamWorkflow")
 @with_controls(TEAM_CONTROLS, TEAM_NOTICES, TEAM_QUESTIONS)
 class TeamWorkflow:
-    """Run one team; see docs/agents-and-teams.md."""
+    """Run one team; see docs/how-to/agents-and-teams.md."""
 
     shell: Shell[TeamState] | None
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,10 +28,27 @@ RETRY_SECONDS = 30.0
 
 
 REASON_MAX_CHARS = 300
+RENEW_SECONDS = 3600.0
+"""A value that is used again and is older than this counts as written now."""
+PART_SUFFIX = ".part"
 
 
 class BlobError(Exception):
     """A blob that cannot be read or written, with its hash and place."""
+
+
+class PassingError(BlobError):
+    """One that may pass by itself: the store is full or away, or does not show a value yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One value that lies in a backend."""
+
+    name: str
+    size: int
+    modified: float
+    """Seconds since 1970."""
 
 
 class Backend(Protocol):
@@ -62,6 +81,19 @@ class Backend(Protocol):
 
     def delete(self, name: str) -> None:
         """Harmless when there is nothing."""
+        ...
+
+    def keep(self, name: str, size: int) -> bool:
+        """Whether a value of that size is there and stays: one that is old counts as new from now
+        on, so that no garbage collection takes it. If not, write it."""
+        ...
+
+    def entries(self) -> Iterator[Entry]:
+        """All values, in no order; not those `within` it."""
+        ...
+
+    def delete_older(self, name: str, before: float) -> bool:
+        """Delete a value unless it was written or kept since `before`; whether it was deleted."""
         ...
 
 
@@ -133,6 +165,42 @@ class FolderBackend:
     def delete(self, name: str) -> None:
         self.path(name).unlink(missing_ok=True)
 
+    def keep(self, name: str, size: int) -> bool:
+        path = self.path(name)
+        try:
+            found = path.stat()
+            if found.st_size == size and time.time() - found.st_mtime > RENEW_SECONDS:
+                os.utime(path)
+        except FileNotFoundError:
+            return False
+        return found.st_size == size
+
+    def entries(self) -> Iterator[Entry]:
+        # Names of one folder begin with its name: what lies `within` does not.
+        for path in self.folder.glob("??/*"):
+            is_part = path.name.startswith(".") and path.suffix == PART_SUFFIX
+            if is_part or path.name.startswith(path.parent.name):
+                with contextlib.suppress(FileNotFoundError):
+                    found = path.stat()
+                    name = f"{path.parent.name}/{path.name}" if is_part else path.name
+                    yield Entry(name, found.st_size, found.st_mtime)
+
+    def delete_older(self, name: str, before: float) -> bool:
+        # Renamed first: whoever keeps it now finds it gone and writes it, or has kept it before.
+        path = self.folder / name if "/" in name else self.path(name)
+        doomed = path.with_name(f".{path.name}{PART_SUFFIX}")
+        try:
+            path.rename(doomed)
+        except FileNotFoundError:
+            return False
+        if is_old := doomed.stat().st_mtime < before:
+            doomed.unlink(missing_ok=True)
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.link(doomed, path)
+            doomed.unlink(missing_ok=True)
+        return is_old
+
 
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
@@ -183,6 +251,32 @@ class ObjectBackend:
     def delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             obstore.delete(self._store, self._key(name))
+
+    def keep(self, name: str, size: int) -> bool:
+        try:
+            found = obstore.head(self._store, self._key(name))
+        except FileNotFoundError:
+            return False
+        # An object's time changes only when it is written.
+        is_new = time.time() - found["last_modified"].timestamp() <= RENEW_SECONDS
+        return is_new and int(found["size"]) == size
+
+    def entries(self) -> Iterator[Entry]:
+        for page in obstore.list(self._store, prefix=self._prefix or None):
+            for found in page:
+                folder, _, name = found["path"].removeprefix(self._prefix).partition("/")
+                if name.startswith(folder) and "/" not in name:
+                    yield Entry(name, int(found["size"]), found["last_modified"].timestamp())
+
+    def delete_older(self, name: str, before: float) -> bool:
+        try:
+            found = obstore.head(self._store, self._key(name))
+        except FileNotFoundError:
+            return False
+        if found["last_modified"].timestamp() >= before:
+            return False
+        self.delete(name)
+        return True
 
 
 def open_backend(location: str | Path, environment: Mapping[str, str] = os.environ) -> Backend:

@@ -17,10 +17,12 @@ from typing import Literal
 from planloom.activities.storage.backends import (
     Backend,
     BlobError,
+    PassingError,
     open_backend,
     short_reason,
 )
 from planloom.activities.storage.json_values import copied, depth_of, json_text, preview_of
+from planloom.activities.storage.patience import Patience, patiently
 from planloom.activities.storage.threads import in_computing_thread, in_storage_thread
 from planloom.planner.language.clean_text import clean_value
 from planloom.planner.language.expressions import IN_ACTIVITY, Meter
@@ -64,9 +66,14 @@ class BlobStore:
     """Stores values, loads them, and binds references to them."""
 
     def __init__(
-        self, location: str | Path | Backend, *, parsed_max_bytes: int = PARSED_MAX_BYTES
+        self,
+        location: str | Path | Backend,
+        *,
+        parsed_max_bytes: int = PARSED_MAX_BYTES,
+        patience: Patience | None = None,
     ) -> None:
         self._backend = open_backend(location) if isinstance(location, str | Path) else location
+        self._patience = patience or Patience()
         self._parsed = _Parsed(parsed_max_bytes)
 
     @property
@@ -107,42 +114,50 @@ class BlobStore:
         return Stored(blob=digest, size_bytes=len(content), media=media, preview=preview)
 
     async def put_bytes(self, content: bytes) -> str:
-        """Store bytes; returns their SHA-256 in hex."""
-        # In a thread however short: writing waits for the disk.
-        return await in_storage_thread(self._put, content)
+        """Store bytes; returns their SHA-256 in hex. A store that fails is tried for a while."""
+
+        async def put() -> str:
+            # In a thread however short: writing waits for the disk.
+            return await in_storage_thread(self._put, content)
+
+        return await patiently(put, self._patience.write_seconds)
 
     def _put(self, content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()
         try:
-            if self._backend.size(digest) != len(content):
+            if not self._backend.keep(digest, len(content)):
                 self._backend.put(digest, content)
         except Exception as error:
-            raise BlobError(
+            raise PassingError(
                 f"blob {digest[:12]}… ({len(content):,} bytes) cannot be written to {self.place}: "
                 f"{short_reason(error)}"
             ) from error
         return digest
 
     async def read_bytes(self, blob: str) -> bytes:
-        """The content of a blob, checked against its hash.
+        """The content of a blob, checked against its hash. One that is not there is waited for.
 
         Raises:
             BlobError: it is not there, or is not what its hash says.
         """
-        return await in_storage_thread(self.read_bytes_now, blob)
+
+        async def read() -> bytes:
+            return await in_storage_thread(self.read_bytes_now, blob)
+
+        return await patiently(read, self._patience.read_seconds)
 
     def read_bytes_now(self, blob: str) -> bytes:
-        """As `read_bytes`, for callers without an event loop."""
+        """As `read_bytes`, at once, for callers without an event loop."""
         if not _HASH.match(blob):
             raise BlobError(f'"{blob[:80]}" is not a blob: its name is a SHA-256, 64 hex digits')
         try:
             content = self._backend.get(blob)
         except Exception as error:
-            raise BlobError(
+            raise PassingError(
                 f"blob {blob} cannot be read from {self.place}: {short_reason(error)}"
             ) from error
         if content is None:
-            raise BlobError(
+            raise PassingError(
                 f"blob {blob} is not in {self.place}: was the folder cleared, or does this worker "
                 "use another PLANLOOM_DATA_DIR (or blob_url) than the one that stored it?"
             )
@@ -153,10 +168,25 @@ class BlobStore:
             )
         return content
 
-    async def has(self, blob: str) -> bool:
+    async def keep(self, stored: Stored) -> bool:
+        """Whether the value is there, and stays for a while though nothing refers to it yet."""
+        if stored.blob is None:
+            return True
         if self._backend.is_local:
-            return self._backend.size(blob) is not None
-        return await in_storage_thread(self._backend.size, blob) is not None
+            return self._keep(stored.blob, stored.size_bytes)
+        return await in_storage_thread(self._keep, stored.blob, stored.size_bytes)
+
+    def _keep(self, blob: str, size: int) -> bool:
+        try:
+            if self._backend.keep(blob, size):
+                return True
+            content = self._backend.get(blob)
+            if content is None or len(content) != size:
+                return False
+            self._backend.put(blob, content)  # its time is that of now
+        except Exception:  # a store that cannot be asked keeps nothing
+            return False
+        return True
 
     async def load(self, stored: Stored) -> JsonValue:
         """The value itself, the caller's own to change.
@@ -174,11 +204,14 @@ class BlobStore:
         key = (stored.blob, stored.media)
         if (known := self._parsed.get(key)) is not None:
             return known[0]
-        # Read only as large as it was said to be small: a known size saves the thread.
-        if stored.size_bytes < THREAD_MIN_BYTES and self._backend.is_local:
-            value = self._read_value(stored)
-        else:
-            value = await in_storage_thread(self._read_value, stored)
+
+        async def read() -> JsonValue:
+            # Read only as large as it was said to be small: a known size saves the thread.
+            if stored.size_bytes < THREAD_MIN_BYTES and self._backend.is_local:
+                return self._read_value(stored)
+            return await in_storage_thread(self._read_value, stored)
+
+        value = await patiently(read, self._patience.read_seconds)
         self._parsed.put(key, value, stored.size_bytes)
         return value
 

@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -100,7 +100,7 @@ class ResultCache:
             return None
         if entry is None:
             return None
-        if entry.output.blob is not None and not await self._blobs.has(entry.output.blob):
+        if not await self._blobs.keep(entry.output):
             return None
         try:
             os.utime(path)  # used now: pruned last
@@ -197,6 +197,16 @@ class ResultCache:
                 return None
             else:
                 return lock
+
+    def outputs(self) -> Iterator[tuple[Path, float, Stored | None]]:
+        """Each entry's file, when it was used last, and its value; None when it cannot be read."""
+        for path in self._folder.glob("??/*.json"):
+            try:
+                used, content = path.stat().st_mtime, path.read_bytes()
+            except OSError:
+                continue
+            entry = self._read(path.stem, content)
+            yield path, used, entry.output if entry else None
 
     def prune(self, max_bytes: int) -> int:
         """Delete the entries used least lately until the rest is small enough; how many went.

@@ -4,9 +4,9 @@ Claims lie in the store that all workers share, beside the blobs. A claim is a c
 many attempts that make it at once, exactly one succeeds.
 
 A claim has generations. An attempt that knows that it did nothing (the tool said so) releases its
-generation, and a later attempt makes the next one. Nothing is ever deleted, so a later attempt can
-tell "was released" from "was never written here". That difference decides what an attempt after the
-first may do when it finds no open claim:
+generation, and a later attempt makes the next one. Nothing is deleted while the server knows the
+workflow (`planloom gc`), so a later attempt can tell "was released" from "was never written here".
+That difference decides what an attempt after the first may do when it finds no open claim:
 
 - Every earlier attempt is known to have done nothing, from released generations or from what the
   retry itself carries (`nothing_done`, in the activity's heartbeat details): it may act (`new`).
@@ -32,7 +32,13 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from planloom.activities.storage.backends import Backend, BlobError, open_backend, short_reason
+from planloom.activities.storage.backends import (
+    Backend,
+    BlobError,
+    PassingError,
+    open_backend,
+    short_reason,
+)
 from planloom.activities.storage.json_values import json_text
 from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.language.values import JsonValue
@@ -66,6 +72,8 @@ class Claim:
 class _Holder(BaseModel):
     """The content of a claim, and of its release: who wrote it."""
 
+    workflow: str = ""
+    """The workflow id: while the server knows it, the claim is kept."""
     execution: str = ""
     """One scheduled activity with all its attempts. A task that is run again has another one."""
     attempt: int = 0
@@ -99,18 +107,28 @@ class ClaimStore:
         return self._backend.place
 
     def claim(
-        self, claim: str, *, tool: str, attempt: int, execution: str = "", nothing_done: int = 0
+        self,
+        claim: str,
+        *,
+        tool: str,
+        attempt: int,
+        workflow: str = "",
+        execution: str = "",
+        nothing_done: int = 0,
+        nonce: str = "",
     ) -> Claim:
         """Record the claim unless another attempt holds it.
 
         `execution` names one scheduled activity, whose attempts are numbered from 1. Attempts 1 to
-        `nothing_done` of it are known to have done nothing.
+        `nothing_done` of it are known to have done nothing. Who calls again after a failure gives
+        the same `nonce`: the first call may have made the claim before it failed.
         """
         mine = _Holder(
+            workflow=workflow,
             execution=execution,
             attempt=attempt,
             tool=tool,
-            nonce=uuid.uuid4().hex,
+            nonce=nonce or uuid.uuid4().hex,
             pid=os.getpid(),
             at=time.time(),
         )
@@ -142,7 +160,8 @@ class ClaimStore:
             return mine
         held = self._holder(name)
         # Over a network the answer to a write may be lost; its repetition is refused then.
-        return mine if held == mine else held or _Holder()
+        is_mine = held is not None and held.nonce == mine.nonce
+        return mine if is_mine else held or _Holder()
 
     def _held_by_another(self, claim: str, generation: int) -> Claim:
         # The result may have come between the two looks.
@@ -176,6 +195,15 @@ class ClaimStore:
         content = self._backend.get(name)
         return None if content is None else _Holder.model_validate_json(content)
 
+    def user(self, name: str) -> tuple[str, str]:
+        """The workflow id and run id that a `.claim` was made for.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        holder = self._holder(name) or _Holder()
+        return holder.workflow, holder.execution.partition("/")[0]
+
     def _result(self, claim: str) -> TaskOutput | None:
         content = self._backend.get(f"{claim}.result")
         return None if content is None else TaskOutput.model_validate_json(content)
@@ -185,7 +213,7 @@ class ClaimStore:
         try:
             yield
         except Exception as error:
-            raise BlobError(
+            raise PassingError(
                 f"claim {claim[:12]}… cannot be read or written in {self.place}: "
                 f"{short_reason(error)}"
             ) from error

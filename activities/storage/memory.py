@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+
+from planloom.activities.storage.backends import Entry
 
 
 class MemoryBackend:
@@ -36,3 +39,12 @@ class MemoryBackend:
 
     def delete(self, name: str) -> None:
         self._values.pop(name, None)
+
+    def keep(self, name: str, size: int) -> bool:
+        return self.size(name) == size
+
+    def entries(self) -> Iterator[Entry]:
+        return iter(())  # it goes with its process: there is nothing to collect
+
+    def delete_older(self, name: str, before: float) -> bool:
+        return False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
-from planloom.activities.storage.backends import Backend
+from planloom.activities.storage.backends import Backend, Entry
 
 
 class Sealer(Protocol):
@@ -48,3 +49,12 @@ class SealedBackend:
 
     def delete(self, name: str) -> None:
         self._inner.delete(name)
+
+    def keep(self, name: str, size: int) -> bool:
+        return self._inner.keep(name, size + self._sealer.overhead_bytes)
+
+    def entries(self) -> Iterator[Entry]:
+        return self._inner.entries()
+
+    def delete_older(self, name: str, before: float) -> bool:
+        return self._inner.delete_older(name, before)

@@ -18,11 +18,11 @@ from typing import Literal
 Act = Literal["read", "write"]
 
 HIDDEN = "hidden folders hold settings, keys and definitions"
-ENVIRONMENT = "it belongs to a Python environment"
+ENVIRONMENT = "it belongs to installed packages"
 TRUSTED = "the worker trusts it"
 CODE = (
-    "the worker imports Python files from here; set PLANLOOM_WORKSPACE to its own folder "
-    "where tools may write code"
+    "the worker, or a program that it starts, loads code from here; "
+    "set PLANLOOM_WORKSPACE to its own folder where tools may write code"
 )
 SECRET = "it may hold secrets"
 
@@ -44,12 +44,24 @@ TRUSTED_FILES = (
     *("sitecustomize.py", "usercustomize.py"),
 )
 """Names of files that a worker, its server or its Python reads at its next start."""
-ENVIRONMENT_FOLDERS = ("site-packages", "dist-packages", "__pycache__")
+ENVIRONMENT_FOLDERS = ("site-packages", "dist-packages", "node_modules", "__pycache__")
 ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
 """A folder that holds one of these is a virtual environment."""
 ENVIRONMENT_PARTS = ("bin", "scripts", "include", "lib", "lib64", *ENVIRONMENT_MARKS)
 """What is closed of a workspace that is a virtual environment itself."""
 CODE_SUFFIXES = (".py", ".pyw", ".pyc", ".pyo", ".so", ".pyd", ".dylib")
+SCRIPT_SUFFIXES = (
+    *CODE_SUFFIXES,
+    ".js",
+    ".mjs",
+    ".cjs",
+    ".ts",
+    ".mts",
+    ".jsx",
+    ".sh",
+    ".rb",
+    ".pl",
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,8 @@ class Trusted:
     """Planloom's own program: read, but not written."""
     import_path: tuple[Path, ...] = ()
     """Folders that Python imports from: Python files below are not written."""
+    script_folders: tuple[Path, ...] = ()
+    """Folders that a started program imports from: no code of any language is written below."""
 
 
 def folded(name: str) -> str:
@@ -117,6 +131,7 @@ class Places:
     packages: tuple[str, ...]
     fixed: tuple[str, ...]
     import_path: tuple[str, ...]
+    script_folders: tuple[str, ...] = ()
 
 
 @lru_cache(64)
@@ -137,6 +152,7 @@ def places_in(trusted: Trusted, root: Path) -> Places:
         packages=inside(trusted.packages, or_top=True),
         fixed=inside(trusted.fixed),
         import_path=inside(trusted.import_path, or_top=True),
+        script_folders=inside(trusted.script_folders, or_top=True),
     )
 
 
@@ -152,6 +168,9 @@ def place_closed(real: str, places: Places, act: Act) -> str | None:
             return TRUSTED
         if act == "write" and any(_is_at(where, place) for place in places.import_path):
             return CODE
+    is_script = act == "write" and where.endswith(SCRIPT_SUFFIXES)
+    if is_script and any(_is_at(where, place) for place in places.script_folders):
+        return CODE
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 
 from planloom.activities.storage.blobs import BlobError
 from planloom.activities.storage.claims import Claim, ClaimStore, claim_id
+from planloom.activities.storage.patience import Patience, patiently
 from planloom.activities.tools.call import ToolCall, ToolCallError, cut_off
 from planloom.activities.tools.decorator import ToolError
 from planloom.activities.tools.threads import in_thread_to_the_end
@@ -36,6 +38,7 @@ class SideEffect:
         self._run = run
         self._store = store
         self._attempt = call.context.attempt
+        self._patience = Patience()
 
     async def act_once(self) -> TaskOutput:
         """Claim, act, record. The order of the three is what makes an act happen once."""
@@ -54,22 +57,28 @@ class SideEffect:
                 return settled
             claim = settled
         output = await self._act(claim)
-        # Also when it is cancelled now: what was done is recorded.
-        await in_thread_to_the_end(partial(self._claims.finish, claim, output))
+        await self._finish(claim, output)
         return output
 
     async def _claim(self, nothing_done: int) -> Claim:
         call = self._call
-        return await in_thread_to_the_end(
-            partial(
-                self._claims.claim,
-                claim_id(call.job.key, call.name, call.args),
-                tool=call.name,
-                attempt=self._attempt,
-                execution=call.execution,
-                nothing_done=nothing_done,
-            )
+        make = partial(
+            self._claims.claim,
+            claim_id(call.job.key, call.name, call.args),
+            tool=call.name,
+            attempt=self._attempt,
+            workflow=call.context.run_id,
+            execution=call.execution,
+            nothing_done=nothing_done,
+            nonce=uuid.uuid4().hex,
         )
+        seconds = self._patience.write_seconds
+        return await patiently(lambda: in_thread_to_the_end(make), seconds)
+
+    async def _finish(self, claim: Claim, output: TaskOutput) -> None:
+        record = partial(self._claims.finish, claim, output)
+        # Also when it is cancelled now: what was done is recorded.
+        await patiently(lambda: in_thread_to_the_end(record), self._patience.write_seconds)
 
     async def _act(self, claim: Claim) -> TaskOutput:
         try:
@@ -137,7 +146,7 @@ class SideEffect:
             return await self._taken_over(claim, doubt)
         output = await self._store(call, checked)
         found = TaskOutput(output=output, note="done by an earlier attempt, as its check found")
-        await in_thread_to_the_end(partial(self._claims.finish, claim, found))
+        await self._finish(claim, found)
         return found
 
     async def _taken_over(self, claim: Claim, doubt: str) -> TaskOutput | Claim:

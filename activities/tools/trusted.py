@@ -12,6 +12,7 @@ import platformdirs
 
 from planloom import planner
 from planloom.activities.tools.closed import Trusted
+from planloom.activities.tools.commands import started_by
 from planloom.planner.contract.settings import Settings
 
 FILE_VARIABLES = (
@@ -45,6 +46,7 @@ def trusted_places(
     workspace = Path(settings.workspace).resolve()
     program = _program()
     files, packages = _code(dict(sys.modules) if modules is None else modules, workspace, program)
+    started = started_by(settings)
     data = Path(settings.data_dir or ".")
     named = [environment[name] for name in FILE_VARIABLES if environment.get(name)]
     closed = [
@@ -57,7 +59,8 @@ def trusted_places(
             if settings.blob_url and "://" not in settings.blob_url
             else []
         ),
-        *_key_places(settings),
+        *_key_files(settings),
+        *started.files,
         Path(platformdirs.user_config_dir("planloom")),
         Path(sys.prefix),
         *files,
@@ -66,17 +69,15 @@ def trusted_places(
     return Trusted(
         closed=_real(closed),
         packages=_real(packages),
-        fixed=_real(program),
+        fixed=_real([*program, *started.manifests]),
         import_path=_real(Path(folder or ".") for folder in searched),
+        script_folders=_real(started.folders),
     )
 
 
-def _key_places(settings: Settings) -> list[Path]:
-    """Files of encryption keys, and the programs and files that a key's command names."""
+def _key_files(settings: Settings) -> list[Path]:
     sources = settings.encryption.keys.values() if settings.encryption else []
-    files = [Path(source.file) for source in sources if source.file is not None]
-    words = [word for source in sources for word in source.command or ()]
-    return files + [Path(word) for word in words if Path(word).is_file()]
+    return [Path(source.file) for source in sources if source.file is not None]
 
 
 def _program() -> list[Path]:
@@ -90,14 +91,19 @@ def _code(
 ) -> tuple[list[Path], list[Path]]:
     """Files of loaded modules in the workspace, and folders of loaded packages there."""
     own = [path.resolve() for path in program]
+    real_folders: dict[str, str] = {}
+
+    def is_foreign(path: str) -> bool:
+        real = Path(_real_path(path, real_folders))
+        return real.is_relative_to(workspace) and not any(real.is_relative_to(p) for p in own)
+
     files: list[Path] = []
     packages: list[Path] = []
     for module in list(modules.values()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and _is_foreign(Path(file), workspace, own):
+        if isinstance(file, str) and is_foreign(file):
             files.append(Path(file))
-        folders = [Path(folder) for folder in _folders(module)]
-        packages += [folder for folder in folders if _is_foreign(folder, workspace, own)]
+        packages += [Path(folder) for folder in _folders(module) if is_foreign(folder)]
     return files, packages
 
 
@@ -108,11 +114,14 @@ def _folders(module: ModuleType) -> Iterable[str]:
         return []
 
 
-def _is_foreign(path: Path, workspace: Path, own: Sequence[Path]) -> bool:
-    real = path.resolve()
-    if not real.is_relative_to(workspace):
-        return False
-    return not any(real == place or real.is_relative_to(place) for place in own)
+def _real_path(path: str, real_folders: dict[str, str]) -> str:
+    """Where a path leads. Thousands of modules lie in a few hundred folders, resolved once each."""
+    folder, name = os.path.split(path)
+    if folder not in real_folders:
+        real_folders[folder] = os.path.realpath(folder)
+    joined = os.path.join(real_folders[folder], name)
+    is_plain = name not in ("", ".", "..") and not os.path.islink(joined)
+    return joined if is_plain else os.path.realpath(path)
 
 
 def _real(paths: Iterable[Path]) -> tuple[Path, ...]:

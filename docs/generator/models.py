@@ -41,7 +41,7 @@ PAGES: dict[str, tuple[str, str, list[type[BaseModel]]]] = {
     "capacity.md": (
         "Capacity requests",
         "Input, updates and the query of `CapacityWorkflow`, as JSON. For what they do, see "
-        "[capacity](../capacity.md).",
+        "[capacity](../how-to/capacity.md).",
         [
             capacity.CapacityRequest,
             capacity.Reserve,
@@ -56,7 +56,7 @@ PAGES: dict[str, tuple[str, str, list[type[BaseModel]]]] = {
     "plan.md": (
         "Plan fields",
         "Every field of a plan document, as JSON or YAML. For how they work together, see "
-        "[the plan format](../plan-format.md).",
+        "[the plan format](plan-format.md).",
         [plan.Plan, plan.Task],
     ),
 }

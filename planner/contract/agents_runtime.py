@@ -1,4 +1,4 @@
-"""Requests of the agents runtime, read as Planloom's (docs/from-mekann.md). Pure.
+"""Requests of the agents runtime, read as Planloom's (docs/explanation/from-mekann.md). Pure.
 
 Taken over: what its tools' parameters promise. A document without any of these names is returned
 as it is, and a name of Planloom's beside its twin is left for validation to refuse.

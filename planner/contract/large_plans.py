@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from pydantic import Field
 
@@ -18,15 +18,31 @@ REQUEST_PLAN_MAX_BYTES = 1_500_000
 """A larger plan goes to the blob store before the run starts: a request may have 2 MiB in all."""
 
 PART_CHARS = 1_000_000
-"""Of a long text that history holds in parts: one payload may have 2 MiB."""
+"""Of a long text that history holds in parts: one payload may have 2 MiB, a third is for Base64."""
 UNPACKED_MAX_BYTES = 512_000_000
 """A longer text was not packed by us."""
 
 
-def packed_parts(text: bytes) -> Iterator[str]:
-    """A long text, compressed and as Base64, in parts that a payload can hold."""
-    packed = base64.b64encode(zlib.compress(text)).decode("ascii")
-    return (packed[at : at + PART_CHARS] for at in range(0, len(packed), PART_CHARS))
+def packed_parts(text: bytes) -> list[str]:
+    """A long JSON text, compressed and as Base64, in as many parts as payloads need.
+
+    Each part can be read by itself and no string is cut, so that whoever looks for the names of
+    blobs finds them all.
+    """
+    whole = _packed(text)
+    if len(whole) <= PART_CHARS:
+        return [whole]
+    parts, at = list[str](), 0
+    while at < len(text):
+        end = text.rfind(b'"', at, at + PART_CHARS) + 1 if at + PART_CHARS < len(text) else 0
+        end = end or at + PART_CHARS
+        parts.append(_packed(text[at:end]))
+        at = end
+    return parts
+
+
+def _packed(text: bytes) -> str:
+    return base64.b64encode(zlib.compress(text)).decode("ascii")
 
 
 def unpacked(parts: Iterable[str]) -> bytes:
@@ -35,8 +51,10 @@ def unpacked(parts: Iterable[str]) -> bytes:
     Raises:
         ValueError, zlib.error: it is not what `packed_parts` gave.
     """
-    unpack = zlib.decompressobj()
-    return unpack.decompress(base64.b64decode("".join(parts)), UNPACKED_MAX_BYTES)
+    return b"".join(
+        zlib.decompressobj().decompress(base64.b64decode(part), UNPACKED_MAX_BYTES)
+        for part in parts
+    )
 
 
 class PreparePlanJob(Model):

@@ -105,7 +105,7 @@ def _compiled(condition: str) -> Expression:
     try:
         return compiled_expression(_translated(condition))
     except BadPathError as error:
-        raise ConditionError(f'"{shown}" is no condition: {error}') from None
+        raise ConditionError(f'"{shown}" is not a condition: {error}') from None
 
 
 def readable_condition(condition: str) -> str:
@@ -207,7 +207,10 @@ def _mend(condition: str) -> str:
         return "Write && for and, || for or, ! for not."
     if re.search(r"\bin\b", condition):
         return "Write contains(list, value) for in."
-    return "Write for example \"check.outcome == 'succeeded' && ${check.score} > 3\"."
+    return (
+        "Write for example \"check.outcome == 'succeeded' && ${check.score} > 3\": == compares, "
+        "&& is and, || is or, ! is not."
+    )
 
 
 def _nearest(name: str, condition: str, names: list[str]) -> str:

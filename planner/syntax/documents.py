@@ -202,7 +202,7 @@ def _field_hint(written: str, fields: Sequence[str]) -> str:
     """The field that was meant: by what it is called elsewhere, else the nearest in its letters."""
     elsewhere = _CALLED_ELSEWHERE.get(written.lower().replace("-", "_"), ())
     near = [name for name in elsewhere if name in fields]
-    near = near or get_close_matches(written, fields, n=1, cutoff=0.5)
+    near = near or get_close_matches(written, fields, n=1)
     listed = "Fields: " + ", ".join(fields) if fields else ""
     return f'Did you mean "{near[0]}"?' if near else listed
 
@@ -282,8 +282,10 @@ def read_plan(
             message = "holds a number with thousands of digits"
             return None, [Problem(path=where, code="not_json", message=message)]
     if not isinstance(document, Mapping):
-        message = f"needs an object with a list of tasks, found {_kind_of(document)}"
-        return None, [Problem(path=where, code="not_a_plan", message=message)]
+        found = "nothing" if document is None else _kind_of(document)
+        message = f"needs an object with a list of tasks, found {found}"
+        hint = "Put the list under `tasks:`." if isinstance(document, list) else ""
+        return None, [Problem(path=where, code="not_a_plan", message=message, hint=hint)]
     if faults := _faults_of(document, where, limit):
         return None, faults
     document = clean_value(dict(document))

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from planloom.planner.language.plan import TASKS_MAX, Plan, Task
 from planloom.planner.language.values import ID_PATTERN, Problem
 
+_ABOUT_OTHERS = ("when", "depends_on", "map")
+"""Fields of a task that are checked whatever its body is."""
 _STAND_IN = "read by nobody"
 """The prompt of a task that stands where one could not be read, so that others can name it."""
 
@@ -32,8 +34,8 @@ def readable_part(document: Any) -> tuple[Plan, set[str]] | None:
         try:
             Task.model_validate(task)
             read.append(task)
-        except (ValidationError, RecursionError):
-            read.append({"id": id, "ask": _STAND_IN})
+        except (ValidationError, RecursionError) as error:
+            read.append({"id": id, "ask": _STAND_IN, **_kept_fields(task, error)})
             unread.add(id)
     fields = {k: v for k, v in document.items() if k in Plan.model_fields and k != "tasks"}
     for kept in (fields, {k: v for k, v in fields.items() if k in ("params", "answer")}, {}):
@@ -44,6 +46,21 @@ def readable_part(document: Any) -> tuple[Plan, set[str]] | None:
     return None
 
 
+def _kept_fields(task: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+    """The fields about other tasks that are as they should be."""
+    wrong = (
+        {str(e["loc"][0]) for e in error.errors() if e["loc"]}
+        if isinstance(error, ValidationError)
+        else set(_ABOUT_OTHERS)
+    )
+    kept = {k: task[k] for k in _ABOUT_OTHERS if k in task and k not in wrong}
+    try:
+        Task.model_validate({"id": task["id"], "ask": _STAND_IN, **kept})
+    except (ValidationError, RecursionError):
+        return {}
+    return kept
+
+
 def more_problems(told: list[Problem], compiled: list[Problem], unread: set[str]) -> list[Problem]:
     """The problems of a document with those of its readable part, none twice."""
     places = {(p.path, p.message) for p in told}
@@ -52,5 +69,5 @@ def more_problems(told: list[Problem], compiled: list[Problem], unread: set[str]
 
 
 def _task_of(problem: Problem) -> str:
-    """The id of the task that a problem is about."""
+    """The id of the task whose body or arguments a problem is about; of a field, the field too."""
     return problem.path.removeprefix("tasks.").partition(".args")[0].partition("[")[0]

@@ -13,6 +13,7 @@ import pytest
 
 from planloom.activities.storage.backends import Backend, BlobError, FolderBackend, open_backend
 from planloom.activities.storage.blobs import BlobStore
+from planloom.activities.storage.patience import Patience
 from tests.support.s3 import s3
 
 NAME = "ab" * 32
@@ -135,7 +136,7 @@ async def test_blobs_lie_in_a_bucket_under_its_prefix(monkeypatch: pytest.Monkey
         assert stored.blob is not None
         assert list(objects) == [f"/bucket/runs/{stored.blob[:2]}/{stored.blob}"]
         assert await BlobStore("s3://bucket/runs").load(stored) == value
-        assert await blobs.has(stored.blob)
+        assert await blobs.keep(stored)
         with pytest.raises(BlobError, match=r"is not in s3://bucket/runs"):
             await blobs.read_bytes("0" * 64)
 
@@ -146,7 +147,7 @@ async def test_a_bucket_that_does_not_answer_is_told_in_time(
     with s3(monkeypatch):
         pass  # its port is closed again
     with pytest.raises(BlobError, match=r"cannot be written to s3://bucket"):
-        await BlobStore("s3://bucket").put_bytes(b"x")
+        await BlobStore("s3://bucket", patience=Patience(0.0, 0.0)).put_bytes(b"x")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from planloom.activities.storage.blobs import BlobError, BlobStore
 from planloom.activities.storage.json_values import ValueNotJsonError
+from planloom.activities.storage.patience import Patience
 from planloom.planner.language.values import (
     INLINE_MAX_BYTES,
     PREVIEW_MAX_CHARS,
@@ -24,7 +25,7 @@ from planloom.planner.language.values import (
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path / "blobs")
+    return BlobStore(tmp_path / "blobs", patience=Patience(0.0, 0.0))
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def test_a_file_of_this_name_is_open(name: str) -> None:
         ("site-packages", True),
         ("Site-Packages", True),
         ("dist-packages", True),
+        ("node_modules", True),
         ("__pycache__", True),
         ("src", False),
         ("a.git", False),
@@ -212,6 +213,38 @@ def test_settings_data_tools_and_definitions_of_a_worker_are_closed(
         assert _closed(work, trusted, name) == (False, True), name
     for name in ("conf/other.toml", "notes.md", "pack/data.csv"):
         assert _closed(work, trusted, name) == (False, False), name
+
+
+def test_what_an_mcp_server_is_started_from_is_not_written(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that writes `server.py` runs code of its own at the worker's next start."""
+    for name in ("srv/main.py", "pack/__main__.py", "js/index.mjs", "conf/rules.json", "own.py"):
+        (work / name).parent.mkdir(exist_ok=True, parents=True)
+        (work / name).touch()
+    (work / "give.sh").touch(mode=0o755)
+    (work / "lib").mkdir()
+    mcp: dict[str, Any] = {
+        "script": {"command": "python", "args": ["srv/main.py", "--rules=conf/rules.json"]},
+        "module": {"command": "python", "args": ["-m", "pack"], "env": {"PYTHONPATH": "lib"}},
+        "node": {"command": "node", "args": ["./js/index.mjs"]},
+        "shell": {"command": "./give.sh"},
+        "own": {"command": "python", "args": ["-c", "import own"]},
+        "remote": {"url": "https://example.org/mcp"},
+    }
+    settings = Settings.model_validate({"workspace": ".", "data_dir": "store", "mcp": mcp})
+    trusted = trusted_places(settings, {}, modules={}, import_path=[])
+    for name in ("srv/main.py", "pack/__main__.py", "js/index.mjs", "conf/rules.json", "give.sh"):
+        assert _closed(work, trusted, name) == (True, True), name
+    for name in ("srv/mcp.py", "pack/new.py", "js/dep.js", "lib/json.py", "mcp.py", "own.py"):
+        assert _closed(work, trusted, name) == (False, True), name
+    for name in ("pyproject.toml", "package.json", "uv.lock"):
+        assert _closed(work, trusted, name) == (False, True), name
+    for name in ("notes.md", "srv/data.csv", "data/pyproject.toml"):
+        assert _closed(work, trusted, name) == (False, False), name
+    remote = settings.model_copy(update={"mcp": {"remote": settings.mcp["remote"]}})
+    alone = trusted_places(remote, {}, modules={}, import_path=[])
+    assert _closed(work, alone, "pyproject.toml") == (False, False)
 
 
 def test_a_data_folder_that_is_the_workspace_closes_what_is_planlooms_there(work: Path) -> None:

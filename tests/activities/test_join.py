@@ -13,6 +13,7 @@ from temporalio.testing import ActivityEnvironment
 from planloom.activities.join import JoinActivities
 from planloom.activities.models.client import ModelClient
 from planloom.activities.storage.blobs import BlobStore
+from planloom.activities.storage.patience import Patience
 from planloom.planner.contract.jobs import FinishedTask, JoinJob, JoinReply
 from planloom.planner.contract.settings import PoolSettings, Settings
 from planloom.planner.language.values import Outcome, Stored
@@ -39,7 +40,7 @@ class Bench:
 @pytest.fixture
 async def bench(server: ModelServer, tmp_path: Path) -> AsyncIterator[Bench]:
     client = ModelClient(Settings(pools={"default": PoolSettings(base_url=server.url)}), {})
-    yield Bench(client, BlobStore(tmp_path))
+    yield Bench(client, BlobStore(tmp_path, patience=Patience(0.0, 0.0)))
     await client.close()
 
 

@@ -10,13 +10,14 @@ from temporalio.exceptions import ApplicationError
 
 from planloom.activities.resolve import ResolveActivities, patched_plan, read_output
 from planloom.activities.storage.blobs import BlobStore
+from planloom.activities.storage.patience import Patience
 from planloom.planner.contract.jobs import PatchJob, ResolveJob
 from planloom.planner.language.values import Bindings, Stored
 
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path)
+    return BlobStore(tmp_path, patience=Patience(0.0, 0.0))
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from planloom.activities.run_tool import ToolActivities
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.claims import ClaimStore
+from planloom.activities.storage.patience import Patience
 from planloom.activities.tools.builtin import builtin_registry
 from planloom.activities.tools.call import ToolCallError
 from planloom.activities.tools.decorator import ToolContext, ToolError, tool
@@ -123,7 +124,7 @@ class House:
     @property
     def runner(self) -> ToolRunner:
         """A new one each time: what it knows must be on disk."""
-        blobs = BlobStore(self.root / "blobs")
+        blobs = BlobStore(self.root / "blobs", patience=Patience(0.0, 0.0))
         return ToolRunner(
             self.registry,
             blobs,

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos --runs 40 --seed 1`: see docs/chaos.md."""
+"""`python -m tests.chaos --runs 40 --seed 1`: see docs/how-to/chaos.md."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ KILLS = 2.2
 """Kills a run."""
 
 
-async def main(runs: int, seed: int, batch: int) -> int:
+async def main(runs: int, seed: int, batch: int, skip: int) -> int:
     total, began = Report(), time.monotonic()
-    first = seed * 100_000
+    first = seed * 100_000 + skip
     for start in range(first, first + runs, batch):
         cases = [random_case(n) for n in range(start, min(start + batch, first + runs))]
         with tempfile.TemporaryDirectory(prefix="planloom-chaos-") as folder:
@@ -45,9 +45,10 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batch", type=int, default=BATCH, help="runs at once")
+    parser.add_argument("--skip", type=int, default=0, help="the runs before these were made")
     parser.add_argument("--verbose", action="store_true", help="say what is done, and when")
     given = parser.parse_args()
     level = logging.DEBUG if given.verbose else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("planloom.chaos").setLevel(level)
-    sys.exit(bool(asyncio.run(main(given.runs, given.seed, given.batch))))
+    sys.exit(bool(asyncio.run(main(given.runs, given.seed, given.batch, given.skip))))

@@ -34,8 +34,9 @@ from tests.support.nursery import Nursery
 
 log = logging.getLogger("planloom.chaos")
 
-STILL_SECONDS = 90.0
-"""A run in which nothing has happened for so long, with all workers up, is stuck."""
+STILL_SECONDS = 55.0
+"""A run in which nothing has happened for so long, with all workers up, is stuck. Below the minute
+after which a run looks at its children: that alone is no progress."""
 FAULTS = {
     "kill": 10.0,
     "freeze": 2.0,

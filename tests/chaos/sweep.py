@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from temporalio.client import Client
-from temporalio.service import RPCError
 
 from tests.chaos.cases import RETRY, Case, Document, mark_of
 from tests.chaos.checks import Ended, violations
@@ -33,6 +32,7 @@ from tests.support.nursery import Nursery
 log = logging.getLogger("planloom.chaos")
 
 AT_ONCE = 4
+CONTINUED: Final = "workflow_execution_continued_as_new_event_attributes"
 POINTS = 1_000
 """Seeds of one run, more than it has events."""
 
@@ -135,14 +135,13 @@ class Sweep:
         self._site, self._client, self._ledger, self._models = site, client, ledger, models
 
     async def calm(self) -> Ended:
-        """The run with nothing killed; its events are the points."""
+        """The run with nothing killed; the events of the run and its children are the points."""
         ended = await self._once(0)
-        lengths = [
-            len(h.events) for h in ended.story.histories if h.workflow_id == f"case-{self._base}"
-        ]
-        self.row.events, self.row.continued = sum(lengths), len(lengths) - 1
-        log.info("%s: %s events", self.name, lengths)
-        self._ends = [sum(lengths[: n + 1]) for n in range(len(lengths) - 1)]
+        events = [event for h in ended.story.histories for event in h.events]
+        events.sort(key=lambda event: event.event_time.ToNanoseconds())
+        self.row.events, self.row.continued = len(events), ended.story.continued
+        self._ends = [n for n, event in enumerate(events, 1) if event.HasField(CONTINUED)]
+        log.info("%s: %d events, continued at %s", self.name, len(events), self._ends)
         return ended
 
     def points(self, every: int) -> Iterator[int]:
@@ -179,19 +178,48 @@ class Sweep:
             await worker.kill()
 
     async def _until(self, run: Attended, n: int) -> None:
-        """Until the history has so many events, over all workflow runs, or the run is over."""
-        first, seen = run.first_run, 0
-        while first and not run.is_over:
-            handle = self._client.get_workflow_handle(run.id, run_id=first)
-            first = ""
-            with contextlib.suppress(RPCError):
-                async for event in handle.fetch_history_events(wait_new_event=True):
-                    seen += 1
-                    if seen >= n:
-                        return
-                    if event.HasField("workflow_execution_continued_as_new_event_attributes"):
-                        after = event.workflow_execution_continued_as_new_event_attributes
-                        first = after.new_execution_run_id
+        """Until the run and its children have so many events, or the run is over."""
+        events = _Events(self._client, n)
+        events.follow(run.id, run.first_run)
+        while not run.is_over and not events.are_reached.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(events.are_reached.wait(), 0.5)
+        await events.stop()
+
+
+class _Events:
+    """Counts the events of a run and its children while they are written."""
+
+    def __init__(self, client: Client, wanted: int) -> None:
+        self.are_reached = asyncio.Event()
+        self._client = client
+        self._left = wanted
+        self._following: list[asyncio.Task[None]] = []
+
+    def follow(self, id: str, run: str) -> None:
+        """All events of a workflow, in all its runs, and those of its children."""
+        self._following.append(asyncio.create_task(self._follow(id, run)))
+
+    async def _follow(self, id: str, run: str) -> None:
+        while run:
+            handle = self._client.get_workflow_handle(id, run_id=run)
+            run = ""
+            async for event in handle.fetch_history_events(wait_new_event=True):
+                self._left -= 1
+                if self._left <= 0:
+                    self.are_reached.set()
+                if event.HasField("child_workflow_execution_started_event_attributes"):
+                    began = event.child_workflow_execution_started_event_attributes
+                    child = began.workflow_execution
+                    self.follow(child.workflow_id, child.run_id)
+                if event.HasField(CONTINUED):
+                    after = event.workflow_execution_continued_as_new_event_attributes
+                    run = after.new_execution_run_id
+
+    async def stop(self) -> None:
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
 
 
 async def sweep(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from planloom.activities.storage.garbage import names_in
 from planloom.errors import Refused
+from planloom.planner.contract import large_plans
 from planloom.planner.contract.large_plans import INLINE_TASKS_MAX
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.settings import Settings
@@ -60,3 +63,15 @@ def test_a_plan_has_one_place(settings: Settings) -> None:
     assert "exactly one of" in problems[0].message
     _, problems = read_request({"plan_blob": "short"}, RunRequest)
     assert problems[0].path == "plan_blob"
+
+
+def test_each_part_of_a_long_text_shows_all_names_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `planloom gc` looks for: a name that is cut in two would be garbage."""
+    monkeypatch.setattr(large_plans, "PART_CHARS", 1_000)
+    names = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(100)]
+    text = json.dumps({"blobs": names}).encode()
+    parts = large_plans.packed_parts(text)
+    assert len(parts) > 1
+    assert large_plans.unpacked(parts) == text
+    assert set().union(*(names_in(part.encode()) for part in parts)) == set(names)
+    assert all(len(part) < 1_400 for part in parts)

@@ -31,16 +31,16 @@ SECONDS = 600.0
 FORM = "SUMMARY: s\nCLAIM: c\nEVIDENCE: e\nCONFIDENCE: 0.9\nRESULT: r\nNEXT_STEP: none"
 SAID = {
     "README.md": ["42", "42 and 1024 make 1066", "France has more"],
-    "docs/agents-and-teams.md": ["verdict: trusted", '"agent":"lead"'],
-    "docs/capacity.md": ["default  open", "allowed:true", "drained by ops: night"],
+    "docs/how-to/agents-and-teams.md": ["verdict: trusted", '"agent":"lead"'],
+    "docs/how-to/capacity.md": ["default  open", "allowed:true", "drained by ops: night"],
     "docs/contract.md": ["twice", "revision 2 approved by timeout"],
-    "docs/how-to/python.md": ["43 2", "complete_task", "Lyon"],
+    "docs/how-to/python.md": ["completed 43 2", "town", "answer: Lyon", "RunEvent(end"],
     "docs/how-to/observe.md": ["no rate for XYZ"],
     "docs/how-to/schedule.md": ["nightly-report"],
     "docs/how-to/test.md": ["sum.yaml: valid"],
     "docs/tutorials/approvals.md": ["approve", "checked by ops", "France has more"],
     "docs/tutorials/goal-with-a-model.md": ["France has more", "compare"],
-    "docs/tutorials/own-tool-and-plan.md": ["convert", "573.6 euros", "1147"],
+    "docs/tutorials/own-tool-and-plan.md": ["convert", "573.6 euros", "1147.2 euros"],
     "docs/tutorials/team.md": ["researcher", "research-panel", "naming"],
 }
 """What a page's output must hold."""
@@ -91,7 +91,7 @@ def _is_first_join(seen: Seen) -> bool:
     return _joins("twice")(seen) and "## d:" not in seen.text
 
 
-SCRIPTS = {"docs/contract.md": _script_contract, "docs/agents-and-teams.md": _script_teams}
+SCRIPTS = {"docs/contract.md": _script_contract, "docs/how-to/agents-and-teams.md": _script_teams}
 
 
 @pytest.mark.timeout(2 * SECONDS)  # a page has up to twenty commands, and machines may be busy

@@ -97,7 +97,7 @@ class House:
         parts = worker.Parts(
             settings,
             worker.tools_from(settings),
-            worker.BlobStore(data / "blobs"),
+            worker.open_blobs(settings, None),
             worker.ModelClient(settings, environment, worker.Prices(settings)),
             worker.ToolTimes(data / "tool_times.json"),
             list(SEARCH_ATTRIBUTES),

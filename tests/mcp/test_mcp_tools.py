@@ -73,6 +73,7 @@ def test_hints_become_ours_and_settings_win_over_them(tmp_path: Path) -> None:
     assert told["b_wipe"] == (False, True)
     assert told["note"] == (True, True)
     assert {n for n in told if n.startswith("b_")} == {"b_add", "b_wipe"}
+    assert all(s.outside for s in registry.specs if s.name in ("a_add", "b_wipe", "note"))
     specs = {s.name: s for s in registry.specs}
     assert specs["note"].timeout_seconds == 5
     assert specs["a_wipe"].description == "Forget all lines. It may overwrite or delete."

@@ -1,4 +1,4 @@
-"""Requests in the words of the agents runtime; docs/from-mekann.md has the whole map."""
+"""Requests in the words of the agents runtime; docs/explanation/from-mekann.md maps them all."""
 
 from __future__ import annotations
 

@@ -278,3 +278,21 @@ def test_a_schema_that_no_answer_can_be_held_against_is_told_before_it_is_paid_f
     words = {"ask": {"prompt": "?"}, "human": {"question": "?"}, "agent": {"system": "x"}}[body]
     task = {"id": "a", body: {**words, name: {"pattern": "("}}, "description": "do it"}
     assert found(task) == [(f"tasks.a.{body}.{name}.pattern", "bad_schema")]
+
+
+def test_references_as_other_programs_write_them_are_warned_of() -> None:
+    tasks = [free("a"), free("b", "{{a}} $a {a} ${a} $x {y} $${a}"), free("c", "${a.output}")]
+    warnings = compile_plan(plan_of(*tasks, answer="${b} ${c}"), CATALOG).warnings
+    told = [w for w in warnings if not w.startswith("plan")]
+    assert [w.split(":")[0] for w in told] == ["b", "b", "b", "c"]
+    assert told[0] == 'b: "{{a}}" stays as written: a reference is "${a}"'
+    assert told[3] == (
+        'c: "${a.output}" reads a field "output" of the output; the output itself is "${a}"'
+    )
+
+
+def test_a_reference_under_tasks_says_how_it_is_written() -> None:
+    (problem,) = problems_of(free("a"), free("b", "${tasks.a.output}"))
+    assert problem.hint == 'Write "${a}": a task\'s id stands for its output.'
+    (problem,) = problems_of(free("a"), free("b", "${itm}", map=[1]))
+    assert problem.hint.endswith('Did you mean "item"?')

@@ -108,11 +108,16 @@ def test_a_failing_workflow_task_is_not_told_as_a_missing_worker() -> None:
     assert (is_task_failing(nobody), is_unanswered(nobody)) == (False, True)
 
 
+TASK_FAILED = rpc_error(RPCStatusCode.FAILED_PRECONDITION, WorkflowNotReadyFailure())
+LOST = rpc_error(RPCStatusCode.NOT_FOUND)
+
+
 class TaskFails(Interceptor, OutboundInterceptor):
     """The server fails the workflow task that carries an update, `times` times."""
 
-    def __init__(self, times: int, *, after: bool = False) -> None:
+    def __init__(self, times: int, *, after: bool = False, error: RPCError = TASK_FAILED) -> None:
         self.times = times
+        self.error = error
         self.after = after
         """Whether the update was done all the same, and only its answer lost."""
         self.ids: list[str | None] = []
@@ -129,7 +134,7 @@ class TaskFails(Interceptor, OutboundInterceptor):
         if not fails or self.after:
             handle = await self.next.start_workflow_update(input)
         if fails:
-            raise rpc_error(RPCStatusCode.FAILED_PRECONDITION, WorkflowNotReadyFailure())
+            raise self.error
         return handle
 
 
@@ -143,12 +148,14 @@ async def client_through(planloom: Planloom, fails: TaskFails) -> Client:
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_an_update_whose_workflow_task_failed_is_asked_for_again_and_done_once(
-    planloom: Planloom, after: bool
+@pytest.mark.parametrize("error", [TASK_FAILED, LOST], ids=["task failed", "lost"])
+async def test_an_update_that_the_server_dropped_is_asked_for_again_and_done_once(
+    planloom: Planloom, error: RPCError, after: bool
 ) -> None:
     """1. The update goes out with a workflow task. 2. An activity ends meanwhile: the server fails
-    the task (UnhandledCommand) and drops the update. 3. It is sent again under the same id."""
-    fails = TaskFails(2, after=after)
+    the task (UnhandledCommand) and drops the update; or the server is restarted and does not find
+    it. 3. It is sent again under the same id."""
+    fails = TaskFails(1 if after else 2, after=after, error=error)
     async with planloom.worker():
         run = await waiting_run(planloom)
         again = (await client_through(planloom, fails)).run(run.id)
@@ -156,8 +163,22 @@ async def test_an_update_whose_workflow_task_failed_is_asked_for_again_and_done_
         result = await run.result(10)
     assert reply.accepted  # a second update would be refused: the task is answered already
     assert result.tasks[TaskId("h")].output == "yes"
-    assert len(fails.ids) == 3
+    assert len(fails.ids) == fails.times + 1
     assert len(set(fails.ids)) == 1
+
+
+async def test_an_update_of_a_run_that_has_ended_is_asked_for_once_more_only(
+    planloom: Planloom,
+) -> None:
+    fails = TaskFails(100, error=LOST)
+    async with planloom.worker():
+        run = await waiting_run(planloom)
+        await run.cancel()
+        await run.result(10)
+        ended = (await client_through(planloom, fails)).run(run.id)
+        with pytest.raises(Refused, match="has ended"):
+            await ended.update("pause")
+    assert len(fails.ids) == 2
 
 
 async def test_an_update_whose_workflow_task_always_fails_is_given_up(

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from xml.sax.saxutils import escape
 
 import pytest
 
 
 class _S3(BaseHTTPRequestHandler):
-    """What S3 answers to PUT (also conditional), GET, HEAD and DELETE, over a dict."""
+    """What S3 answers to PUT (also conditional), GET, HEAD, DELETE and lists, over a dict."""
 
     protocol_version = "HTTP/1.1"
     objects: dict[str, bytes]
+    times: dict[str, float]
     lock: threading.Lock
 
     def do_PUT(self) -> None:
@@ -24,13 +29,30 @@ class _S3(BaseHTTPRequestHandler):
             if self.headers.get("If-None-Match") == "*" and self.path in self.objects:
                 return self._answer(412)
             self.objects[self.path] = content
+            self.times[self.path] = time.time()
         return self._answer(200)
 
     def do_GET(self) -> None:
+        if "list-type=2" in self.path:
+            return self._list()
         content = self.objects.get(self.path)
-        self._answer(404) if content is None else self._answer(200, content)
+        return self._answer(404) if content is None else self._answer(200, content)
 
     do_HEAD = do_GET  # noqa: N815
+
+    def _list(self) -> None:
+        url = urlsplit(self.path)
+        bucket, asked = url.path.rstrip("/"), parse_qs(url.query)
+        start = f"{bucket}/{asked.get('prefix', [''])[0]}"
+        rows = [
+            f"<Contents><Key>{escape(path[len(bucket) + 1 :])}</Key><Size>{len(content)}</Size>"
+            f"<LastModified>{time.strftime('%FT%T.000Z', time.gmtime(self.times[path]))}"
+            '</LastModified><ETag>"e"</ETag></Contents>'
+            for path, content in sorted(self.objects.items())
+            if path.startswith(start)
+        ]
+        body = f"<ListBucketResult><IsTruncated>false</IsTruncated>{''.join(rows)}"
+        self._answer(200, f"{body}</ListBucketResult>".encode())
 
     def do_DELETE(self) -> None:
         self.objects.pop(self.path, None)
@@ -39,7 +61,8 @@ class _S3(BaseHTTPRequestHandler):
     def _answer(self, status: int, content: bytes = b"") -> None:
         self.send_response(status)
         self.send_header("ETag", '"e"')
-        self.send_header("Last-Modified", "Wed, 01 Jan 2025 00:00:00 GMT")
+        modified = self.times.get(self.path, 1735689600)
+        self.send_header("Last-Modified", formatdate(modified, usegmt=True))
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
@@ -50,9 +73,15 @@ class _S3(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
-    """The objects by path; the environment points `s3://…` here, in processes started later too."""
-    handler = type("_S3", (_S3,), {"objects": {}, "lock": threading.Lock()})
+def s3(
+    monkeypatch: pytest.MonkeyPatch, times: dict[str, float] | None = None
+) -> Iterator[dict[str, bytes]]:
+    """The objects by path; the environment points `s3://…` here, in processes started later too.
+
+    `times` holds when each was written, and may be changed.
+    """
+    times = {} if times is None else times
+    handler = type("_S3", (_S3,), {"objects": {}, "times": times, "lock": threading.Lock()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

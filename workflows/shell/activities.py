@@ -6,14 +6,13 @@ that the worker registers every name in `ACTIVITIES`.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.common import Priority, RetryPolicy
-from temporalio.exceptions import ActivityError, FailureError, TimeoutError, TimeoutType
+from temporalio.exceptions import ActivityError, TimeoutError, TimeoutType
 from temporalio.workflow import ActivityCancellationType
 
 from planloom.planner.contract.capacity import PoolLoaded, PoolNotice, QueueRate
@@ -404,12 +403,6 @@ async def look_at_child(id: str) -> str:
         summary=f"does {id} still run?",
     )
     return status
-
-
-async def tell(run: str, signal: str, payload: Any = None) -> None:
-    """Signal another run. One that has ended, or is gone, needs it no more."""
-    with contextlib.suppress(FailureError):
-        await workflow.get_external_workflow_handle(run).signal(signal, payload)
 
 
 async def load_pool(pool: str) -> PoolLoaded:

@@ -41,7 +41,7 @@ class Carried(BaseModel):
 
 def packed_state(adapter: TypeAdapter[S], state: S) -> list[str]:
     """The state as text, in as many parts as payloads need."""
-    return list(packed_parts(adapter.dump_json(state, exclude_unset=True, by_alias=True)))
+    return packed_parts(adapter.dump_json(state, exclude_unset=True, by_alias=True))
 
 
 def carry(parts: Sequence[str] | Sequence[Stored], *, reports: bool) -> Carried:

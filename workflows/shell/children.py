@@ -24,6 +24,7 @@ from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.metering import Metering
 from planloom.workflows.shell.effects import priority_of, resolved
 from planloom.workflows.shell.ends import CommandFailed
+from planloom.workflows.shell.signals import Signals
 
 REPORT = "report_to_parent"
 """The signal that asks a child to report its result by signal."""
@@ -64,20 +65,14 @@ class Children:
             CommandFailed: its arguments cannot be made.
             ChildWorkflowError: it failed.
         """
-        limits = {"context": CONTEXT_MAX_BYTES}
-        values = {
-            name: await resolved(value, command.bindings, self._meter(), limits.get(name))
-            for name, value in command.values.items()
-        }
-        request = request_of(command, values)
-        if isinstance(request, Failure):
-            raise CommandFailed(request)
+        # From here on it is at work, also while its arguments are made: a continue-as-new at this
+        # moment would go on with a child that nobody had started.
         started: asyncio.Future[ChildWorkflowHandle[Any, Any]] = asyncio.Future()
         self._started[command.id] = started
         try:
             handle = await workflow.start_child_workflow(
                 command.kind,
-                request,
+                await self._request(command),
                 id=command.id,
                 result_type=RESULT_MODELS[command.kind],
                 # It goes on when this run continues as new; a cancel is passed on by command.
@@ -92,6 +87,17 @@ class Children:
             if not started.done():
                 started.cancel()
 
+    async def _request(self, command: StartChild) -> Any:
+        limits = {"context": CONTEXT_MAX_BYTES}
+        values = {
+            name: await resolved(value, command.bindings, self._meter(), limits.get(name))
+            for name, value in command.values.items()
+        }
+        request = request_of(command, values)
+        if isinstance(request, Failure):
+            raise CommandFailed(request)
+        return request
+
     def _meter(self) -> Meter:
         return self._metering.meter_at(workflow.time())
 
@@ -105,12 +111,11 @@ class Children:
         """Whether a child at work has not been asked to report by signal."""
         return any(id not in self._asked for id in self._started)
 
-    async def hand_over(self) -> None:
+    async def hand_over(self, signals: Signals) -> None:
         """Ask every child at work to report by signal. One that has just ended is awaited still."""
         for id in [id for id in self._started if id not in self._asked]:
             await self.until_started(id)
-            with contextlib.suppress(FailureError):
-                await workflow.get_external_workflow_handle(id).signal(REPORT)
+            if id in self._started and await signals.send(id, REPORT):
                 self._asked.append(id)
 
 

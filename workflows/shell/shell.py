@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ApplicationError
 
 from planloom.planner.contract.names import INVALID_REQUEST, STALE
 from planloom.planner.language.values import Stored
@@ -49,6 +49,7 @@ from planloom.workflows.shell.effects import EFFECTS, Literals, long_texts_store
 from planloom.workflows.shell.ends import error_of, failure_of, is_cancelled
 from planloom.workflows.shell.outgoing import Outgoing, size_of
 from planloom.workflows.shell.publish import Publisher
+from planloom.workflows.shell.signals import Signals
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -128,6 +129,7 @@ class Shell(Generic[S]):
         """How many events have changed the state."""
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._tells: list[asyncio.Task[None]] = []
+        self._signals = Signals()
         self._replies: dict[int, Answer | Refuse] = {}
         self._token = 0
         self._children = Children()
@@ -284,10 +286,7 @@ class Shell(Generic[S]):
     async def _tell(self, tell: Tell) -> None:
         """A signal to another run. One that has ended, or is gone, needs it no more."""
         await self._children.until_started(tell.run)
-        # To cancel a signal that is on its way would fail the workflow task forever.
-        with contextlib.suppress(FailureError):
-            handle = workflow.get_external_workflow_handle(tell.run)
-            await asyncio.shield(handle.signal(tell.signal, tell.payload))
+        await self._signals.send(tell.run, tell.signal, tell.payload)
 
     # -- children that report ---------------------------------------------------------------
 
@@ -363,7 +362,7 @@ class Shell(Generic[S]):
     async def _continue(self) -> None:
         """Go on as another run, unless something came while the children were told."""
         if self._children.has_unasked():
-            await self._children.hand_over()
+            await self._children.hand_over(self._signals)
             return
         texts = packed_state(self._adapter, self.state)
         parts: Sequence[str] | Sequence[Stored] = texts
@@ -426,9 +425,7 @@ class Shell(Generic[S]):
             report |= {"message": lines, "error_class": ended.type}
         else:
             report |= {"result": ended.model_dump(mode="json", exclude_unset=True)}
-        with contextlib.suppress(FailureError):
-            parent = workflow.get_external_workflow_handle(info.parent.workflow_id)
-            await asyncio.shield(parent.signal(ENDED, report))
+        await self._signals.send(info.parent.workflow_id, ENDED, report)
 
     def _publish(self, is_last: bool = False) -> None:
         now, published = workflow.time(), self.machine.published(self.state)

@@ -114,6 +114,7 @@ def spec_of(server: str, settings: McpSettings, described: Described) -> ToolSpe
         parameters={"type": "object", "properties": {}, **schema},
         idempotent=twice,
         side_effects=not reads,
+        outside=True,  # whatever the server says, a model that read a page may have made it
         timeout_seconds=float(settings.timeout),
         version=hashlib.sha256(version.encode()).hexdigest()[:12],
     )

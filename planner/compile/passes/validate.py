@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -40,6 +41,10 @@ from planloom.planner.language.values import RESERVED_IDS, JsonValue, Problem
 from planloom.planner.syntax.documents import DOCUMENT_PROBLEMS_MAX, bounded_problems
 
 CYCLES_MAX = 10
+_ELSEWHERE = re.compile(r"\{\{\s*(\w[\w-]*)[^{}]*\}\}|(?<![\w$])\$(\w+)|(?<![\w${])\{(\w+)\}")
+"""`{{a}}`, `$a` and `{a}`."""
+_UNDER = re.compile(r"\$\{\s*(?:tasks|steps|nodes|outputs?|results?)\.(\w[\w-]*)")
+_OUTPUT = re.compile(r"\.(outputs?|results?)\b")
 
 
 def check_task(
@@ -149,7 +154,12 @@ class _TaskChecker:
             message = f'"{shortened(text)}" refers to itself'
             return Problem(path=where, code="self_reference", message=message)
         names = [k for k in self.readable if k != self.task.id]
-        near = get_close_matches(name, names, n=1)
+        words = ["item", "index"] if self.task.map is not None else []
+        near = get_close_matches(name, [*names, *words], n=1)
+        if (inner := _UNDER.match(text)) is not None and inner[1] in names:
+            hint = f'Write "${{{inner[1]}}}": a task\'s id stands for its output.'
+            message = f'no task "{shortened(name)}" in "{shortened(text)}".'
+            return Problem(path=where, code="missing_reference", message=message, hint=hint)
         listed = "Tasks: " + ", ".join(f'"{n}"' for n in names[:12]) + "."
         hint = (listed if names else "There are no other tasks.") + (
             f' Did you mean "{near[0]}"?' if near else ""
@@ -476,10 +486,41 @@ def _path(cycle: Sequence[str]) -> str:
     return " -> ".join([*cycle[:6], f"… {len(cycle) - 11} more …", *cycle[-5:]])
 
 
+def _slips(values: Sequence[JsonValue], ids: Collection[str]) -> Iterator[str]:
+    """References as other programs write them, which stay as they are or find nothing."""
+    for text in dict.fromkeys(_texts(values)):
+        for match in _ELSEWHERE.finditer(text):
+            if (name := next(filter(None, match.groups()))) in ids:
+                yield f'"{shortened(match[0])}" stays as written: a reference is "${{{name}}}"'
+        for reference in find_references(text):
+            if reference.root in ids and (found := _OUTPUT.match(reference.path)):
+                yield (
+                    f'"{shortened(reference.text)}" reads a field "{found[1]}" of the output; the '
+                    f'output itself is "${{{reference.root}}}"'
+                )
+
+
+def _texts(value: JsonValue | Sequence[JsonValue]) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for item in value.values():
+                yield from _texts(item)
+        case list():
+            for item in value:
+                yield from _texts(item)
+        case _:
+            return
+
+
 def find_warnings(plan: Plan, catalog: Catalog) -> list[str]:
     """What a plan may do and its author hardly meant."""
     warnings = []
+    ids = {task.id for task in plan.tasks}
     for task in plan.tasks:
+        values = [value for body in task.bodies for _, value in values_of(body)]
+        warnings += [f"{task.id}: {slip}" for slip in _slips(values, ids)]
         if task.fallback_body is None and (inner := find_references(task.fallback)):
             warnings.append(
                 f'{task.id}: "{shortened(inner[0].text)}" in a fallback value stays as written; '

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from planloom.planner.compile.drawing.text import text_graph
 from planloom.planner.compile.explain import mermaid
-from planloom.planner.contract.requests import Reused
+from planloom.planner.contract.requests import Reused, Role
 from planloom.planner.contract.results import Awaiting, OpenWait, Progress
 from planloom.planner.language.values import NANO, Outcome, TaskId
 from planloom.planner.walk.frontier import State
@@ -17,6 +17,8 @@ from planloom.workflows.machines.run.record import REPORTS_MAX, Record, task_rep
 from planloom.workflows.machines.run.state import Doing, RunState, Stage
 from planloom.workflows.machines.run.status import details, progress
 from planloom.workflows.machines.shared import account, waits
+from planloom.workflows.machines.shared.budget import Amount
+from planloom.workflows.machines.shared.estimates import unpriced
 from planloom.workflows.machines.shared.machine import View
 
 GRAPH_TASKS_MAX = 40
@@ -51,12 +53,25 @@ def open_waits(run: RunState, now: float) -> list[OpenWait]:
         found.append(waits.task_wait(id, task, what, at - since))
     if (lack := lack_of(run, now)) is not None:
         least = run.lack_least if run.lack is not None else account.least_of(run.account)
-        found.append(waits.budget_wait(run.account, lack, least, now))
+        found.append(waits.budget_wait(run.account, lack + _why_so_much(run, least), least, now))
     for key, question in questions_of(run).items():
         at = run.questions[key].since if key in run.questions else run.asked_since[key]
         is_decision = key in run.asked and run.asked[key].is_decision
         found.append(waits.question_wait(id, key, question, at - since, is_decision=is_decision))
     return found
+
+
+def _why_so_much(run: RunState, least: Amount) -> str:
+    """The reason when money runs out before much of it is paid: a price that nobody knows."""
+    free = run.account.ledger.free.usd_nano
+    models = unpriced(run.catalog, map(run.model_for, get_args(Role)))
+    if free is None or free >= least.usd_nano or not models:
+        return ""
+    named = ", ".join(f'"{m}"' for m in models)
+    return (
+        f" (no price of {named} is known, so a high one is counted: give it under [prices] in "
+        "planloom.toml, 0 for a local model)"
+    )
 
 
 def lack_of(run: RunState, now: float) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from planloom.planner.contract.jobs import PlanJob
 from planloom.planner.language.catalog import Catalog
@@ -35,6 +35,11 @@ UNKNOWN_PRICE = (15_000, 75_000)
 
 def price_of(catalog: Catalog, model: str | None) -> tuple[int, int]:
     return catalog.prices.get(model or "", UNKNOWN_PRICE)
+
+
+def unpriced(catalog: Catalog, models: Iterable[str | None]) -> list[str]:
+    """Those of the models whose price nobody knows, each once."""
+    return [m for m in dict.fromkeys(models) if m and m not in catalog.prices]
 
 
 def model_amount(

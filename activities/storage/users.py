@@ -1,0 +1,31 @@
+"""Which servers and namespaces have runs whose values lie in a store, as workers write it down."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pydantic import BaseModel
+
+from planloom.activities.storage.backends import Backend
+
+
+class StoreUser(BaseModel):
+    """A namespace of a server."""
+
+    server: str
+    """The id of the cluster, which every address of it shares."""
+    namespace: str
+    address: str = ""
+    """Where a worker has reached it."""
+
+
+def record_user(backend: Backend, user: StoreUser) -> None:
+    """Write it down, once for all workers."""
+    name = hashlib.sha256(f"{user.server}\n{user.namespace}".encode()).hexdigest()
+    backend.within("users").create(name, user.model_dump_json().encode())
+
+
+def store_users(backend: Backend) -> list[StoreUser]:
+    users = backend.within("users")
+    contents = [users.get(entry.name) for entry in users.entries()]
+    return [StoreUser.model_validate_json(content) for content in contents if content is not None]

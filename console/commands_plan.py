@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,6 +81,8 @@ def store(
 
     Example: planloom plan store plan.json
     """
+    import asyncio
+
     from planloom.console.documents import read_document, settings_now
     from planloom.store import store_plan
 

@@ -44,7 +44,7 @@ class Entry:
     mode: Literal["body", "fallback"] = "body"
     """Which body runs, once it may start."""
     left: int | None = None
-    """Inputs that have not ended; None: they are to be counted anew."""
+    """Inputs that have not ended; None: they are to be counted again."""
     good: int = 0
     """Inputs that ended well, as far as they are counted."""
     is_blocked: bool = False
@@ -170,7 +170,7 @@ class Frontier:
                 self.added += 1
             else:
                 self._forget_inputs(known.node)
-                self._count_anew(node.id)
+                self._count_again(node.id)
             self.entries[node.id] = Entry(node, known.order if known else self.added)
             self.open += 1
         for node in nodes:
@@ -453,7 +453,7 @@ class Frontier:
             entry.unit_count = entry.unit_next = entry.units_left = 0
             entry.weight, entry.units_again = 1, []
             self.open += 1
-            self._count_anew(entry.node.id)
+            self._count_again(entry.node.id)
             for dependent in self.dependents.get(entry.node.id, ()):
                 behind = self.entries.get(dependent)
                 if behind is not None and behind.is_blocked and dependent not in opened:
@@ -494,7 +494,7 @@ class Frontier:
                 entry.good += outcome.is_good
         return waiting
 
-    def _count_anew(self, task: TaskId) -> None:
+    def _count_again(self, task: TaskId) -> None:
         """A task that had ended is open again."""
         for dependent in self.dependents.get(task, ()):
             if (entry := self.entries.get(dependent)) is not None:

@@ -494,7 +494,7 @@ class Client:
 
         Raises:
             AlreadyRunning: a run of that id has not ended.
-            Refused: it is too large for a request. A large plan is none: it goes as a blob.
+            Refused: it is too large. A large plan goes as a blob, and does not count.
             TypeError: no request has a field of that name.
         """
         document = _document_of(request, fields)

@@ -71,7 +71,7 @@ from planloom.activities.tools.times import ToolTimes
 from planloom.activities.tools.trusted import trusted_places
 from planloom.activities.write_plan import PlanActivities
 from planloom.codec import EncryptionCodec
-from planloom.collecting import open_blobs, sign_store
+from planloom.collecting import sign_store
 from planloom.keys import KeyRing, key_ring
 from planloom.planner.contract.names import SEARCH_ATTRIBUTES
 from planloom.planner.contract.settings import (
@@ -80,6 +80,7 @@ from planloom.planner.contract.settings import (
     settings_from,
 )
 from planloom.planner.language.values import Problem
+from planloom.store import open_blobs
 from planloom.worker_answers import key_problems, unused_files, was_asked
 from planloom.workflows.agent import AgentWorkflow
 from planloom.workflows.capacity import CapacityWorkflow
@@ -90,6 +91,8 @@ from planloom.workflows.team import TeamWorkflow
 
 log = logging.getLogger("planloom.worker")
 
+WORKFLOW_TASK_SECONDS = 8
+"""The server waits ten for the end of a workflow task."""
 STICKY_TIMEOUT = timedelta(seconds=2)
 """A workflow task waits this long for a worker that died, or is busy, and is then replayed by
 another; the server's default is ten seconds."""
@@ -250,6 +253,7 @@ def build_workers(
         agents=lambda: definitions.descriptions("agent"),
         teams=lambda: definitions.descriptions("team"),
         disabled=definitions.disabled,
+        blobs=parts.blobs,
     )
     threads = ThreadPoolExecutor(
         max_workers=max(64, settings.max_activities), thread_name_prefix="planloom-activity"
@@ -267,6 +271,7 @@ def build_workers(
         workflows=WORKFLOWS,
         activities=[
             prepare.prepare_run,
+            prepare.prepare_plan,
             tools.run_tool,
             groups.run_group,
             plans.write_plan,
@@ -287,6 +292,7 @@ def build_workers(
         max_concurrent_activity_task_polls=10,
         **common,
     )
+    allow_long_tasks(main)
     tool_workers = [
         Worker(
             client,
@@ -318,6 +324,17 @@ def build_workers(
         **common,
     )
     return [main, *tool_workers, *pools, notice_worker]
+
+
+def allow_long_tasks(worker: Worker) -> None:
+    """Let a workflow task take longer than the SDK's two seconds of wall clock.
+
+    The first one of 20,000 tasks takes half a second of processor time, which is more than two
+    where other programs want the processor too; it would be tried again forever. The SDK has no
+    option for it (`debug_mode` takes the limit away, and the sandbox with it).
+    """
+    assert worker._workflow_worker is not None
+    worker._workflow_worker._deadlock_timeout_seconds = WORKFLOW_TASK_SECONDS
 
 
 def collect_garbage_rarely() -> None:

@@ -6,8 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, get_args
 
+from pydantic import TypeAdapter
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
+from planloom.activities.models.heartbeats import Heartbeat
+from planloom.activities.storage.blobs import BlobError, BlobStore
+from planloom.activities.storage.threads import in_computing_thread, in_storage_thread
 from planloom.activities.template_files import (
     TemplateFiles,
     UsedNames,
@@ -15,11 +20,19 @@ from planloom.activities.template_files import (
     template_folders,
 )
 from planloom.activities.tools.registry import ToolRegistry
+from planloom.planner.compile.expand import compile_request
+from planloom.planner.compile.pipeline import Compiled
 from planloom.planner.contract.jobs import PrepareJob
+from planloom.planner.contract.large_plans import PreparedPlan, PreparePlanJob, packed_parts
+from planloom.planner.contract.prepare import prepare_job
 from planloom.planner.contract.requests import Role
 from planloom.planner.contract.settings import Settings
 from planloom.planner.language.catalog import Catalog, PoolSpec, ToolSpec
+from planloom.planner.language.plan import PLAN_FILE_MAX_BYTES
+from planloom.planner.language.values import Problem, Stored
+from planloom.planner.syntax.documents import read_plan
 
+COMPILED: TypeAdapter[Compiled] = TypeAdapter(Compiled)
 DESCRIPTION_MAX_CHARS = 200
 ASK = "ask"
 
@@ -47,7 +60,7 @@ class PrepareActivities:
 
     `search_attributes` are those registered on the server; `tool_seconds` the likely duration of
     each tool; `agents` and `teams` map known names to descriptions; `disabled` gives the names of
-    agents or teams that are switched off.
+    agents or teams that are switched off; `blobs` is where large plans lie.
     """
 
     def __init__(
@@ -62,7 +75,9 @@ class PrepareActivities:
         teams: Callable[[], Mapping[str, str]] = _nothing,
         disabled: Callable[[str], Sequence[str]] = _none_of,
         templates: TemplateFiles | None = None,
+        blobs: BlobStore | None = None,
     ) -> None:
+        self._blobs = blobs
         self._registry = registry
         self._settings = settings
         self._prices = prices
@@ -77,6 +92,52 @@ class PrepareActivities:
     async def prepare_run(self, job: PrepareJob) -> Catalog:
         """The catalog of one run: recorded in history, so only what the run can use."""
         return self.catalog(job)
+
+    @activity.defn(name="prepare_plan")
+    async def prepare_plan(self, job: PreparePlanJob) -> PreparedPlan:
+        """The catalog of a run with a large plan, and the plan, compiled.
+
+        Raises:
+            ApplicationError: type `unknown`: the plan cannot be read from the blob store now.
+        """
+        assert self._blobs is not None
+        request = job.request
+        assert request.plan_blob is not None
+        try:
+            size = await in_storage_thread(self._blobs.backend.size, request.plan_blob)
+            if size is None:
+                return _refused(f"no blob {request.plan_blob} in {self._blobs.place}")
+            content = await self._blobs.read_bytes(request.plan_blob)
+        except BlobError as error:
+            raise ApplicationError(str(error), type="unknown") from error
+        async with Heartbeat():
+            found = await in_computing_thread(self._compiled, job, content)
+            if isinstance(found, PreparedPlan):
+                return found
+            catalog, text = found
+            parts = await self._in_parts(text)
+        return PreparedPlan(catalog=catalog, parts=parts)
+
+    def _compiled(
+        self, job: PreparePlanJob, content: bytes
+    ) -> PreparedPlan | tuple[Catalog, bytes]:
+        """The compiled plan as JSON; or all that is wrong with the plan."""
+        if len(content) > PLAN_FILE_MAX_BYTES:
+            return _refused(f"has {len(content):,} bytes; at most {PLAN_FILE_MAX_BYTES:,}")
+        plan, problems = read_plan(content.decode("utf-8", "replace"), limit=PLAN_FILE_MAX_BYTES)
+        if plan is None:
+            return PreparedPlan(problems=problems)
+        whole = job.request.model_copy(update={"plan": plan})
+        catalog = self.catalog(prepare_job(whole))
+        compiled = compile_request(job.request, plan, catalog, depth=job.depth, given=job.given)
+        if compiled.problems:
+            return PreparedPlan(problems=compiled.problems)
+        return catalog, COMPILED.dump_json(compiled, exclude_unset=True, by_alias=True)
+
+    async def _in_parts(self, text: bytes) -> list[Stored]:
+        assert self._blobs is not None
+        parts = [await self._blobs.store_value(p, inline_max_bytes=0) for p in packed_parts(text)]
+        return [p.model_copy(update={"preview": None}) for p in parts]
 
     def catalog(self, job: PrepareJob) -> Catalog:
         templates = self._templates.load_with_named(job.templates)
@@ -152,6 +213,12 @@ class PrepareActivities:
             if (price := self._prices.per_token_nano(model, pool)) is not None:
                 prices[model] = price
         return prices
+
+
+def _refused(message: str) -> PreparedPlan:
+    hint = "Put the plan there with: planloom plan store FILE (with the settings of the workers)."
+    problem = Problem(path="plan_blob", code="unreadable", message=message, hint=hint)
+    return PreparedPlan(problems=[problem])
 
 
 def _small(spec: ToolSpec) -> ToolSpec:

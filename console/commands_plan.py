@@ -70,6 +70,28 @@ def check(
 
 
 @plan_app.command()
+def store(
+    file: Annotated[str, typer.Argument(help="A plan file (YAML, JSON, - for stdin).")],
+    as_json: Json = False,
+) -> None:
+    """Put a plan into the workers' blob store, for `plan_blob` of a request.
+
+    `planloom run --plan` and `Client.start` do so by themselves with a plan that is too large for
+    a request. This is for runs that you start in another way.
+
+    Example: planloom plan store plan.json
+    """
+    import asyncio
+
+    from planloom.console.documents import read_document, settings_now
+    from planloom.store import store_plan
+
+    with errors():
+        blob = asyncio.run(store_plan(read_document(file), settings_now()))
+    say_json({"plan_blob": blob}) if as_json else say(blob)
+
+
+@plan_app.command()
 def show(run: RunId, as_json: Json = False) -> None:
     """A run's newest plan, as YAML.
 

@@ -117,6 +117,7 @@ def run(
     """
     from planloom.console.documents import read_document, read_object, read_text
     from planloom.planner.contract.requests import RunRequest
+    from planloom.planner.language.plan import PLAN_FILE_MAX_BYTES
     from planloom.planner.syntax.documents import read_request
 
     with errors():
@@ -157,7 +158,7 @@ def run(
             document["params"] = params_from(name, known, param or [])
         elif param:
             raise UsageError("-p goes with --plan or --template: a goal has no parameters")
-        checked, problems = read_request(document, RunRequest)
+        checked, problems = read_request(document, RunRequest, PLAN_FILE_MAX_BYTES)
         if checked is None:
             raise UsageError("the request is not valid", problems)
         if checked.budget.usd is not None:

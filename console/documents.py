@@ -25,7 +25,7 @@ from planloom.planner.contract.requests import Role, RunRequest
 from planloom.planner.contract.settings import Settings, SettingsError, settings_from
 from planloom.planner.language.catalog import Catalog, ToolSpec
 from planloom.planner.language.definitions import name_taken
-from planloom.planner.language.plan import PLAN_MAX_BYTES, Plan
+from planloom.planner.language.plan import PLAN_FILE_MAX_BYTES, Plan
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.documents import read_plan
 from planloom.planner.syntax.readable_part import more_problems, readable_part
@@ -66,9 +66,9 @@ def read_with_lines(source: str) -> Document:
         UsageError: the file cannot be read, or is neither.
     """
     text = read_text(source)
-    if len(text) > PLAN_MAX_BYTES:
+    if len(text) > PLAN_FILE_MAX_BYTES:
         raise UsageError(
-            f"{source} has {len(text):,} bytes; a plan has at most {PLAN_MAX_BYTES:,}",
+            f"{source} has {len(text):,} bytes; a plan has at most {PLAN_FILE_MAX_BYTES:,}",
             hint="Put large values in files, and read them with a tool.",
         )
     try:
@@ -105,7 +105,7 @@ def plan_from(source: str) -> Plan:
         UsageError: with all problems of the plan.
     """
     document = read_with_lines(source)
-    plan, problems = read_plan(document.value)
+    plan, problems = read_plan(document.value, limit=PLAN_FILE_MAX_BYTES)
     if plan is None:
         raise UsageError(f"{source} is not a valid plan", _with_lines(problems, document))
     return plan
@@ -118,7 +118,7 @@ def compiled_from(source: str) -> tuple[Plan, Compiled]:
         UsageError: with all problems at once: those of the document, and those of the compiler.
     """
     document = read_with_lines(source)
-    plan, problems = read_plan(document.value)
+    plan, problems = read_plan(document.value, limit=PLAN_FILE_MAX_BYTES)
     if plan is None:
         part = readable_part(document.value)
         if part is not None:

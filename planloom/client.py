@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
-from difflib import get_close_matches
 from typing import Any, NoReturn, TypeVar, get_args, overload
 
 from pydantic import BaseModel
@@ -63,7 +63,6 @@ from planloom.planner.contract.capacity import (
 )
 from planloom.planner.contract.controls import Reply
 from planloom.planner.contract.requests import (
-    REQUEST_MODELS,
     AgentRequest,
     RunRequest,
     TeamRequest,
@@ -74,10 +73,11 @@ from planloom.planner.contract.results import (
     RunResult,
     RunStatus,
 )
-from planloom.planner.contract.settings import Settings
+from planloom.planner.contract.settings import Settings, settings_from
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.references import shortened
 from planloom.planner.language.values import PRIORITY_KEYS
+from planloom.requests import check_names, document_of, title_of, workflow_of
 from planloom.stream import RunEvent, changes, in_short
 
 __all__ = [
@@ -463,8 +463,15 @@ class Pool:
 class Client:
     """A client of Planloom runs: the public contract, typed."""
 
-    def __init__(self, temporal: TemporalClient, task_queue: str = "planloom") -> None:
+    def __init__(
+        self,
+        temporal: TemporalClient,
+        task_queue: str = "planloom",
+        settings: Settings | None = None,
+    ) -> None:
         self.temporal = temporal
+        self.settings = settings or settings_from(os.environ)
+        """Where the blobs of large plans go: the same place as the workers'."""
         self.task_queue = task_queue
         self.address = temporal.service_client.config.target_host
 
@@ -483,7 +490,7 @@ class Client:
             temporal = await TemporalClient.connect(**config)
         except (RuntimeError, RPCError) as error:
             raise NoServer(config["target_host"], str(error).split("\n")[0][:500]) from None
-        return cls(temporal, (settings or Settings()).task_queue)
+        return cls(temporal, (settings or Settings()).task_queue, settings)
 
     def __repr__(self) -> str:
         namespace = self.temporal.namespace
@@ -505,15 +512,17 @@ class Client:
 
         Raises:
             AlreadyRunning: a run of that id has not ended.
+            Refused: it is too large. A large plan goes as a blob, and does not count.
             TypeError: no request has a field of that name.
         """
-        document = _document_of(request, fields)
-        workflow = workflow or _workflow_of(request, document)
-        _check_names(workflow, fields)
+        document = document_of(request, fields)
+        workflow = workflow or workflow_of(request, document)
+        check_names(workflow, fields)
         id = id or f"{workflow.removesuffix('Workflow').lower()}-{uuid.uuid4().hex[:10]}"
-        plan = document.get("plan")
-        goal = document.get("goal") or document.get("task") or document.get("template")
-        goal = goal or (plan.get("goal") if isinstance(plan, dict) else None)
+        summary = summary or title_of(document)
+        from planloom.store import fitted  # the storage libraries load when they are needed
+
+        document = await fitted(document, self.settings)
         try:
             handle = await self.temporal.start_workflow(
                 workflow,
@@ -521,7 +530,7 @@ class Client:
                 id=id,
                 task_queue=self.task_queue,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                static_summary=summary or (str(goal)[:200] if goal else None),
+                static_summary=summary,
                 priority=Priority(
                     priority_key=PRIORITY_KEYS.get(document.get("priority", "normal"), 3),
                     fairness_key=document.get("tenant"),
@@ -571,38 +580,3 @@ class Client:
 
     def pool(self, name: str = "default", settings: Settings | None = None) -> Pool:
         return Pool(self, name, settings or Settings(task_queue=self.task_queue))
-
-
-def _document_of(request: Any, fields: dict[str, Any]) -> dict[str, Any]:
-    if request is None:
-        request = {}
-    if isinstance(request, str):
-        raise TypeError('a text is not a request; a goal is given by its name: goal="…"')
-    if isinstance(request, BaseModel):
-        request = request.model_dump(mode="json", exclude_unset=True, by_alias=True)
-    given = {
-        name: value.model_dump(mode="json", exclude_unset=True, by_alias=True)
-        if isinstance(value, BaseModel)
-        else value
-        for name, value in fields.items()
-    }
-    return {**request, **given}
-
-
-def _workflow_of(request: Any, document: dict[str, Any]) -> str:
-    for workflow, model in REQUEST_MODELS.items():
-        if isinstance(request, model):
-            return workflow
-    if request is None and "agent" in document:
-        return "AgentWorkflow"
-    return "TeamWorkflow" if request is None and "team" in document else "DagWorkflow"
-
-
-def _check_names(workflow: str, fields: dict[str, Any]) -> None:
-    """A typing error is known here; what a field holds is checked by the run, all of it at once."""
-    known = REQUEST_MODELS[workflow].model_fields if workflow in REQUEST_MODELS else {}
-    for name in fields:
-        if known and name not in known:
-            near = get_close_matches(name, list(known), n=1)
-            hint = f'Did you mean "{near[0]}"?' if near else "Fields: " + ", ".join(known)
-            raise TypeError(f'a {REQUEST_MODELS[workflow].__name__} has no field "{name}". {hint}')

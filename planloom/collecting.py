@@ -13,18 +13,17 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
-from planloom.activities.storage.backends import open_backend
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.garbage import Garbage, Retained
 from planloom.activities.storage.retained import UnreadableRun, add_retained
-from planloom.activities.storage.sealed import SealedBackend
 from planloom.activities.storage.threads import in_storage_thread
 from planloom.activities.storage.users import StoreUser, record_user, store_users
 from planloom.codec import EncryptionCodec
-from planloom.keys import KeyRing, key_ring
+from planloom.keys import key_ring
 from planloom.planner.contract.garbage import GarbageJob, GarbageReport
 from planloom.planner.contract.settings import Settings
+from planloom.store import open_blobs
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +33,6 @@ LATE_SECONDS = 60.0
 
 class NotCollected(Exception):
     """Nothing was removed, with the reason."""
-
-
-def open_blobs(settings: Settings, keys: KeyRing | None) -> BlobStore:
-    backend = open_backend(settings.blobs_place)
-    return BlobStore(SealedBackend(backend, keys) if keys else backend)
 
 
 async def sign_store(client: Client, blobs: BlobStore) -> None:

@@ -20,13 +20,14 @@ from planloom.activities.self_check import check_files, check_folders, check_poo
 from planloom.activities.template_files import TemplateFiles, template_folders
 from planloom.activities.tools.registry import ToolRegistry
 from planloom.activities.tools.times import ToolTimes
-from planloom.collecting import NotCollected, collect_garbage, open_blobs
+from planloom.collecting import NotCollected, collect_garbage
 from planloom.keys import key_ring
 from planloom.planner.contract.findings import Finding
 from planloom.planner.contract.garbage import GarbageJob
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.settings import Settings, key_problem
 from planloom.planner.language.values import Problem
+from planloom.store import open_blobs
 
 
 def _list_tools(registry: ToolRegistry) -> None:

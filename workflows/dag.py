@@ -80,8 +80,10 @@ class DagWorkflow:
         return view.outputs(self._run)
 
     @workflow.query(description="Each task as it stands: state, times, usage, output or preview")
-    def tasks(self, *_: Any) -> dict[str, Any]:
-        return view.tasks_document(self._run, query_time())
+    def tasks(self, *given: Any) -> dict[str, Any]:
+        wanted = given[0].get("ids") if given and isinstance(given[0], dict) else None
+        ids = [str(i) for i in wanted] if isinstance(wanted, list) else None
+        return view.tasks_document(self._run, query_time(), ids)
 
     @workflow.query(description="All revisions: plan, why, by whom")
     def revisions(self, *_: Any) -> list[dict[str, Any]]:

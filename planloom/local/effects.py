@@ -13,11 +13,13 @@ from temporalio.testing import ActivityEnvironment
 
 from planloom.activities.write_plan import Runs
 from planloom.local.parts import LocalParts
+from planloom.planner.compile.expand import compile_request
 from planloom.planner.contract.jobs import Resolved, ResolveJob
-from planloom.planner.language.catalog import PoolSpec
+from planloom.planner.contract.prepare import prepare_job
+from planloom.planner.language.catalog import Catalog, PoolSpec
 from planloom.planner.language.expressions import Meter
 from planloom.planner.language.plan import Retry
-from planloom.planner.language.values import Bindings, JsonValue, Stored
+from planloom.planner.language.values import Bindings, JsonValue, Problem, Stored
 from planloom.workflows.machines.run.values import RESOLVED_MAX_BYTES, resolve_now
 from planloom.workflows.machines.shared.commands import (
     AskModel,
@@ -25,7 +27,9 @@ from planloom.workflows.machines.shared.commands import (
     LoadDefinition,
     LookAtChild,
     PatchPlan,
+    PlanPrepared,
     Prepare,
+    PreparePlan,
     ReadOutput,
     Resolve,
     RunGroup,
@@ -68,6 +72,8 @@ class Effects:
         match command:
             case Prepare():
                 return await self._call(parts.prepare.prepare_run, command.job)
+            case PreparePlan():
+                return await self._prepare_plan(command)
             case LoadDefinition():
                 return await self._call(parts.definitions.load_definition, command.job)
             case RunTool():
@@ -105,6 +111,19 @@ class Effects:
                 raise AssertionError("a local run has no reservations, and continues nothing")
             case _:
                 raise TypeError(type(command))
+
+    async def _prepare_plan(self, command: PreparePlan) -> PlanPrepared:
+        """A large plan takes no other way here: nothing limits a step of this process."""
+        request = command.request
+        plan = request.plan
+        if plan is None:
+            message = "a local run is given its plan itself"
+            problem = Problem(path="plan_blob", code="local", message=message)
+            return PlanPrepared(Catalog(), request, [problem])
+        catalog = await self._call(self.parts.prepare.prepare_run, prepare_job(request))
+        compiled = compile_request(request, plan, catalog, depth=command.depth, given=command.given)
+        found = None if compiled.problems else compiled
+        return PlanPrepared(catalog, request, compiled.problems, found)
 
     async def resolved(self, value: JsonValue, bound: Bindings, limit: int | None) -> Stored:
         """A value with its references resolved.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
+from planloom.planner.compile.pipeline import Compiled, compile_plan
 from planloom.planner.contract.requests import PARALLEL_DEFAULT, RunRequest
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.definitions import AgentSpec, AgentTask, Limits, TeamSpec, TeamTask
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import JsonValue, Problem
@@ -150,3 +152,30 @@ def _free_id(name: str, taken: set[str]) -> str:
         made, number = f"{base}-{number}", number + 1
     taken.add(made)
     return made
+
+
+def compile_request(
+    request: RunRequest,
+    plan: Plan,
+    catalog: Catalog,
+    *,
+    depth: int = 0,
+    given: Sequence[str] = (),
+    parallel: int | None = None,
+) -> Compiled:
+    """A plan compiled for a run of this request.
+
+    `depth` is its place in a tree of runs, `given` what its parent gave it values for, and
+    `parallel` how many of its tasks may run at once by now.
+    """
+    ids = {t.id for t in plan.tasks}
+    return compile_plan(
+        plan,
+        catalog,
+        allow=request.tools,
+        other_ids=[name for name in (*given, *request.reuse) if name not in ids],
+        depth=depth,
+        parallel=parallel or parallel_of(request),
+        model=request.model_for("worker") or catalog.models.get("worker") or None,
+        fuse=request.fuse,
+    )

@@ -214,6 +214,9 @@ class RunRequest(Common):
     """What you want, in words. The planner model writes a plan for it."""
     plan: Plan | None = None
     """A plan to run as it is."""
+    plan_blob: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """In place of `plan`: the SHA-256 of a plan in the workers' blob store, as
+    `planloom plan store FILE` prints it. For plans that are too large for a request."""
     template: str | None = None
     """The name of a template to run with `params`."""
     params: dict[str, JsonValue] = Field(default_factory=dict)
@@ -254,7 +257,9 @@ class RunRequest(Common):
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
-        named = [f for f in ("goal", "plan", "template") if getattr(self, f) is not None]
+        named = [
+            f for f in ("goal", "plan", "plan_blob", "template") if getattr(self, f) is not None
+        ]
         if self.plan is not None and self.goal is not None and self.template is None:
             raise ValueError("goal and plan exclude each other: put the goal inside the plan")
         if len(named) != 1:
@@ -262,7 +267,7 @@ class RunRequest(Common):
             raise ValueError(f"exactly one of goal, plan, template is needed; found {seen}")
         if self.goal is not None and not self.goal.strip():
             raise ValueError("goal is empty: say what you want")
-        if self.params and self.template is None and self.plan is None:
+        if self.params and named == ["goal"]:
             raise ValueError("params go with template or plan")
         if (self.agents or self.teams) and self.goal is None:
             raise ValueError("agents and teams go with goal: it is the task they are given")

@@ -21,7 +21,11 @@ from planloom.planner.language.values import (
 BODY_FIELDS = ("tool", "ask", "agent", "team", "plan", "human")
 
 PLAN_MAX_BYTES = 2_000_000
-TASKS_MAX = 2_000
+PLAN_FILE_MAX_BYTES = 16_000_000
+"""Of a plan in a file or a blob; a request and its plan may have 2 MB."""
+TASKS_MAX = 20_000
+PLANNED_TASKS_MAX = 2_000
+"""Of a plan that a model writes."""
 MAP_ITEMS_MAX = 1_000_000
 SECONDS_MAX = 1e9
 PLAN_DEPTH_MAX = 5
@@ -245,7 +249,7 @@ class Plan(Model):
     params: dict[str, Param] = Field(default_factory=dict)
     """The parameters of a template, by name. A plan with parameters is a template."""
     tasks: Annotated[list[Task], Field(min_length=1)]
-    """The tasks, in any order. Up to 2,000."""
+    """The tasks, in any order. Up to 20,000."""
     answer: JsonValue = None
     """The answer of the run: any JSON with references. Without it, the outputs of the tasks that
     no other task reads, by id."""

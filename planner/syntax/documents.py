@@ -260,12 +260,17 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return []
 
 
-def read_plan(document: JsonValue | str, prefix: str = "") -> tuple[Plan | None, list[Problem]]:
-    """A plan from a document (or its JSON text), or everything that is wrong with it."""
+def read_plan(
+    document: JsonValue | str, prefix: str = "", limit: int = PLAN_MAX_BYTES
+) -> tuple[Plan | None, list[Problem]]:
+    """A plan from a document (or its JSON text), or everything that is wrong with it.
+
+    `limit` is how many bytes it may have.
+    """
     where = prefix or "plan"
     if isinstance(document, str):
-        if len(document) > PLAN_MAX_BYTES:
-            return None, [_too_big(where, len(document))]
+        if len(document) > limit:
+            return None, [_too_big(where, len(document), limit)]
         try:
             document = json.loads(document)
         except RecursionError:
@@ -281,7 +286,7 @@ def read_plan(document: JsonValue | str, prefix: str = "") -> tuple[Plan | None,
         message = f"needs an object with a list of tasks, found {found}"
         hint = "Put the list under `tasks:`." if isinstance(document, list) else ""
         return None, [Problem(path=where, code="not_a_plan", message=message, hint=hint)]
-    if faults := _faults_of(document, where, PLAN_MAX_BYTES):
+    if faults := _faults_of(document, where, limit):
         return None, faults
     document = clean_value(dict(document))
     assert isinstance(document, dict)
@@ -323,13 +328,15 @@ def _without_bad_fallbacks(
     return ({**document, "tasks": checked}, problems) if problems else (document, [])
 
 
-def _too_big(where: str, size: int, limit: int = PLAN_MAX_BYTES) -> Problem:
-    return Problem(
-        path=where,
-        code="too_big",
-        message=f"has more than {limit:,} bytes ({size:,})",
-        hint="Put large values in files or blobs, and read them with a tool.",
-    )
+def _too_big(where: str, size: int, limit: int) -> Problem:
+    hint = "Put large values in files or blobs, and read them with a tool."
+    if limit == PLAN_MAX_BYTES:
+        hint = (
+            "Store the plan with `planloom plan store FILE`, and start the run with `plan_blob` in "
+            "place of `plan`. `planloom run --plan FILE` does both."
+        )
+    message = f"has more than {limit:,} bytes ({size:,})"
+    return Problem(path=where, code="too_big", message=message, hint=hint)
 
 
 def _too_deep(where: str) -> Problem:
@@ -371,8 +378,13 @@ def _faults_of(document: Any, where: str, limit: int | None = None) -> list[Prob
     return [_too_deep(where)]
 
 
-def read_request(document: Any, model: type[M]) -> tuple[M | None, list[Problem]]:
-    """A request of the contract, or everything that is wrong with it, its plan included."""
+def read_request(
+    document: Any, model: type[M], plan_limit: int = PLAN_MAX_BYTES
+) -> tuple[M | None, list[Problem]]:
+    """A request of the contract, or everything that is wrong with it, its plan included.
+
+    `plan_limit` is how many bytes its plan may have.
+    """
     if isinstance(document, Unreadable):
         message = f"cannot be read: {document.why}"
         return None, [Problem(path="input", code="unreadable", message=message)]
@@ -386,7 +398,7 @@ def read_request(document: Any, model: type[M]) -> tuple[M | None, list[Problem]
     document = {clean_text(str(name)): value for name, value in document.items()}
     checked = dict(document)
     if "plan" in model.model_fields and checked.get("plan") is not None:
-        plan, problems = read_plan(checked["plan"], "plan")
+        plan, problems = read_plan(checked["plan"], "plan", plan_limit)
         # The rest of the request is checked as if the plan were right: all problems at once.
         checked["plan"] = plan if plan is not None else {"tasks": [{"id": "x", "tool": "x"}]}
     for name, value in document.items():

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from planloom.planner.contract.jobs import PlannedTask
 from planloom.planner.language.catalog import ToolSpec
-from planloom.planner.language.plan import TASKS_MAX, Task
+from planloom.planner.language.plan import PLANNED_TASKS_MAX, Task
 from planloom.planner.language.values import RESERVED_IDS, VALUE_NAMES, Problem
 from planloom.planner.syntax.calls.text import call_text, is_same_call
 from planloom.planner.syntax.documents import problems_from_validation
@@ -75,9 +75,9 @@ class JsonTasks:
         """The tasks that may be given out now that this one is here."""
         where, number = f"tasks[{self.seen}]", self.seen
         self.seen += 1
-        if len(self._ids) >= TASKS_MAX:
+        if len(self._ids) >= PLANNED_TASKS_MAX:
             if not any(p.code == "too_many" for p in self._end.problems):
-                message = f"more than {TASKS_MAX:,} tasks: the rest is left out"
+                message = f"more than {PLANNED_TASKS_MAX:,} tasks: the rest is left out"
                 self._report("plan", "too_many", message)
             return []
         try:

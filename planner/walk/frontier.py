@@ -15,60 +15,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from heapq import heappop, heappush
 from typing import Literal
 
-from planloom.planner.language.plan import Requires
 from planloom.planner.language.values import Outcome, TaskId
 from planloom.planner.walk.requires import judge_inputs
+from planloom.planner.walk.units import Node, Settled, State, Unit
 
-
-class State(StrEnum):
-    """Where a task that has not ended stands."""
-
-    WAITING = "waiting"
-    READY = "ready"
-    RUNNING = "running"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Unit:
-    """What holds a slot: a task, or one item of a map. `mode` says which body runs."""
-
-    task: TaskId
-    index: int | None = None
-    mode: Literal["body", "fallback"] = "body"
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A task as the frontier needs it."""
-
-    id: TaskId
-    inputs: tuple[TaskId, ...] = ()
-    conditions: tuple[TaskId, ...] = ()
-    """None of them is among `inputs`, and none is named twice."""
-    requires: Requires = "all"
-    priority: int = 3
-    rank: float = 0.0
-    fallback: Literal["value", "body"] | None = None
-    on_error: Literal["fail", "skip"] | None = None
-    is_free: bool = False
-    """Holds no slot while it runs: it waits for a person."""
-    is_ahead: bool = False
-    """May start before its conditions have ended, after all that need not guess."""
-    fuse_seconds: float | None = None
-    """How long it likely takes, when it may run in a group; None: it runs alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A task that ended without running: its inputs decided. `because` names them."""
-
-    task: TaskId
-    outcome: Outcome
-    because: tuple[TaskId, ...]
+__all__ = [
+    "Entry",
+    "Frontier",
+    "InvalidTransition",
+    "Node",
+    "Settled",
+    "State",
+    "Unit",
+    "units_of",
+]
 
 
 @dataclass(slots=True)
@@ -207,7 +170,7 @@ class Frontier:
                 self.added += 1
             else:
                 self._forget_inputs(known.node)
-                self._count_anew(node.id)
+                self._count_again(node.id)
             self.entries[node.id] = Entry(node, known.order if known else self.added)
             self.open += 1
         for node in nodes:
@@ -490,7 +453,7 @@ class Frontier:
             entry.unit_count = entry.unit_next = entry.units_left = 0
             entry.weight, entry.units_again = 1, []
             self.open += 1
-            self._count_anew(entry.node.id)
+            self._count_again(entry.node.id)
             for dependent in self.dependents.get(entry.node.id, ()):
                 behind = self.entries.get(dependent)
                 if behind is not None and behind.is_blocked and dependent not in opened:
@@ -531,7 +494,7 @@ class Frontier:
                 entry.good += outcome.is_good
         return waiting
 
-    def _count_anew(self, task: TaskId) -> None:
+    def _count_again(self, task: TaskId) -> None:
         """A task that had ended is open again."""
         for dependent in self.dependents.get(task, ()):
             if (entry := self.entries.get(dependent)) is not None:

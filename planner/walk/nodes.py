@@ -29,11 +29,13 @@ def node_of(
     What its own body, `map` or `depends_on` reads counts for `requires`; what only its `when` or
     its alternative path reads is merely waited for, and `is_ahead` need not wait for that.
     """
-    own = [r for _, value in values_of(task) for r in roots_of(value)]
-    hard = {*task.depends_on, *own, *roots_of(task.map)}
     fallback: Literal["value", "body"] | None = None
     if task.has_fallback:
         fallback = "body" if task.fallback_body is not None else "value"
+    hard: set[str] = set(inputs)
+    if task.when is not None or fallback == "body":  # else nothing but the task itself reads
+        own = [r for _, value in values_of(task) for r in roots_of(value)]
+        hard = {*task.depends_on, *own, *roots_of(task.map)}
     return Node(
         task.id,
         inputs=tuple(i for i in inputs if i in hard),

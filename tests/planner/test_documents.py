@@ -9,6 +9,7 @@ import pytest
 
 from planloom.planner.contract.controls import EditPlan
 from planloom.planner.contract.requests import RunRequest, TeamRequest
+from planloom.planner.language.plan import TASKS_MAX
 from planloom.planner.language.values import Problem
 from planloom.planner.syntax.documents import (
     DOCUMENT_PROBLEMS_MAX,
@@ -125,7 +126,7 @@ def test_a_message_shows_short_values_and_never_long_ones() -> None:
 
 
 def test_a_plan_that_is_too_large_does_not_hide_what_else_is_wrong() -> None:
-    tasks = [{"id": f"t{n}", "tool": "x"} for n in range(2_500)]
+    tasks = [{"id": f"t{n}", "tool": "x"} for n in range(TASKS_MAX + 1)]
     assert asked({"plan": {"tasks": tasks}, "budget": {"tokens": -1}, "contxt": 1}) == [
         ("budget.tokens", "greater_than_equal"),
         ("contxt", "extra_forbidden"),

@@ -36,6 +36,7 @@ from planloom.planner.contract.jobs import (
     TurnJob,
     TurnReply,
 )
+from planloom.planner.contract.large_plans import PART_CHARS, PreparedPlan, PreparePlanJob
 from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.plan import Retry
 from planloom.planner.language.values import PRIORITY_KEYS, Bindings, Stored
@@ -45,6 +46,7 @@ R = TypeVar("R", TaskOutput, TurnReply)
 
 ACTIVITIES = (
     "prepare_run",
+    "prepare_plan",
     "run_tool",
     "run_group",
     "ask_model",
@@ -104,6 +106,35 @@ async def prepare_run(job: PrepareJob) -> Catalog:
         retry_policy=RetryPolicy(maximum_attempts=3),
     )
     return catalog
+
+
+async def prepare_plan(job: PreparePlanJob) -> PreparedPlan:
+    """The same for a run with a large plan, which takes seconds to compile."""
+    prepared: PreparedPlan = await workflow.execute_activity(
+        "prepare_plan",
+        job,
+        result_type=PreparedPlan,
+        start_to_close_timeout=timedelta(minutes=5),
+        heartbeat_timeout=HEARTBEAT,
+        retry_policy=RetryPolicy(maximum_attempts=5),
+        summary="compile a large plan",
+    )
+    return prepared
+
+
+async def long_text(stored: Stored) -> str:
+    """A part of a long text. The run cannot go on without it: it is asked for until it is there."""
+    given = Bindings(inputs={"given": stored})
+    job = ResolveJob(value="${given}", bindings=given, inline_max_bytes=2 * PART_CHARS)
+    resolved: Resolved = await workflow.execute_activity(
+        "resolve_value",
+        job,
+        result_type=Resolved,
+        start_to_close_timeout=timedelta(minutes=1),
+        retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=30)),
+        summary="a part of a large plan or state",
+    )
+    return str(resolved.stored.value)
 
 
 async def run_tool(job: ToolJob, place: Place, retry: Retry, timeout: float | None) -> TaskOutput:

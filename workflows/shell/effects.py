@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
 from temporalio import workflow
 from temporalio.common import Priority
 
+from planloom.planner.compile.pipeline import Compiled
 from planloom.planner.contract.jobs import (
     AskJob,
     JoinJob,
@@ -21,6 +23,7 @@ from planloom.planner.contract.jobs import (
     ToolJob,
     TurnJob,
 )
+from planloom.planner.contract.large_plans import PreparePlanJob
 from planloom.planner.language.catalog import PoolSpec
 from planloom.planner.language.expressions import Meter
 from planloom.planner.language.values import Bindings, JsonValue, Stored
@@ -31,7 +34,9 @@ from planloom.workflows.machines.shared.commands import (
     LoadDefinition,
     LookAtChild,
     PatchPlan,
+    PlanPrepared,
     Prepare,
+    PreparePlan,
     ReadOutput,
     Resolve,
     RunGroup,
@@ -45,6 +50,7 @@ from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.sizes import text_bytes
 from planloom.workflows.shell import activities
 from planloom.workflows.shell.activities import Place
+from planloom.workflows.shell.carried import read_large
 from planloom.workflows.shell.ends import CommandFailed
 from planloom.workflows.shell.pools import on_pools
 
@@ -56,6 +62,8 @@ GROUP_VALUES_INLINE_BYTES = 60_000
 """What hundreds of tasks read together may be more than what one does."""
 TOLD_INLINE_BYTES = 12_000
 """Two thousand tasks with their outputs would be more than a payload may hold."""
+
+COMPILED: TypeAdapter[Compiled] = TypeAdapter(Compiled)
 
 J = TypeVar("J", PlanJob, JoinJob)
 C = TypeVar("C", AskJob, TurnJob)
@@ -96,10 +104,17 @@ async def packed(bound: Bindings, limit: int = BINDINGS_INLINE_BYTES) -> Binding
     return await activities.pack_bindings(bound) if size > limit else bound
 
 
-async def _stored(value: JsonValue) -> Stored:
+async def _stored(value: JsonValue, inline_max_bytes: int | None = None) -> Stored:
     """A value in the blob store; what looks like a reference in it stays as it is."""
     given = Bindings(inputs={"given": Stored(value=value)})
-    return (await activities.resolve_value(ResolveJob(value="${given}", bindings=given))).stored
+    job = ResolveJob(value="${given}", bindings=given, inline_max_bytes=inline_max_bytes)
+    return (await activities.resolve_value(job)).stored
+
+
+async def long_texts_stored(texts: Sequence[str]) -> list[Stored]:
+    """Parts of a long text in the blob store, without previews."""
+    stored = [await _stored(text, inline_max_bytes=0) for text in texts]
+    return [s.model_copy(update={"preview": None}) for s in stored]
 
 
 class Literals:
@@ -218,6 +233,20 @@ async def prepare(command: Prepare, _: Literals) -> Any:
     return await activities.prepare_run(command.job)
 
 
+async def prepare_plan(command: PreparePlan, _: Literals) -> PlanPrepared:
+    request = command.request
+    if request.plan is not None:
+        document = request.plan.model_dump(mode="json", exclude_unset=True, by_alias=True)
+        stored = await _stored(document, inline_max_bytes=0)
+        request = request.model_copy(update={"plan": None, "plan_blob": stored.blob})
+    job = PreparePlanJob(request=request, depth=command.depth, given=command.given)
+    found = await activities.prepare_plan(job)
+    if found.problems:
+        return PlanPrepared(found.catalog, request, found.problems)
+    parts = [await activities.long_text(part) for part in found.parts]
+    return PlanPrepared(found.catalog, request, [], read_large(COMPILED, parts))
+
+
 async def load_definition(command: LoadDefinition, _: Literals) -> Any:
     return await activities.load_definition(command.job)
 
@@ -248,6 +277,7 @@ async def look_at_run(command: LookAtChild, _: Literals) -> Any:
 
 EFFECTS: dict[type[Any], Callable[[Any, Literals], Awaitable[Any]]] = {
     Prepare: prepare,
+    PreparePlan: prepare_plan,
     LoadDefinition: load_definition,
     TakePermit: take_permit,
     RunTool: run_tool,

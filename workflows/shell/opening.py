@@ -12,7 +12,7 @@ from planloom.planner.contract.requests import Lineage
 from planloom.planner.language.values import Locked
 from planloom.workflows.machines.shared.machine import Failed, Identity, Machine, State
 from planloom.workflows.machines.shared.requests import only_input, read_lineage
-from planloom.workflows.shell.carried import is_carried, read_carried
+from planloom.workflows.shell.carried import is_carried, read_carried, read_state
 from planloom.workflows.shell.shell import Shell
 
 R = TypeVar("R")
@@ -47,17 +47,23 @@ def open_shell(
         lineage, payloads = told, [payloads[0], *payloads[2:]]
     document = only_input(payloads[0] if payloads else None, payloads[1:])
     if is_carried(document):
-        found = read_carried(adapter, document)
-        if isinstance(found, Failed):
-            return None, found
-        state, reports = found
+        carried = read_carried(document)
+        if isinstance(carried, Failed):
+            return None, carried
+        before: S | None = None
+        if not carried.parts:
+            found = read_state(adapter, [carried.state])
+            if isinstance(found, Failed):
+                return None, found
+            before = found
         shell = Shell(
             machine,
             adapter,
-            state,
+            before,
             search_attributes=search_attributes,
             is_continued=True,
-            reports=reports,
+            parts=carried.parts,
+            reports=carried.reports,
         )
         return shell, None
     request = read(document)

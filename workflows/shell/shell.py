@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from planloom.planner.contract.names import INVALID_REQUEST
+from planloom.planner.contract.names import INVALID_REQUEST, STALE
+from planloom.planner.language.values import Stored
 from planloom.workflows.machines.shared.commands import (
     Answer,
     Cancel,
@@ -41,7 +42,8 @@ from planloom.workflows.machines.shared.events import (
     TimeReached,
 )
 from planloom.workflows.machines.shared.machine import Failed, Machine, State
-from planloom.workflows.shell.carried import carry
+from planloom.workflows.shell import activities
+from planloom.workflows.shell.carried import carry, packed_state, read_state
 from planloom.workflows.shell.children import (
     ENDED,
     ChildEnded,
@@ -49,13 +51,14 @@ from planloom.workflows.shell.children import (
     cancel_adopted,
     until_alone,
 )
-from planloom.workflows.shell.effects import EFFECTS, Literals
+from planloom.workflows.shell.effects import EFFECTS, Literals, long_texts_stored
 from planloom.workflows.shell.ends import error_of, failure_of, is_cancelled
 from planloom.workflows.shell.outgoing import Outgoing, size_of
 from planloom.workflows.shell.publish import Publisher
 from planloom.workflows.shell.signals import Signals
 
 S = TypeVar("S", bound=State)
+R = TypeVar("R")
 
 CROWD = 16
 """So many activities that are let go at the end may still report, each of them while the last
@@ -80,10 +83,13 @@ def live_state(shell: Shell[S] | None) -> S:
     """The state of a workflow whose request holds.
 
     Raises:
-        ApplicationError: `InvalidRequest`: it was refused.
+        ApplicationError: `InvalidRequest`: it was refused; `Stale`: its state is not read yet.
     """
     if shell is None:
         raise ApplicationError("the request was refused", type=INVALID_REQUEST, non_retryable=True)
+    if not shell.is_read:
+        message = "the run goes on with a large state, which is being read: ask again in a second"
+        raise ApplicationError(message, type=STALE, non_retryable=True)
     return shell.state
 
 
@@ -98,14 +104,19 @@ class Shell(Generic[S]):
         self,
         machine: Machine[S],
         adapter: TypeAdapter[S],
-        state: S,
+        state: S | None,
         *,
         search_attributes: Callable[[S], list[str]],
         is_continued: bool = False,
+        parts: Sequence[Stored] = (),
         reports: bool = False,
     ) -> None:
         self.machine = machine
-        self.state = state
+        if state is not None:
+            self.state: S = state
+        self.is_read = state is not None
+        """The state is there. Until then it is in `parts`, and what comes waits."""
+        self._parts = parts
         self.context = contextvars.copy_context()
         self.reports = reports
         """The parent has continued as new: the result goes to it by signal."""
@@ -114,6 +125,9 @@ class Shell(Generic[S]):
         self._is_continued = is_continued
         self._has_begun = False
         self._early: list[Event] = []
+        self._ended_early: list[ChildEnded] = []
+        self._applied = 0
+        """How many events have changed the state."""
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._tells: list[asyncio.Task[None]] = []
         self._signals = Signals()
@@ -139,6 +153,7 @@ class Shell(Generic[S]):
         if not self._has_begun:
             self._early.append(event)  # a signal or update before `run`: it waits for `Begun`
             return
+        self._applied += 1
         try:
             commands = self.machine.step(self.state, event, workflow.time())
         except Exception as bug:
@@ -155,6 +170,8 @@ class Shell(Generic[S]):
         self.apply(Continued() if self._is_continued else Begun())
         for event in early:
             self.apply(event)
+        for ended in self._ended_early:
+            self.child_ended(ended)
         if self.state.identity.lineage.parent is not None:
             self._start(PARENT, self._watch_parent())
 
@@ -280,6 +297,9 @@ class Shell(Generic[S]):
 
     def child_ended(self, ended: ChildEnded) -> None:
         """A child that was asked to report has ended."""
+        if not self._has_begun:
+            self._ended_early.append(ended)
+            return
         key = next((k for k, id in self._children_now().items() if id == ended.child), None)
         if key is None:
             return
@@ -304,6 +324,8 @@ class Shell(Generic[S]):
             ApplicationError: the caller's mistake.
             ContinueAsNewError: another run goes on with the state.
         """
+        if not self.is_read:
+            await self._to_its_end(self._read())
         self.begin()
         while (ended := self.machine.ended(self.state)) is None:
             # The workflow's cancellation is an event: it is looked for below.
@@ -355,8 +377,30 @@ class Shell(Generic[S]):
         if self._children.has_unasked():
             await self._children.hand_over(self._signals)
             return
-        carried = carry(self._adapter, self.state, reports=self.reports)
-        workflow.continue_as_new(carried)
+        texts = packed_state(self._adapter, self.state)
+        parts: Sequence[str] | Sequence[Stored] = texts
+        if len(texts) > 1:
+            applied = self._applied
+            parts = await self._to_its_end(long_texts_stored(texts))
+            if applied != self._applied:
+                return  # what came meanwhile is not in them
+        workflow.continue_as_new(carry(parts, reports=self.reports))
+
+    async def _read(self) -> None:
+        """Read the state from its parts."""
+        texts = [await activities.long_text(part) for part in self._parts]
+        state = read_state(self._adapter, texts)
+        if isinstance(state, Failed):
+            raise error_of(state)
+        self.state, self.is_read = state, True
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, R]) -> R:
+        """A workflow that is cancelled meanwhile is cancelled after it: `run` looks for that."""
+        job = asyncio.create_task(work, context=self.context)
+        while not job.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(job)
+        return job.result()
 
     async def _leave(self, ended: Any) -> None:
         """The last words: to the server, to the parent, and to whoever waits for an answer."""

@@ -23,6 +23,8 @@ LOCAL_SECONDS_MAX = 0.2
 """A tool with `local=True` that takes longer runs alone, whatever its author said."""
 TASK_MAX_BYTES = 6_000
 """Of arguments, fallback and description. Longer ones are stored, which a group does not do."""
+WAITS_MAX = 500
+"""A task that waits for more begins a group: sets that grow with the plan would cost its square."""
 
 
 def why_alone(task: Task, spec: ToolSpec | None) -> str | None:
@@ -91,6 +93,8 @@ def fuse_tasks(
             waits[task] = found[0]
         else:
             waits[task] = frozenset(alone).union(*distinct)
+        if len(waits[task]) > WAITS_MAX:
+            waits[task] = frozenset((task,))
     groups: dict[frozenset[TaskId], list[TaskId]] = {}
     for each in tasks:
         if seconds[each.id] is not None and not is_map[each.id]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from planloom.planner.contract.jobs import PlannedTask
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.clean_text import TextCleaner
-from planloom.planner.language.plan import TASKS_MAX
+from planloom.planner.language.plan import PLANNED_TASKS_MAX
 from planloom.planner.syntax.calls.blocks import BLOCK_HINT, opens_block, stands_under
 from planloom.planner.syntax.calls.body import POSITIONAL, BodyReader
 from planloom.planner.syntax.calls.ending import read_join, read_stop
@@ -244,9 +244,9 @@ class CallsParser:
 
     def _read_task(self, call: CallText) -> list[PlannedTask]:
         reading = self._reading
-        if reading.end.tasks >= TASKS_MAX:
+        if reading.end.tasks >= PLANNED_TASKS_MAX:
             if not any(p.code == "too_many" for _, p in reading.problems):
-                message = f"more than {TASKS_MAX:,} tasks: the rest is left out"
+                message = f"more than {PLANNED_TASKS_MAX:,} tasks: the rest is left out"
                 reading.report(call.line, "plan", "too_many", message)
             return []
         planned = self._tasks.read(call, self._thought, reading)

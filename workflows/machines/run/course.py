@@ -11,7 +11,8 @@ from planloom.planner.compile.expand import expand_request, without_disabled
 from planloom.planner.compile.revision import fingerprint, major_changes, stability
 from planloom.planner.compile.templates import check_params, read_template
 from planloom.planner.contract.jobs import JoinReply, ResolveJob
-from planloom.planner.contract.names import INVALID_PLAN, UNKNOWN_TOOL
+from planloom.planner.contract.large_plans import INLINE_TASKS_MAX
+from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL
 from planloom.planner.contract.prepare import prepare_job
 from planloom.planner.contract.results import RunStatus
 from planloom.planner.language.catalog import Catalog
@@ -50,7 +51,12 @@ from planloom.workflows.machines.run.values import condition_now
 from planloom.workflows.machines.shared import permit
 from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.approval import needs_approval
-from planloom.workflows.machines.shared.commands import Prepare, Resolve
+from planloom.workflows.machines.shared.commands import (
+    PlanPrepared,
+    Prepare,
+    PreparePlan,
+    Resolve,
+)
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Failed, Step
 from planloom.workflows.machines.shared.requests import kind_of, request_problems, unknown_tools
@@ -72,8 +78,23 @@ def begin(run: RunState, step: Step) -> None:
     if run.has_site:
         take_site(run, step, run.catalog)
         return
-    run.pending[Rule.PREPARED.value] = Pending(Rule.PREPARED)
-    step.do(Prepare(Rule.PREPARED.value, prepare_job(run.request)))
+    key, request = Rule.PREPARED.value, run.request
+    run.pending[key] = Pending(Rule.PREPARED)
+    is_large = request.plan is not None and len(request.plan.tasks) > INLINE_TASKS_MAX
+    if is_large or request.plan_blob is not None:
+        step.do(PreparePlan(key, request, run.lineage.depth, list(run.lineage.inputs)))
+    else:
+        step.do(Prepare(key, prepare_job(request)))
+
+
+def take_prepared(run: RunState, step: Step, found: PlanPrepared) -> None:
+    """As `take_site`, with a large plan that is compiled already."""
+    run.request, run.compiled = found.request, found.compiled
+    if found.compiled is None:
+        is_plan = all(p.path != "plan_blob" for p in found.problems)
+        fail_run(run, step, INVALID_PLAN if is_plan else INVALID_REQUEST, found.problems)
+    else:
+        take_site(run, step, found.catalog)
 
 
 def take_site(run: RunState, step: Step, catalog: Catalog) -> None:
@@ -121,16 +142,19 @@ def begin_course(run: RunState, step: Step) -> None:
 
 def _take_given_plan(run: RunState, step: Step) -> None:
     """Compile the plan or template of the request, and have it approved."""
-    plan, problems = _given_plan(run)
-    if plan is None:
-        fail_run(run, step, INVALID_PLAN, problems)
-        return
-    values, found = check_params(plan, run.request.params)
+    compiled, problems = run.compiled, list[Problem]()
+    if compiled is None:
+        plan, problems = _given_plan(run)
+        if plan is None:
+            fail_run(run, step, INVALID_PLAN, problems)
+            return
+        compiled = compile_for(run, plan)
+    values, found = check_params(compiled.plan, run.request.params)
     if run.given_params is None:
         problems += found
         run.values["params"] = Stored(value=values)
-    compiled = compile_for(run, plan)
-    problems += [*compiled.problems, *request_problems(run.request, run.catalog, plan)]
+    ids = [*(t.id for t in compiled.plan.tasks), *compiled.aliases, *compiled.pruned]
+    problems += [*compiled.problems, *request_problems(run.request, run.catalog, ids)]
     if problems:
         fail_run(run, step, kind_of(problems), problems)
         return

@@ -162,7 +162,7 @@ def _elsewhere(run: RunState) -> dict[str, Any]:
     """Reports of tasks that compile passes took out: duplicates and what nobody reads."""
     rows: dict[str, Any] = {}
     reports = task_reports(
-        run.records[kept] for kept in run.aliases.values() if kept in run.records
+        [run.records[kept] for kept in run.aliases.values() if kept in run.records]
     )
     for task, kept in run.aliases.items():
         if kept in reports:

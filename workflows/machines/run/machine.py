@@ -7,10 +7,10 @@ from typing import Any
 
 from planloom.planner.compile.expand import parallel_of
 from planloom.planner.contract.jobs import PlannerPrefix
-from planloom.planner.contract.names import STALE
+from planloom.planner.contract.names import INVALID_REQUEST, STALE
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.contract.results import RunResult
-from planloom.planner.language.values import Stored, TaskId
+from planloom.planner.language.values import Problem, Stored, TaskId
 from planloom.planner.walk.frontier import Frontier
 from planloom.workflows.machines.run import (
     approving,
@@ -55,6 +55,7 @@ from planloom.workflows.machines.shared.commands import (
     Cancel,
     Command,
     LookAtChild,
+    PlanPrepared,
     Refuse,
     SetTimer,
 )
@@ -309,11 +310,17 @@ def _truth(found: Any) -> bool | Failure:
 
 
 def _take_site(run: RunState, step: Step, _: str, found: Any) -> None:
-    if isinstance(found, Failure):
-        if not found.is_cancelled:
-            raise AssertionError(f"the worker could not be asked: {found.message}")
-    else:
+    if isinstance(found, PlanPrepared):
+        course.take_prepared(run, step, found)
+    elif not isinstance(found, Failure):
         course.take_site(run, step, found)
+    elif found.is_cancelled:
+        pass
+    elif run.request.plan_blob is not None:
+        problem = Problem(path="plan_blob", code="unreadable", message=found.message)
+        course.fail_run(run, step, INVALID_REQUEST, [problem])
+    else:
+        raise AssertionError(f"the worker could not be asked: {found.message}")
 
 
 def _take_permit(run: RunState, step: Step, _: str, found: Any) -> None:

@@ -20,7 +20,7 @@ from planloom.planner.contract.jobs import (
     PlannedTask,
     PlanReply,
 )
-from planloom.planner.language.plan import TASKS_MAX, Plan, Task
+from planloom.planner.language.plan import PLANNED_TASKS_MAX, Plan, Task
 from planloom.planner.language.values import JsonValue, Outcome, Problem, TaskId, Usage
 from planloom.planner.syntax.calls.parser import call_text
 from planloom.workflows.machines.run.bodies import urgency_of
@@ -213,8 +213,8 @@ def accept(run: RunState, planned: Sequence[PlannedTask], now: float) -> None:
             goal.deferred.append(one)
             continue
         problems = check_task(task, earlier, run.catalog, run.request.tools)
-        if len(goal.book.accepted) >= TASKS_MAX:
-            message = f"more than {TASKS_MAX:,} tasks"
+        if len(goal.book.accepted) >= PLANNED_TASKS_MAX:
+            message = f"more than {PLANNED_TASKS_MAX:,} tasks"
             problems = [Problem(path=f"tasks.{task.id}", code="too_many", message=message)]
         if problems:
             goal.book.refuse(problems)

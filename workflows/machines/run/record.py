@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from planloom.planner.contract.results import TaskReport, TaskTimes, usage_report
 from planloom.planner.language.values import JsonValue, Outcome, Stored, TaskId, Usage
@@ -14,6 +15,10 @@ RESULT_INLINE_BYTES = 256_000
 TEXTS_MAX_BYTES = 512_000
 """Previews, errors and reasons of a result, all together; beyond it each is cut short."""
 TEXT_MIN_BYTES = 60
+REPORTS_MAX = 2_000
+"""Of more tasks a result holds short reports: the query `tasks` gives the whole ones."""
+NO_USAGE, NOTHING_STORED = Usage(), Stored()
+"""They cannot be changed, so all records share them: a plan has thousands."""
 ERROR_MAX_CHARS = 2_000
 
 
@@ -61,8 +66,8 @@ class Record:
     ready: float | None = None
     started: float | None = None
     ended: float | None = None
-    usage: Usage = field(default_factory=Usage)
-    items_source: Stored = field(default_factory=Stored)
+    usage: Usage = NO_USAGE
+    items_source: Stored = NOTHING_STORED
     """The list of a map, inline or as a reference."""
     items: list[Stored | None] = field(default_factory=list)
     item_outcomes: list[Outcome | None] = field(default_factory=list)
@@ -117,11 +122,21 @@ def good_of(counts: Mapping[str, int]) -> int:
     return sum(n for name, n in counts.items() if name != "running" and Outcome(name).is_good)
 
 
+BLOB_BYTES = 120
+
+
 class _Room:
     """Bytes that the free texts of a result may take together: the server takes 2 MiB in all."""
 
     def __init__(self, size: int) -> None:
         self.left = size
+
+    def takes(self, size: int) -> bool:
+        """Whether there is room for so many bytes more; then they are taken."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
 
     def shown(self, text: str | None) -> str | None:
         """The text, or its beginning once the room is used up."""
@@ -135,8 +150,14 @@ class _Room:
         return text
 
 
-def task_reports(records: Iterable[Record]) -> dict[str, TaskReport]:
-    """The `tasks` of a result; outputs are shown whole until the room is used up."""
+def task_reports(records: Collection[Record]) -> dict[str, TaskReport]:
+    """The `tasks` of a result; outputs are shown whole until the room is used up.
+
+    Of thousands of tasks each that ended well is told by its outcome and, while there is room, its
+    output.
+    """
+    if len(records) > REPORTS_MAX:
+        return _short_reports(records)
     room, texts = RESULT_INLINE_BYTES, _Room(TEXTS_MAX_BYTES)
     reports: dict[str, TaskReport] = {}
     for record in records:
@@ -180,6 +201,23 @@ def task_reports(records: Iterable[Record]) -> dict[str, TaskReport]:
                 },
             }
         )
+    return reports
+
+
+def _short_reports(records: Iterable[Record]) -> dict[str, TaskReport]:
+    room, texts = _Room(RESULT_INLINE_BYTES), _Room(TEXTS_MAX_BYTES)
+    reports: dict[str, TaskReport] = {}
+    for record in records:
+        stored, shown = record.output, dict[str, Any]()
+        if stored is not None and stored.is_inline and room.takes(text_bytes(stored.value)):
+            shown = {"output": stored.value}
+        elif stored is not None and not stored.is_inline and room.takes(BLOB_BYTES):
+            shown = {"blob": stored.blob, "size_bytes": stored.size_bytes}
+        for name, text in (("error", record.error), ("reason", record.reason)):
+            if text and texts.takes(utf8_bytes(text)):
+                shown[name] = text
+        outcome = record.outcome or Outcome.CANCELLED
+        reports[record.id] = TaskReport.model_validate({"outcome": outcome, **shown})
     return reports
 
 

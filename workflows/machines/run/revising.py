@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from planloom.planner.compile.pipeline import Compiled, compile_plan
+from planloom.planner.compile.expand import compile_request
+from planloom.planner.compile.pipeline import Compiled
 from planloom.planner.compile.revision import diff_plans, major_changes
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import Outcome, Problem
@@ -15,23 +16,15 @@ from planloom.workflows.machines.run.tasks import add_tasks, drop_task, spare
 from planloom.workflows.machines.shared.machine import Step
 
 
-def other_names(run: RunState, plan: Plan) -> list[str]:
-    """What the references of a plan may name beside its own tasks."""
-    tasks = {t.id for t in plan.tasks}
-    return [n for n in (*run.lineage.inputs, *run.request.reuse) if n not in tasks]
-
-
 def compile_for(run: RunState, plan: Plan) -> Compiled:
     """A plan compiled for this run: its tools, its limits, its place in a tree of runs."""
-    return compile_plan(
+    return compile_request(
+        run.request,
         plan,
         run.catalog,
-        allow=run.request.tools,
-        other_ids=other_names(run, plan),
         depth=run.lineage.depth,
+        given=list(run.lineage.inputs),
         parallel=run.frontier.parallel,
-        model=run.model_for("worker"),
-        fuse=run.request.fuse,
     )
 
 
@@ -159,7 +152,8 @@ def enter_tasks(run: RunState, tasks: Sequence[Task], now: float) -> None:
     assert run.compiled is not None
     run.entered = run.revision
     run.join_missing = None
-    add_tasks(run, tasks, dict(run.compiled.ranks), now)
+    known = None if run.tasks else run.compiled.inputs
+    add_tasks(run, tasks, run.compiled.ranks, now, known)
     run.frontier.rerank(run.compiled.ranks)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import PlainSerializer, TypeAdapter
 
 from planloom.planner.compile.pipeline import Compiled
 from planloom.planner.contract.controls import (
@@ -43,6 +45,17 @@ NOTE_MAX_CHARS = 500
 """Notes are part of the result: what a person sent may be long."""
 EARLY_MAX = 100
 """Early decisions that are kept."""
+
+
+def _slim(kind: Any) -> PlainSerializer:
+    """Without what has its default: most of what is known of a task that has not started."""
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    return PlainSerializer(lambda v: adapter.dump_python(v, mode="json", exclude_defaults=True))
+
+
+# A state of 20,000 tasks is read in a fifth of the time.
+SLIM_FRONTIER = _slim(Frontier)
+SLIM_RECORDS = _slim(dict[TaskId, Record])
 
 
 class Stage(StrEnum):
@@ -363,7 +376,7 @@ class RunState:
     request: RunRequest
     identity: Identity
     account: Account
-    frontier: Frontier
+    frontier: Annotated[Frontier, SLIM_FRONTIER]
     catalog: Catalog = field(default_factory=Catalog)
     stage: Stage = Stage.PREPARING
     has_site: bool = False
@@ -397,7 +410,7 @@ class RunState:
     # The tasks.
     tasks: dict[TaskId, Task] = field(default_factory=dict)
     inputs: dict[TaskId, tuple[TaskId, ...]] = field(default_factory=dict)
-    records: dict[TaskId, Record] = field(default_factory=dict)
+    records: Annotated[dict[TaskId, Record], SLIM_RECORDS] = field(default_factory=dict)
     dropped: dict[TaskId, int] = field(default_factory=dict)
     """Tasks that were left out before they started, with how often they were written: one that
     comes back must not be taken for an earlier one that has acted."""

@@ -23,13 +23,23 @@ NAMES_MAX = 10
 
 
 def add_tasks(
-    run: RunState, tasks: Sequence[Task], ranks: Mapping[TaskId, float], now: float
+    run: RunState,
+    tasks: Sequence[Task],
+    ranks: Mapping[TaskId, float],
+    now: float,
+    inputs: Mapping[TaskId, tuple[TaskId, ...]] | None = None,
 ) -> None:
-    """Take in tasks of the plan. What an earlier run finished is settled at once."""
+    """Take in tasks of the plan. What an earlier run finished is settled at once.
+
+    `inputs` are those that the compiler found, where the plan is all that there is.
+    """
     names = {t.id for t in tasks} | set(run.tasks)
     for task in tasks:
         run.tasks[task.id] = task
-        run.inputs[task.id] = tuple(i for i in inputs_of(task) if i in names)
+        found = inputs.get(task.id) if inputs is not None else None
+        if found is None:
+            found = tuple(i for i in inputs_of(task) if i in names)
+        run.inputs[task.id] = found
         before = run.records.get(task.id)
         run.records[task.id] = Record(task.id, version=run.dropped.pop(task.id, 1))
         if before is not None:

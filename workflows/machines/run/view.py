@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from planloom.planner.compile.drawing.text import text_graph
@@ -12,7 +13,7 @@ from planloom.planner.language.values import NANO, Outcome, TaskId
 from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.finishing import estimate_of, usage_of
 from planloom.workflows.machines.run.people import questions_of, what_of
-from planloom.workflows.machines.run.record import Record, task_reports
+from planloom.workflows.machines.run.record import REPORTS_MAX, Record, task_reports
 from planloom.workflows.machines.run.state import Doing, RunState, Stage
 from planloom.workflows.machines.run.status import details, progress
 from planloom.workflows.machines.shared import account, waits
@@ -170,14 +171,21 @@ def progress_of(run: RunState, now: float) -> Progress:
     )
 
 
-def tasks_document(run: RunState, now: float) -> dict[str, Any]:
-    """Each task as a result reports it, with its state; one that has not ended has no outcome."""
+def tasks_document(run: RunState, now: float, ids: Sequence[str] | None = None) -> dict[str, Any]:
+    """Each task as a result reports it, with its state; one that has not ended has no outcome.
+
+    With `ids` only those tasks: of thousands a result has short reports.
+    """
     states = progress_of(run, now).tasks
-    reports = task_reports(run.records.values())
+    if ids is not None:
+        states = {t: states[t] for t in ids if t in states}
+    reports = task_reports([run.records[t] for i in states if (t := TaskId(i)) in run.records])
+    is_short = len(reports) > REPORTS_MAX
     found: dict[str, Any] = {}
     for task, state in states.items():
         record = run.records.get(TaskId(task))
-        shown = reports[task].model_dump(mode="json") if record is not None else {}
+        report = reports.get(TaskId(task))
+        shown = report.model_dump(mode="json", exclude_unset=is_short) if report else {}
         if record is not None and record.outcome is None:
             shown["outcome"] = None
         found[task] = shown | {"state": state}
@@ -272,6 +280,7 @@ def view(run: RunState, now: float) -> View:
         run.revision,
         run.request.tenant,
         details(shown, run.records, tree),
+        len(shown.tasks),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from planloom.planner.compile.pipeline import Compiled
 from planloom.planner.contract.controls import Reply
 from planloom.planner.contract.groups import GroupJob
 from planloom.planner.contract.jobs import (
@@ -24,10 +25,10 @@ from planloom.planner.contract.jobs import (
     ToolJob,
     TurnJob,
 )
-from planloom.planner.contract.requests import Lineage
-from planloom.planner.language.catalog import PoolSpec
+from planloom.planner.contract.requests import Lineage, RunRequest
+from planloom.planner.language.catalog import Catalog, PoolSpec
 from planloom.planner.language.plan import Retry
-from planloom.planner.language.values import Bindings, JsonValue, Stored
+from planloom.planner.language.values import Bindings, JsonValue, Problem, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,29 @@ class Prepare:
 
     key: str
     job: PrepareJob
+
+
+@dataclass(frozen=True, slots=True)
+class PreparePlan:
+    """Ask the same for a request with a large plan, and have it compiled: the machine would take
+    too long. Ends with a `PlanPrepared`."""
+
+    key: str
+    request: RunRequest
+    depth: int = 0
+    given: list[str] = field(default_factory=list)
+    """What its references may name beside its tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPrepared:
+    """What the run must know of its worker, and its plan; or all that is wrong with the plan."""
+
+    catalog: Catalog
+    request: RunRequest
+    """It names the plan, and holds it no more."""
+    problems: list[Problem] = field(default_factory=list)
+    compiled: Compiled | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +276,7 @@ class Refuse:
 
 Command = (
     Prepare
+    | PreparePlan
     | LoadDefinition
     | TakePermit
     | RunTool

@@ -73,6 +73,8 @@ class View:
     """None for a workflow without revisions."""
     tenant: str | None
     details: str
+    size: int = 0
+    """How many rows it was made of."""
 
 
 S_contra = TypeVar("S_contra", contravariant=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -17,7 +17,6 @@ from planloom.planner.contract.names import (
 from planloom.planner.contract.requests import AgentRequest, Lineage, RunRequest, TeamRequest
 from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import check_condition
-from planloom.planner.language.plan import Plan
 from planloom.planner.language.references import shortened
 from planloom.planner.language.values import Problem, Unreadable
 from planloom.planner.syntax.documents import bounded_problems, read_request
@@ -94,11 +93,11 @@ def unknown_tools(names: Sequence[str] | None, catalog: Catalog) -> list[Problem
     return bounded_problems(problems)
 
 
-def request_problems(request: RunRequest, catalog: Catalog, plan: Plan) -> list[Problem]:
-    """What is wrong with a request beside its plan, as far as only plan and worker can tell."""
+def request_problems(request: RunRequest, catalog: Catalog, ids: Collection[str]) -> list[Problem]:
+    """What is wrong with a request beside its plan, whose tasks have these `ids`."""
     problems = unknown_tools(request.tools, catalog)
     if request.stop_when is not None:
-        problems += check_condition(request.stop_when, [t.id for t in plan.tasks], "stop_when")
+        problems += check_condition(request.stop_when, ids, "stop_when")
     return problems
 
 

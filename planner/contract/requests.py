@@ -141,6 +141,8 @@ class Lineage(Model):
     """
 
     parent: str | None = None
+    secret: str = ""
+    """The parent's: what parent and child say to each other goes with it."""
     parent_key: str | None = None
     """The parent's id with that of its first run: another run may have its id later."""
     root: str | None = None

@@ -131,6 +131,7 @@ def lineage_of(run: RunState, task: Task, grant: Grant, *, depth: int, **more: A
             **({"tainted_plan": True} if run.records[task.id].is_decided_outside else {}),
             "parent": run.identity.workflow_id,
             "parent_key": run.identity.run_key,
+            **({"secret": run.catalog.secret} if run.catalog.secret else {}),
             "root": run.root,
             "depth": depth,
             "grant": grant,

@@ -32,14 +32,8 @@ SECRET_FILES = (
     *(".git-credentials", ".netrc", "_netrc", ".pgpass", ".my.cnf", ".npmrc", ".yarnrc.yml"),
     *(".pypirc", ".htpasswd", ".dockercfg", ".s3cfg", ".boto", ".vault-token", ".terraformrc"),
     *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "id_xmss*", "credentials"),
-    *(
-        "*credentials.json",
-        "*credentials.csv",
-        "*_accesskeys.csv",
-        "rootkey.csv",
-        "*adminsdk*.json",
-    ),
-    *("client_secret*.json", "service_account*.json", "service-account*.json"),
+    *("*credentials.json", "*credentials.csv", "*_accesskeys.csv", "rootkey.csv"),
+    *("*adminsdk*.json", "client_secret*.json", "service_account*.json", "service-account*.json"),
     *("secrets.toml", "secrets.json", "secrets.yaml", "secrets.yml", "kubeconfig"),
     *(".gitconfig", ".claude.json", ".mcp.json", ".*_history"),
 )
@@ -48,7 +42,7 @@ BACKUP = re.compile(r"(\.(bak|backup|old|orig|save|copy|tmp|sw[op])|~)+\Z")
 """What programs and people put behind a name: `server.key.bak` holds what `server.key` did."""
 SSH_KEY = re.compile(r"id_[^.]+(\.pub)?")
 """Keys with unusual names, such as `id_work`; `id_map.csv` is a table."""
-LOADED_FILES = ("conftest.py", "python*._pth", "setup.cfg", "tox.ini", "pytest.ini")
+LOADED_FILES = ("conftest.py", "pytest.ini", "python*._pth")
 """Names of files that programs load by themselves from wherever they are: read, and not written."""
 TRUSTED_FILES = (
     *("planloom.toml", "temporal-dev.yaml", "temporal.toml", "*.pth", "*.egg-link", "pyvenv.cfg"),

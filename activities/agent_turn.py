@@ -26,6 +26,7 @@ from planloom.activities.models.client import ModelClient
 from planloom.activities.models.context_window import cut_to_fit
 from planloom.activities.resolve import read_output
 from planloom.activities.storage.blobs import BlobStore
+from planloom.activities.storage.threads import computed
 from planloom.planner.compile.answers import AnswerSchema
 from planloom.planner.contract.jobs import CallResult, TurnJob, TurnReply
 from planloom.planner.contract.names import READ_OUTPUT
@@ -142,11 +143,13 @@ class TurnActivities:
         )
         reply = await whole_reply(self._client, job.pool, request, attempt)
         written_problem = None
-        if not _is_answer(reply, job):
-            reply, written_problem = offered.with_written_calls(reply)
+        size = len(reply.text)
+        if not await computed(size, _is_answer, reply, job):
+            reply, written_problem = await computed(size, offered.with_written_calls, reply)
         if job.is_last:  # it was told so: what it calls now is not run
             reply = replace(reply, tool_calls=())
-        calls = offered.read(reply)
+        size = sum(len(call.arguments) for call in reply.tool_calls)
+        calls = await computed(size, offered.read, reply)
         messages.append(offered.message_of(_bounded(reply), calls))
         transcript = await self._blobs.store_value(json.loads(json.dumps(messages)), 0)
         if calls:
@@ -246,14 +249,15 @@ class TurnActivities:
             value, problems = await self._by_schema(text, job.output_schema)
         elif job.form != "free":
             limits = MEMBER_LIMITS if job.form == "member" else AGENT_LIMITS
-            violations = field_violations(parse_labelled(text, labels), limits)
-            text, problem = _in_form(text, job.form)
+            fields = await computed(len(text), parse_labelled, text, labels)
+            violations = field_violations(fields, limits)
+            text, problem = await computed(len(text), _in_form, text, job.form)
             problems = [problem] if problem else []
         elif not text.strip():
             problems = ["empty output"]
         if problems and job.problems:
             self._client.report_schema_violation(job.pool)
-        fields = parse_labelled(text, labels)
+        fields = await computed(len(text), parse_labelled, text, labels)
         stored = await self._blobs.store_value(text)
         confidence = parse_confidence(fields.get("CONFIDENCE"))
         if fields.get("CONFIDENCE") and confidence is None:
@@ -279,7 +283,7 @@ class TurnActivities:
         self, text: str, schema: dict[str, JsonValue]
     ) -> tuple[Stored | None, list[str]]:
         try:
-            found, problems = AnswerSchema(schema).read(text)
+            found, problems = await computed(len(text), AnswerSchema(schema).read, text)
         except ValueError as error:
             return None, [str(error)]
         return (None, problems) if problems else (await self._blobs.store_value(found), [])

@@ -19,6 +19,7 @@ from planloom.activities.models.attempt import (
 from planloom.activities.models.client import ChatReply, ChatRequest, ModelClient, ModelError
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache, cache_key
+from planloom.activities.storage.threads import computed
 from planloom.planner.compile.answers import AnswerSchema, SchemaUnusableError
 from planloom.planner.contract.jobs import AskJob, TaskOutput
 from planloom.planner.language.values import JsonValue, Outcome, Usage
@@ -167,7 +168,7 @@ async def ask(client: ModelClient, pool: str, request: ChatRequest, attempt: Att
     for repairs_left in range(ASK_REPAIRS_MAX, -1, -1):
         if reply.is_cut_off and not _is_json(reply.text):
             raise _cut_off(reply, "JSON cut off")
-        value, problems = _fitted(reply, schema)
+        value, problems = await computed(len(reply.text), _fitted, reply, schema)
         if not problems:
             return Answer(value, attempt.usage, _note_of(reply))
         if repairs_left:

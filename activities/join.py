@@ -16,6 +16,7 @@ from planloom.activities.models.attempt import Attempt, Target, attempt_model, m
 from planloom.activities.models.chat import ChatRequest
 from planloom.activities.models.client import ModelClient, ModelError
 from planloom.activities.storage.blobs import BlobError, BlobStore
+from planloom.activities.storage.threads import computed
 from planloom.planner.contract.jobs import FinishedTask, JoinJob, JoinReply
 from planloom.planner.language.values import JsonValue
 from planloom.planner.prompts.ask import repair_messages
@@ -145,7 +146,8 @@ async def decide(
         )
         reply = await client.chat(job.pool, request)
         attempt.paid(reply.usage)
-        parsed = parse_join(reply.text, is_cut_off=reply.is_cut_off)
+        size = len(reply.text)
+        parsed = await computed(size, parse_join, reply.text, is_cut_off=reply.is_cut_off)
         if isinstance(parsed, JoinDecision):
             wrong = check_look(parsed, cut, job.looks_left)
             if not wrong:

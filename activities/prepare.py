@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, get_args
@@ -27,7 +28,7 @@ from planloom.planner.contract.large_plans import PreparedPlan, PreparePlanJob, 
 from planloom.planner.contract.prepare import prepare_job
 from planloom.planner.contract.requests import Role
 from planloom.planner.contract.settings import Settings
-from planloom.planner.language.catalog import Catalog, PoolSpec, ToolSpec
+from planloom.planner.language.catalog import FAMILY_PREFIX, Catalog, PoolSpec, ToolSpec
 from planloom.planner.language.plan import PLAN_FILE_MAX_BYTES
 from planloom.planner.language.values import Problem, Stored
 from planloom.planner.syntax.documents import read_plan
@@ -167,6 +168,7 @@ class PrepareActivities:
             dag_retry=self._dag_retry(),
             tenants=dict(self._settings.tenants),
             tool_seconds={n: s for n, s in seconds.items() if n in names},
+            secret=FAMILY_PREFIX + secrets.token_hex(16),
         )
 
     def _tools(self, job: PrepareJob, named: UsedNames) -> list[ToolSpec]:

@@ -23,6 +23,7 @@ from planloom.activities.models.attempt import Attempt, Target, attempt_model, m
 from planloom.activities.models.chat import ChatReply, ChatRequest, estimate_tokens
 from planloom.activities.models.client import ModelClient, ModelError
 from planloom.activities.storage.blobs import BlobStore
+from planloom.activities.storage.threads import computed
 from planloom.planner.compile.tool_arguments import meant_arguments
 from planloom.planner.contract.jobs import (
     PlanJob,
@@ -47,6 +48,8 @@ SIGNAL_FAILURES_MAX = 3
 """Signals that may fail before only the result is relied on: it carries the whole plan anyway."""
 DRAIN_SECONDS = 5.0
 BEAT_CHARS = 400
+PIECE_CHARS = 5_000
+"""So much is read before others have their turn: a tenth of a second at most."""
 """Text between two notes of what was paid so far."""
 PLAN_TEXT_MAX_BYTES = 400_000
 """A plan travels as text and as tasks, and goes back with its problems: together below 2 MiB."""
@@ -178,7 +181,7 @@ class PlanWriter:
             reply = await self._chat(job, request, attempt, feed)
             # A plan that was read to its end is whole, whatever was cut behind it.
             is_cut_off = reply.is_cut_off and not parser.is_over
-            end: ParsedEnd = parser.close(is_cut_off=is_cut_off)
+            end: ParsedEnd = await computed(len(reply.text), parser.close, is_cut_off=is_cut_off)
             take(end.late)
         if size > PLAN_TEXT_MAX_BYTES:
             end.problems.insert(0, _too_large(size))
@@ -252,7 +255,13 @@ class PlanWriter:
 
         async def on_text(text: str) -> bool:
             nonlocal chars, due
-            is_over = feed(text)
+            is_over = False
+            for at in range(0, len(text), PIECE_CHARS):
+                if at:  # an endpoint that does not stream gives all at once
+                    await asyncio.sleep(0)
+                is_over = feed(text[at : at + PIECE_CHARS])
+                if is_over:
+                    break
             chars += len(text)
             if chars >= due:
                 due = chars + BEAT_CHARS

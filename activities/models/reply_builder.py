@@ -34,6 +34,8 @@ from planloom.planner.language.clean_text import TextCleaner, clean_text, clean_
 from planloom.planner.language.values import Usage
 
 WORDS_MAX_CHARS = 300
+ANSWER_MAX_CHARS = 2_000_000
+"""Words, thoughts and arguments together: half a million tokens."""
 _USAGE = ("usage", "usageMetadata", "usage_metadata")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _STATUS_KEYS = ("code", "status", "status_code", "statusCode", "http_status", "error_code")
@@ -99,7 +101,10 @@ class ReplyBuilder:
         if not isinstance(choices, list):
             choices = [body] if isinstance(body.get("message"), Mapping) else []  # Ollama's own
         numbered = [(n, c) for n, c in enumerate(choices) if isinstance(c, Mapping)]
-        return "".join([self._add_choice(c.get("index", n), c, body, key) for n, c in numbered])
+        text = "".join([self._add_choice(c.get("index", n), c, body, key) for n, c in numbered])
+        if self.total_chars > ANSWER_MAX_CHARS:
+            raise ModelError("refused", f"answered with more than {ANSWER_MAX_CHARS:,} characters")
+        return text
 
     def _add_choice(
         self, number: object, choice: Mapping[str, Any], body: Mapping[str, Any], key: str
@@ -156,9 +161,11 @@ class ReplyBuilder:
         for name in HANDED_BACK:
             value, known = part.get(name), self._extra.get(name)
             if isinstance(value, list) and value:
-                self._extra[name] = [*known, *value] if isinstance(known, list) else list(value)
+                self._extra[name] = known = known if isinstance(known, list) else []
+                known += value
             elif isinstance(value, Mapping) and value:
-                self._extra[name] = {**known, **value} if isinstance(known, dict) else dict(value)
+                self._extra[name] = known = known if isinstance(known, dict) else {}
+                known.update(value)
 
     def _take(self, text: str) -> str:
         if text:

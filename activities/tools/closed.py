@@ -27,18 +27,23 @@ CODE = (
 SECRET = "it may hold secrets"
 
 SECRET_FILES = (
-    *(".env*", "*.env", ".envrc", "*.key", "*.pem", "*.p12", "*.pfx", "*.ppk", "*.jks"),
-    *("*.keystore", "*.kdbx", "*.tfstate", "*.tfstate.backup", "*.tfvars"),
+    *(".env*", "*.env", "*.env.*", ".envrc", "*.key", "*.pem", "*.p8", "*.p12", "*.pfx", "*.ppk"),
+    *("*.jks", "*.keystore", "*.kdbx", "*.ovpn", "*.tfstate", "*.tfvars"),
     *(".git-credentials", ".netrc", "_netrc", ".pgpass", ".my.cnf", ".npmrc", ".yarnrc.yml"),
     *(".pypirc", ".htpasswd", ".dockercfg", ".s3cfg", ".boto", ".vault-token", ".terraformrc"),
     *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "id_xmss*", "credentials"),
-    *("credentials.json", "client_secret*.json", "service_account*.json", "service-account*.json"),
+    *("*credentials.json", "*credentials.csv", "*_accesskeys.csv", "rootkey.csv"),
+    *("*adminsdk*.json", "client_secret*.json", "service_account*.json", "service-account*.json"),
     *("secrets.toml", "secrets.json", "secrets.yaml", "secrets.yml", "kubeconfig"),
     *(".gitconfig", ".claude.json", ".mcp.json", ".*_history"),
 )
 """Names of files whose content would put keys into the run's history."""
+BACKUP = re.compile(r"(\.(bak|backup|old|orig|save|copy|tmp|sw[op])|~)+\Z")
+"""What programs and people put behind a name: `server.key.bak` holds what `server.key` did."""
 SSH_KEY = re.compile(r"id_[^.]+(\.pub)?")
 """Keys with unusual names, such as `id_work`; `id_map.csv` is a table."""
+LOADED_FILES = ("conftest.py", "pytest.ini", "python*._pth")
+"""Names of files that programs load by themselves from wherever they are: read, and not written."""
 TRUSTED_FILES = (
     *("planloom.toml", "temporal-dev.yaml", "temporal.toml", "*.pth", "*.egg-link", "pyvenv.cfg"),
     *("sitecustomize.py", "usercustomize.py"),
@@ -80,13 +85,22 @@ class Trusted:
     """Folders that a started program imports from: no code of any language is written below."""
 
 
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
+)
+"""Characters that a file system may ignore, beside those of Unicode's class `Cf`."""
+_ENDS = re.compile(r"(?<=[^/. ])[. ]+(?=/|\Z)")
+"""Dots and spaces at the end of a name, which file systems of Windows leave out."""
+
+
 def folded(name: str) -> str:
-    """A name as the most forgiving file system compares it."""
+    """A name, or a path, as the most forgiving file system compares it."""
     if name.isascii():
-        return name.lower()
+        return _ENDS.sub("", name.lower())
     # Some systems also leave out characters that nobody sees.
     visible = "".join(c for c in name if unicodedata.category(c) != "Cf")
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible).casefold())
+    visible = unicodedata.normalize("NFKC", _UNSEEN.sub("", visible)).casefold()
+    return _ENDS.sub("", unicodedata.normalize("NFKC", visible))
 
 
 def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
@@ -95,6 +109,7 @@ def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
 
 _SECRET = _any_of(SECRET_FILES)
 _TRUSTED = _any_of(TRUSTED_FILES)
+_LOADED = _any_of(LOADED_FILES)
 
 
 def file_closed(name: str, act: Act) -> str | None:
@@ -102,8 +117,11 @@ def file_closed(name: str, act: Act) -> str | None:
     plain = folded(name)
     if _TRUSTED.match(plain):
         return TRUSTED
-    if _SECRET.match(plain) or SSH_KEY.fullmatch(plain):
+    original = BACKUP.sub("", plain)
+    if any(_SECRET.match(n) or SSH_KEY.fullmatch(n) for n in (plain, original)):
         return SECRET
+    if act == "write" and _LOADED.match(plain):
+        return CODE
     if act == "write" and plain.startswith("."):
         return "hidden files are settings of programs"
     return None

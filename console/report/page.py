@@ -18,6 +18,7 @@ from planloom.console.report.answers import controls_of, forms_of
 from planloom.console.report.decisions import Decision
 from planloom.console.report.facts import RunFacts
 from planloom.console.report.rows import cost_rows, gantt_of, shown_value, task_rows
+from planloom.console.safe import plain
 from planloom.console.views import short_seconds
 from planloom.planner.compile.drawing.svg import STYLE, changed_tasks, plan_svg
 from planloom.planner.contract.results import AgentResult, RunResult, TeamResult
@@ -49,12 +50,18 @@ class _Templates(Environment):
         return obj[attribute] if isinstance(obj, dict) else super().getattr(obj, attribute)
 
 
+def _shown(value: Any) -> Any:
+    """What stands in the page for a value: control characters are visible, as on a terminal."""
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @cache
 def _environment() -> Environment:
     return _Templates(
         loader=FileSystemLoader(FOLDER),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -326,7 +333,9 @@ def _svg(
     links: bool = False,
 ) -> Markup:
     # What `plan_svg` writes of names and descriptions is escaped there.
-    return Markup(plan_svg(plan, states, notes=notes, path=path, links=links, is_alone=False))
+    return Markup(
+        plain(plan_svg(plan, states, notes=notes, path=path, links=links, is_alone=False))
+    )
 
 
 def _estimated(estimate: dict[str, Any]) -> dict[str, str]:

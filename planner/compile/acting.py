@@ -14,18 +14,26 @@ from planloom.planner.language.values import JsonValue
 
 def may_act(task: Task, catalog: Catalog) -> bool:
     """What is not known here (a named agent, a template that is not loaded) may."""
-    return any(_may_act(body, catalog, 0) for body in task.bodies)
+    seen: set[str] = set()
+    return any(_may_act(body, catalog, 0, seen) for body in task.bodies)
 
 
-def _may_act(body: Body, catalog: Catalog, depth: int) -> bool:
+def _may_act(body: Body, catalog: Catalog, depth: int, seen: set[str]) -> bool:
+    """`seen` are templates that were looked at: those of templates of templates are millions."""
     if body.tool is not None:
         spec = catalog.tool(body.tool)
         return spec is not None and spec.side_effects
     if body.plan is not None:
+        if isinstance(body.plan, str):
+            if body.plan in seen:
+                return False
+            seen.add(body.plan)
         plan = _plan_of(body.plan, catalog)
         if plan is None or depth > PLAN_DEPTH_MAX:
             return True
-        return any(_may_act(b, catalog, depth + 1) for task in plan.tasks for b in task.bodies)
+        return any(
+            _may_act(b, catalog, depth + 1, seen) for task in plan.tasks for b in task.bodies
+        )
     if body.agent is not None or body.team is not None:
         allowed = body.args.get("tools")
         if isinstance(allowed, list):  # arguments narrow

@@ -10,6 +10,7 @@ from planloom.planner.compile.passes.deduplicate import deduplicate_calls
 from planloom.planner.compile.passes.fuse import fuse_tasks, fused_seconds
 from planloom.planner.compile.passes.prune import prune_tasks
 from planloom.planner.compile.passes.rank import critical_path, rank_upward, width_of
+from planloom.planner.compile.passes.recursion import check_recursion
 from planloom.planner.compile.passes.resolve import graph_of, inputs_of, values_of
 from planloom.planner.compile.passes.validate import (
     check_cycles,
@@ -78,6 +79,7 @@ def compile_plan(
     O(N + E) except near misses of names that do not exist.
     """
     problems = check_plan(plan, catalog, allow=allow, other_ids=other_ids, depth=depth)
+    problems = problems or check_recursion(plan, catalog)
     if problems:
         return Compiled(plan, problems=problems)
     written = graph_of(plan)

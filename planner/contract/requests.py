@@ -141,10 +141,14 @@ class Lineage(Model):
     """
 
     parent: str | None = None
+    secret: str = ""
+    """The parent's: what parent and child say to each other goes with it."""
     parent_key: str | None = None
     """The parent's id with that of its first run: another run may have its id later."""
     root: str | None = None
     depth: int = 0
+    breadth: int = 1
+    """How many runs of plans there may be at this depth, if all are as wide as those above."""
     params: Stored | None = None
     """The child's params when they are too large to travel inline."""
     inputs: dict[str, Stored] = Field(default_factory=dict)

@@ -9,6 +9,9 @@ from pydantic import Field
 
 from planloom.planner.language.values import JsonValue, Model
 
+FAMILY_PREFIX = "planloom-family:"
+"""How a secret of a run and its children begins."""
+
 
 class ToolSpec(Model):
     """A registered tool as planner, compiler and dispatcher see it.
@@ -86,6 +89,8 @@ class Catalog(Model):
     """Error classes worth another round of the run; None is the table's own."""
     tenants: dict[str, float] = Field(default_factory=dict)
     """Weights by which tenants share a pool."""
+    secret: str = ""
+    """Known to the run and its children: what they say to each other goes with it."""
 
     def pool_for(self, model: str | None) -> PoolSpec:
         """The pool that serves a model; the first one when none says so."""

@@ -63,3 +63,16 @@ class TextCleaner:
         """What is left when no more text comes."""
         rest, self._half = self._half, ""
         return clean_text(rest)
+
+
+REORDERING = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
+"""Embeddings, overrides and isolates: they show what follows in another order than it is read in,
+so that a command or a path looks like another one."""
+
+
+def in_its_order(text: str) -> str:
+    """The text as people are shown it: nothing in it changes the order of its letters.
+
+    Arabic and Hebrew need none of these marks: letters know their own direction.
+    """
+    return text if text.isascii() else text.translate(REORDERING)

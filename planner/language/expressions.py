@@ -119,7 +119,7 @@ def _size_of(text: str) -> int:
 class _Functions(Functions):
     """JMESPath's functions, charged for the items and characters that they go through."""
 
-    _FREE = ("length", "type", "not_null", "to_array", "starts_with", "ends_with")
+    _FREE = ("length", "type", "not_null", "to_array")
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
@@ -149,6 +149,8 @@ class _Functions(Functions):
             nodes = self._meter.nodes
             self._meter.built(search)
             self._meter.step((self._meter.nodes - nodes) * len(subject))
+        elif isinstance(subject, list) and isinstance(search, str):
+            self._meter.step(len(search) // 1000 * len(subject))
         return search in subject
 
     @signature({"types": ["string"]}, {"types": ["array-string"]})
@@ -186,6 +188,8 @@ class _Interpreter(TreeInterpreter):
             if type(left) is not type(right) or len(left) != len(right):
                 return False
             self._meter.built(left)  # Python compares what stands for one document part by part
+        elif isinstance(left, str) and isinstance(right, str):
+            self._meter.step(min(len(left), len(right)) // 1000)
         return bool(self.COMPARATOR_FUNC["eq"](left, right))
 
     def visit_flatten(self, node: Any, value: Any) -> Any:

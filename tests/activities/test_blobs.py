@@ -14,6 +14,7 @@ import pytest
 from planloom.activities.storage.blobs import BlobError, BlobStore
 from planloom.activities.storage.json_values import ValueNotJsonError
 from planloom.activities.storage.patience import Patience
+from planloom.activities.storage.threads import READ_AT_ONCE_CHARS, computed
 from planloom.planner.language.values import (
     INLINE_MAX_BYTES,
     PREVIEW_MAX_CHARS,
@@ -175,3 +176,10 @@ async def test_a_tool_that_fills_the_threads_of_asyncio_holds_up_no_blob(blobs: 
     finally:
         is_over.set()
         await asyncio.gather(*filling)
+
+
+async def test_a_long_text_is_read_beside_the_event_loop() -> None:
+    """A joiner's answer of a million brackets held all runs of a worker up for five seconds."""
+    here = threading.get_ident()
+    assert await computed(READ_AT_ONCE_CHARS, threading.get_ident) == here
+    assert await computed(READ_AT_ONCE_CHARS + 1, threading.get_ident) != here

@@ -46,13 +46,20 @@ CLOSED_FILES = [
     ),
     *("temporal-dev.yaml", "x.pth", "distutils-precedence.PTH", "pyvenv.cfg", "sitecustomize.py"),
     *("\uff0eenv", "\uff50lanloom.toml", "planloom\u200b.toml", "plan\u00adloom.toml"),
+    *(".env.", ".env ", "planloom.toml.", "PLANLOOM.TOML . ", "id_rsa..", "server.key. ."),
+    *("server.key.bak", ".env.old", "prod.env~", "id_work.bak", "credentials.orig", "a.pem.bak~"),
+    *("prod.env.local", "my-credentials.json", "application_default_credentials.json", "a.ovpn"),
+    *("root_accessKeys.csv", "credentials.csv", "x-firebase-adminsdk-1.json", "AuthKey_1.p8"),
+    *("plan\u034floom.toml", "server.k\ufe0fey", "id_rsa\U000e0041", "serv\u3164er.pem"),
     *("cert\u200d.pem", "\u2170d_rsa", "server.\u212aey", "server.ke\u200by"),
 ]
+LOADED_FILES = ["conftest.py", "CONFTEST.PY", "conftest.py.", "python311._pth", "pytest.ini"]
 READ_ONLY_FILES = [".gitignore", ".bashrc", ".profile", ".pre-commit-config.yaml", ".editorconfig"]
 OPEN_FILES = [
     *("notes.md", "data.csv", "id_map.csv", "id.txt", "environment.yml", "keys.md", "monkey"),
     *("planloom.md", "my-planloom.toml.txt", "README", "secret-garden.txt", "pth", "a.pth.txt"),
     *("keynote.txt", "tokens.json", "café.txt", "資料.csv", "credentials.md"),
+    *("a.bak", "notes.old", "key.md.bak", "credential-types.csv", "env.md", "a b.txt", "test_a.py"),
 ]
 
 
@@ -62,7 +69,7 @@ def test_a_file_of_this_name_is_closed_to_all_tools(name: str) -> None:
     assert file_closed(name, "write")
 
 
-@pytest.mark.parametrize("name", READ_ONLY_FILES)
+@pytest.mark.parametrize("name", READ_ONLY_FILES + LOADED_FILES)
 def test_a_hidden_file_is_read_and_not_written(name: str) -> None:
     assert file_closed(name, "read") is None
     assert file_closed(name, "write")
@@ -83,6 +90,10 @@ def test_a_file_of_this_name_is_open(name: str) -> None:
         (".pi", True),
         (".aws", True),
         (".PLANLOOM", True),
+        (".git.", True),
+        (".venv ", True),
+        (".gi\ufe0ft", True),
+        ("node_modules. ", True),
         ("\uff0egit", True),
         ("\u200b.git", True),
         ("site-packages", True),
@@ -112,6 +123,8 @@ def test_a_name_is_folded_as_the_most_forgiving_file_system_does() -> None:
     assert folded("straße") == folded("STRASSE")
     assert folded("e\u0301") == folded("\u00e9")
     assert folded("\u200b.gi\u200dt") == ".git"
+    assert folded("/w/Conf. /main.toml. .") == "/w/conf/main.toml"
+    assert (folded(".."), folded("."), folded("a..b"), folded("/")) == ("..", ".", "a..b", "/")
 
 
 # -- places -----------------------------------------------------------------------------------

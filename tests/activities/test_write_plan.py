@@ -20,10 +20,18 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from planloom.activities.models.answer_stream import OnText
 from planloom.activities.models.attempt import Attempt
+from planloom.activities.models.chat import ChatReply, ChatRequest
 from planloom.activities.models.client import ModelClient, ModelError
 from planloom.activities.models.heartbeats import Attempts, Heartbeat
-from planloom.activities.write_plan import Outbox, PlanActivities, PlanWriter, allowed_tools
+from planloom.activities.write_plan import (
+    PIECE_CHARS,
+    Outbox,
+    PlanActivities,
+    PlanWriter,
+    allowed_tools,
+)
 from planloom.planner.contract.jobs import (
     PlanJob,
     PlannedBatch,
@@ -355,3 +363,31 @@ async def test_without_a_run_to_tell_the_activity_still_answers(
     reply = await ActivityEnvironment().run(activities.write_plan, job(tools=["search"]))
     assert len(reply.tasks) == 3
     assert "send(" not in server.requests[0].messages[0]["content"]
+
+
+class StubPrices:
+    """Everything is free."""
+
+    def charge(self, model: str, pool: str, usage: Usage) -> Usage:
+        return usage
+
+
+async def test_a_plan_that_comes_at_once_is_read_piece_by_piece() -> None:
+    """A million characters in one body held all runs of a worker up for eight seconds."""
+    turns = 0
+
+    class AtOnce:
+        prices = StubPrices()
+
+        async def chat(self, pool: str, request: ChatRequest, on_text: OnText) -> ChatReply:
+            nonlocal turns
+            reading = asyncio.ensure_future(on_text("---\n" * (10 * PIECE_CHARS // 4)))
+            while not reading.done():
+                turns += 1
+                await asyncio.sleep(0)
+            return ChatReply(text="", usage=Usage(model_calls=1))
+
+    client: Any = AtOnce()
+    reply = await PlanWriter(client, TOOLS, Inbox().emit).write(job(), "m", [], attempt())
+    assert not reply.is_complete
+    assert turns >= 10

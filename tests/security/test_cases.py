@@ -67,6 +67,7 @@ def test_no_spelling_of_an_end_closes_a_fence(end: str) -> None:
         ("[approve](http://evil)", "[approve]\\(http://evil)"),
         ("\\<b>", "\\\\\\<b>"),
         ("`code`", "\\`code\\`"),
+        ("rm \u202eypoc\u2066", "rm \ufffdypoc\ufffd"),
         ("t1[0] is 2 > 1", "t1[0] is 2 > 1"),
     ],
 )

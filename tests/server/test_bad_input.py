@@ -110,9 +110,14 @@ async def test_a_second_input_is_refused(planloom: Planloom) -> None:
 async def test_a_template_that_uses_itself_ends(planloom: Planloom) -> None:
     folder = planloom.workspace / ".planloom" / "templates"
     folder.mkdir(parents=True)
-    (folder / "loop.yaml").write_text("tasks: [{id: s, plan: loop}]\nanswer: '${s}'\n")
+    twice = "tasks: [{id: s, plan: loop}, {id: again, plan: loop}]"
+    (folder / "loop.yaml").write_text(twice)
+    (folder / "may-end.yaml").write_text("tasks: [{id: s, map: [1], plan: may-end}]")
     async with planloom.worker():
-        result = await planloom.run({"template": "loop"})
+        failure = await planloom.failure(await planloom.start({"template": "loop"}))
+        result = await planloom.run({"template": "may-end"})
+    assert failure.type == "InvalidPlan"
+    assert "contains itself, and nothing ends that: loop -> loop" in str(failure)
     assert result["status"] == "failed"
     assert "nested deeper than 5" in result["reason"]
 

@@ -30,7 +30,7 @@ class Server:
         server = self
 
         class Handle:
-            async def signal(self, signal: str, payload: Any) -> None:
+            async def signal(self, signal: str, *, args: list[Any]) -> None:
                 arrival = asyncio.get_running_loop().create_future()
                 server._on_the_way.append(((run, signal), arrival))
                 await arrival

@@ -31,8 +31,6 @@ from planloom.workflows.shell.signals import Signals
 
 REPORT = "report_to_parent"
 """The signal that asks a child to report its result by signal."""
-ENDED = "child_ended"
-"""The signal by which it does."""
 PARENT_LOOK_SECONDS = 30.0
 PARENT_LOOK_MAX_SECONDS = 600.0
 """The longest between two looks of a child at its parent; the first comes soon, as money counts."""
@@ -52,7 +50,11 @@ class ChildEnded(BaseModel):
         """The child's result, or the failure that it means."""
         if self.result is None:
             return Failure(self.message or "the child run failed", self.error_class)
-        return RESULT_MODELS[self.kind].model_validate(self.result)
+        try:
+            return RESULT_MODELS[self.kind].model_validate(self.result)
+        except (KeyError, ValueError):
+            message = f"the child run sent no result of a {self.kind[:40]}"
+            return Failure(message, "unknown")
 
 
 class Children:

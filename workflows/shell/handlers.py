@@ -22,7 +22,8 @@ from planloom.workflows.machines.shared.messages import (
     Question,
     read_payload,
 )
-from planloom.workflows.shell.children import ENDED, REPORT, ChildEnded
+from planloom.workflows.shell.children import REPORT, ChildEnded
+from planloom.workflows.shell.family import ENDED, as_said, opened
 from planloom.workflows.shell.shell import Shell, live_state
 
 W = TypeVar("W", bound="type[HasShell]")
@@ -70,11 +71,12 @@ def _signal(control: Control) -> Any:
     async def handle(self: HasShell, *payloads: Any) -> None:
         if self.shell is None:
             return
-        found = read_payload(control.model, payloads)
+        sent, secret = opened(payloads)
+        found = read_payload(control.model, sent)
         if isinstance(found, list):
             self.shell.apply(SignalIgnored(_lines(control.name, found)))
         else:
-            self.shell.apply(ControlTaken(control.name, found))
+            self.shell.apply(ControlTaken(control.name, found), secret)
 
     _name(handle, f"{control.name}_signal")
     return workflow.signal(name=control.name, description=control.description)(handle)
@@ -95,7 +97,8 @@ def _update(control: Control) -> Any:
         found = read_payload(control.model, payloads)
         if isinstance(found, list):
             raise _invalid(control.name, found)
-        refusal = shell.machine.check(shell.state, control.name, found, workflow.time())
+        said = as_said(found)
+        refusal = shell.machine.check(shell.state, control.name, said, workflow.time())
         if refusal is not None:
             raise ApplicationError(refusal.message, type=refusal.type, non_retryable=True)
 
@@ -110,11 +113,12 @@ def _notice(notice: Notice) -> Any:
     async def handle(self: HasShell, *payloads: Any) -> None:
         if self.shell is None:
             return
-        found = read_payload(notice.model, payloads)
+        sent, secret = opened(payloads)
+        found = read_payload(notice.model, sent)
         if isinstance(found, list):
             self.shell.apply(SignalIgnored(_lines(notice.name, found)))
         else:
-            self.shell.apply(notice.event(found))
+            self.shell.apply(notice.event(found), secret)
 
     _name(handle, notice.name)
     return workflow.signal(name=notice.name, description=notice.description)(handle)
@@ -136,9 +140,14 @@ def _question(question: Question) -> Any:
 
 def _child_ended() -> Any:
     async def child_ended(self: HasShell, *payloads: Any) -> None:
-        found = read_payload(ChildEnded, payloads)
-        if self.shell is not None and isinstance(found, ChildEnded):
-            self.shell.child_ended(found)
+        if self.shell is None:
+            return
+        sent, secret = opened(payloads)
+        found = read_payload(ChildEnded, sent)
+        if isinstance(found, ChildEnded):
+            self.shell.child_ended(found, secret)
+        elif isinstance(found, list):
+            self.shell.apply(SignalIgnored(_lines(ENDED, found)))
 
     _name(child_ended, ENDED)
     words = "A child that was asked to report has ended"

@@ -46,7 +46,9 @@ def open_shell(
             return None, told
         lineage, payloads = told, [payloads[0], *payloads[2:]]
     document = only_input(payloads[0] if payloads else None, payloads[1:])
-    if is_carried(document):
+    # Only the server says that a run goes on: nobody starts one in the middle, with a state that
+    # says who paid for what, what is approved, and which run is the parent.
+    if is_carried(document) and info.continued_run_id:
         carried = read_carried(document)
         if isinstance(carried, Failed):
             return None, carried

@@ -39,13 +39,13 @@ from planloom.workflows.machines.shared.events import (
     Failure,
     HistoryLong,
     Returned,
+    SignalIgnored,
     TimeReached,
 )
 from planloom.workflows.machines.shared.machine import Failed, Machine, State
 from planloom.workflows.shell import activities
 from planloom.workflows.shell.carried import carry, packed_state, read_state
 from planloom.workflows.shell.children import (
-    ENDED,
     ChildEnded,
     Children,
     cancel_adopted,
@@ -53,6 +53,7 @@ from planloom.workflows.shell.children import (
 )
 from planloom.workflows.shell.effects import EFFECTS, Literals, long_texts_stored
 from planloom.workflows.shell.ends import error_of, failure_of, is_cancelled
+from planloom.workflows.shell.family import ENDED, checked, of_a_child, secret_for
 from planloom.workflows.shell.outgoing import Outgoing, size_of
 from planloom.workflows.shell.publish import Publisher
 from planloom.workflows.shell.signals import Signals
@@ -124,8 +125,8 @@ class Shell(Generic[S]):
         self._known = search_attributes
         self._is_continued = is_continued
         self._has_begun = False
-        self._early: list[Event] = []
-        self._ended_early: list[ChildEnded] = []
+        self._early: list[tuple[Event, str]] = []
+        self._ended_early: list[tuple[ChildEnded, str]] = []
         self._applied = 0
         """How many events have changed the state."""
         self._jobs: dict[str, asyncio.Task[None]] = {}
@@ -148,12 +149,17 @@ class Shell(Generic[S]):
 
     # -- events -----------------------------------------------------------------------------
 
-    def apply(self, event: Event) -> None:
-        """The only place where the state changes. Carrying a command out never applies an event."""
+    def apply(self, event: Event, secret: str = "") -> None:
+        """The only place where the state changes. Carrying a command out never applies an event.
+
+        `secret` is what the sender of a signal named: see `family`.
+        """
         if not self._has_begun:
-            self._early.append(event)  # a signal or update before `run`: it waits for `Begun`
+            # A signal or update before `run`: it waits for `Begun`.
+            self._early.append((event, secret))
             return
         self._applied += 1
+        event = checked(self.state, event, secret)
         try:
             commands = self.machine.step(self.state, event, workflow.time())
         except Exception as bug:
@@ -168,10 +174,10 @@ class Shell(Generic[S]):
         self._has_begun = True
         early, self._early = self._early, []
         self.apply(Continued() if self._is_continued else Begun())
-        for event in early:
-            self.apply(event)
-        for ended in self._ended_early:
-            self.child_ended(ended)
+        for event, secret in early:
+            self.apply(event, secret)
+        for ended, secret in self._ended_early:
+            self.child_ended(ended, secret)
         if self.state.identity.lineage.parent is not None:
             self._start(PARENT, self._watch_parent())
 
@@ -291,14 +297,18 @@ class Shell(Generic[S]):
     async def _tell(self, tell: Tell) -> None:
         """A signal to another run. One that has ended, or is gone, needs it no more."""
         await self._children.until_started(tell.run)
-        await self._signals.send(tell.run, tell.signal, tell.payload)
+        secret = secret_for(self.state, tell.signal)
+        await self._signals.send(tell.run, tell.signal, tell.payload, secret)
 
     # -- children that report ---------------------------------------------------------------
 
-    def child_ended(self, ended: ChildEnded) -> None:
+    def child_ended(self, ended: ChildEnded, secret: str) -> None:
         """A child that was asked to report has ended."""
         if not self._has_begun:
-            self._ended_early.append(ended)
+            self._ended_early.append((ended, secret))
+            return
+        if not of_a_child(self.state, secret):
+            self.apply(SignalIgnored(f"{ENDED}: the sender is no child of this run"))
             return
         key = next((k for k, id in self._children_now().items() if id == ended.child), None)
         if key is None:
@@ -438,7 +448,8 @@ class Shell(Generic[S]):
             report |= {"message": lines, "error_class": ended.type}
         else:
             report |= {"result": ended.model_dump(mode="json", exclude_unset=True)}
-        await self._signals.send(info.parent.workflow_id, ENDED, report)
+        secret = secret_for(self.state, ENDED)
+        await self._signals.send(info.parent.workflow_id, ENDED, report, secret)
 
     def _publish(self, is_last: bool = False) -> None:
         now, published = workflow.time(), self.machine.published(self.state)

@@ -19,13 +19,17 @@ class Signals:
     def __init__(self) -> None:
         self._lines: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def send(self, run: str, signal: str, payload: Any = None) -> bool:
-        """Whether it was delivered. A run that has ended, or is gone, needs it no more."""
+    async def send(self, run: str, signal: str, payload: Any = None, secret: str = "") -> bool:
+        """Whether it was delivered. A run that has ended, or is gone, needs it no more.
+
+        `secret` goes along as a second payload: see `family`.
+        """
+        args = [payload, secret] if secret else [payload]
         async with self._lines[run]:
             handle = workflow.get_external_workflow_handle(run)
             try:
                 # To cancel a signal that is on its way would fail the workflow task forever.
-                await asyncio.shield(handle.signal(signal, payload))
+                await asyncio.shield(handle.signal(signal, args=args))
             except FailureError:
                 return False
         return True

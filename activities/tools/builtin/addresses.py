@@ -24,6 +24,11 @@ _TUNNELS = (
     ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays
 )
 """Forms that carry another address inside, or go by a router nobody knows."""
+_NEVER_PUBLIC = (
+    ipaddress.IPv6Network("3fff::/20"),  # documentation
+    ipaddress.IPv6Network("5f00::/16"),  # segments of a provider's own routing
+)
+"""Special since 2024: this Python may not know them."""
 _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 
@@ -68,7 +73,8 @@ def refusal_of(address: str, allowed: Allowed = NOTHING) -> str | None:
         return "link-local and metadata addresses are never reached"
     if found.is_multicast or found.is_unspecified or str(found) == "255.255.255.255":
         return "it is not the address of a server"
-    if (found.is_private or not found.is_global) and not allowed.covers(found):
+    is_public = found.is_global and not _is_in(found, _NEVER_PUBLIC)
+    if (found.is_private or not is_public) and not allowed.covers(found):
         return (
             "private addresses are closed; PLANLOOM_HTTP_ALLOW_PRIVATE (1, or networks such as "
             "10.1.0.0/16) opens them"

@@ -118,7 +118,8 @@ def _with_gaps(reached: set[int], wanted: Sequence[str]) -> set[int]:
 def _was_written(context: ToolContext, args: dict[str, Any]) -> dict[str, Any] | None:
     real = inside(context, args["path"], tool="write_file", act="write")
     content = args["text"].encode("utf-8", "replace")
-    if real.is_file() and real.read_bytes() == content:
+    is_same = real.is_file() and real.stat().st_size == len(content)
+    if is_same and real.read_bytes() == content:
         return {"path": relative(context, real), "bytes": len(content)}
     return None
 

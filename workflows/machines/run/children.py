@@ -37,6 +37,9 @@ from planloom.workflows.machines.shared.large_inputs import split_context
 
 CONTEXT_MAX_BYTES = 2_000
 """A longer context travels as an input that the child reads where blobs can be read."""
+RUNS_MAX = 100_000
+"""Runs of plans in one tree: a template that starts itself twice, or maps of maps of sub-plans."""
+TOO_WIDE = f"the tree of sub-plans may grow to {{:,}} runs on one level; at most {RUNS_MAX:,}"
 OF_THE_RUN = ("tenant", "priority", "cache", "on_budget")
 """What a child has from its run; arguments may not name them."""
 
@@ -60,6 +63,10 @@ def child_command(
     common = fields_of(run, task)
     lineage = lineage_of(run, task, grant, depth=run.lineage.depth + 1)
     if body.kind == "plan":
+        breadth = breadth_below(run, work)
+        if breadth > RUNS_MAX:
+            return Failure(TOO_WIDE.format(breadth), "tool")
+        lineage = lineage.model_copy(update={"breadth": breadth})
         named = {"template": body.plan} if isinstance(body.plan, str) else {"plan": body.plan}
         common |= {
             **named,
@@ -103,6 +110,14 @@ def child_command(
     )
 
 
+def breadth_below(run: RunState, work: Work) -> int:
+    """How many runs of plans there may be one level down. No run sees the whole tree: it takes the
+    others on its level to be as wide as itself.
+    """
+    items = len(run.records[work.unit.task].item_outcomes)
+    return run.lineage.breadth * max(1, run.sub_plans) * max(1, items)
+
+
 def fields_of(run: RunState, task: Task) -> dict[str, Any]:
     """What the request of any child has from its run."""
     request = run.request
@@ -131,6 +146,7 @@ def lineage_of(run: RunState, task: Task, grant: Grant, *, depth: int, **more: A
             **({"tainted_plan": True} if run.records[task.id].is_decided_outside else {}),
             "parent": run.identity.workflow_id,
             "parent_key": run.identity.run_key,
+            **({"secret": run.catalog.secret} if run.catalog.secret else {}),
             "root": run.root,
             "depth": depth,
             "grant": grant,

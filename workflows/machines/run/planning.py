@@ -24,6 +24,7 @@ from planloom.planner.language.plan import PLANNED_TASKS_MAX, Plan, Task
 from planloom.planner.language.values import JsonValue, Outcome, Problem, TaskId, Usage
 from planloom.planner.syntax.calls.parser import call_text
 from planloom.workflows.machines.run.bodies import urgency_of
+from planloom.workflows.machines.run.narrowing import narrowed
 from planloom.workflows.machines.run.plan_book import PLAN_REPAIRS_MAX
 from planloom.workflows.machines.run.revising import compile_for, reopen
 from planloom.workflows.machines.run.state import (
@@ -209,6 +210,7 @@ def accept(run: RunState, planned: Sequence[PlannedTask], now: float) -> None:
         goal.book.seen.add(one.task.id)
         goal.deferred = [d for d in goal.deferred if d.task.id != one.task.id]
         task = rename_inputs(one.task, goal.aliases)
+        task = narrowed(task, run.request, run.tasks.get(task.id))
         if _reads_refused(goal, task):
             goal.deferred.append(one)
             continue

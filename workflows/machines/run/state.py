@@ -409,6 +409,8 @@ class RunState:
 
     # The tasks.
     tasks: dict[TaskId, Task] = field(default_factory=dict)
+    sub_plans: int = 0
+    """How many of them have been sub-plans so far."""
     inputs: dict[TaskId, tuple[TaskId, ...]] = field(default_factory=dict)
     records: Annotated[dict[TaskId, Record], SLIM_RECORDS] = field(default_factory=dict)
     dropped: dict[TaskId, int] = field(default_factory=dict)

@@ -35,6 +35,8 @@ def add_tasks(
     """
     names = {t.id for t in tasks} | set(run.tasks)
     for task in tasks:
+        if task.id not in run.tasks and any(b.plan is not None for b in task.bodies):
+            run.sub_plans += 1
         run.tasks[task.id] = task
         found = inputs.get(task.id) if inputs is not None else None
         if found is None:

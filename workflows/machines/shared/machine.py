@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from planloom.planner.contract.requests import Lineage
+from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.values import Problem
 from planloom.workflows.machines.shared.commands import Command
 from planloom.workflows.machines.shared.events import Event
@@ -33,6 +34,9 @@ class State(Protocol):
 
     @property
     def identity(self) -> Identity: ...
+
+    @property
+    def catalog(self) -> Catalog: ...
 
 
 @dataclass(slots=True)

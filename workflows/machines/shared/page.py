@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planloom.planner.contract.results import OpenWait
+from planloom.planner.language.clean_text import in_its_order
 
 GOAL_MAX_CHARS = 300
 DETAILS_MAX_CHARS = 19_000
@@ -31,7 +32,7 @@ def markdown_page(
     lines.append(head)
     for wait in waits[:WAITS_MAX]:
         lines.append(f"\nWaiting for {wait.kind}: {_one_line(wait.what)}")
-        lines += ["", FENCE, wait.command.replace(FENCE, ""), FENCE]
+        lines += ["", FENCE, in_its_order(wait.command.replace(FENCE, "")), FENCE]
     if rows:
         lines += ["", _table_row(columns), "|" + "---|" * len(columns)]
         lines += [_table_row(row) for row in rows[:ROWS_MAX]]
@@ -53,6 +54,7 @@ def _one_line(text: str) -> str:
 def plain(text: str) -> str:
     """Text as Markdown that shows it. What tasks and models say may hold HTML, images and links,
     and a page that loads a picture tells somebody that it was looked at."""
+    text = in_its_order(text)
     for mark in ("\\", "<", "`", "]("):
         text = text.replace(mark, mark[:-1] + "\\" + mark[-1])
     return text

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from planloom.planner.contract.requests import Lineage
 from planloom.planner.contract.results import (
     AgentResult,
     MemberReport,
@@ -174,3 +175,21 @@ def test_a_run_that_is_cancelled_waits_for_what_its_children_cost() -> None:
     assert drive.run.result is None
     drive.returns("c#body", result("agent", "cancelled", None))
     assert (drive.result.status, drive.result.usage.tokens) == ("cancelled", 15)
+
+
+def test_a_tree_of_sub_plans_does_not_grow_without_end() -> None:
+    """A template that starts itself twice made 63 runs: each level is as wide as those above."""
+    sub = {"id": "s", "plan": plan({"id": "x", "tool": "work", "args": {"key": 1}})}
+    two = plan(sub, {**sub, "id": "s2"}, {"id": "a", "agent": "helper", "args": {"task": "x"}})
+    drive = Drive(plan=two, lineage=Lineage(breadth=50_000))
+    drive.begin()
+    starts = [c for c in drive.commands if isinstance(c, StartChild)]
+    assert {c.id: c.lineage.breadth for c in starts if c.kind == "DagWorkflow"} == {
+        "run/s": 100_000,
+        "run/s2": 100_000,
+    }
+    items = plan({**sub, "map": [1, 2, 3]})
+    drive = Drive(plan=items, lineage=Lineage(breadth=50_000), retry_rounds=0)
+    drive.begin()
+    assert drive.sent(StartChild) == []
+    assert "may grow to 150,000 runs on one level" in str(drive.result.tasks["s"].error)

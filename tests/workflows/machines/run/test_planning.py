@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from planloom.planner.contract.jobs import JoinReply
+from planloom.planner.contract.requests import RunRequest
+from planloom.planner.language.plan import Task
 from planloom.planner.language.values import Stored, Usage
+from planloom.workflows.machines.run.narrowing import narrowed
 from planloom.workflows.machines.shared.commands import Cancel, JoinOutcomes, RunTool, WritePlan
 from planloom.workflows.machines.shared.events import CancelRequested
 from tests.support.run_driver import Drive, work
@@ -53,7 +56,6 @@ def test_a_planner_that_is_called_off_is_charged_no_more_than_was_reserved() -> 
     reserved = drive.run.account.ledger.reserved["planner.1"].tokens
     long = {**work("a"), "description": "x" * 9_000}
     from planloom.planner.contract.jobs import PlannedBatch, PlannedTask
-    from planloom.planner.language.plan import Task
     from planloom.workflows.machines.shared.events import PlanWritten
 
     task = PlannedTask(task=Task.model_validate(long), text="x" * 9_000)
@@ -97,3 +99,32 @@ def test_a_joiner_without_budget_ends_the_run_where_it_is_to_end() -> None:
     drive.ends("a", "x" * 1_500)
     assert drive.result.status == "partial"
     assert drive.result.reason.startswith("budget: joiner")
+
+
+def test_a_planner_widens_neither_priority_nor_cache_of_its_run() -> None:
+    """Its line `a = work("x", _priority="critical", _cache="shared")` came before all other runs,
+    and its result was left for them."""
+    wide = {"priority": "critical", "cache": "shared"}
+    sub = {"tasks": [work("x", **wide)]}
+    drive = Drive(goal="reach it", priority="low", cache="run")
+    drive.begin()
+    drive.wrote(
+        work("a", **wide),
+        {"id": "s", "plan": sub, **wide},
+        work("f", fallback={"plan": sub}),
+        work("low", priority="background", cache="off"),
+    )
+    tasks = drive.run.tasks
+    for id in ("a", "s"):
+        assert not tasks[id].model_fields_set & {"priority", "cache"}  # type: ignore[index]
+    assert "critical" not in str([t.model_dump() for t in tasks.values()])
+    assert "shared" not in str([t.model_dump() for t in tasks.values()])
+    assert tasks["low"].priority == "background"  # type: ignore[index]
+    assert tasks["low"].cache == "off"  # type: ignore[index]
+
+
+def test_what_a_person_gave_a_task_stays_when_the_planner_repeats_it() -> None:
+    request = RunRequest.model_validate({"goal": "x"})
+    task = Task.model_validate(work("a", priority="high", cache="shared"))
+    assert narrowed(task, request, known=task) is task
+    assert narrowed(task, request, known=Task.model_validate(work("a"))).priority is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,8 @@ class Watcher:
     is_replayed: bool = False
     commands: list[list[Command]] = field(default_factory=list)
     story: list[tuple[float, Event]] = field(default_factory=list)
+    came: list[Event] = field(default_factory=list)
+    """Copies of the events, as they came."""
 
     @property
     def state(self) -> Any:
@@ -66,6 +69,8 @@ class Watcher:
 
     def before(self, event: Event) -> None:
         """Remember what the step is judged by."""
+        if self.is_replayed:
+            self.came.append(deepcopy(event))
         if self.caps is None:
             self.caps, self.cap_seconds = self.account.ledger.caps, self.account.cap_seconds
         if isinstance(event, ControlTaken):
@@ -215,6 +220,7 @@ class Watcher:
             return
         first = self.process.first
         for n, (now, event) in enumerate(self.story):
+            demand(event == self.came[n], "an event stays as it came", event)
             commands = self.process.machine.step(first, event, now)
             demand(commands == self.commands[n], "a replay gives the same commands", event)
         demand(first == self.state, "a replay gives the same state")

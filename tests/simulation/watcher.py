@@ -88,10 +88,17 @@ class Watcher:
             ledger.raise_caps(payload)
             if payload.by == PARENT:
                 ledger.keep_caps(self.caps)
+            is_first = ledger.caps.but(self.caps) != Caps()
+            if is_first and (payload.by == PARENT or self._has_children()):
+                self.process.mark_overrun()  # what was used until now had no limit
             self.caps = ledger.caps
             if payload.seconds is not None:
                 self.cap_seconds = payload.seconds
         self.control_taken(event.name, payload)
+
+    def _has_children(self) -> bool:
+        flights = self.process.flights.values()
+        return any(isinstance(f.command, StartChild) for f in flights)
 
     def control_taken(self, name: str, payload: Any) -> None:
         """A control is going to be taken."""

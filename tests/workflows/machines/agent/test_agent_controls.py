@@ -218,6 +218,20 @@ def test_a_child_that_has_used_its_grant_up_asks_its_parent_once() -> None:
     assert made.state.notes == ["signal ignored: noise"]
 
 
+def test_a_first_cap_below_what_a_child_has_used_makes_it_ask_for_both() -> None:
+    made = driver(Identity("run/a", "k"), lineage=Lineage(parent="run", grant=Grant()))
+    made.begin()
+    made.returns("prepare", CATALOG)
+    made.returns("helper.1", calls(("echo", {"v": 1}), usage=5_000))
+    made.control("raise_budget", RaiseBudget(tokens=600, by="parent"))
+    made.returns("helper.1.c0", TaskOutput(output=Stored(value=1)))
+    assert made.flight == {}
+    (wanted,) = [t.payload for t in made.told if t.signal == "grant_wanted"]
+    assert wanted.tokens > 5_000 - 600
+    made.control("raise_budget", RaiseBudget(tokens=600 + wanted.tokens, by="parent"))
+    assert "helper.2" in made.flight
+
+
 def test_a_paused_child_does_not_ask_its_parent_for_more_and_more() -> None:
     """It took nothing while paused: each grant made it ask again, until its parent had none."""
     lineage = Lineage(parent="run", grant=Grant(tokens=600))

@@ -43,7 +43,8 @@ class AgentWorkflow:
 
     @workflow.run
     async def run(self, request: Any = None, *more: Any) -> AgentResult:
-        name = view.name_of(self.shell.state.request) if self.shell else "agent"
+        is_known = self.shell is not None and self.shell.is_read
+        name = view.name_of(live_state(self.shell).request) if is_known else "agent"
         result: AgentResult = await in_span("AgentWorkflow", self.shell, self._failed, name)
         return result
 
@@ -51,7 +52,7 @@ class AgentWorkflow:
     def progress(self, *_: Any) -> dict[str, Any]:
         if self.shell is None:
             return {"status": "failed"}
-        return view.progress(self.shell.state, query_time())
+        return view.progress(live_state(self.shell), query_time())
 
     @workflow.query(description="Tokens, money and calls so far")
     def usage(self, *_: Any) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class TeamWorkflow:
     def progress(self, *_: Any) -> dict[str, Any]:
         if self.shell is None:
             return {"status": "failed"}
-        return view.progress(self.shell.state, query_time())
+        return view.progress(live_state(self.shell), query_time())
 
     @workflow.query(description="Tokens, money and calls so far")
     def usage(self, *_: Any) -> dict[str, Any]:

@@ -114,10 +114,22 @@ class Watcher:
         demand(ledger.caps == self.caps, "only a raise changes a cap", ledger.caps)
         is_same = self.account.cap_seconds == self.cap_seconds
         demand(is_same, "only a raise changes a cap", self.account.cap_seconds)
+        self._check_bound(ledger.caps)
         if self.is_replayed:
             self.story.append((self.process.world.now, event))
             self.commands.append(list(commands))
         self._look()
+
+    def _check_bound(self, caps: Caps) -> None:
+        """What its run has a cap of, a child has one of too, once it has heard of it."""
+        process = self.process
+        if process.parent is None:
+            return
+        above, world = process.parent[0], process.world
+        if world.last_told.get((above.id, process.id), 0.0) < world.now:
+            unbound = above.oracle.account.ledger.caps.but(caps)
+            demand(unbound.tokens is None, "a child is bound by the caps of its run", unbound)
+            demand(unbound.usd_nano is None, "a child is bound by the caps of its run", unbound)
 
     def check_timers(self, expected: set[str]) -> None:
         """Timers that the state knows are those that run."""

@@ -87,7 +87,7 @@ class Watcher:
             ledger = Ledger(self.caps)
             ledger.raise_caps(payload)
             if payload.by == PARENT:
-                ledger.keep_caps(self.caps)
+                ledger.keep_caps(self.caps, may_grow=not self.account.has_own_cap)
             is_first = ledger.caps.but(self.caps) != Caps()
             if is_first and (payload.by == PARENT or self._has_children()):
                 self.process.mark_overrun()  # what was used until now had no limit

@@ -340,7 +340,7 @@ def raise_caps(account: Account, raised: RaiseBudget) -> None:
     caps = account.ledger.caps
     account.ledger.raise_caps(raised)
     if raised.by == PARENT:
-        account.ledger.keep_caps(caps)
+        account.ledger.keep_caps(caps, may_grow=not account.has_own_cap)
     account.has_asked = False
     if raised.seconds is not None:
         account.cap_seconds = raised.seconds

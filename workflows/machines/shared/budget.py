@@ -79,8 +79,10 @@ def caps_from(budget: Budget, grant: Grant | None = None) -> Caps:
     )
 
 
-def _raised(before: int | None, new: int | None) -> int | None:
-    return new if before is None or new is None else max(before, new)
+def _raised(before: int | None, new: int | None, may_grow: bool) -> int | None:
+    if before is None or new is None:
+        return new
+    return max(before, new) if may_grow else before
 
 
 def _tighter(a: int | None, b: int | None) -> int | None:
@@ -210,15 +212,15 @@ class Ledger:
             self.caps.tasks if raised.tasks is None else raised.tasks,
         )
 
-    def keep_caps(self, before: Caps) -> None:
+    def keep_caps(self, before: Caps, *, may_grow: bool = True) -> None:
         """Take back what of a raise was no raise. A cap where there was none stays.
 
         More than that may have been used by then: it counts as used above the reservations.
         """
         self.caps = Caps(
-            _raised(before.tokens, self.caps.tokens),
-            _raised(before.usd_nano, self.caps.usd_nano),
-            _raised(before.tasks, self.caps.tasks),
+            _raised(before.tokens, self.caps.tokens, may_grow),
+            _raised(before.usd_nano, self.caps.usd_nano, may_grow),
+            _raised(before.tasks, self.caps.tasks, may_grow),
         )
         over = self.overrun
         self.beyond = Amount(

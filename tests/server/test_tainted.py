@@ -68,13 +68,14 @@ async def test_a_person_is_asked_before_what_came_from_outside_is_acted_upon(
     async with planloom.worker(PLANLOOM_TOOLS=planloom.tools(SOURCE)):
         run = await planloom.start({"plan": plan, "approval": "tainted"})
         sub = planloom.client.get_workflow_handle(f"{run.id}/sub")
-        shown = await planloom.until(run, lambda p: len(p.waits) == 4, timeout=40)
+        shown = await planloom.until(run, lambda p: len(p.waits) == 5, timeout=40)
         await planloom.until(sub, lambda p: p.awaiting == "approval", timeout=40)
         assert sorted(p.name for p in planloom.workspace.iterdir()) == ["own.txt"]
         waits = {w.what.split(":")[0]: w for w in shown.waits}
         assert set(waits) == {
             "approval of task note",
             "approval of task never",
+            "approval of task sub.in",
             "agent",
             "team.ann",
         }

@@ -137,9 +137,9 @@ class GrantWanted(Model):
 
     child: str
     name: str
+    """The child's task in its parent."""
     own_tasks: int = 1
     """How many tasks of its reservation are the child itself. A batch of a map counts 0."""
-    """The child's task in its parent."""
     tokens: int = 0
     usd_nano: int = 0
     tasks: int = 0

@@ -72,6 +72,13 @@ class UnitEnd(Model):
     """Seconds since the group began, as is `ended`."""
     ended: float = 0.0
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a call was made for it."""
+        if self.failed is not None:
+            return self.failed.has_begun
+        return self.output is not None or self.alone_in is not None
+
 
 class GroupReply(Model):
     """What ended, in that order. Of what is not in it nothing was seen: it has not run."""

@@ -13,7 +13,7 @@ followers, tasks whose inputs will have ended once the group has walked that far
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Literal
@@ -440,9 +440,12 @@ class Frontier:
             self._release(entry)
         return self._end(entry, outcome)
 
-    def retry_round(self, tasks: Iterable[TaskId]) -> tuple[list[TaskId], list[Settled]]:
+    def retry_round(
+        self, tasks: Iterable[TaskId], planned: Container[TaskId] | None = None
+    ) -> tuple[list[TaskId], list[Settled]]:
         """Open failed tasks again, and with them all that their failure had settled.
 
+        Of the latter only those that are `planned`: a revision may have left some out.
         Returns what was opened, and of that what another input, which stays failed, settles again.
         """
         again = [t for t in tasks if isinstance(self.state_of(t), Outcome)]
@@ -456,7 +459,9 @@ class Frontier:
             self._count_again(entry.node.id)
             for dependent in self.dependents.get(entry.node.id, ()):
                 behind = self.entries.get(dependent)
-                if behind is not None and behind.is_blocked and dependent not in opened:
+                if behind is None or (planned is not None and dependent not in planned):
+                    continue
+                if behind.is_blocked and dependent not in opened:
                     opened.append(dependent)
                     again.append(dependent)
         opened.sort(key=lambda t: self.entries[t].order)

@@ -25,7 +25,8 @@ from tests.chaos.models import HELPS
 from tests.simulation.catalog import TEMPLATES
 from tests.support.nursery import NursedWorker, Nursery
 
-STARTS_MAX = 10
+STARTS_MAX = 60
+STARTS_APART_SECONDS = 0.5
 SHORT_HISTORY = 60
 """Events after which the server suggests to continue as new: every run of some length does."""
 AGENTS = {
@@ -237,6 +238,7 @@ async def _started(worker: NursedWorker) -> None:
         with contextlib.suppress(AssertionError):
             await worker.start()
             return
+        await asyncio.sleep(STARTS_APART_SECONDS)
     await worker.start()
 
 

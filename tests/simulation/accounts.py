@@ -34,6 +34,8 @@ class Accounts:
     """Human tasks that may have been asked and answered early in one step: those count."""
     group: dict[TaskId, UnitEnd] = field(default_factory=dict)
     """What a group reports by the newest event of its members, by name."""
+    is_reply: bool = False
+    """The newest event is such a report: who is not in it has not run."""
     outside: Usage = field(default_factory=Usage)
     """What planner and joiner said they used."""
     is_estimated: bool = False
@@ -46,7 +48,7 @@ class Accounts:
 
     def before(self, run: RunState, event: Event) -> None:
         """Count what the end of a body tells."""
-        self.group = {}
+        self.group, self.is_reply = {}, False
         if not isinstance(event, Returned | Broke):
             return
         pending = run.pending.get(event.key)
@@ -55,8 +57,13 @@ class Accounts:
             self.is_estimated |= isinstance(found, Failure) and found.is_cancelled
             self.outside += found.usage
         if pending is not None and pending.rule is Rule.GROUP and isinstance(event, Returned):
-            members = run.groups[event.key].members
+            members, self.is_reply = run.groups[event.key].members, True
             self.group = {n: e for e in found.ends if (n := name_of(e)) in members}
+        if pending is not None and pending.rule is Rule.CHILD_LOOK and isinstance(found, str):
+            child = run.children.get(pending.subject)
+            is_gone = child is not None and found != "RUNNING"  # and reports nothing
+            pending = run.pending.get(child.key) if is_gone else None
+            found = Failure("it is gone", "unknown")
         if pending is None or pending.rule is not Rule.BODY:
             return
         unit = run.works[pending.subject].unit
@@ -131,16 +138,20 @@ class Accounts:
             return True  # it was changed while it was at work: nobody says how far it came
         outcome = record.outcome if index is None else record.item_outcomes[index]
         end = self.group.get(TaskId(key))
-        if outcome is None or (end is not None and end.alone_in is not None):
-            return False
-        return outcome is Outcome.CANCELLED or (end is not None and _has_begun(end))
+        if outcome is None or key in record.again:
+            return False  # it was given back
+        has_begun = end is not None and end.has_begun
+        return has_begun or (outcome is Outcome.CANCELLED and not self.is_reply)
 
     def _has_followed(self, run: RunState, name: TaskId) -> bool:
         """Whether a task ran in a group, after others: it was at work at no time between steps."""
         end = self.group[name]
-        outcome = run.records[end.task].outcome
-        has_run = end.alone_in is None and _has_begun(end)
-        return has_run and outcome not in (None, Outcome.CANCELLED)
+        record = run.records[end.task]
+        if record.outcome is Outcome.CANCELLED:
+            # It was at work for a moment if it was not called off before it was looked at.
+            has_followed = record.ready is not None and name not in record.again
+            return has_followed and end.alone_in is not None
+        return end.alone_in is None and end.has_begun and record.outcome is not None
 
     def _check(self, run: RunState) -> None:
         for task, record in run.records.items():
@@ -177,8 +188,3 @@ def _may_ask(run: RunState, name: TaskId) -> bool:
     task = run.tasks.get(name)
     bodies = [b for b in (task, task and task.fallback_body) if b is not None]
     return any(b.kind == "human" for b in bodies)
-
-
-def _has_begun(end: UnitEnd) -> bool:
-    """Whether a call was made in the group."""
-    return end.output is not None or (end.failed is not None and end.failed.has_begun)

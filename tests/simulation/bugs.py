@@ -21,6 +21,18 @@ class Bug:
 
 IN_RUNS = [
     Bug(
+        "a-first-cap-reaches-no-child",
+        "workflows/machines/run/controls.py",
+        "        step.do(*account.cap_child(run.account, before, key, id, own_tasks))\n",
+        "",
+    ),
+    Bug(
+        "another-round-runs-what-left-the-plan",
+        "workflows/machines/run/course.py",
+        "    planned = {t.id for t in plan.tasks} if plan is not None else set(run.tasks)\n",
+        "    planned = set(run.tasks)\n",
+    ),
+    Bug(
         "readers-of-a-dropped-task-are-forgotten",
         "planner/walk/frontier.py",
         "            del self.entries[task]\n            self.open -= 1\n",

@@ -157,7 +157,7 @@ class Oracle(Watcher):
             if not isinstance(before, Outcome) or before is state:
                 continue
             is_new = self.run.records[task].version > last.versions[task]
-            is_again = self.run.round > last.round
+            is_again = self.run.round > last.round and self._is_planned(task)
             demand(is_new or is_again, "a task ends once", task, before, state)
 
     def tool_sent(self, command: RunTool) -> None:

@@ -30,6 +30,16 @@ class Found:
 
 def run_case(case: Case) -> Found | World:
     """Run one case to its end."""
+    world, error = _run(case)
+    if error is None:
+        return world
+    rule = error.rule if isinstance(error, Violation) else _place_of(error)
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return Found(case, rule, f"{type(error).__name__}: {error}", "\n".join(lines[-30:]))
+
+
+def _run(case: Case) -> tuple[World, Exception | None]:
+    """The world at the end of a case, and what went wrong in it."""
     world = World(case)
     sizes = batches.BATCHED_FROM, batches.BATCH_ITEMS
     if case.batches:
@@ -37,12 +47,10 @@ def run_case(case: Case) -> Found | World:
     try:
         world.run()
     except Exception as error:
-        rule = error.rule if isinstance(error, Violation) else _place_of(error)
-        lines = traceback.format_exc().splitlines()
-        return Found(case, rule, f"{type(error).__name__}: {error}", "\n".join(lines[-30:]))
+        return world, error
     finally:
         batches.BATCHED_FROM, batches.BATCH_ITEMS = sizes
-    return world
+    return world, None
 
 
 def run_many(seed: int, runs: int, processes: int) -> Iterator[tuple[int, list[Found]]]:
@@ -96,13 +104,8 @@ def shortened(found: Found) -> Found:
 
 def story_of(case: Case) -> str:
     """What happened in a case, a line an event, and the state at the end."""
-    world = World(case)
-    try:
-        world.run()
-    except Exception as error:
-        end = f"{type(error).__name__}: {error}"
-    else:
-        end = "it ends"
+    world, error = _run(case)
+    end = "it ends" if error is None else f"{type(error).__name__}: {error}"
     lines = [_line(*what) for what in world.story]
     return "\n".join([*lines, end])
 
@@ -115,13 +118,9 @@ def _line(time: float, who: str, what: object) -> str:
 def report(found: Found) -> str:
     """All that is needed to see and repeat a violation."""
     short = shortened(found)
-    world = World(short.case)
-    state = ""
-    try:
-        world.run()
-    except Exception:
-        states = [[f"-- {p.id}:", *lines_of(p.state)] for p in world.processes.values()]
-        state = "\n".join(line for lines in states for line in lines)
+    world, _ = _run(short.case)
+    states = [[f"-- {p.id}:", *lines_of(p.state)] for p in world.processes.values()]
+    state = "\n".join(line for lines in states for line in lines)
     return "\n".join(
         [
             f"VIOLATION seed {found.case.seed}: {found.message[:2000]}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,8 @@ class Watcher:
     is_replayed: bool = False
     commands: list[list[Command]] = field(default_factory=list)
     story: list[tuple[float, Event]] = field(default_factory=list)
+    came: list[Event] = field(default_factory=list)
+    """Copies of the events, as they came."""
 
     @property
     def state(self) -> Any:
@@ -66,6 +69,8 @@ class Watcher:
 
     def before(self, event: Event) -> None:
         """Remember what the step is judged by."""
+        if self.is_replayed:
+            self.came.append(deepcopy(event))
         if self.caps is None:
             self.caps, self.cap_seconds = self.account.ledger.caps, self.account.cap_seconds
         if isinstance(event, ControlTaken):
@@ -82,11 +87,18 @@ class Watcher:
             ledger = Ledger(self.caps)
             ledger.raise_caps(payload)
             if payload.by == PARENT:
-                ledger.keep_caps(self.caps)
+                ledger.keep_caps(self.caps, may_grow=not self.account.has_own_cap)
+            is_first = ledger.caps.but(self.caps) != Caps()
+            if is_first and (payload.by == PARENT or self._has_children()):
+                self.process.mark_overrun()  # what was used until now had no limit
             self.caps = ledger.caps
             if payload.seconds is not None:
                 self.cap_seconds = payload.seconds
         self.control_taken(event.name, payload)
+
+    def _has_children(self) -> bool:
+        flights = self.process.flights.values()
+        return any(isinstance(f.command, StartChild) for f in flights)
 
     def control_taken(self, name: str, payload: Any) -> None:
         """A control is going to be taken."""
@@ -102,10 +114,22 @@ class Watcher:
         demand(ledger.caps == self.caps, "only a raise changes a cap", ledger.caps)
         is_same = self.account.cap_seconds == self.cap_seconds
         demand(is_same, "only a raise changes a cap", self.account.cap_seconds)
+        self._check_bound(ledger.caps)
         if self.is_replayed:
             self.story.append((self.process.world.now, event))
             self.commands.append(list(commands))
         self._look()
+
+    def _check_bound(self, caps: Caps) -> None:
+        """What its run has a cap of, a child has one of too, once it has heard of it."""
+        process = self.process
+        if process.parent is None:
+            return
+        above, world = process.parent[0], process.world
+        if world.last_told.get((above.id, process.id), 0.0) < world.now:
+            unbound = above.oracle.account.ledger.caps.but(caps)
+            demand(unbound.tokens is None, "a child is bound by the caps of its run", unbound)
+            demand(unbound.usd_nano is None, "a child is bound by the caps of its run", unbound)
 
     def check_timers(self, expected: set[str]) -> None:
         """Timers that the state knows are those that run."""
@@ -215,6 +239,7 @@ class Watcher:
             return
         first = self.process.first
         for n, (now, event) in enumerate(self.story):
+            demand(event == self.came[n], "an event stays as it came", event)
             commands = self.process.machine.step(first, event, now)
             demand(commands == self.commands[n], "a replay gives the same commands", event)
         demand(first == self.state, "a replay gives the same state")

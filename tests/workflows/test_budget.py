@@ -138,12 +138,23 @@ def test_a_key_is_reserved_once() -> None:
         ledger.reserve("a", Amount(1))
 
 
-def test_nothing_counts_more_tasks_than_were_set_aside_for_it() -> None:
-    # It hung: a map over no list failed before any item, when the cap of tasks was used up.
-    ledger = Ledger(Caps(tasks=1))
-    ledger.reserve("a", Amount(tasks=1))
-    ledger.settle("a", Usage())
-    ledger.reserve("map", Amount())
-    ledger.settle("map", Usage(), tasks=1)
+def test_all_that_ran_counts_also_beyond_what_was_set_aside() -> None:
+    """A sub-plan that began without a cap: a cap that came later was to hold for the rest only."""
+    ledger = Ledger(Caps())
+    ledger.reserve("sub", Amount(tasks=3))
+    ledger.raise_caps(RaiseBudget(tasks=5))
+    ledger.settle("sub", Usage(), tasks=9)
     ledger.check()
-    assert ledger.settled.tasks == 1
+    assert (ledger.settled.tasks, ledger.free.tasks) == (9, 0)
+
+
+def test_a_parents_word_is_the_first_cap_or_a_higher_one() -> None:
+    ledger = Ledger(Caps(usd_nano=70))
+    ledger.reserve("a", Amount(400, 7))
+    ledger.settle("a", Usage(input_tokens=400, usd_nano=7))
+    before = ledger.caps
+    ledger.raise_caps(RaiseBudget(tokens=100, usd=50 / NANO))
+    ledger.keep_caps(before)
+    ledger.check()
+    assert ledger.caps == Caps(tokens=100, usd_nano=70)
+    assert ledger.overrun == ledger.beyond == Amount(300)

@@ -81,7 +81,8 @@ def fit_inline(parts: Sequence[Stored]) -> bool:
 def begin_batches(run: RunState, task: TaskId, parts: list[Stored], count: int) -> None:
     """A map's items are cut: its units are the batches."""
     record = run.records[task]
-    record.batches = Batches(count, BATCH_ITEMS, parts)
+    # Of its own: what a batch has read is dropped, and an event stays as it came.
+    record.batches = Batches(count, BATCH_ITEMS, list(parts))
     record.items, record.item_outcomes = [None] * len(parts), [None] * len(parts)
     # Two at once, so that one that ends or begins leaves no slot idle.
     run.frontier.expand(task, len(parts), weight=max(1, run.frontier.parallel // 2))

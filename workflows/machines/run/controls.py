@@ -25,6 +25,7 @@ from planloom.planner.contract.names import BUDGET_EXCEEDED, INVALID_REQUEST, PL
 from planloom.planner.language.values import Outcome, TaskId
 from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run import approving, edits, people, units
+from planloom.workflows.machines.run.batches import is_batch
 from planloom.workflows.machines.run.joining import rounds_left
 from planloom.workflows.machines.run.state import Doing, RunState, Stage
 from planloom.workflows.machines.run.stopping import cancel_task, problem_with_cancel
@@ -164,7 +165,12 @@ def _check_raise(run: RunState, payload: RaiseBudget, now: float) -> Refusal | N
 
 
 def _take_raise(run: RunState, step: Step, payload: RaiseBudget) -> Reply:
+    before = run.account.ledger.caps
     account.raise_caps(run.account, payload)
+    for id, child in run.children.items():
+        key = run.pending[child.key].subject
+        own_tasks = 0 if is_batch(run, run.works[key].unit) else 1
+        step.do(*account.cap_child(run.account, before, key, id, own_tasks))
     if payload.seconds is not None:
         time_moved(run, step)
     if payload.parallel is not None:

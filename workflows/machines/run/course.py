@@ -479,12 +479,20 @@ def _leave_running(run: RunState, step: Step) -> bool:
 
 
 def _another_round(run: RunState, step: Step) -> bool:
-    """Failures that may pass are tried once more after all else is done."""
+    """Failures that may pass are tried once more after all else is done.
+
+    Those of the plan as it is now: what a revision has left out stays as it ended.
+    """
     again = [t for t, r in run.records.items() if r.outcome is Outcome.FAILED and r.may_pass]
     if not again or run.round >= run.request.retry_rounds:
         return False
+    plan = run.entered_plan
+    planned = {t.id for t in plan.tasks} if plan is not None else set(run.tasks)
+    again = [t for t in again if t in planned]
+    if not again:
+        return False
     run.round += 1
-    opened, settled = run.frontier.retry_round(again)
+    opened, settled = run.frontier.retry_round(again, planned)
     for task in opened:
         run.records[task].reset()
     take_settled(run, settled, step.now)

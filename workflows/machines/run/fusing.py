@@ -288,8 +288,9 @@ def take_group(run: RunState, step: Step, key: str, found: GroupReply | Failure)
     """The activity of a group has ended: what it reports, one by one; the rest is given back."""
     group = run.groups[key]
     run.frontier.close_group(key)
+    alone: dict[str, Again] = {}
     if isinstance(found, GroupReply):
-        _take_ends(run, step, key, group, found)
+        alone = _take_ends(run, step, key, group, found)
     is_cancelled = isinstance(found, Failure) and found.is_cancelled
     is_lost = isinstance(found, Failure) and not is_cancelled
     for name, unit in list(group.members.items()):
@@ -299,13 +300,23 @@ def take_group(run: RunState, step: Step, key: str, found: GroupReply | Failure)
         elif is_cancelled:
             end_cancelled(run, step, name)
         else:
-            _give_back(run, name, Again() if is_lost else None)
+            _give_back(run, name, Again() if is_lost else alone.get(name))
     del run.groups[key]
 
 
-def _take_ends(run: RunState, step: Step, key: str, group: Group, reply: GroupReply) -> None:
-    now = run.seconds(step.now)
+def _take_ends(
+    run: RunState, step: Step, key: str, group: Group, reply: GroupReply
+) -> dict[str, Again]:
+    """What ended; gives what is to go on in its own activity, by name.
+
+    One of the ends may stop the run: of what is cancelled then, only what had begun has run.
+    """
+    now, alone = run.seconds(step.now), dict[str, Again]()
     begin = max(group.since, now - reply.seconds)
+    begun = {name_of(e) for e in reply.ends if e.has_begun}
+    for name in group.members:
+        if name in run.works:
+            run.works[name].has_begun = name in begun
     for end in reply.ends:
         name = name_of(end)
         if name not in group.members:
@@ -318,11 +329,12 @@ def _take_ends(run: RunState, step: Step, key: str, group: Group, reply: GroupRe
             record.started = began
         if end.alone_in is not None:
             attempts = 0 if end.failed is None else 1
-            _give_back(run, name, Again(attempts, step.now + end.alone_in))
+            alone[name] = Again(attempts, step.now + end.alone_in)
             continue
         at = Step(run.account.started + ended, step.commands)
         _take_end(run, at, name, end)
         settle_stop(run, step)
+    return alone
 
 
 def _follow(run: RunState, key: str, task: TaskId, began: float) -> bool:

@@ -425,6 +425,7 @@ def _to_fallback(run: RunState, step: Step, key: str, failed: Failure) -> None:
     account.settle(run.account, key, failed.usage, _counted(work, failed.tasks))
     task = run.tasks[work.unit.task]
     work.failed, work.unit, work.is_counted = failed, in_fallback(work.unit), work.has_begun
+    work.cut_at = 0  # another call: its own answer may be cut off once
     want, least = amounts_of(run, work.unit, task, is_second=work.is_counted)
     granted = account.reserve(run.account, key, want, least, step.now)
     if isinstance(granted, Amount):

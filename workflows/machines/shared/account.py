@@ -295,6 +295,19 @@ def grant_more(account: Account) -> list[Command]:
     return commands
 
 
+def cap_child(account: Account, before: Caps, key: str, id: str, own_tasks: int) -> list[Command]:
+    """A child began without a cap, and there is one now: what is set aside for it is its cap.
+
+    It may have used more by then. It asks for that, and for what it needs still.
+    """
+    held, new = account.ledger.reserved.get(key), account.ledger.caps.but(before)
+    if held is None or new == Caps():
+        return []
+    # The least that can be said is 1, with which no call can be made.
+    at_least = Amount(max(1, held.tokens), max(1, held.usd_nano), held.tasks)
+    return [Tell(id, "raise_budget", _raised_caps(new, at_least, own_tasks))]
+
+
 def _raised_caps(caps: Caps, total: Amount, own_tasks: int) -> RaiseBudget:
     tasks = total.tasks - own_tasks
     # A child may hold nothing of a kind that it never asked for.
@@ -327,7 +340,7 @@ def raise_caps(account: Account, raised: RaiseBudget) -> None:
     caps = account.ledger.caps
     account.ledger.raise_caps(raised)
     if raised.by == PARENT:
-        account.ledger.keep_caps(caps)
+        account.ledger.keep_caps(caps, may_grow=not account.has_own_cap)
     account.has_asked = False
     if raised.seconds is not None:
         account.cap_seconds = raised.seconds

@@ -55,6 +55,14 @@ class Caps:
     usd_nano: int | None = None
     tasks: int | None = None
 
+    def but(self, others: Caps) -> Caps:
+        """Those of which the others have none."""
+        return Caps(
+            self.tokens if others.tokens is None else None,
+            self.usd_nano if others.usd_nano is None else None,
+            self.tasks if others.tasks is None else None,
+        )
+
 
 NOTHING = Amount()
 
@@ -71,8 +79,10 @@ def caps_from(budget: Budget, grant: Grant | None = None) -> Caps:
     )
 
 
-def _looser(a: int | None, b: int | None) -> int | None:
-    return None if a is None or b is None else max(a, b)
+def _raised(before: int | None, new: int | None, may_grow: bool) -> int | None:
+    if before is None or new is None:
+        return new
+    return max(before, new) if may_grow else before
 
 
 def _tighter(a: int | None, b: int | None) -> int | None:
@@ -90,7 +100,7 @@ class Ledger:
     """The sum of `reserved`, kept as it changes: a fan-out reserves thousands of times."""
     usage: Usage = field(default_factory=Usage)
     beyond: Amount = NOTHING
-    """What was used above the reservations, in all."""
+    """What was used above the reservations, in all, or before there was a cap."""
     unpriced: int = 0
 
     @property
@@ -148,10 +158,7 @@ class Ledger:
         if not usage.is_priced:
             self.unpriced += 1
             usd = max(usd, held.usd_nano)
-        ran = held.tasks if tasks is None else tasks
-        if self.caps.tasks is not None:
-            ran = min(ran, held.tasks)  # a map that cannot begin was set nothing aside for
-        spent = Amount(usage.tokens, usd, ran)
+        spent = Amount(usage.tokens, usd, held.tasks if tasks is None else tasks)
         self.settled += spent
         self.beyond += Amount(
             _above(spent.tokens, held.tokens),
@@ -205,12 +212,21 @@ class Ledger:
             self.caps.tasks if raised.tasks is None else raised.tasks,
         )
 
-    def keep_caps(self, before: Caps) -> None:
-        """Take back what of a raise was no raise."""
+    def keep_caps(self, before: Caps, *, may_grow: bool = True) -> None:
+        """Take back what of a raise was no raise. A cap where there was none stays.
+
+        More than that may have been used by then: it counts as used above the reservations.
+        """
         self.caps = Caps(
-            _looser(self.caps.tokens, before.tokens),
-            _looser(self.caps.usd_nano, before.usd_nano),
-            _looser(self.caps.tasks, before.tasks),
+            _raised(before.tokens, self.caps.tokens, may_grow),
+            _raised(before.usd_nano, self.caps.usd_nano, may_grow),
+            _raised(before.tasks, self.caps.tasks, may_grow),
+        )
+        over = self.overrun
+        self.beyond = Amount(
+            max(self.beyond.tokens, over.tokens),
+            max(self.beyond.usd_nano, over.usd_nano),
+            max(self.beyond.tasks, over.tasks),
         )
 
     def check(self) -> None:

@@ -16,9 +16,10 @@ from planloom.planner.contract.jobs import (
 )
 from planloom.planner.contract.requests import Grant, Lineage
 from planloom.planner.language.catalog import PoolSpec
-from planloom.planner.language.values import Stored, Usage
+from planloom.planner.language.values import NANO, Stored, Usage
 from planloom.workflows.machines.agent import machine
 from planloom.workflows.machines.agent.state import AgentState
+from planloom.workflows.machines.shared.budget import Caps
 from planloom.workflows.machines.shared.commands import (
     Refuse,
     Resolve,
@@ -216,6 +217,28 @@ def test_a_child_that_has_used_its_grant_up_asks_its_parent_once() -> None:
     made.control("raise_budget", RaiseBudget(tokens=9_000, by="parent"))
     assert "helper.2" in made.flight
     assert made.state.notes == ["signal ignored: noise"]
+
+
+def test_a_first_cap_below_what_a_child_has_used_makes_it_ask_for_both() -> None:
+    made = driver(Identity("run/a", "k"), lineage=Lineage(parent="run", grant=Grant()))
+    made.begin()
+    made.returns("prepare", CATALOG)
+    made.returns("helper.1", calls(("echo", {"v": 1}), usage=5_000))
+    made.control("raise_budget", RaiseBudget(tokens=600, by="parent"))
+    made.returns("helper.1.c0", TaskOutput(output=Stored(value=1)))
+    assert made.flight == {}
+    (wanted,) = [t.payload for t in made.told if t.signal == "grant_wanted"]
+    assert wanted.tokens > 5_000 - 600
+    made.control("raise_budget", RaiseBudget(tokens=600 + wanted.tokens, by="parent"))
+    assert "helper.2" in made.flight
+
+
+def test_a_first_cap_of_its_run_leaves_an_agents_own_cap_as_it_is() -> None:
+    lineage = Lineage(parent="run", grant=Grant())
+    made = driver(Identity("run/a", "k"), lineage=lineage, budget={"tokens": 5_000})
+    made.begin()
+    made.control("raise_budget", RaiseBudget(tokens=20_000, usd=1, by="parent"))
+    assert made.state.account.ledger.caps == Caps(tokens=5_000, usd_nano=NANO)
 
 
 def test_a_paused_child_does_not_ask_its_parent_for_more_and_more() -> None:

@@ -15,6 +15,7 @@ from planloom.workflows.machines.run import batches
 from planloom.workflows.machines.run.children import inputs_of
 from planloom.workflows.machines.run.view import progress_of
 from planloom.workflows.machines.shared.commands import Cancel, Resolve, RunTool, StartChild
+from planloom.workflows.machines.shared.events import Returned
 from tests.support.run_driver import Drive, plan, work
 
 LARGE = Stored(blob="b" * 64, size_bytes=9_000, preview="…")
@@ -138,7 +139,8 @@ def test_a_list_that_only_an_activity_can_read_is_cut_there() -> None:
     job = drive.command(Resolve).job
     assert (job.mode, job.batch, job.batched_from, job.is_long) == ("list", 2, 4, True)
     parts = [Stored(value=[1, 2]), Stored(value=[3, 4]), Stored(value=[5])]
-    drive.returns("m#items", Resolved(count=5, parts=parts))
+    found = Resolved(count=5, parts=parts)
+    drive.returns("m#items", found)
     assert drive.sent(StartChild) == ["m[0]#body", "m[1]#body"]
     assert drive.run.records["m"].items_source == Stored()  # type: ignore[index]
 
@@ -169,3 +171,16 @@ def test_agents_and_questions_to_people_are_not_put_into_batches() -> None:
     )
     drive.begin()
     assert [c.kind for c in drive.commands if isinstance(c, StartChild)] == ["AgentWorkflow"] * 6
+
+
+def test_the_event_that_brings_the_batches_stays_as_it_came() -> None:
+    """Seed 54303: what a batch had read was dropped from the event itself, which a replay reads."""
+    drive = Drive(plan=plan(work("t"), work("m", "${item}", map="${t}")))
+    drive.begin()
+    drive.send(Returned("t#body", TaskOutput(output=LARGE)))
+    parts = [Stored(value=[1, 2]), Stored(value=[3, 4]), Stored(value=[5])]
+    found = Resolved(count=5, parts=parts)
+    drive.returns("m#items", found)
+    for batch, size in enumerate((2, 2, 1)):
+        ends(drive, batch, Outcome.SUCCEEDED, {"succeeded": size}, output=[0] * size)
+    assert found.parts == parts

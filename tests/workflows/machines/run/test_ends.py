@@ -18,6 +18,7 @@ from planloom.workflows.machines.run.view import (
     view,
 )
 from planloom.workflows.machines.shared.commands import (
+    Answer,
     Cancel,
     DropTimer,
     JoinOutcomes,
@@ -111,6 +112,33 @@ def test_a_failure_that_may_pass_is_tried_again_after_all_else() -> None:
     assert "round 2: a" in drive.run.notes
     drive.ends("a", 1)
     assert drive.result.answer == {"a": 1, "b": 2}
+
+
+def test_another_round_leaves_alone_what_an_edit_took_out() -> None:
+    """Seed 74963: `c` was opened again, and waited for `b`, which was no task any more."""
+    tasks = [work("a"), work("b"), work("c", ["${a}", "${b}"]), work("d", "${a}")]
+    drive = Drive(plan=plan(*tasks), budget={"parallel": 1}, retry_rounds=1)
+    drive.begin()
+    drive.control("pause")
+    drive.breaks("a#body", "unknown")
+    edited = drive.control("edit_plan", revision=1, plan=plan(work("a"), work("d", "${a}")))
+    assert isinstance(edited, Answer)
+    drive.control("resume")
+    assert "round 2: a" in drive.run.notes
+    drive.ends("a", 1)
+    assert drive.sent(RunTool) == ["d#body"]
+    drive.ends("d", 2)
+    outcomes = {str(t): r.outcome.value for t, r in drive.result.tasks.items()}
+    assert outcomes == {"a": "succeeded", "c": "skipped", "d": "succeeded"}
+
+
+def test_another_round_does_not_repeat_what_an_edit_took_out() -> None:
+    drive = Drive(plan=plan(work("a"), work("b")), retry_rounds=1)
+    drive.begin()
+    drive.breaks("a#body", "unknown")
+    drive.control("edit_plan", revision=1, plan=plan(work("b")))
+    drive.ends("b", 2)
+    assert (drive.run.round, drive.outcome("a")) == (0, Outcome.FAILED)
 
 
 def test_a_run_that_is_cancelled_says_what_it_had_finished() -> None:

@@ -113,6 +113,18 @@ def test_what_the_group_has_not_come_to_goes_into_the_next() -> None:
     assert drive.run.frontier.slots == 3
 
 
+def test_a_failure_that_ends_the_run_leaves_uncounted_what_had_not_begun() -> None:
+    """Seed 64675: `b` had begun, `c` had not; before, it depended on the order of the report."""
+    for is_first in (True, False):
+        drive = begun(work("a"), work("b"), work("c"), on_failure="fail")
+        failed = UnitEnd(task=TaskId("a"), failed=FAILED)
+        long = UnitEnd(task=TaskId("b"), alone_in=0.0)
+        ends(drive, *([failed, long] if is_first else [long, failed]))
+        assert drive.result.usage.tasks == 2
+        outcomes = {str(t): r.outcome.value for t, r in drive.result.tasks.items()}
+        assert outcomes == {"a": "failed", "b": "cancelled", "c": "cancelled"}
+
+
 def test_one_that_takes_long_goes_on_alone() -> None:
     drive = begun(work("a"), work("b"), work("c"))
     ends(drive, good("b"), UnitEnd(task=TaskId("a"), alone_in=0.0))

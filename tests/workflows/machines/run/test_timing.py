@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 
+from planloom.planner.contract.controls import GrantWanted, RaiseBudget
 from planloom.planner.contract.requests import Grant, Lineage
 from planloom.planner.language.values import Usage
 from planloom.workflows.machines.run import view
 from planloom.workflows.machines.shared.commands import Refuse, RunTool, Tell, WritePlan
-from planloom.workflows.machines.shared.events import DeadlineMoved
+from planloom.workflows.machines.shared.events import DeadlineMoved, GrantAsked
 from tests.support.run_driver import START, Drive, plan, work
 
 
@@ -90,6 +91,46 @@ def test_nobody_but_its_parent_gives_a_child_run_more_than_its_grant() -> None:
     assert refused.message.endswith("raise that of boss")
     drive.control("raise_budget", tokens=1_000, by="parent")
     assert drive.run.account.ledger.caps.tokens == 1_000
+
+
+def told(drive: Drive) -> dict[str, RaiseBudget]:
+    """What children are told of their budget in the last step."""
+    return {c.run: c.payload for c in drive.commands if isinstance(c, Tell)}
+
+
+def test_a_cap_where_there_was_none_binds_the_children_at_work() -> None:
+    """Seeds 56308 and 73290: a team that began without a cap went on without one."""
+    agent = {"id": "a", "agent": "helper", "args": {"task": "think"}}
+    sub = {"id": "s", "plan": plan(work("x"), work("y")), "args": {}}
+    drive = Drive(plan=plan(agent, sub, work("w")))
+    drive.begin()
+    assert drive.command_of("s#body").lineage.grant == Grant()
+    drive.control("raise_budget", tokens=50_000, tasks=20)
+    assert told(drive) == {
+        "run/a": RaiseBudget(tokens=20_000, by="parent"),
+        "run/s": RaiseBudget(tokens=20_000, tasks=2, by="parent"),
+    }
+    drive.control("raise_budget", tokens=60_000)
+    assert told(drive) == {}, "they ask for more themselves"
+    wanted = GrantWanted(child="run/a", name="a", tokens=15_000)
+    drive.send(GrantAsked(wanted))
+    assert told(drive) == {"run/a": RaiseBudget(tokens=20_000 + 20_000, by="parent")}
+
+
+def test_a_child_hands_a_first_cap_on_to_its_own_children() -> None:
+    lineage = Lineage(parent="boss", grant=Grant())
+    sub = {"id": "s", "plan": plan(work("x")), "args": {}}
+    drive = Drive(plan=plan(sub, work("w")), lineage=lineage)
+    drive.begin()
+    drive.control("raise_budget", tokens=30_000, by="parent")
+    assert told(drive) == {"run/s": RaiseBudget(tokens=20_000, by="parent")}
+
+
+def test_a_map_over_no_list_fails_alone_where_the_cap_of_tasks_is_used_up() -> None:
+    drive = Drive(plan=plan(work("n"), work("m", "${item}", map="${n}")), budget={"tasks": 1})
+    drive.begin()
+    drive.ends("n", {"no": "list"})
+    assert (drive.result.status, drive.result.usage.tasks) == ("partial", 1)
 
 
 def test_a_child_run_that_used_too_much_asks_for_that_as_well() -> None:

@@ -288,6 +288,20 @@ def test_the_fallback_of_an_ask_that_is_cut_off_twice_is_counted_as_the_same_tas
     assert (drive.result.status, drive.result.usage.tasks) == ("completed", 1)
 
 
+def test_the_fallback_of_an_ask_whose_answer_was_cut_off_gets_more_room_of_its_own() -> None:
+    """Seed 345799: it was called the wider try of itself, and had no other."""
+    task = {"id": "a", "ask": "hi", "fallback": {"ask": {"prompt": "ho"}}}
+    drive = Drive(plan=plan(task), budget={"tokens": 30_000})
+    drive.begin()
+    drive.breaks("a#body", "context_length", usage=CUT, cut_at=4_096)
+    drive.breaks("a#body", "context_length", usage=CUT, cut_at=15_000)
+    assert drive.command(AskModel).activity_id == "a.fallback"
+    drive.breaks("a#body", "context_length", usage=CUT, cut_at=4_096)
+    assert drive.command(AskModel).activity_id == "a.fallback.wider"
+    drive.ends("a", "whole", usage=Usage(input_tokens=40, output_tokens=5_000, model_calls=1))
+    assert (drive.result.status, drive.result.usage.tasks) == ("completed", 1)
+
+
 # -- lists and expressions ------------------------------------------------------------------
 
 

@@ -141,7 +141,8 @@ async def test_of_two_approvers_at_once_one_is_taken_and_the_other_is_told(
     taken = [s for s in said if not isinstance(s, BaseException)]
     told = [str(s.cause) for s in said if isinstance(s, WorkflowUpdateFailedError)]
     assert (len(taken), len(told)) == (1, 2)
-    assert all("revision 2 was" in t and "already by" in t for t in told)
+    # Who comes last may find that the run has ended.
+    assert all(("revision 2 was" in t and "already by" in t) or "has ended" in t for t in told)
     assert result["status"] in ("completed", "rejected")
 
 

@@ -215,12 +215,14 @@ class Ledger:
     def keep_caps(self, before: Caps, *, may_grow: bool = True) -> None:
         """Take back what of a raise was no raise. A cap where there was none stays.
 
+        Without `may_grow` caps of tokens and money stay as they were too.
+
         More than that may have been used by then: it counts as used above the reservations.
         """
         self.caps = Caps(
             _raised(before.tokens, self.caps.tokens, may_grow),
             _raised(before.usd_nano, self.caps.usd_nano, may_grow),
-            _raised(before.tasks, self.caps.tasks, may_grow),
+            _raised(before.tasks, self.caps.tasks, True),
         )
         over = self.overrun
         self.beyond = Amount(

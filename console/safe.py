@@ -13,17 +13,19 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from planloom.planner.language.clean_text import REORDERING
-
 _KEPT = "\n\t"
 _SIGNS = {c: 0x2400 + c for c in range(32) if chr(c) not in _KEPT} | {127: 0x2421}
-_SIGNS |= dict.fromkeys(range(128, 160), 0xFFFD) | REORDERING
-"""The controls of C0 as their pictures in Unicode; those of C1, and those that change the order of
-letters, as the replacement character."""
+_SIGNS |= dict.fromkeys(range(128, 160), 0xFFFD)
+"""The controls of C0 as their pictures in Unicode, those of C1 as the replacement character."""
 
 
 def plain(text: str) -> str:
     """The text with every control character made visible; line ends and tabs stay."""
+    if not text.isascii():
+        # Loaded here: `--help` needs none of it.
+        from planloom.planner.language.clean_text import in_its_order
+
+        text = in_its_order(text)
     return text.replace("\r\n", "\n").translate(_SIGNS)
 
 

@@ -27,7 +27,7 @@ async def test_a_part_on_a_server_starts_and_counts_each_task() -> None:
     fused = figures["fan-out of 10, fused: events a task"].median
     assert 3 < queued < 5
     assert fused < 2
-    large = figures["task with a result of 1 MB: history"]
+    large = figures["task with a result of 1 MB: its events"]
     assert (large.must_be, large.median < 10_000) == ("≤ 1024", True)
 
 

@@ -190,6 +190,6 @@ async def test_an_update_whose_workflow_task_always_fails_is_given_up(
         run = await waiting_run(planloom)
         again = (await client_through(planloom, fails)).run(run.id)
         with pytest.raises(Refused, match="its workflow task fails"):
-            await asyncio.wait_for(again.update("pause"), 10)
+            await asyncio.wait_for(again.update("pause"), 60)
         await run.cancel()
     assert len(fails.ids) == UPDATE_ATTEMPTS

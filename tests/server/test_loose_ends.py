@@ -117,7 +117,7 @@ async def test_a_grant_that_comes_while_it_is_asked_for_is_seen(planloom: Planlo
             )
             await asyncio.sleep(delay)
             await handle.signal("raise_budget", {"tokens": 100_000, "by": "parent"})
-            return str((await planloom.result(handle, 20))["status"])
+            return str((await planloom.result(handle, 60))["status"])
 
         ended = [await one(n * 0.002) for n in range(30)]
     assert ended == ["completed"] * 30
@@ -136,7 +136,7 @@ async def test_an_agent_cancelled_as_it_begins_or_parks_ends(planloom: Planloom)
             )
             await asyncio.sleep(delay)
             await handle.cancel()
-            return str((await planloom.result(handle, 10))["status"])
+            return str((await planloom.result(handle, 60))["status"])
 
         ended = [await one(n * 0.002) for n in range(20)]
     assert ended == ["cancelled"] * 20

@@ -43,7 +43,7 @@ async def lets_end(planloom: Planloom, handle: Handle, ids: list[str]) -> dict[s
         with contextlib.suppress(RPCError, TimeoutError):
             await handle.signal("resume")
             await handle.signal("raise_budget", {"tasks": 500, "tokens": 1_000_000})
-            shown = await asyncio.wait_for(planloom.progress(handle), 10)
+            shown = await asyncio.wait_for(planloom.progress(handle), 60)
             await handle.signal("approve_plan", {"revision": shown.revision})
             for task in ids:
                 await handle.signal("approve_task", {"id": task})

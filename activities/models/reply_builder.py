@@ -25,7 +25,7 @@ from planloom.activities.models.error_bodies import (
     wait_in_body,
 )
 from planloom.activities.models.errors import ModelError
-from planloom.activities.models.finish_reasons import class_of_broken, end_of, is_known_bad
+from planloom.activities.models.finish_reasons import class_of_broken, end_of, is_known_bad, is_said
 from planloom.activities.models.sse import SseDecoder, is_event_stream
 from planloom.activities.models.thoughts import ThoughtFilter, without_thoughts
 from planloom.activities.models.tool_calls import CallAssembler, ToolCall
@@ -260,7 +260,7 @@ def _finish_of(choice: Mapping[str, Any], body: Mapping[str, Any]) -> str | None
     incomplete = body.get("incomplete_details")
     if isinstance(incomplete, Mapping):
         known.insert(0, incomplete.get("reason"))
-    said = [k for k in known if isinstance(k, str) and k]
+    said = [str(k) for k in known if is_said(k)]
     # A gateway may call whole what its provider says is not.
     return next((k for k in said if is_known_bad(k)), said[0] if said else None)
 

@@ -9,6 +9,8 @@ from temporalio.api.enums.v1 import EventType, RetryState, WorkflowTaskFailedCau
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHistory
 
+from planloom.workflows.shell.runner import TRIED_AGAIN
+
 MODEL_CALLS = ("ask_model", "agent_turn", "write_plan", "join_outcomes")
 FORGIVEN = (
     WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND,
@@ -97,6 +99,6 @@ def _count(event: HistoryEvent, activities: dict[int, str], story: Story) -> Non
             story.unknown += sum(b'"outcome":"unknown"' in p.data for p in payloads)
         case "WORKFLOW_TASK_FAILED":
             failed = event.workflow_task_failed_event_attributes
-            if failed.cause not in FORGIVEN:
+            if failed.cause not in FORGIVEN and failed.failure.message != TRIED_AGAIN:
                 cause = WorkflowTaskFailedCause.Name(failed.cause)
                 story.failed_tasks.append(f"{cause}: {failed.failure.message[:300]}")

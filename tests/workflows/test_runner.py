@@ -5,7 +5,7 @@ from __future__ import annotations
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation, WorkflowActivationJob
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 
-from planloom.workflows.shell.runner import activate_in_order
+from planloom.workflows.shell.runner import TRIED_AGAIN, InOrder, activate_in_order
 
 
 def jobs(*names: str) -> WorkflowActivation:
@@ -77,3 +77,52 @@ def test_a_run_that_has_ended_hears_no_more() -> None:
 def test_a_bug_in_the_second_part_is_told() -> None:
     done = activate_in_order(Workflow(breaks=True).activate, jobs("pause", "result"))
     assert done.failed.failure.message == "a bug"
+
+
+def at(length: int, seconds: int, *names: str, is_replaying: bool = False) -> WorkflowActivation:
+    """An activation of the workflow task that began at `seconds`, up to the event `length`."""
+    act = jobs(*names)
+    act.history_length, act.is_replaying = length, is_replaying
+    act.timestamp.FromSeconds(seconds)
+    return act
+
+
+def query(length: int, seconds: int) -> WorkflowActivation:
+    act = at(length, seconds, is_replaying=True)
+    act.jobs.add().query_workflow.query_type = "progress"
+    return act
+
+
+def removal() -> WorkflowActivation:
+    act = WorkflowActivation(run_id="r")
+    act.jobs.add().remove_from_cache.SetInParent()
+    return act
+
+
+def test_the_task_after_events_that_a_query_applied_is_tried_again() -> None:
+    """Chaos runs 200033 and 500003: a result was applied before signals; replay does it after."""
+    workflow = Workflow()
+    run = InOrder(workflow.activate)
+    run(at(3, 10, "begin", is_replaying=True))
+    run(at(8, 10, "remote"))  # of no workflow task: the last one began at 10
+    run(query(8, 10))
+    refused = run(at(12, 15, "pause"))
+    assert refused.failed.failure.message == TRIED_AGAIN
+    assert not run(removal()).HasField("failed")
+    assert "pause" not in [name for names in workflow.activations for name in names]
+
+
+def test_no_other_task_is_refused() -> None:
+    run = InOrder(Workflow().activate)
+    for act in (
+        at(3, 10, "begin"),
+        at(3, 10, "result"),  # of a local activity, in the same workflow task
+        at(8, 11, "remote"),
+        query(8, 11),
+        at(12, 15, "pause"),
+        at(12, 16, "pause"),  # after an update that was refused and left no event
+        at(20, 17, "remote", is_replaying=True),
+        at(24, 17, "remote", is_replaying=True),
+        at(28, 18, "pause"),
+    ):
+        assert not run(act).HasField("failed"), act

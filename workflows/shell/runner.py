@@ -5,12 +5,17 @@ its marker is recorded in that task, but its result reaches the workflow in the 
 with the signals, updates and results that came meanwhile. The SDK would apply those first. Replay
 finds the marker in the earlier task and applies the result there: other commands come first, and
 the run fails its workflow task for good. (Chaos run 100029; temporalio 1.35.0.)
+
+A query that is on its way while its worker dies reaches another one, with the whole history. That
+one also applies the events that wait for a workflow task, so that the answer is new. What comes
+later would be applied after them; replay applies all of it in one workflow task, signals first.
+So the task that follows is refused once. The worker forgets the run, and the next try begins from the start.
+(Chaos runs 200033 and 500003.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TypeAlias
 
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation, WorkflowActivationJob
@@ -22,6 +27,11 @@ from temporalio.worker import (
 )
 
 Activate: TypeAlias = Callable[[WorkflowActivation], WorkflowActivationCompletion]
+
+UNORDERED = ("query_workflow", "remove_from_cache")
+TRIED_AGAIN = (
+    "a query was answered before this workflow task: it is tried again, from the beginning"
+)
 
 ENDS = (
     "complete_workflow_execution",
@@ -36,8 +46,40 @@ class InOrderRunner(UnsandboxedWorkflowRunner):
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         instance = super().create_instance(det)
-        instance.activate = partial(activate_in_order, instance.activate)  # type: ignore[method-assign]
+        instance.activate = InOrder(instance.activate)  # type: ignore[method-assign]
         return instance
+
+
+class InOrder:
+    """One run in this worker's cache."""
+
+    def __init__(self, activate: Activate) -> None:
+        self._activate = activate
+        self._last = WorkflowActivation()
+        self._is_ahead = False
+        """A query has applied events before their workflow task."""
+
+    def __call__(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        if any(job.WhichOneof("variant") in UNORDERED for job in act.jobs):
+            return self._activate(act)
+        if self._is_ahead:
+            return _refused(act)
+        self._is_ahead = _is_without_task(act, self._last)
+        self._last.CopyFrom(act)
+        del self._last.jobs[:]
+        return activate_in_order(self._activate, act)
+
+
+def _is_without_task(act: WorkflowActivation, last: WorkflowActivation) -> bool:
+    """Whether it has events that are newer than the last workflow task, and no task for them."""
+    is_newer = act.history_length > last.history_length > 0
+    return is_newer and not act.is_replaying and act.timestamp == last.timestamp
+
+
+def _refused(act: WorkflowActivation) -> WorkflowActivationCompletion:
+    refused = WorkflowActivationCompletion(run_id=act.run_id)
+    refused.failed.failure.message = TRIED_AGAIN
+    return refused
 
 
 def activate_in_order(activate: Activate, act: WorkflowActivation) -> WorkflowActivationCompletion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,7 +116,11 @@ def text_of(content: object) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, Mapping):
+        if content and "type" not in content and "text" not in content:
+            return json.dumps(content, ensure_ascii=False)  # JSON that was not written as a text
         content = [content]
+    if isinstance(content, int | float) and not isinstance(content, bool):
+        return json.dumps(content)
     if isinstance(content, list):
         return "".join(
             p["text"] for p in content if isinstance(p, Mapping) and isinstance(p.get("text"), str)

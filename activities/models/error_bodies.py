@@ -32,7 +32,8 @@ _TEXTS: tuple[tuple[ErrorClass, str], ...] = (
         r"reduce the length of|input length should be|exceeded model token limit|"
         r"input token count|prompt token count|tokens? .{0,40}exceeds? the limit of \d|"
         r"longer than the (maximum )?model|max tokens of \d{1,9} exceeded|"
-        r"max_seq_len|max_model_len|"
+        r"max_seq_len|max_model_len|max_tokens must be at least 1, got -|"
+        r"\btokens? limit exceeded: \d|"
         r"exceeds? (the )?max(imum)? [a-z ]{0,20}tokens|(prompt|input) exceeds? (the )?max|"
         r"n_keep.{0,30}n_ctx|context the overflows|"
         r"exceeds? (the )?(customer )?(model'?s? )?(maximum|available) "
@@ -106,7 +107,8 @@ _FINAL = (400, 404, 405, 413, 422)
 _GONE_QUOTA = re.compile(
     r"insufficient[_ ](quota|balance|credits?|funds)|billing_hard_limit|credit balance|"
     r"payment required|exceeded_current_quota|arrearage|out of credits|余额不足|\blimit: 0\b|"
-    r"spending limit|all available credits|included credits|/ month\b",
+    r"spending (limit|cap)|all available credits|included credits|/ month\b|"
+    r"monthly.{0,30}\b(limit|quota|cap|allowance)|FreeTierOnly",
     re.IGNORECASE,
 )
 _PASSING_QUOTA = re.compile(r"resource_exhausted|per.?(minute|day|second)", re.IGNORECASE)
@@ -130,10 +132,10 @@ def classify_status(status: int, text: str = "") -> ErrorClass:
         return _final_class(status, said)
     if status in (401, 402, 403):
         return said if said in ("refused", "rate_limit") and status == 403 else "auth"
+    if status >= 500 and _GONE_QUOTA.search(text):  # MiniMax, and gateways
+        return "auth"
     if found := _STATUSES.get(status):
         return found
-    if status == 500 and _GONE_QUOTA.search(text):  # MiniMax
-        return "auth"
     if status >= 500:
         kept = ("rate_limit", "capacity", "timeout", "context_length", "schema_violation")
         return said if said in kept else "unknown"
@@ -262,15 +264,16 @@ _WAIT = re.compile(
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)", re.IGNORECASE)
 _WAIT_KEYS = {
     "retrydelay": 1.0,
-    "retry_delay": 1.0,
-    "retry_after": 1.0,
     "retryafter": 1.0,
-    "retry-after": 1.0,
-    "retry_after_seconds": 1.0,
-    "retry_after_ms": 0.001,
+    "retryafterseconds": 1.0,
+    "retryaftersecs": 1.0,
+    "retryaftersec": 1.0,
     "retryafterms": 0.001,
-    "estimated_time": 1.0,
+    "retryaftermilliseconds": 0.001,
+    "resetsinseconds": 1.0,
+    "estimatedtime": 1.0,
 }
+"""Names of fields, without the signs between their words."""
 
 
 def wait_in_text(text: str) -> float | None:
@@ -299,7 +302,7 @@ def _unit(unit: str) -> float | None:
 def wait_in_body(body: object) -> float | None:
     """Seconds that an error's body asks to wait: a field such as `retryDelay`, else its words."""
     for key, value in _fields(body):
-        scale = _WAIT_KEYS.get(key.lower())
+        scale = _WAIT_KEYS.get(re.sub(r"[-_ ]", "", key).lower())
         if scale is None or isinstance(value, bool):
             continue
         if isinstance(value, int | float) and 0 <= value < 1e6:

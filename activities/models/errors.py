@@ -207,11 +207,18 @@ def _reset_wait(headers: Mapping[str, str], now: float) -> float | None:
             ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
             ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
             ("x-ratelimit-remaining", "x-ratelimit-reset"),
+            ("x-ratelimit-remaining", "x-ratelimit-reset-after"),
             ("ratelimit-remaining", "ratelimit-reset"),
         )
         if not _is_positive(lower.get(remaining)) and (seconds := _seconds(lower.get(reset), now))
     ]
+    if not resets and (structured := _RATELIMIT.search(lower.get("ratelimit", "")[:1000])):
+        return float(structured[1][:9])
     return max(resets, default=None)
+
+
+_RATELIMIT = re.compile(r"\b(?:remaining|r)=0\b[^,]{0,40}[,;]\s*(?:reset|t)=(\d+)")
+"""The header `RateLimit` of the IETF's drafts, older and newer."""
 
 
 def _bounded(seconds: float | None) -> float | None:

@@ -45,6 +45,11 @@ _CUT = (
     "max_new_tokens",
     "max_length",
     "model_length",
+    "limit",
+    "token_limit_reached",
+    "max_tokens_reached",
+    "max_output_tokens_reached",
+    "output_limit",
     "token_limit",
     "truncated",
     "incomplete",
@@ -101,6 +106,11 @@ _BROKEN = {_normal(reason): error_class for reason, error_class in _BROKEN_CLASS
 def end_of(reason: str | None) -> End:
     """What a finish reason says; no reason at all is a whole answer, for many servers give none."""
     return "whole" if reason is None else _ENDS.get(_normal(reason), "broken")
+
+
+def is_said(reason: object) -> bool:
+    """Whether this is a reason at all: gateways also write none as a word."""
+    return isinstance(reason, str) and _normal(reason) not in ("", "none", "null")
 
 
 def is_known_bad(reason: str) -> bool:

@@ -25,7 +25,7 @@ from planloom.activities.models.error_bodies import (
     wait_in_body,
 )
 from planloom.activities.models.errors import ModelError
-from planloom.activities.models.finish_reasons import class_of_broken, end_of, is_known_bad
+from planloom.activities.models.finish_reasons import class_of_broken, end_of, is_known_bad, is_said
 from planloom.activities.models.sse import SseDecoder, is_event_stream
 from planloom.activities.models.thoughts import ThoughtFilter, without_thoughts
 from planloom.activities.models.tool_calls import CallAssembler, ToolCall
@@ -59,7 +59,7 @@ class ReplyBuilder:
         self._extra: dict[str, Any] = {}
         self._model = ""
         self._id = ""
-        self._number: object = None
+        self._number: str | None = None
         """Of the choice that is the answer."""
         self._has_delta = False
 
@@ -111,6 +111,7 @@ class ReplyBuilder:
     ) -> str:
         """One choice. Only one is asked for: of others the calls are taken where it makes none, for
         some servers give words and calls apart (GitHub Copilot)."""
+        number = str(number)
         self._number = number if self._number is None else self._number
         self.has_choices = True
         part = choice.get(key) or choice.get("message") or choice.get("delta")
@@ -119,7 +120,10 @@ class ReplyBuilder:
         if number != self._number:
             part = {} if self._calls.received_chars else {"tool_calls": part.get("tool_calls")}
             return self._add_part(part, is_delta=key == "delta")
-        self.finish_reason = _finish_of(choice, body) or self.finish_reason
+        said = _finish_of(choice, body)
+        # "stop" behind "length" does not make the answer whole.
+        if said and not (self.finish_reason and is_known_bad(self.finish_reason)):
+            self.finish_reason = said
         if choice.get("delta"):
             self._has_delta = True
         elif self._has_delta and choice.get("message"):
@@ -185,9 +189,11 @@ class ReplyBuilder:
 
     def usage(self, request: ChatRequest) -> tuple[Usage, bool]:
         """Usage as reported, or estimated from the lengths; True when it is estimated."""
-        if (known := usage_from(self._reported)) is not None:
-            return known, False
         made = -(-self.total_chars // CHARS_PER_TOKEN)
+        if (known := usage_from(self._reported)) is not None:
+            if made and not known.output_tokens:  # words that nobody counted are not free
+                return known.model_copy(update={"output_tokens": made}), True
+            return known, False
         if total := total_from(self._reported):  # it names no parts: the sum is sure
             made = min(made, total)
             given = total - made
@@ -260,7 +266,7 @@ def _finish_of(choice: Mapping[str, Any], body: Mapping[str, Any]) -> str | None
     incomplete = body.get("incomplete_details")
     if isinstance(incomplete, Mapping):
         known.insert(0, incomplete.get("reason"))
-    said = [k for k in known if isinstance(k, str) and k]
+    said = [str(k) for k in known if is_said(k)]
     # A gateway may call whole what its provider says is not.
     return next((k for k in said if is_known_bad(k)), said[0] if said else None)
 
@@ -271,6 +277,9 @@ def _error_in(body: Mapping[str, Any], choices: object) -> ModelError | None:
     for place in (first, body.get("x_groq")):
         if isinstance(place, Mapping) and place.get("error"):
             return _endpoint_error({"error": place["error"]})
+    for part in (first.get("delta"), first.get("message")) if isinstance(first, Mapping) else ():
+        if isinstance(part, Mapping) and part.get("error"):
+            return _endpoint_error({"error": part["error"]})
     if body.get("error") or body.get("object") == "error" or body.get("type") == "error":
         return _endpoint_error(body)
     own = body.get("base_resp")  # MiniMax's

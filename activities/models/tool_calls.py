@@ -42,6 +42,8 @@ class _Open:
     arguments: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
+    chars: int = 0
+    """Of the arguments."""
     _depth: int = 0
     _is_quoted: bool = False
     _is_escaped: bool = False
@@ -55,6 +57,7 @@ class _Open:
     def add(self, text: str) -> None:
         """More of the arguments. Each character is looked at once."""
         self.arguments.append(text)
+        self.chars += len(text)
         for sign in text:
             if self._is_escaped:
                 self._is_escaped = False
@@ -66,9 +69,16 @@ class _Open:
                 self._depth += 1
             elif not self._is_quoted and sign in "]}":
                 self._depth -= 1
-        self.is_whole = (self._depth == 0 and not self._is_quoted and "}" in text) or (
-            self.is_whole and not text.strip()
+        self.is_whole = (
+            (not text and self.is_whole)
+            or (self._depth == 0 and not self._is_quoted and "}" in text)
+            or (self.is_whole and not text.strip())
         )
+
+    def clear(self) -> None:
+        """Take the arguments back."""
+        self.arguments.clear()
+        self.chars, self.is_whole = 0, False
 
 
 class CallAssembler:
@@ -132,8 +142,8 @@ class CallAssembler:
         if call is None:
             return
         function = _function_of(entry)
+        call.name = _name_with(call, entry)
         call.id = call.id or str(entry.get("id") or "")
-        call.name = str(function.get("name") or call.name)
         call.extra |= {
             k: v for k, v in entry.items() if k not in ("index", "id", "type", "function") and v
         }
@@ -142,7 +152,10 @@ class CallAssembler:
             # Some servers send arguments as an object.
             text = arguments if isinstance(arguments, str) else json.dumps(arguments)
             if call.is_whole and text.lstrip().startswith("{") and call.text.strip() == "{}":
-                call.arguments.clear()  # an empty object stood there for what was to come
+                call.clear()  # an empty object stood there for what was to come
+            elif text[:2] == '{"' and len(text) >= call.chars > 1 and text.startswith(call.text):
+                # All that was written so far, again.
+                text = text[call.chars :]
             call.add(text)
             self.received_chars += len(text)
 
@@ -174,9 +187,24 @@ def _function_of(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _begins(entry: Mapping[str, Any], call: _Open) -> bool:
     """Whether a piece begins a new call, though index or id are those of `call`."""
-    name = str(_function_of(entry).get("name") or "")
+    function = _function_of(entry)
+    name = str(function.get("name") or "")
     if not name or not call.name:
         return False
     if name != call.name:
-        return True
-    return call.is_whole and bool(_function_of(entry).get("arguments"))
+        return not _goes_on(entry, call)
+    if call.id and call.id == str(entry.get("id") or "") and function.get("arguments") == call.text:
+        return False  # the last event repeats what the ones before brought
+    return call.is_whole and bool(function.get("arguments"))
+
+
+def _goes_on(entry: Mapping[str, Any], call: _Open) -> bool:
+    """Whether a name is the rest of the name of `call`: nothing else of it has come but its id."""
+    return bool(call.id) and not call.chars and not entry.get("id") and _index_of(entry) is not None
+
+
+def _name_with(call: _Open, entry: Mapping[str, Any]) -> str:
+    name = str(_function_of(entry).get("name") or "")
+    if not name or not call.name or name.startswith(call.name):
+        return name or call.name
+    return call.name + name if _goes_on(entry, call) else name

@@ -31,14 +31,27 @@ SECRET_FILES = (
     *("*.jks", "*.keystore", "*.kdbx", "*.ovpn", "*.tfstate", "*.tfvars"),
     *(".git-credentials", ".netrc", "_netrc", ".pgpass", ".my.cnf", ".npmrc", ".yarnrc.yml"),
     *(".pypirc", ".htpasswd", ".dockercfg", ".s3cfg", ".boto", ".vault-token", ".terraformrc"),
-    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "id_xmss*", "credentials"),
+    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "id_xmss*", "ssh_host_*_key"),
+    *("*_rsa", "*_dsa", "*_ecdsa", "*_ed25519", "*-rsa", "*-ed25519"),
+    *("*.keytab", "*.kdb", "*.kubeconfig", "kubeconfig.*", "*.pkcs12", "*.psafe3"),
+    *("netrc", "pgpass.conf", "pip.conf", ".renviron", "local.settings.json", "wp-config.php"),
+    *(
+        "*credentials",
+        "credentials.toml",
+        "credentials.ini",
+        "credentials.y*ml*",
+        "credentials.txt",
+    ),
+    *("token.json", "auth.json", "*_token", "*.token", "passwords.*", "shadow"),
     *("*credentials.json", "*credentials.csv", "*_accesskeys.csv", "rootkey.csv"),
     *("*adminsdk*.json", "client_secret*.json", "service_account*.json", "service-account*.json"),
-    *("secrets.toml", "secrets.json", "secrets.yaml", "secrets.yml", "kubeconfig"),
+    *("secrets.toml", "secrets.json", "secrets.y*ml*", "secrets.ini", "secrets.txt", "kubeconfig"),
+    *("secret.toml", "secret.json", "secret.y*ml*", "secret.ini", "secret.txt", "vault.json"),
+    *("*.tfvars.json", "cookies.txt", "cookies.sqlite"),
     *(".gitconfig", ".claude.json", ".mcp.json", ".*_history"),
 )
 """Names of files whose content would put keys into the run's history."""
-BACKUP = re.compile(r"(\.(bak|backup|old|orig|save|copy|tmp|sw[op])|~)+\Z")
+BACKUP = re.compile(r"(\.(bak|backup|old|orig|save|copy|tmp|txt|sw[op]|\d{1,14})|~)+\Z")
 """What programs and people put behind a name: `server.key.bak` holds what `server.key` did."""
 SSH_KEY = re.compile(r"id_[^.]+(\.pub)?")
 """Keys with unusual names, such as `id_work`; `id_map.csv` is a table."""
@@ -114,7 +127,8 @@ _LOADED = _any_of(LOADED_FILES)
 
 def file_closed(name: str, act: Act) -> str | None:
     """Why a file of this name is closed, wherever it is, or None."""
-    plain = folded(name)
+    # Windows: what stands behind a colon names a stream of the same file.
+    plain = folded(name.partition(":")[0]) or folded(name)
     if _TRUSTED.match(plain):
         return TRUSTED
     original = BACKUP.sub("", plain)
@@ -133,7 +147,7 @@ def folder_closed(name: str, *, is_top: bool = False, in_environment: bool = Fal
     `is_top` and `in_environment` say that it is directly in a workspace that is itself a virtual
     environment.
     """
-    plain = folded(name)
+    plain = folded(name.partition(":")[0]) or folded(name)
     if plain.startswith("."):
         return HIDDEN
     if plain in ENVIRONMENT_FOLDERS or (is_top and in_environment and plain in ENVIRONMENT_PARTS):

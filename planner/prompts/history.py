@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from planloom.planner.language.clean_text import clean_value
 from planloom.planner.syntax.tool_calls import object_text, wire_name
 
+ID_KEPT_CHARS = 4
+"""With the five digits of its number behind it an id has the nine signs that Mistral takes."""
 NOT_RUN = "error: this call was not run"
 NO_OUTPUT = "(no output)"
 NO_WORDS = "(nothing)"
@@ -25,20 +27,23 @@ Message = dict[str, Any]
 def accepted_history(messages: Sequence[Message]) -> list[Message]:
     """The same conversation, with what some server would refuse put right."""
     fixed: list[Message] = []
-    waiting: list[str] = []
-    """Ids of the calls of the last assistant message that have no result yet."""
+    waiting: dict[str, str] = {}
+    """Calls of the last assistant message that have no result yet: ids as given, and as sent."""
+    seen: set[str] = set()
     for message in messages:
         message = _clean(message)
         role = message.get("role")
         if role == "tool":
-            if message.get("tool_call_id") in waiting:
-                waiting.remove(message["tool_call_id"])
-                fixed.append(message)
+            id = waiting.pop(str(message.get("tool_call_id")), None)
+            if id is not None:
+                fixed.append({**message, "tool_call_id": id})
             continue  # a result that no call asked for
-        fixed += [_not_run(id) for id in waiting]
-        waiting = [call["id"] for call in message.get("tool_calls") or ()]
+        fixed += [_not_run(id) for id in waiting.values()]
+        waiting = {}
+        if calls := message.get("tool_calls"):
+            message["tool_calls"], waiting = _with_own_ids(calls, seen)
         _append(fixed, message)
-    return fixed + [_not_run(id) for id in waiting]
+    return fixed + [_not_run(id) for id in waiting.values()]
 
 
 def with_note(messages: Sequence[Message], note: str) -> list[Message]:
@@ -77,29 +82,25 @@ def _clean(message: Message) -> Message:
     content = message.get("content")
     if calls:
         message["tool_calls"] = _clean_calls(calls)
-        message["content"] = content or None
+        is_blank = isinstance(content, str) and not content.strip()
+        message["content"] = None if is_blank else content or None
         return message
     message.pop("tool_calls", None)
-    if not content:
+    if not content or (isinstance(content, str) and not content.strip()):
         message["content"] = NO_OUTPUT if message.get("role") == "tool" else NO_WORDS
     return message
 
 
 def _clean_calls(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each call with its own id, a name that is one, and arguments that are an object."""
+    """Each call with an id, a name that is one, and arguments that are an object."""
     fixed: list[dict[str, Any]] = []
-    ids: set[str] = set()
     for number, call in enumerate(calls):
-        id = str(call.get("id") or f"call{number:05d}")
-        while id in ids:
-            id += "0"
-        ids.add(id)
         function = call.get("function")
         function = function if isinstance(function, dict) else {}
         fixed.append(
             {
                 **call,
-                "id": id,
+                "id": str(call.get("id") or f"call{number:05d}"),
                 "type": "function",
                 "function": {
                     **function,
@@ -111,11 +112,33 @@ def _clean_calls(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return fixed
 
 
+def _with_own_ids(
+    calls: Sequence[dict[str, Any]], seen: set[str]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Each call with an id of its own: some models begin with `call_0` in each turn."""
+    fixed: list[dict[str, Any]] = []
+    sent: dict[str, str] = {}
+    for call in calls:
+        id = given = call["id"]
+        number = 1
+        while id in seen:
+            number += 1
+            id = f"{given[:ID_KEPT_CHARS]}{number:05d}"
+        seen.add(id)
+        sent[given if given not in sent else id] = id
+        fixed.append({**call, "id": id})
+    return fixed, sent
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
 def _arguments_of(arguments: Any) -> str:
     """The text as it is when it is a JSON object, else the object that was meant, or `{}`."""
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     try:
-        is_object = isinstance(json.loads(text), dict)
+        is_object = isinstance(json.loads(text, parse_constant=_no_number), dict)
     except (ValueError, RecursionError):
         is_object = False
     return text if is_object else object_text(text)

@@ -54,14 +54,20 @@ class JoinDecision:
 
 
 _LINE = r"^[ \t>*_#-]*"
-_ACTION = re.compile(_LINE + r"Action[*_ \t]*:[*_ \t`]*(Finish|Replan)\b[ \t]*", re.I | re.M)
-_BARE = re.compile(_LINE + r"(Finish|Replan)(?=[ \t]*[(\[])[ \t]*", re.I | re.M)
-_FINAL = re.compile(_LINE + r"(Final[ _]Answer)[*_ \t]*:", re.I | re.M)
+_ACTION = re.compile(_LINE + r"Action[*_ \t]*[:：][*_ \t`]*(Finish|Replan)\b[ \t]*", re.I | re.M)
+_BARE = re.compile(_LINE + r"(Finish|Replan)(?=[ \t]*[(\[（])[ \t]*", re.I | re.M)
+_FINAL = re.compile(_LINE + r"(Final[ _]Answer)[*_ \t]*[:：]", re.I | re.M)
 _INPUT = re.compile(
-    r"[\s*_>`#-]*(?:Action[ _]?Input|(?:Final[ _]?)?Answer|Output)[*_ \t]*:[*_]*", re.I
+    r"[\s*_>`#-]*(?:Action[ _]?Input|(?:Final[ _]?)?Answer|Output)[*_ \t]*[:：][*_]*", re.I
 )
-_KEYWORD = re.compile(r"(?:answer|final_answer|result)[ \t]*=[ \t]*(?=[\"'\[{])", re.I)
-_STARS = re.compile(r"[*_`]{1,3}(?=[(\[])")
+_KEYWORD = re.compile(
+    r"(?:(?:answer|final_answer|result)[ \t]*=[ \t]*(?=[\"'\[{])|"
+    r"(?:answer|final_answer)=(?=[-\d]|true\b|false\b))",
+    re.I,
+)
+_PLACEHOLDER = re.compile(r"\s*(?:\.{3}|…|<[a-z _-]{1,40}>)?\s*\Z", re.I)
+"""Nothing, or the place of an answer that was never filled in."""
+_STARS = re.compile(r"[*_`]{1,3}(?=[(\[（])")
 _THOUGHT = re.compile(_LINE + r"Thought[*_ \t]*:[*_ \t]*(.*)$", re.I | re.M)
 _QUOTED = re.compile(r'"([^"]*)"|\'([^\']*)\'')
 _HINT = 'Answer with {"action": "finish", "answer": …} or {"action": "replan", "feedback": "…"}.'
@@ -127,10 +133,10 @@ def _value_of(document: dict[str, Any], names: Sequence[str]) -> Any:
 def _from_json(document: dict[str, Any]) -> JoinDecision | list[Problem]:
     thought = str(document.get("thought") or "")
     match str(document["action"]).strip().lower():
-        case "finish" if _value_of(document, _ANSWERS) == "":
+        case "finish" if _is_placeholder(_value_of(document, _ANSWERS)):
             missing = "finish has no answer"
         case "finish" if any(name in document for name in _ANSWERS):
-            return JoinDecision("finish", answer=_value_of(document, _ANSWERS), thought=thought)
+            return JoinDecision("finish", answer=_answer_of(document), thought=thought)
         case "replan" if reason := str(_value_of(document, _REASONS) or "").strip():
             return JoinDecision("replan", feedback=reason, thought=thought)
         case "look" if (ids := _ids(document.get("ids"))) is not None:
@@ -145,6 +151,19 @@ def _from_json(document: dict[str, Any]) -> JoinDecision | list[Problem]:
         case other:
             missing = f'action "{other[:40]}" is neither finish nor replan nor look'
     return [Problem(path="join", code="bad_action", message=missing, hint=_HINT)]
+
+
+def _answer_of(document: dict[str, Any]) -> JsonValue:
+    """The answer, also where the action's input is an object that holds nothing else."""
+    given: JsonValue = _value_of(document, _ANSWERS)
+    if "answer" not in document and isinstance(given, dict) and len(given) == 1:
+        ((name, inner),) = given.items()
+        return inner if name in _ANSWERS else given
+    return given
+
+
+def _is_placeholder(value: Any) -> bool:
+    return isinstance(value, str) and _PLACEHOLDER.match(value) is not None
 
 
 def _ids(given: Any) -> tuple[str, ...] | None:
@@ -193,7 +212,7 @@ def _last_final(text: str) -> re.Match[str] | None:
 
 def _is_inside(text: str, action: re.Match[str], brackets: _Brackets) -> bool:
     """Whether the JSON is the answer that the text form holds: `Finish({"action": …})`."""
-    if text[action.end() : action.end() + 1] not in ("(", "["):
+    if text[action.end() : action.end() + 1] not in ("(", "[", "（"):
         return False
     end = brackets.closing(action.end())
     return action.end() < text.find("{") < (len(text) if end is None else end)
@@ -226,7 +245,7 @@ def _from_text(
         return JoinDecision("replan", feedback=reason, thought=thought)
     if answer is not None:
         return JoinDecision("finish", answer=answer, thought=thought)
-    if not inner:
+    if _is_placeholder(inner):
         message = "Finish has no answer"
         return [Problem(path="join", code="no_answer", message=message, hint=_HINT)]
     return JoinDecision("finish", answer=inner, thought=thought)
@@ -256,6 +275,7 @@ class _Brackets:
     _SIGNS: dict[str, re.Pattern[str]] = {  # noqa: RUF012 - never changed
         "(": re.compile(r"[()]"),
         "[": re.compile(r"[\[\]]"),
+        "（": re.compile(r"[（）]"),
     }
     _ENDS = re.compile(r"[ \t*_.`]{0,200}(?:\n|\Z)")
 
@@ -287,6 +307,6 @@ class _Brackets:
             return None
         end = self.closing(start)
         if end is None:
-            last = self._text.rfind({"(": ")", "[": "]"}[opened])
+            last = self._text.rfind({"(": ")", "[": "]", "（": "）"}[opened])
             end = last if last > start else len(self._text)
         return self._text[start + 1 : end]

@@ -152,7 +152,7 @@ def best_json(text: str, fits: Callable[[JsonValue], bool]) -> JsonValue:
     except ValueError as error:
         why = str(error)
     else:
-        return value
+        return _inner(value, fits)
     candidates = json_in(text)
     candidates += [Candidate(v, s, e, is_fenced=True) for v, s, e in _scalars(text)]
     for is_fenced in (True, False):
@@ -165,6 +165,17 @@ def best_json(text: str, fits: Callable[[JsonValue], bool]) -> JsonValue:
     if stripped[:1] in ("{", "["):
         raise ValueError(f"the answer is not valid JSON: {why}")
     raise ValueError("the answer holds no JSON value")
+
+
+def _inner(value: JsonValue, fits: Callable[[JsonValue], bool]) -> JsonValue:
+    """The JSON that a model wrote as a text inside JSON, where that is what fits."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "[") and not fits(value):
+        try:
+            inner: JsonValue = parse_json(value)
+        except ValueError:
+            return value
+        return inner if fits(inner) else value
+    return value
 
 
 def _scalars(text: str) -> list[tuple[JsonValue, int, int]]:
@@ -222,13 +233,18 @@ _STRINGS = {
         r"'([^'\\]*+(?:(?:\\.|'(?![ \t\r\n]{0,80}(?:[,:}\]#/]|\Z)))[^'\\]*+)*+)'", re.DOTALL
     ),
     "“": re.compile(r"“([^”“\\]*+(?:\\.[^”“\\]*+)*+)”", re.DOTALL),
+    "‘": re.compile(
+        r"‘([^’\\]*+(?:(?:\\.|’(?![ \t\r\n]{0,80}(?:[,:}\]#/]|\Z)))[^’\\]*+)*+)’", re.DOTALL
+    ),
+    '"""': re.compile(r'"""([^"\\]*+(?:(?:\\.|"(?!""))[^"\\]*+)*+)"""', re.DOTALL),
+    "'''": re.compile(r"'''([^'\\]*+(?:(?:\\.|'(?!''))[^'\\]*+)*+)'''", re.DOTALL),
 }
 _ESCAPE = re.compile(
     r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U(00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})|(.))",
     re.DOTALL,
 )
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\n": ""}
-_KEPT = "\"'\\/“”"
+_KEPT = "\"'\\/“”‘’"
 
 
 class _Reader:
@@ -301,6 +317,8 @@ class _Reader:
         return value
 
     def _string(self, quote: str) -> str:
+        if self.text.startswith(quote * 3, self.at) and quote in "\"'":
+            quote *= 3  # Python's
         if self.at >= self._unclosed.get(quote, len(self.text)):
             raise self.wrong("a text is not closed")
         match = _STRINGS[quote].match(self.text, self.at)

@@ -33,16 +33,20 @@ MEMBER_WRAP_MIN_CHARS = 10
 CONFIDENCE_DEFAULT = 0.5
 
 _LABEL = re.compile(
-    r"^(?P<lead>[ \t>*#＃_•+|-]{0,12})"
+    r"^(?P<lead>[ \t>*#＃_•+|\u200b\ufeff-]{0,12})"
     r"(?:[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]{1,4}[ \t]{0,3})?"
-    r"(?:\(?(?:\d{1,2}|[A-Z]|[IVX]{1,4})[.)][ \t]{0,3})?(?P<bold>[*_`\[<【]{0,3})"
+    r"(?:\(?(?:\d{1,2}|[A-Z]|[IVX]{1,4})[.)][ \t]{0,3})?(?P<bold>[*_`\[<【「]{0,3})"
     r"(?P<name>SUMMARY|CLAIMS?|EVIDENCE|DISCUSSION|RESULTS?|NEXT[ _-]?STEPS?|CONFIDENCE)"
-    r"(?P<close>[*_`\]>】]{0,3})(?:[ \t]?\([^()\n]{1,60}\)(?=[*_ \t]{0,4}[:：]))?[*_]{0,3}"
-    r"[ \t]{0,4}(?P<colon>[:：﹕︰]|[-–—→|](?=[ \t])|)(?P<after>[*_`]{0,3})(?P<rest>[^\n]?)",
+    r"(?P<close>[*_`\]>】」]{0,3})(?:[ \t]?\([^()\n]{1,60}\)(?=[*_ \t]{0,4}[:：]))?[*_]{0,3}"
+    r"[ \t]{0,4}(?P<colon>[:：﹕︰]|[-–—→|=](?=[ \t])|)(?P<after>[*_`]{0,3})(?P<rest>[^\n]?)",
     re.MULTILINE | re.IGNORECASE,
 )
 _RULE = re.compile(r"\A[=-]{3,}[ \t]*\n")
 """What underlines a heading."""
+_TAG = re.compile(
+    r"<(/?)(SUMMARY|CLAIMS?|EVIDENCE|DISCUSSION|RESULTS?|NEXT[ _-]?STEPS?|CONFIDENCE)>",
+    re.IGNORECASE,
+)
 _FENCE = re.compile(r"\A\s*```[\w-]*\n|\n[ \t]*```\s*\Z")
 
 
@@ -64,6 +68,9 @@ def parse_labelled(text: str, labels: Collection[str] = LABELS) -> dict[str, str
     words among decorated ones, where `Evidence: …` may be a line of the result.
     """
     text = _FENCE.sub("", text)
+    closed = {m[2].upper() for m in _TAG.finditer(text) if m[1]} if "</" in text else set()
+    if "RESULT" in closed and len(closed) > 1:  # one alone may be a page's own, such as <summary>
+        text = _TAG.sub(_untagged, text)
     marks = _marks(text, labels)
     if len({m.label for m in marks}) < 2 and (from_json := _from_json(text)):
         return from_json
@@ -85,6 +92,11 @@ def parse_labelled(text: str, labels: Collection[str] = LABELS) -> dict[str, str
     return {label: value for group in reversed(groups) for label, value in group.items()}
 
 
+def _untagged(match: re.Match[str]) -> str:
+    """`<summary>` as a label, whatever stands before it on its line."""
+    return "\n" if match[1] else f"\n{match[2].upper()}: "
+
+
 def _marks(text: str, labels: Collection[str]) -> list[_Mark]:
     marks = [mark for match in _LABEL.finditer(text) if (mark := _mark_of(match)) is not None]
     strong = {m.label for m in marks if m.is_strong}
@@ -99,9 +111,9 @@ def _mark_of(match: re.Match[str]) -> _Mark | None:
     is_heading = "#" in lead or "＃" in lead
     is_upper = name.isupper()
     is_boxed = (
-        is_upper and match["bold"][-1:] in tuple("[<【") and match["close"][:1] in tuple("]>】")
+        is_upper and match["bold"][-1:] in tuple("[<【「") and match["close"][:1] in tuple("]>】」")
     )
-    if match["colon"] in tuple("-–—→|") and not is_upper:
+    if match["colon"] in tuple("-–—→|=") and not is_upper:
         return None
     if not match["colon"] and not is_boxed:
         # Without a colon only what is clearly no sentence, and alone on its line.
@@ -185,7 +197,7 @@ def field_violations(fields: Mapping[str, str], limits: FieldLimits) -> list[str
 
 _FORM_RANGE = re.compile(r"\b0(?:\.0)?\s*(?:to|and|-|–|…|\.\.)\s*1(?:\.0)?\b")
 _NUMBER = re.compile(r"-?(?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][-+]?\d{1,3})?")
-_PART_OF = re.compile(r"\s*(?:/|out of|of|von|sur)\s*(\d+(?:[.,]\d+)?)", re.IGNORECASE)
+_PART_OF = re.compile(r"\s*(?:[/／⁄∕]|out of|of|von|sur)\s*(\d+(?:[.,]\d+)?)", re.IGNORECASE)
 
 
 def parse_confidence(text: str | None) -> float | None:

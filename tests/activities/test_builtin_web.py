@@ -248,7 +248,7 @@ async def test_private_addresses_are_closed_unless_the_operator_opens_them(
 
 
 PRIVATE = ["10.0.0.1", "192.168.1.1", "127.0.0.1", "::1", "fc00::1", "100.64.0.1", "198.18.0.1"]
-PRIVATE += ["3fff::1", "5f00::1"]
+PRIVATE += ["3fff::1", "5f00::1", "192.0.0.8"]
 DISGUISED = {
     "::ffff:10.0.0.1": "private",
     "::ffff:0a00:1": "private",

@@ -51,6 +51,11 @@ CLOSED_FILES = [
     *("prod.env.local", "my-credentials.json", "application_default_credentials.json", "a.ovpn"),
     *("root_accessKeys.csv", "credentials.csv", "x-firebase-adminsdk-1.json", "AuthKey_1.p8"),
     *("plan\u034floom.toml", "server.k\ufe0fey", "id_rsa\U000e0041", "serv\u3164er.pem"),
+    *("deploy_rsa", "github-ed25519", "ssh_host_rsa_key", "prod.kubeconfig", "kubeconfig.yaml"),
+    *("aws-credentials", "credentials.toml", "credentials.yml.enc", "secrets.ini", "secret.json"),
+    *("token.json", "auth.json", "oauth_token", "my.keytab", "netrc", "pgpass.conf", "pip.conf"),
+    *("server.key.1", "server.key.txt", "terraform.tfvars.json", "wp-config.php", "passwords.txt"),
+    *("planloom.toml::$DATA", "server.key:stream", "x.pth:a"),
     *("cert\u200d.pem", "\u2170d_rsa", "server.\u212aey", "server.ke\u200by"),
 ]
 LOADED_FILES = ["conftest.py", "CONFTEST.PY", "conftest.py.", "python311._pth", "pytest.ini"]

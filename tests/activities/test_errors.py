@@ -135,6 +135,10 @@ def test_an_exception_has_one_class(exc: BaseException, expected: str) -> None:
         ),
         ({"x-ratelimit-reset-requests": "-1", "x-ratelimit-reset-tokens": "0"}, None),
         ({"retry-after": "3", "x-ratelimit-reset-tokens": "50s"}, 3.0),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset-after": "12"}, 12.0),
+        ({"ratelimit": "limit=10, remaining=0, reset=30"}, 30.0),
+        ({"ratelimit": '"default";r=0;t=30'}, 30.0),
+        ({"ratelimit": "limit=10, remaining=3, reset=30"}, None),
         ({}, None),
     ],
 )

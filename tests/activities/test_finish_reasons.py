@@ -21,6 +21,7 @@ from planloom.activities.models.finish_reasons import class_of_broken, end_of
         ("COMPLETE", "whole"),
         ("endTurn", "whole"),
         ("maxTokens", "cut"),
+        ("MAX_TOKENS_REACHED", "cut"),
         ("ERROR_TOXIC", "filtered"),
         ("network_error", "broken"),
         ("repetition", "broken"),

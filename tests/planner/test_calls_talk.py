@@ -114,6 +114,19 @@ UNSURE = {
     "words in a numbered plan": (
         'Rejected:\n1. write_file("a", "b") - loses data\nPlan:\n1. look("x")\n2. join(1)'
     ),
+    "a comment behind it that speaks against it": (
+        'w = write_file("a", "b")  # do NOT run this\n' + PLAN
+    ),
+    "a comment over it that speaks against it": (
+        '# What I will not do:\nw = write_file("a", "b")\n# The plan:\n' + PLAN
+    ),
+    "a condition in words over the last call": (
+        'a = look("x")\nIf that fails:\nw = write_file("a", "b")\njoin(a)'
+    ),
+    "under words that open a block": 'unless x:\n  w = write_file("a", "b")\n' + PLAN,
+    "behind a word and a colon": 'BAD: w = write_file("a", "b")\n' + PLAN,
+    "behind a word that is no": 'Not: w = write_file("a", "b")\n' + PLAN,
+    "behind a condition on its line": 'if needed: w = write_file("a", "b")\n' + PLAN,
 }
 
 
@@ -258,6 +271,14 @@ UNREADABLE = [
     'while True:\n    b = look("y")',
     'try:\n    b = look("y")\nexcept ValueError:\n    c = look("z")',
     '- if a:\n  - b = look("y")',
+    'if len(a) > 0:\n    b = look("y")',
+    'if (a):\n    b = look("y")',
+    'if (a) {\n    b = look("y");\n}',
+    'if a:  # only then\n    b = look("y")',
+    'if a:\nb = look("y")',
+    'def more():\n    b = look("y")',
+    'match a:\n  b = look("y")',
+    'with a: b = look("y")',
 ]
 
 

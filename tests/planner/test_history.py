@@ -38,6 +38,7 @@ def refusals(messages: list[dict[str, Any]]) -> list[str]:
     found: list[str] = []
     waiting: list[str] = []
     before = ""
+    seen: set[str] = set()
     for message in messages:
         role = message["role"]
         if role == "tool":
@@ -53,13 +54,18 @@ def refusals(messages: list[dict[str, Any]]) -> list[str]:
             found.append("assistant behind assistant")
         if not message.get("content") and not message.get("tool_calls"):
             found.append("no content")
-        if message.get("content") == "":
+        if message.get("content") is not None and not message["content"].strip():
             found.append("empty content")
         for made in message.get("tool_calls") or ():
             waiting.append(made["id"])
+            if made["id"] in seen:
+                found.append("an id that was used before")
+            seen.add(made["id"])
             if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", made["function"]["name"]):
                 found.append("bad name")
-            if not isinstance(json.loads(made["function"]["arguments"]), dict):
+            if not isinstance(json.loads(made["function"]["arguments"]), dict) or (
+                "NaN" in made["function"]["arguments"]
+            ):
                 found.append("arguments are no object")
         json.dumps(message, ensure_ascii=False).encode()
         before = role
@@ -145,20 +151,36 @@ def test_a_word_to_the_model_goes_with_the_last_result_or_as_a_user() -> None:
     assert refusals(accepted_history(told)) == []
 
 
+def test_calls_that_have_the_same_id_in_each_turn_keep_their_results() -> None:
+    messages = [TASK, calls(call("call_0")), result("call_0", "one")]
+    messages += [calls(call("call_0")), result("call_0", "two")]
+    fixed = accepted_history(messages)
+    made = [m["tool_calls"][0]["id"] for m in fixed if m.get("tool_calls")]
+    assert made[0] == "call_0" != made[1]
+    assert [(m["tool_call_id"], m["content"]) for m in fixed if m["role"] == "tool"] == [
+        (made[0], "one"),
+        (made[1], "two"),
+    ]
+
+
 MESSAGES = st.one_of(
     st.fixed_dictionaries(
         {
             "role": st.sampled_from(["user", "assistant"]),
-            "content": st.sampled_from(["", "x", None]),
+            "content": st.sampled_from(["", " \n", "x", None]),
         }
     ),
     st.builds(
         calls,
         st.builds(call, st.sampled_from(["a", "b", ""]), st.sampled_from(["f", "", "x.y"])),
-        st.builds(call, st.sampled_from(["a", "b"]), arguments=st.sampled_from(["", "{", "[1]"])),
-        content=st.sampled_from(["", "x", None]),
+        st.builds(
+            call,
+            st.sampled_from(["a", "b"]),
+            arguments=st.sampled_from(["", "{", "[1]", '{"q": NaN}']),
+        ),
+        content=st.sampled_from(["", " \n", "x", None]),
     ),
-    st.builds(result, st.sampled_from(["a", "b", "c"]), st.sampled_from(["", "y"])),
+    st.builds(result, st.sampled_from(["a", "b", "c"]), st.sampled_from(["", " ", "y"])),
 )
 
 

@@ -36,6 +36,9 @@ JSON = st.recursive(
         ("{'n': 5}", {"n": 5}),
         ("{'n': 'it's'}", {"n": "it's"}),
         ("['rock 'n' roll', 'x']", ["rock 'n' roll", "x"]),
+        ("{‘n’: ‘it’s’, “m”: 1}", {"n": "it’s", "m": 1}),
+        ('{\'n\': \'\'\'it\'s\'\'\', "m": """a "b" c"""}', {"n": "it's", "m": 'a "b" c'}),
+        ("{'n': '', 'm': \"\"}", {"n": "", "m": ""}),
         ('{"n": "a\nb"}', {"n": "a\nb"}),
         ('{"n": "a\tb"}', {"n": "a\tb"}),
         ('{"n": 5 // five\n}', {"n": 5}),
@@ -114,6 +117,7 @@ def is_five(value: Any) -> bool:
     ("text", "value"),
     [
         ('The form is {"n": 1}. Mine: {"n": 5}', {"n": 5}),
+        ('"{\\"n\\": 5}"', {"n": 5}),
         ('As source [1] says, {"n": 5}', {"n": 5}),
         ('{"n": 5}, as [1] and [2] say', {"n": 5}),
         ('For example {"n": 0}:\n```json\n{"n": 5}\n```\n', {"n": 5}),

@@ -24,6 +24,7 @@ from tests.support.linear import assert_linear, repeated
         (".8", 0.8),
         ("0,8", 0.8),
         ("8/10", 0.8),
+        ("８／１０", 0.8),
         ("7.5/10", 0.75),
         ("7,5 / 10", 0.75),
         ("4 out of 5", 0.8),
@@ -110,6 +111,10 @@ FORMS = {
         "<SUMMARY>one sentence</SUMMARY>\n<RESULT>the whole answer\nin two lines</RESULT>\n"
         "<NEXT_STEP>none</NEXT_STEP>"
     ),
+    "tags in small letters, in one line": (
+        "<summary>one sentence</summary><result>the whole answer\nin two lines</result>"
+        "<next_step>none</next_step>"
+    ),
     "signs": "📝 SUMMARY: one sentence\n✅ RESULT: the whole answer\nin two lines\n"
     "➡️ NEXT_STEP: none",
     "underlined": (
@@ -168,6 +173,11 @@ def test_a_plain_word_among_decorated_labels_is_a_line_of_the_result() -> None:
 )
 def test_words_of_a_sentence_are_not_labels(text: str) -> None:
     assert parse_labelled(text) == {}
+
+
+def test_a_pages_own_tag_is_no_label() -> None:
+    page = "<details><summary>More</summary>text</details>"
+    assert parse_labelled(f"SUMMARY: s\nRESULT: {page}\nNEXT_STEP: none")["RESULT"] == page
 
 
 def test_json_inside_a_labelled_result_is_part_of_it() -> None:

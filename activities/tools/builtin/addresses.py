@@ -27,8 +27,9 @@ _TUNNELS = (
 _NEVER_PUBLIC = (
     ipaddress.IPv6Network("3fff::/20"),  # documentation
     ipaddress.IPv6Network("5f00::/16"),  # segments of a provider's own routing
+    ipaddress.IPv4Network("192.0.0.0/24"),  # of protocols: some Pythons know a part of it only
 )
-"""Special since 2024: this Python may not know them."""
+"""Special addresses that this Python may not know."""
 _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 

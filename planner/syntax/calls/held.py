@@ -79,6 +79,23 @@ class HeldTasks:
         self._drop([*examples, *unsure])
         return [held.call for held in examples]
 
+    def refuse(self, planned: PlannedTask, call: CallText, why: str, reading: Reading) -> bool:
+        """Whether a task acts on the world, of which something says that it is not to be run."""
+        held = Held(planned, call, has_side_effects(planned.task, self._tools))
+        if held.has_side_effects:
+            _report_unsure(held, why, reading)
+            reading.end.tasks -= 1
+        return held.has_side_effects
+
+    def comment_follows(self, line: int, why: str, reading: Reading) -> None:
+        """A comment that speaks against the call that ends on this line."""
+        for held in self._held[-1:]:
+            ends = held.call.line + held.call.text.count("\n")
+            if ends == line and held.has_side_effects:
+                _report_unsure(held, why, reading)
+                reading.end.tasks -= 1
+                self._drop([held])
+
     def release(self, reading: Reading) -> list[PlannedTask]:
         """The plan has ended: the tasks that belong to it, each behind what it reads."""
         released: list[PlannedTask] = []

@@ -17,7 +17,12 @@ from planloom.planner.contract.jobs import PlannedTask
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.clean_text import TextCleaner
 from planloom.planner.language.plan import PLANNED_TASKS_MAX
-from planloom.planner.syntax.calls.blocks import BLOCK_HINT, opens_block, stands_under
+from planloom.planner.syntax.calls.blocks import (
+    BLOCK_HINT,
+    Surroundings,
+    assigns_behind_label,
+    speaks_against,
+)
 from planloom.planner.syntax.calls.body import POSITIONAL, BodyReader
 from planloom.planner.syntax.calls.ending import read_join, read_stop
 from planloom.planner.syntax.calls.held import HeldTasks
@@ -41,6 +46,7 @@ _LABEL = re.compile(r"(?:[-*•][ \t]+)?(?:(\d+)[.):]|\$?(\w+)[ \t]*=)")
 _NOISE = re.compile(r"[\s`.,;:*)\]}]*\Z")
 _SUFFIX_WORD = re.compile(r"[\w.\[\]'\"]+")
 _SHOWN_MAX_CHARS = 80
+_KEYWORDS = ("if", "elif", "while", "for", "with", "switch", "match", "except", "catch", "function")
 _HINT = "Write name = tool(param=value), one call a line, with literals and names of earlier tasks."
 
 
@@ -88,8 +94,7 @@ class CallsParser:
         self._examples: list[CallText] = []
         """Calls inside sentences, and calls without a name among prose."""
         self._join_in_sentence: CallText | None = None
-        self._block: Prose | None = None
-        """The statement under which the next lines may stand."""
+        self._around = Surroundings()
         self._second_join: CallText | None = None
         self._has_tasks = False
         self._has_join = False
@@ -156,10 +161,11 @@ class CallsParser:
                 tasks += self._read_prose(part)
             elif self._has_join:
                 self._ignore(part)
-            elif self._block is not None and stands_under(part, self._block):
-                self._report_in_block(part, self._block)
+            elif (header := _as_header(part)) is not None:
+                tasks += self._read_prose(header)
+            elif (block := self._around.block_over(part)) is not None:
+                self._report_in_block(part, block)
             else:
-                self._block = None
                 tasks += self._read_call(part)
         return tasks
 
@@ -177,12 +183,12 @@ class CallsParser:
                 self._thought = prose.text
             case "comment":
                 self._reading.warn(f"line {prose.line}: comment dropped")
+                self._read_comment(prose)
             case "thought_end" if not self.is_over:
                 self._reading = self._reading.after_thought(self._started)
                 self._begin_plan()
             case "text" if not self._has_join and not _NOISE.match(prose.text):
-                if self._block is None or prose.indent <= self._block.indent:
-                    self._block = prose if opens_block(prose) else None
+                self._around.read(prose)
                 return self._read_line(prose)
             case _:
                 pass
@@ -191,6 +197,8 @@ class CallsParser:
     def _read_line(self, prose: Prose) -> list[PlannedTask]:
         """A line that the scanner found no call in: perhaps one in another form."""
         calls = loose_calls(prose.text, self._mention)
+        if assigns_behind_label(prose.text) and self._mention.search(prose.text):
+            calls = "unreadable"
         if calls == "prose":
             self._pass_prose(prose)
             return []
@@ -207,6 +215,15 @@ class CallsParser:
                 if isinstance(part, CallText):
                     tasks += self._read_call(replace(part, label=call.label))
         return tasks
+
+    def _read_comment(self, comment: Prose) -> None:
+        """A comment behind a call speaks of that call, one on a line of its own of what follows."""
+        if comment.is_mid_line:
+            if speaks_against(comment.text):
+                why = "its comment speaks against it"
+                self._held.comment_follows(comment.line, why, self._reading)
+        else:
+            self._around.read(comment)
 
     def _pass_prose(self, prose: Prose) -> None:
         if not self._has_tasks and not self._held.holds_all:
@@ -254,6 +271,9 @@ class CallsParser:
         if planned is None:
             return []
         reading.accept(planned)
+        doubt = None if call.form == "bare" else self._around.doubt_about(call)
+        if doubt is not None and self._held.refuse(planned, call, doubt, reading):
+            return []
         self._has_tasks = True
         return [] if self._held.take(planned, call) else self._give([planned])
 
@@ -373,6 +393,13 @@ class CallsParser:
             end.warnings.append(f"{len(self._prose)} lines that are not calls were left out")
         if self._ignored:
             end.warnings.append(f"calls after join were left out: {self._ignored}")
+
+
+def _as_header(call: CallText) -> Prose | None:
+    """`if (a):`, `while(a) {`: words of programs in front of a bracket, which are no tools."""
+    if call.label is not None or call.tool not in _KEYWORDS:
+        return None
+    return Prose("text", f"{call.text} {call.tail}".rstrip(), call.line, call.indent)
 
 
 __all__ = ["OPTIONS", "CallsParser", "ParsedEnd", "call_text", "read_places"]

@@ -97,6 +97,8 @@ class Prose:
     text: str
     line: int
     indent: int = 0
+    is_mid_line: bool = False
+    """A call stands before it on its line."""
 
 
 ScannedText = CallText | Prose
@@ -228,8 +230,8 @@ class CallScanner:
         self._buffer, self._at = self._buffer[limit:], 0
         if self._is_skipping:
             self._buffer = line[-TAG_MAX_CHARS:]
-        self._is_mid_line = True
-        return Prose(*_kind_of(line.strip()), self._line, self._indent)
+        is_mid_line, self._is_mid_line = self._is_mid_line, True
+        return Prose(*_kind_of(line.strip()), self._line, self._indent, is_mid_line)
 
     def _skip_blank(self) -> None:
         stripped = self._buffer.lstrip(" \t\n;")

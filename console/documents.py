@@ -258,6 +258,9 @@ def _ask_worker(flag: str, *more: str) -> Any:
     if done.returncode:
         message = done.stderr.strip().removeprefix("error: ")
         raise UsageError(f"{NO_WORKER}: {message[-600:]}")
+    for line in done.stderr.splitlines():
+        if line.startswith("warning: "):
+            print(line, file=sys.stderr)
     return json.loads(done.stdout)
 
 

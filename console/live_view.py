@@ -70,7 +70,7 @@ def _head(shown: Shown) -> Text:
     head = Text.assemble((now.status, "bold"), overflow="fold")
     if now.counts:
         head.append(f"  {done}/{sum(now.counts.values())} tasks")
-    if now.phase:
+    if now.phase and now.phase != now.status:
         head.append(f"  {now.phase}")
     head.append(f"  {short_seconds(now.seconds)}")
     if now.revision > 1:
@@ -228,7 +228,7 @@ def plain_line(now: Progress, caps: Mapping[str, Any]) -> str:
         for task, c in now.items.items()
         if now.tasks.get(task) == "running"
     ]
-    parts = [counts or now.phase, *maps, *spent(now, caps)]
+    parts = [counts or ("" if now.phase == now.status else now.phase), *maps, *spent(now, caps)]
     return f"{now.status}: {', '.join(filter(None, parts))}".rstrip(": ")
 
 

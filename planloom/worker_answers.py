@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from planloom.store import open_blobs
 
 
 def _list_tools(registry: ToolRegistry) -> None:
+    for warning in registry.warnings():
+        print(f"warning: {warning}", file=sys.stderr)
     print(json.dumps([spec.model_dump(mode="json") for spec in registry.specs], indent=2))
 
 
@@ -99,7 +102,12 @@ async def _print_models(settings: Settings, is_probe: bool) -> None:
 async def _print_check(settings: Settings, registry: ToolRegistry) -> None:
     """What this worker finds out about itself."""
     tools = f"{len(registry.names)}: {', '.join(registry.names)}"
-    findings = [Finding(check="tools", level="ok", message=tools), *check_folders(settings)]
+    findings = [Finding(check="tools", level="ok", message=tools)]
+    findings += [
+        Finding(check="tools", level="warn", message=w, hint="Add a docstring and types.")
+        for w in registry.warnings()
+    ]
+    findings += check_folders(settings)
     findings += [
         Finding(check="keys", level="fail", message=p.message, hint=p.hint)
         for p in key_problems(settings)

@@ -51,7 +51,7 @@ class AgentWorkflow:
     @workflow.query(description="Status, what is awaited, usage")
     def progress(self, *_: Any) -> dict[str, Any]:
         if self.shell is None:
-            return {"status": "failed"}
+            return {"status": "failed", "reason": self._failed.reason if self._failed else None}
         return view.progress(live_state(self.shell), query_time())
 
     @workflow.query(description="Tokens, money and calls so far")

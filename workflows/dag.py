@@ -53,6 +53,8 @@ class DagWorkflow:
 
     @workflow.query(description="Status, what is awaited and how to answer it, states, usage")
     def progress(self, *_: Any) -> dict[str, Any]:
+        if self.shell is None:
+            return {"status": "failed", "reason": self._failed.reason if self._failed else None}
         return view.progress_of(self._run, query_time()).model_dump(mode="json")
 
     @workflow.query(description="The plan of the newest revision")

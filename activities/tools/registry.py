@@ -127,7 +127,8 @@ class ToolRegistry:
                 Problem(
                     path=where,
                     code="tool_module_import",
-                    message=f"the module does not import: {type(error).__name__}: {error}.",
+                    message="the module does not import: "
+                    f"{type(error).__name__}: {str(error).rstrip('.')}.",
                     hint="Run `python -c 'import " + name + "'` with the worker's Python.",
                 )
             ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from planloom.activities.tools.decorator import ToolContext, ToolError, tool
 from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
 from planloom.activities.tools.signature import ToolArgumentsError, ToolDefinitionError
 from planloom.planner.language.catalog import ToolSpec
+from planloom.worker_answers import _list_tools
 
 
 class Place(BaseModel):
@@ -285,3 +287,29 @@ def test_importing_the_decorator_is_light() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_a_tool_without_types_or_docstring_is_warned_of() -> None:
+    def bare(x):  # type: ignore[no-untyped-def]
+        return x
+
+    def typed(x: int) -> int:
+        """Give it back."""
+        return x
+
+    told = ToolRegistry([tool(bare), tool(typed)]).warnings()
+    assert [('"bare"' in each, '"typed"' in each) for each in told] == [(True, False)] * 2
+    assert "has no docstring" in told[0]
+    assert "x without a type" in told[1]
+
+
+def test_tools_that_are_listed_come_with_their_warnings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def bare() -> int:
+        return 1
+
+    _list_tools(ToolRegistry([tool(bare)]))
+    shown = capsys.readouterr()
+    assert shown.err.startswith('warning: tool "bare"')
+    assert json.loads(shown.out)[0]["name"] == "bare"

@@ -65,9 +65,12 @@ async def test_bad_input_is_refused_at_once(
     planloom: Planloom, request_: Any, kind: str, said: str
 ) -> None:
     async with planloom.worker():
-        failure = await planloom.failure(await planloom.start(request_), timeout=10)
+        run = await planloom.start(request_)
+        failure = await planloom.failure(run, timeout=10)
+        shown = await run.query("progress")
     assert failure.type == kind, failure
     assert said in str(failure)
+    assert (shown["status"], shown["reason"].partition(":")[0]) == ("failed", kind)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +93,10 @@ async def test_what_is_no_json_for_python_is_refused_and_hangs_nothing(
             workflow, typed, id=planloom.task_queue, task_queue=planloom.task_queue
         )
         failure = await planloom.failure(handle, timeout=10)
+        shown = await handle.query("progress")
     assert failure.type == "InvalidRequest"
     assert "cannot be read" in str(failure)
+    assert "cannot be read" in shown["reason"]
 
 
 async def test_a_second_input_is_refused(planloom: Planloom) -> None:

@@ -76,14 +76,14 @@ def _awaiting(state: AgentState) -> str | None:
 
 def progress(state: AgentState, now: float) -> dict[str, Any]:
     """The answer of the query `progress`."""
-    result = state.result
+    result, ended = state.result, state.failed or state.result
     return {
         "status": _status(state),
         **host.shown_waits(state, now, is_over=_is_over(state)),
         "usage": usage(state),
         "seconds": result.seconds if result else state.seconds(now),
         "goal": state.request.task[:GOAL_MAX_CHARS],
-        "reason": result.reason if result else None,
+        "reason": ended.reason if ended else None,
         "notes": state.notes[-NOTES_SHOWN:],
     }
 

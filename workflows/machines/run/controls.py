@@ -118,7 +118,8 @@ def _check_decision(run: RunState, name: str, payload: ApprovePlan | RejectPlan)
         return None
     if isinstance(payload, ApprovePlan) and verdict and verdict.decision == "rejected":
         return Refusal(problem, PLAN_REJECTED)
-    return Refusal(problem)
+    tasks = _waiting_for_approval(run)
+    return Refusal(f"{problem} For approve_task wait: {', '.join(tasks)}." if tasks else problem)
 
 
 def _is_early_plan(run: RunState, revision: int) -> bool:
@@ -238,11 +239,16 @@ def _check_task(run: RunState, payload: ApproveTask) -> Refusal | None:
         return None
     if asks is not None and asks.control == "approve_task":
         return None
-    below = [key for key, each in run.asked.items() if each.control == "approve_task"]
-    waiting = ", ".join([*run.held, *below]) or "none"
+    waiting = ", ".join(_waiting_for_approval(run)) or "none"
     message = f'approve_task: task "{task}" does not wait for approval. Waiting: {waiting}'
     is_late = task in run.allowed or isinstance(run.frontier.state_of(task), Outcome)
     return Refusal(message, STALE if is_late else INVALID_REQUEST)
+
+
+def _waiting_for_approval(run: RunState) -> list[str]:
+    """Tasks that wait to be approved, those of children too."""
+    below = [key for key, each in run.asked.items() if each.control == "approve_task"]
+    return [*run.held, *below]
 
 
 def _is_early_task(run: RunState, task: TaskId) -> bool:

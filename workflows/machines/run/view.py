@@ -165,10 +165,9 @@ def progress_of(run: RunState, now: float) -> Progress:
         if r.outcome is None and r.started is not None and shown.tasks.get(t) == "running"
     }
     items = {t: c for t, r in run.records.items() if (c := r.item_counts()) is not None}
+    ended = run.failed or run.result
     more = {"waits": waiting, "running_seconds": running, "items": items}
-    return shown.model_copy(
-        update={**more, "reason": run.result.reason if run.result is not None else None}
-    )
+    return shown.model_copy(update={**more, "reason": ended.reason if ended is not None else None})
 
 
 def tasks_document(run: RunState, now: float, ids: Sequence[str] | None = None) -> dict[str, Any]:

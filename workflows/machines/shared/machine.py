@@ -17,6 +17,8 @@ from planloom.planner.language.values import Problem
 from planloom.workflows.machines.shared.commands import Command
 from planloom.workflows.machines.shared.events import Event
 
+REASON_PROBLEMS_MAX = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -65,6 +67,13 @@ class Failed:
 
     type: str
     problems: Sequence[Problem]
+
+    @property
+    def reason(self) -> str:
+        """In one line, as `progress` says why the run ended."""
+        told = "; ".join(p.line() for p in self.problems[:REASON_PROBLEMS_MAX])
+        more = len(self.problems) - REASON_PROBLEMS_MAX
+        return f"{self.type}: {told}" + (f"; and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ def _awaiting(team: TeamState) -> str | None:
 
 def progress(team: TeamState, now: float) -> dict[str, Any]:
     """The answer of the query `progress`."""
+    ended = team.failed or team.result
     shown: dict[str, Any] = {
         "status": _status(team),
         **host.shown_waits(team, now, is_over=_is_over(team)),
@@ -97,7 +98,7 @@ def progress(team: TeamState, now: float) -> dict[str, Any]:
         "rounds": [r.model_dump(mode="json") for r in team.rounds],
         "usage": usage(team),
         "goal": team.request.task[:GOAL_MAX_CHARS],
-        "reason": team.result.reason if team.result else None,
+        "reason": ended.reason if ended else None,
         "seconds": team.result.seconds if team.result else team.seconds(now),
     }
 

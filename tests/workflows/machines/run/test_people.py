@@ -202,6 +202,12 @@ def test_a_yes_for_a_task_that_needs_none_is_refused_with_who_waits() -> None:
     assert message(drive.control("approve_task", id="b")) == says
 
 
+def test_an_approval_of_the_plan_names_the_tasks_that_wait_for_one() -> None:
+    drive = begun(work("a", approval=True), work("b"))
+    says = "approve_plan: revision 1 does not wait for approval. For approve_task wait: a."
+    assert message(drive.control("approve_plan", revision=1)) == says
+
+
 @pytest.mark.parametrize(
     ("on_timeout", "outcome"), [("approve", None), ("reject", Outcome.CANCELLED)]
 )

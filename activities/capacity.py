@@ -16,6 +16,7 @@ from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import RateLimit, TaskQueue
 from temporalio.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
+    ListTaskQueuePartitionsRequest,
     UpdateTaskQueueConfigRequest,
 )
 from temporalio.client import (
@@ -166,6 +167,20 @@ async def has_our_limit(client: Client, task_queue: str) -> bool:
     return limit.metadata.reason.startswith(REASON) and limit.HasField("rate_limit")
 
 
+async def partitions_of(client: Client, task_queue: str) -> int:
+    """Into how many parts the server divides the queue; 1 where it does not say."""
+    try:
+        found = await client.workflow_service.list_task_queue_partitions(
+            ListTaskQueuePartitionsRequest(
+                namespace=client.namespace, task_queue=TaskQueue(name=task_queue)
+            ),
+            timeout=RPC_TIMEOUT,
+        )
+    except RPCError:
+        return 1
+    return max(1, len(found.activity_task_queue_partitions))
+
+
 class CapacityActivities:
     """What `CapacityWorkflow` lets a worker do."""
 
@@ -176,14 +191,18 @@ class CapacityActivities:
     async def set_queue_rate(self, job: QueueRate) -> str:
         """Tell the server how fast the pool's queue may dispatch. "" when done, else why not.
 
-        A limit that somebody else set is not taken away.
+        A limit that somebody else set is not taken away. A server divides a queue's rate equally
+        over its partitions although calls do not lie in them equally: the last of them would wait
+        in the fullest one at a fraction of the rate. So each partition gets the whole rate, and
+        the workers' even pace keeps the sum.
         """
         is_free = job.per_second is None and not job.weights and not job.unset
         if is_free and not await has_our_limit(self._client, job.task_queue):
             return ""
         limit = UpdateTaskQueueConfigRequest.RateLimitUpdate(reason=f"{REASON}{job.reason}"[:200])
         if job.per_second is not None:
-            limit.rate_limit.CopyFrom(RateLimit(requests_per_second=job.per_second))
+            parts = await partitions_of(self._client, job.task_queue)
+            limit.rate_limit.CopyFrom(RateLimit(requests_per_second=job.per_second * parts))
         request = UpdateTaskQueueConfigRequest(
             namespace=self._client.namespace,
             identity=self._client.identity,

@@ -21,7 +21,7 @@ WORKERS = (1, 2, 4)
 
 
 async def main(size: Size) -> list[Figure]:
-    runs, calls, rounds = size.pick((2, 4, 1), (8, 30, 1), (16, 40, 3))
+    runs, calls, rounds = size.pick((2, 4, 1), (16, 40, 1), (16, 40, 3))
     found: dict[int, list[float]] = {count: [] for count in WORKERS}
     with ModelServer() as model:
         model.script("question", Reply(text="answer", delay=SECONDS))
@@ -47,7 +47,8 @@ async def _rate(place: Site, model: ModelServer, workers: int, runs: int, calls:
     """Calls a second, from the start of all runs to the end of the last."""
     env = {"OPENAI_BASE_URL": model.url, "PLANLOOM_MAX_ACTIVITIES": str(AT_ONCE)}
     async with place.crew(workers, CONFIG, **env) as crew:
-        await crew.run(_request("warm", AT_ONCE * workers))
+        # Long enough for the pool, which does not know the endpoint yet, to give all its room.
+        await crew.run(_request("warm", 4 * AT_ONCE * workers))
         model.max_concurrency = 0
         began = time.perf_counter()
         await asyncio.gather(*(crew.run(_request(f"run {n}", calls)) for n in range(runs)))

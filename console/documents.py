@@ -47,7 +47,8 @@ def read_text(source: str) -> str:
     except OSError as error:
         raise UsageError(f"{source} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{source} cannot be read: {error}") from None
+        message = f"{source} is not a text in UTF-8 (byte {error.start + 1:,})"
+        raise UsageError(message, hint="Save it as UTF-8, and try again.") from None
 
 
 def read_document(source: str) -> Any:
@@ -123,7 +124,7 @@ def compiled_from(source: str) -> tuple[Plan, Compiled]:
         part = readable_part(document.value)
         if part is not None:
             found = compile_plan(part[0], local_catalog(part[0])).problems
-            problems = more_problems(problems, found, part[1])
+            problems = more_problems([*problems, *part[2]], found, part[1])
         raise UsageError(
             _too_many(source, problems), _with_lines(problems, document), _tools_hint(problems)
         )
@@ -139,7 +140,8 @@ def compiled_from(source: str) -> tuple[Plan, Compiled]:
 
 def _tools_hint(problems: list[Problem]) -> str:
     """Where your own tools come from, when some are missing and none were named."""
-    if os.environ.get("PLANLOOM_TOOLS") or all(p.code != "unknown_tool" for p in problems):
+    unknown = [p for p in problems if p.code == "unknown_tool"]
+    if os.environ.get("PLANLOOM_TOOLS") or all(p.hint.startswith("Did you mean") for p in unknown):
         return ""
     return (
         "PLANLOOM_TOOLS is not set: it names the modules of your own tools, here and for workers."
@@ -152,8 +154,23 @@ def _too_many(source: str, problems: list[Problem]) -> str:
 
 def _with_lines(problems: list[Problem], document: Document) -> list[Problem]:
     """The problems in the order of the file, each with its line."""
-    placed = [p.model_copy(update={"line_number": document.line_of(p.path)}) for p in problems]
+    placed = [
+        _as_written(p, document).model_copy(update={"line_number": document.line_of(p.path)})
+        for p in problems
+    ]
     return sorted(placed, key=lambda p: p.line_number or 0)
+
+
+def _as_written(problem: Problem, document: Document) -> Problem:
+    """A number where a text is needed, as the file has it: `3.10`, which is read as 3.1."""
+    written = document.number_at(problem.path)
+    needs_text = problem.message.startswith(("needs text, found", "needs string, found"))
+    if not written or not needs_text:
+        return problem
+    message = f"needs text, found the number {written}"
+    return problem.model_copy(
+        update={"message": message, "hint": f'Write it in quotes: "{written}".'}
+    )
 
 
 def settings_now(environment: Mapping[str, str] = os.environ) -> Settings:

@@ -15,6 +15,11 @@ import yaml
 
 NUMBERS_WARNED_MAX = 20
 _BARE_REFERENCE = re.compile(r"[:,\[{]\s*\$\{|^\s*-\s*\$\{")
+_TIGHT_DASH = re.compile(r"^\s*-[A-Za-z_]\w*\s*:")
+_COLON_INSIDE = re.compile(r"[\w\"']\s*:\s+[^\"'\[{|>#&*!].*:(\s|$)")
+_CURLY_QUOTES = tuple("“”„‘’«")
+_SIGNS = {"*": ("alias",), "&": ("an anchor",), "!": ("tag",), "@": ("'@'",), "%": ("'%'",)}
+"""Signs that mean something to YAML, and how its errors about each read."""
 _LIKE_A_VERSION = re.compile(r"[-+]?(\d+\.\d*0|0\d+)")
 _INT = re.compile(r"[-+]?(?:0|[1-9]\d*|0\d+)$")
 _FLOAT = re.compile(r"[-+]?(?:\.\d+|\d+\.\d*)(?:[eE][-+]?\d+)?$|[-+]?\d+[eE][-+]?\d+$")
@@ -30,7 +35,7 @@ class DocumentError(Exception):
 
 @dataclass(slots=True)
 class Document:
-    """A document's value; `warnings` says which plain words are read as numbers."""
+    """A document's value; `warnings` says which plain words may not be what was meant."""
 
     value: Any
     warnings: list[str] = field(default_factory=list)
@@ -45,6 +50,17 @@ class Document:
                 break
             node, rest, line = found
         return line
+
+    def number_at(self, path: str) -> str:
+        """The number at `path` as it was written, such as `3.10`; empty for anything else."""
+        node, rest = self._root, path
+        while node is not None and rest:
+            found = _part(node, rest)
+            if found is None:
+                return ""
+            node, rest, _ = found
+        is_number = isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float"))
+        return str(node.value) if node is not None and is_number else ""
 
 
 class _Loader(yaml.SafeLoader):
@@ -96,9 +112,8 @@ def read_document_text(text: str) -> Document:
         except json.JSONDecodeError as error:
             if not _is_flow_yaml(text):
                 message = f"is not valid JSON: {error.msg} (column {error.colno})"
-                raise DocumentError(
-                    message, error.lineno, _quote_hint(text, error.lineno)
-                ) from None
+                hint = _quote_hint(text, error.lineno) or _json_hint(error)
+                raise DocumentError(message, error.lineno, hint) from None
         except (RecursionError, ValueError) as error:
             raise DocumentError(str(error)) from None
     return _read_yaml(text)
@@ -113,7 +128,10 @@ def _read_yaml(text: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else None
         message = error.problem or error.context or "cannot be read"
-        raise DocumentError(message, line, _quote_hint(text, line)) from None
+        hint = _quote_hint(text, line) or _hint_for(error, text, line)
+        if "another document" in message:
+            message = "a second document begins here"
+        raise DocumentError(message, line, hint) from None
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise DocumentError(str(error).split("\n")[0][:200]) from None
     finally:
@@ -159,8 +177,49 @@ def _quote_hint(text: str, line: int | None) -> str:
     return ""
 
 
+def _json_hint(error: json.JSONDecodeError) -> str:
+    before, rest = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip()
+    if rest.startswith(("True", "False", "None")):
+        return "JSON's words are true, false and null."
+    if rest.startswith("'"):
+        return "Texts of JSON stand in \", not in '."
+    if rest.startswith(("//", "/*", "#")):
+        return "JSON has no comments."
+    if before.endswith(",") and rest.startswith(("}", "]")):
+        return f"Remove the comma before {rest[0]}."
+    return "" if rest else "The text ends before its last bracket is closed."
+
+
+def _hint_for(error: yaml.MarkedYAMLError, text: str, line: int | None) -> str:
+    """What to do about an error of the YAML reader, for the slips that people make."""
+    told, doing = error.problem or "", error.context or ""
+    began = error.context_mark.line + 1 if error.context_mark is not None else None
+    lines = text.splitlines()
+    near = lines[max(0, (line or 1) - 2) : line or 1]
+    if "another document" in told:
+        return "One file holds one document: remove the line with ---."
+    if any(_TIGHT_DASH.match(each) for each in near):
+        return 'A list item needs a space after its dash: "- id: …".'
+    if "mapping values" in told and near and _COLON_INSIDE.search(near[-1]):
+        return 'A text that holds ": " needs quotes.'
+    if "quoted scalar" in doing:
+        return f"The quote that opens in line {began} is not closed."
+    if "flow" in doing:
+        if any(each.lstrip().startswith(("//", "/*")) for each in lines):
+            return "JSON has no comments."
+        return f"Is the bracket that opens in line {began} closed, and a comma between its items?"
+    for sign, sounds in _SIGNS.items():
+        if any(sound in f"{doing} {told}" for sound in sounds):
+            return f"A text that begins with {sign} needs quotes."
+    if "found '<scalar>'" in told and near and near[-1].count("'") > 2:
+        return "Inside '…' an apostrophe is written twice, or use \"…\"."
+    if "block" in doing or "simple key" in doing or "mapping values" in told:
+        return "Fields of one object begin in the same column, each as `name: value`."
+    return ""
+
+
 def _warnings(root: yaml.Node | None) -> list[str]:
-    """Plain words that are read as numbers and look as if a text was meant: `3.10`, `007`."""
+    """Plain words that may not be what was meant: `3.10`, `007`, and quotes that are none."""
     found: list[str] = []
     stack, seen = [root], set[int]()
     while stack and len(found) < NUMBERS_WARNED_MAX:
@@ -179,6 +238,11 @@ def _warnings(root: yaml.Node | None) -> list[str]:
                 found.append(
                     f"line {node.start_mark.line + 1}: {node.value} is read as the number "
                     f'{number:g}; for the text write "{node.value}"'
+                )
+            elif node.value.startswith(_CURLY_QUOTES):
+                found.append(
+                    f"line {node.start_mark.line + 1}: {node.value[0]} is part of the text; "
+                    "the quotes of YAML are \" and '"
                 )
     return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -36,6 +37,8 @@ BUSY_SECONDS = 1.0
 """Between reports while there is work."""
 IDLE_SECONDS = 15.0
 """Without work for this long, the process gives its share back and says nothing more."""
+READY_SECONDS = 0.25
+"""Of paced calls, those whose turn comes within this are fetched from the server."""
 REPORT_GAP_SECONDS = 0.05
 REPORT_TIMEOUT_SECONDS = 3.0
 """Calls go on without a workflow that does not answer within this."""
@@ -122,10 +125,14 @@ class PoolLimiter:
         directive = self.directive
         if directive is None:
             return UNPROVEN_STARTS
-        if directive.parallel is None:
-            return None
-        # One more when starts are paced: it stands ready for its turn.
-        return max(1, directive.parallel) + (1 if directive.starts_per_second is not None else 0)
+        room = None if directive.parallel is None else max(1, directive.parallel)
+        if directive.starts_per_second is None:
+            return room
+        # When starts are paced, a few stand ready for their turn. The others wait on the server,
+        # where the most urgent is first, and where any worker may take them.
+        ready = math.ceil(directive.starts_per_second * READY_SECONDS)
+        paced = self.in_flight + 1 + ready
+        return paced if room is None else min(room + 1, paced)
 
     async def admit(
         self,

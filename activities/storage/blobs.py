@@ -241,7 +241,7 @@ class BlobStore:
         if bindings.bundle is not None and wanted - set(inputs) - {"item", "index"}:
             inputs = await self._bundled(bindings.bundle) | inputs
         scope: dict[str, JsonValue] = {
-            name: await self._load_shared(stored)
+            name: stored.value if stored.is_inline else await self._load_shared(stored)
             for name, stored in inputs.items()
             if name in wanted
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ NESTING_MAX = 100
 TEXT_FIELDS = ("goal", "task", "context")
 TEXT_FIELD_MAX_BYTES = 1_000_000
 """These go along with model calls, in payloads of at most 2 MiB."""
+FIELD_CUTOFF = 0.7
+"""At 0.6 "expression" becomes "depends_on"."""
 VALUE_SHOWN_MAX_CHARS = 24
 """A longer text is not shown in a message: it may be a prompt, or a key."""
 
@@ -46,6 +49,7 @@ _CALLED_ELSEWHERE = {
     **dict.fromkeys(("note", "notes", "comment", "reason", "purpose"), ("description",)),
 }
 """What other tools and models call our fields: nearer in meaning than in letters."""
+_TIGHT_COLON = re.compile(r"(\w{1,24}):\S")
 _CONTAINERS = (typing.Union, types.UnionType, list, dict, typing.Annotated)
 _FORMS = ("string_type", "literal_error", "model_type", "model_attributes_type")
 
@@ -166,8 +170,7 @@ def _problem(entry: Any, loc: tuple[int | str, ...], path: str, model: type[Base
             message = "is missing"
         case "model_type" | "model_attributes_type":
             message = f"needs an object, found {_kind_of(entry['input'])}"
-            fields = _fields_at(model, loc)
-            hint = "Fields: " + ", ".join(fields) if fields else ""
+            hint = _object_hint(entry["input"], _fields_at(model, loc))
         case "value_error":
             message = message.removeprefix("Value error, ")
             if isinstance(entry["input"], str) and len(entry["input"]) > VALUE_SHOWN_MAX_CHARS:
@@ -191,6 +194,7 @@ def _problem(entry: Any, loc: tuple[int | str, ...], path: str, model: type[Base
                 hint = "Write each task as a list item with an id: [{id: a, tool: …}]."
         case "dict_type":
             message = f"needs an object, found {_shown(entry['input'])}"
+            hint = _object_hint(entry["input"], [])
         case "too_short" if entry["input"] == []:
             message = "is empty: it needs at least one"
         case _:
@@ -198,11 +202,20 @@ def _problem(entry: Any, loc: tuple[int | str, ...], path: str, model: type[Base
     return Problem(path=path, code=kind, message=message, hint=hint)
 
 
+def _object_hint(found: Any, fields: Sequence[str]) -> str:
+    """How to write the object that is needed."""
+    if found is None:
+        return "Its fields stand below it, indented further than it is."
+    if isinstance(found, str) and (tight := _TIGHT_COLON.match(found)):
+        return f'A colon needs a space after it: "{tight[1]}: …".'
+    return "Fields: " + ", ".join(fields) if fields else ""
+
+
 def _field_hint(written: str, fields: Sequence[str]) -> str:
     """The field that was meant: by what it is called elsewhere, else the nearest in its letters."""
     elsewhere = _CALLED_ELSEWHERE.get(written.lower().replace("-", "_"), ())
     near = [name for name in elsewhere if name in fields]
-    near = near or get_close_matches(written, fields, n=1)
+    near = near or get_close_matches(written, fields, n=1, cutoff=FIELD_CUTOFF)
     listed = "Fields: " + ", ".join(fields) if fields else ""
     return f'Did you mean "{near[0]}"?' if near else listed
 
@@ -276,6 +289,9 @@ def read_plan(
         except RecursionError:
             return None, [_too_deep(where)]
         except json.JSONDecodeError as error:
+            if not error.doc.lstrip().startswith(("{", "[")):
+                message = "needs an object with a list of tasks, found a text that is not JSON"
+                return None, [Problem(path=where, code="not_json", message=message)]
             message = f"is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
             return None, [Problem(path=where, code="not_json", message=message)]
         except ValueError:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from planloom.planner.language.plan import TASKS_MAX, Plan, Task
 from planloom.planner.language.values import ID_PATTERN, Problem
+from planloom.planner.syntax.documents import problems_from_validation
 
 _ABOUT_OTHERS = ("when", "depends_on", "map")
 """Fields of a task that are checked whatever its body is."""
@@ -17,8 +18,11 @@ _STAND_IN = "read by nobody"
 """The prompt of a task that stands where one could not be read, so that others can name it."""
 
 
-def readable_part(document: Any) -> tuple[Plan, set[str]] | None:
-    """The plan of what can be read, and the ids of tasks that could not; None when too little can.
+def readable_part(document: Any) -> tuple[Plan, set[str], list[Problem]] | None:
+    """The plan of what can be read, the ids of tasks whose body or arguments could not, and what
+    is wrong with their fields taken together, which is checked only when each is right.
+
+    None when too little can be read. A task with a wrong field is read without that field.
 
     Fields of the plan that are wrong are left out, as `read_plan` has said so already.
     """
@@ -27,6 +31,7 @@ def readable_part(document: Any) -> tuple[Plan, set[str]] | None:
         return None
     read: list[Any] = []
     unread: set[str] = set()
+    together: list[Problem] = []
     for task in tasks:
         id = task.get("id") if isinstance(task, Mapping) else None
         if not isinstance(id, str) or not re.match(ID_PATTERN, id):
@@ -35,30 +40,48 @@ def readable_part(document: Any) -> tuple[Plan, set[str]] | None:
             Task.model_validate(task)
             read.append(task)
         except (ValidationError, RecursionError) as error:
-            read.append({"id": id, "ask": _STAND_IN, **_kept_fields(task, error)})
-            unread.add(id)
+            wrong = _wrong_fields(error)
+            rest = {k: v for k, v in task.items() if k not in wrong}
+            found = _problems_of(rest)
+            if found is None:
+                read.append(rest)
+                unread |= {id} if "args" in wrong else set()
+            else:
+                # A field with a wrong name may be the one that is missing.
+                together += found if wrong and wrong <= set(Task.model_fields) else []
+                read.append({"id": id, "ask": _STAND_IN, **_kept_fields(task, wrong)})
+                unread.add(id)
     fields = {k: v for k, v in document.items() if k in Plan.model_fields and k != "tasks"}
     for kept in (fields, {k: v for k, v in fields.items() if k in ("params", "answer")}, {}):
         try:
-            return Plan.model_validate({**kept, "tasks": read}), unread
+            return Plan.model_validate({**kept, "tasks": read}), unread, together
         except (ValidationError, RecursionError):
             continue
     return None
 
 
-def _kept_fields(task: Mapping[str, Any], error: Exception) -> dict[str, Any]:
-    """The fields about other tasks that are as they should be."""
-    wrong = (
-        {str(e["loc"][0]) for e in error.errors() if e["loc"]}
-        if isinstance(error, ValidationError)
-        else set(_ABOUT_OTHERS)
-    )
-    kept = {k: task[k] for k in _ABOUT_OTHERS if k in task and k not in wrong}
+def _wrong_fields(error: Exception) -> set[str]:
+    if not isinstance(error, ValidationError):
+        return set(_ABOUT_OTHERS)
+    return {str(e["loc"][0]) for e in error.errors() if e["loc"]}
+
+
+def _problems_of(task: Mapping[str, Any]) -> list[Problem] | None:
+    """What is wrong with a task's fields taken together; None when nothing is wrong with it."""
     try:
-        Task.model_validate({"id": task["id"], "ask": _STAND_IN, **kept})
-    except (ValidationError, RecursionError):
-        return {}
-    return kept
+        Task.model_validate(task)
+    except ValidationError as error:
+        found = problems_from_validation(error, task, Task, f"tasks.{task['id']}")
+        return [p for p in found if p.code == "value_error"]
+    except RecursionError:
+        return []
+    return None
+
+
+def _kept_fields(task: Mapping[str, Any], wrong: set[str]) -> dict[str, Any]:
+    """The fields about other tasks that are as they should be."""
+    kept = {k: task[k] for k in _ABOUT_OTHERS if k in task and k not in wrong}
+    return kept if _problems_of({"id": task["id"], "ask": _STAND_IN, **kept}) is None else {}
 
 
 def more_problems(told: list[Problem], compiled: list[Problem], unread: set[str]) -> list[Problem]:

@@ -97,6 +97,24 @@ async def test_starts_are_spread_evenly_without_a_burst(make_limiter: MakeLimite
     assert sorted(gaps)[12] == pytest.approx(0.02, abs=0.008)
 
 
+async def test_a_few_paced_calls_stand_ready_and_the_others_wait_on_the_server(
+    make_limiter: MakeLimiter,
+) -> None:
+    for paced, parallel, at_rest, with_one in (
+        (None, None, None, None),
+        (None, 6, 6, 6),
+        (2.0, None, 2, 3),
+        (40.0, None, 11, 12),
+        (40.0, 3, 4, 4),
+    ):
+        limiter, _ = make_limiter(Directive(starts_per_second=paced, parallel=parallel))
+        limiter.is_proven = True
+        held = await limiter.admit("m", 10, is_queued=True)
+        assert limiter.slots == with_one
+        limiter.end(held, error_class=None)
+        assert limiter.slots == at_rest
+
+
 def test_a_start_that_woke_up_late_is_made_up_for_and_idle_time_is_not() -> None:
     pace, times, now = Pace(), [], 100.0
     for late in (0.0, 0.2, 0.0, 0.0):  # one that waits wakes up 0.2 s late

@@ -97,6 +97,7 @@ class Batch:
         seed = storm.case.seed
         if calm.result is None:
             self.report.found.append(f"case {seed}: stuck in calm: {calm.stuck}")
+            self.report.found.append(f"case {seed}: its histories are in {keep(calm)}")
         found = [f"case {seed}: {line}" for line in violations(calm, storm)]
         if found:
             found += [f"case {seed}: its histories are in {keep(storm)}"]
@@ -295,8 +296,9 @@ class Attended:
         assert self._attending is not None
         assert self._person is not None
         log.info("%s has ended: %s", self.id, self.is_over)
-        self._attending.cancel()
-        await asyncio.gather(self._attending, return_exceptions=True)
+        while not self._attending.done():  # a wait that ends at that moment takes the cancel in
+            self._attending.cancel()
+            await asyncio.wait([self._attending], timeout=1.0)
         result = self._result.result() if self._result.done() else None
         self._result.cancel()
         story = await story_of(self._client, self.id, self.first_run)

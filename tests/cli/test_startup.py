@@ -51,3 +51,10 @@ def test_help_is_grouped_with_run_on_top() -> None:
     assert places == sorted(places)
     assert shown.index("│ run ") < shown.index("│ watch ") < shown.index("Decide")
     assert "Commands" not in shown  # no command is left without a group
+
+
+def test_a_program_that_used_the_client_pauses_before_it_ends() -> None:
+    """Else a thread of the SDK's core aborts it now and then, after its work is done."""
+    code = "import time\ntime.sleep = lambda s: print('pause', s)\nimport planloom.client\n"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "pause 0.05\n")

@@ -57,7 +57,24 @@ def test_a_path_has_the_line_of_its_deepest_part(path: str, line: int | None) ->
         ("{x: ${a}}", 1, "needs quotes"),
         ("a: 1\nb: 2\na: 3\n", 3, "Keep one of them."),
         ("a:\n\tb: 1", 2, "not with tabs"),
-        ("a: [1, 2", 1, ""),
+        ("a: [1, 2", 1, "the bracket that opens in line 1"),
+        ("a:\n  ask: Say hi: now\n", 2, 'holds ": " needs quotes'),
+        ("tasks:\n  -id: a\n   ask: x\n", 3, "a space after its dash"),
+        ("a: x\n  b: y\n", 2, "in the same column"),
+        ("- id: a\n tool: x\n", 2, "in the same column"),
+        ("a: 1\n---\nb: 2\n", 2, "remove the line with ---"),
+        ("a: 'what's up'\n", 1, "an apostrophe is written twice"),
+        ('a: "hi\nb: x\n', 3, "The quote that opens in line 1"),
+        ("a: *.csv\n", 1, "begins with * needs quotes"),
+        ("a: *all\n", 1, "begins with * needs quotes"),
+        ("a: !now go\n", 1, "begins with ! needs quotes"),
+        ("a: @file\n", 1, "begins with @ needs quotes"),
+        ("a: %d of\n", 1, "begins with % needs quotes"),
+        ('{"a": 1,}', 1, "Remove the comma before }"),
+        ('{"a": True}', 1, "true, false and null"),
+        ("{\"a\": 'x'}", 1, 'stand in "'),
+        ('{"a": [1, 2]', 1, "before its last bracket"),
+        ('{\n// why\n"a": 1}', 3, "no comments"),
     ],
 )
 def test_a_text_that_cannot_be_read_says_where_and_what_to_do(
@@ -76,3 +93,14 @@ def test_a_key_twice_is_refused_in_json_too() -> None:
 
 def test_a_reference_in_a_block_needs_no_quotes() -> None:
     assert read_document_text("answer: ${a}\n").value == {"answer": "${a}"}
+
+
+def test_a_number_is_known_as_it_was_written() -> None:
+    read = read_document_text("tasks:\n  - id: a\n    ask: 010\n  - id: b\n    ask: 3.10\n")
+    assert [read.number_at(f"tasks.{id}.ask") for id in ("a", "b", "c")] == ["010", "3.10", ""]
+    assert read_document_text("a: text").number_at("a") == ""
+
+
+def test_curly_quotes_are_warned_of() -> None:
+    assert "“ is part of the text" in read_document_text("ask: “hi”").warnings[0]
+    assert read_document_text('ask: "“hi”"').warnings == []

@@ -32,7 +32,7 @@ FORM = "SUMMARY: s\nCLAIM: c\nEVIDENCE: e\nCONFIDENCE: 0.9\nRESULT: r\nNEXT_STEP
 SAID = {
     "README.md": ["42", "42 and 1024 make 1066", "France has more"],
     "docs/how-to/agents-and-teams.md": ["verdict: trusted", '"agent":"lead"'],
-    "docs/how-to/capacity.md": ["default  open", "allowed:true", "drained by ops: night"],
+    "docs/how-to/capacity.md": ["not used yet", "allowed:true", "drained by ops: night"],
     "docs/contract.md": ["twice", "revision 2 approved by timeout"],
     "docs/how-to/python.md": ["completed 43 2", "town", "answer: Lyon", "task distinct: succeeded"],
     "docs/how-to/observe.md": ["no rate for XYZ"],

@@ -37,6 +37,7 @@ def unknown_reads(run: RunState, unit: Unit) -> list[str]:
     body = task.fallback_body if unit.mode == "fallback" else None
     names = _references(_values(body or task)) + _references(task.map)
     known = {*run.frontier.entries, *run.values, *run.lineage.inputs, "params", "item", "index"}
+    known |= run.request.reuse.keys()  # of an earlier run's task that the plan has no more
     return [n for n in names if n not in known]
 
 

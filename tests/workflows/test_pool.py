@@ -45,7 +45,7 @@ def test_the_room_grows_while_all_of_it_is_used_and_nothing_is_refused() -> None
     for n in range(5):
         told = one.report(report(succeeded=30, was_full=True), T + n)
         seen.append(told.parallel)
-    assert seen == [12, 18, 20, 20, 20]
+    assert seen == [16, 20, 20, 20, 20]
 
 
 def test_workers_share_the_room_and_a_new_one_waits_for_what_others_were_told() -> None:
@@ -78,15 +78,14 @@ def test_a_rate_is_shared_evenly_by_those_who_know_of_it() -> None:
 
 def test_one_429_cools_cuts_and_heals() -> None:
     one = pool()
-    for n in range(2):
-        one.report(report(succeeded=30, was_full=True), T + n)
-    assert one.room(T + 1) == 18
+    one.report(report(succeeded=30, was_full=True), T)
+    assert one.room(T + 1) == 16
     refused = report(failed={"rate_limit": 1}, retry_after=2.0, full_at=13, in_flight=12)
     told = one.report(refused, T + 2)
     assert told.cool_seconds == 2.0
     assert one.queue_rate(T + 3.9) == 0.0
     assert one.queue_rate(T + 4.1) is None
-    assert one.room(T + 2) == 4  # (18 cut to 12, for it was full at 13) / (penalty 2 + 1)
+    assert one.room(T + 2) == 4  # (16 cut to 12, for it was full at 13) / (penalty 2 + 1)
     rooms = [one.room(T + 2 + n) for n in range(1, 8)]
     assert rooms == [6, 8, 9, 10, 11, 12, 12]
 

@@ -71,7 +71,7 @@ def test_an_endpoint_nobody_knows_is_met_step_by_step() -> None:
     for _ in range(5):
         state = ramped(state, ControlRule(maximum=100), was_full=True)
         seen.append(state.limit)
-    assert seen == [12, 18, 27, 30, 30]
+    assert seen == [16, 30, 30, 30, 30]
     assert ramped(Concurrency(limit=8, original=30), RULE, was_full=False).limit == 8
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,14 +11,21 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import (
+    CompositePayloadConverter,
     DataConverter,
     DefaultFailureConverter,
     DefaultFailureConverterWithEncodedAttributes,
+    EncodingPayloadConverter,
     PayloadCodec,
 )
 
 from planloom.planner.contract.names import ENCRYPTED_ENCODING, ENCRYPTION_KEY_ID
 from planloom.planner.language.values import Locked, Unreadable
+
+
+@cache
+def _encodings() -> tuple[EncodingPayloadConverter, ...]:
+    return tuple(PydanticPayloadConverter(ToJsonOptions(exclude_unset=True)).converters.values())
 
 
 class _PayloadConverter(PydanticPayloadConverter):
@@ -28,7 +36,8 @@ class _PayloadConverter(PydanticPayloadConverter):
     """
 
     def __init__(self) -> None:
-        super().__init__(ToJsonOptions(exclude_unset=True))
+        # The SDK makes one for each activation and each run; each would learn all types anew.
+        CompositePayloadConverter.__init__(self, *_encodings())
 
     def from_payloads(
         self, payloads: Sequence[Payload], type_hints: list[type] | None = None

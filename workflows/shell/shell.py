@@ -66,6 +66,7 @@ CROWD = 16
 workflow task is under way: the server then refuses to close the workflow, and its whole history is
 replayed for the next try. A run of 3,000 items took 12 s to be cancelled."""
 CALM_SECONDS = 0.25
+PAUSE_SECONDS = 0.001
 CALM_TRIES = 20
 EVENTS_OF_A_SLEEP = 6
 PARENT = "shell:parent"
@@ -343,7 +344,7 @@ class Shell(Generic[S]):
                 await workflow.wait_condition(self._is_due)
             if self._bug is not None:
                 raise self._bug
-            if self._is_stopped() and not self._is_cancelled:
+            if self._is_to_be_cancelled():
                 self._is_cancelled = True
                 self.apply(CancelRequested())
             elif self._is_long() and not self._is_draining:
@@ -360,13 +361,13 @@ class Shell(Generic[S]):
         return (
             self._bug is not None
             or self.machine.ended(self.state) is not None
-            or (self._is_stopped() and not self._is_cancelled)
+            or self._is_to_be_cancelled()
             or (self._is_long() and not self._is_draining)
             or self._may_continue()
         )
 
-    def _is_stopped(self) -> bool:
-        return self._is_alone or is_cancelled()
+    def _is_to_be_cancelled(self) -> bool:
+        return (self._is_alone or is_cancelled()) and not self._is_cancelled
 
     def _is_long(self) -> bool:
         info = workflow.info()
@@ -387,12 +388,18 @@ class Shell(Generic[S]):
         if self._children.has_unasked():
             await self._children.hand_over(self._signals)
             return
+        # A result of a local activity comes before the signals of its workflow task (`runner`):
+        # they would be lost with a run that ended at once.
+        pause = workflow.sleep(PAUSE_SECONDS, summary="before it continues as new")
+        await self._to_its_end(pause)
+        if self._is_to_be_cancelled() or not self._may_continue() or self._children.has_unasked():
+            return
         texts = packed_state(self._adapter, self.state)
         parts: Sequence[str] | Sequence[Stored] = texts
         if len(texts) > 1:
             applied = self._applied
             parts = await self._to_its_end(long_texts_stored(texts))
-            if applied != self._applied:
+            if applied != self._applied or self._is_to_be_cancelled():
                 return  # what came meanwhile is not in them
         workflow.continue_as_new(carry(parts, reports=self.reports))
 
@@ -422,9 +429,16 @@ class Shell(Generic[S]):
         self._publish(is_last=True)
         if let_go >= CROWD:
             await self._calm()
-        if self.reports:
-            await self._report(ended)
-        await workflow.wait_condition(lambda: not self._tells and workflow.all_handlers_finished())
+        has_reported = False
+        while True:
+            if self.reports and not has_reported:
+                has_reported = True
+                await self._report(ended)
+            await workflow.wait_condition(
+                lambda: not self._tells and workflow.all_handlers_finished()
+            )
+            if has_reported or not self.reports:
+                return  # else it was asked to report while it told its last words
 
     def _let_go_now(self) -> int:
         length, count = self._let_go

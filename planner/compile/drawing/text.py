@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 
 from planloom.planner.compile.explain import body_of
 from planloom.planner.compile.passes.resolve import graph_of
 from planloom.planner.language.plan import Plan
+from planloom.planner.language.values import TaskId
 
 SIGNS = {
     "waiting": "·",
@@ -23,9 +24,9 @@ SIGNS = {
 }
 
 
-def levels(plan: Plan) -> list[list[str]]:
+def levels(plan: Plan, graph: Mapping[TaskId, Sequence[TaskId]] | None = None) -> list[list[str]]:
     """Tasks by depth: each level reads only levels before it. Within a level, plan order."""
-    inputs = graph_of(plan)
+    inputs = graph_of(plan) if graph is None else graph
     depth: dict[str, int] = {}
     for name in TopologicalSorter(inputs).static_order():
         depth[name] = 1 + max((depth[i] for i in inputs[name]), default=-1)
@@ -40,7 +41,7 @@ def text_graph(plan: Plan, states: Mapping[str, str] | None = None) -> str:
     inputs = graph_of(plan)
     known = {t.id: t for t in plan.tasks}
     lines: list[str] = []
-    for members in levels(plan):
+    for members in levels(plan, inputs):
         if lines:
             lines.append("  |")
         for name in members:

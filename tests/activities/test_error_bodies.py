@@ -73,11 +73,11 @@ def test_an_error_of_any_size_and_depth_is_read_in_bounded_time() -> None:
     for _ in range(500):
         deep = {"error": deep, "details": [deep]} if _ < 12 else {"error": deep}
     wide = {"error": {"message": "try again in " + "1" * 3_000_000 + " limit " * 500_000}}
-    started = time.perf_counter()
+    started = time.process_time()
     for body in (deep, wide, [wide] * 50):
         text = error_text(body)
         classify_status(429, text)
         answer_allowed(text, 100)
         wait_in_body(body)
         message_of(body)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2

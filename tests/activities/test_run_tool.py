@@ -234,14 +234,14 @@ async def test_a_sync_tool_out_of_time_is_told_to_stop(house: House) -> None:
 
 
 async def test_a_sync_tool_does_not_hold_up_the_loop(house: House) -> None:
-    @tool
-    def sleep() -> None:
-        time.sleep(0.2)
+    others = threading.Barrier(4)
 
-    house.registry.register(sleep)
-    began = time.monotonic()
-    await asyncio.gather(*(house.call("sleep") for _ in range(30)))
-    assert time.monotonic() - began < 3  # one after the other it would be 6 s
+    @tool
+    def meet() -> None:
+        others.wait(60)  # one after the other they would never meet
+
+    house.registry.register(meet)
+    await asyncio.gather(*(house.call("meet") for _ in range(28)))
 
 
 async def test_the_context_tells_a_tool_of_its_call(house: House) -> None:

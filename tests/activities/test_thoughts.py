@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planloom.activities.models.thoughts import ThoughtFilter, without_thoughts
+from tests.support.linear import assert_linear, repeated
 
 PIECES = st.lists(
     st.sampled_from(
@@ -113,10 +113,18 @@ def test_a_text_without_tags_goes_through_at_once() -> None:
 
 
 def test_a_text_full_of_beginnings_takes_linear_time() -> None:
-    started = time.perf_counter()
+    assert_linear(without_thoughts, lambda n: "<think>" * n + "`" * n, 50_000)
+    assert_linear(_by_signs, repeated("<</think <"), 100_000)
+
+
+@pytest.mark.parametrize("unit", [" ", "\n", "<think><think></think>", "<think> a"])
+def test_a_stream_of_tiny_events_takes_linear_time(unit: str) -> None:
+    """What is held back was copied with each event: white space of a few megabytes took hours."""
+    assert_linear(_by_signs, repeated(unit), 100_000)
+
+
+def _by_signs(text: str) -> None:
     passing = ThoughtFilter()
-    for _ in range(20_000):
-        passing.feed("<</think <")
+    for sign in text:
+        passing.feed(sign)
     passing.close()
-    without_thoughts("<think>" * 100_000 + "`" * 100_000)
-    assert time.perf_counter() - started < 5

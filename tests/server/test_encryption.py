@@ -315,6 +315,7 @@ async def test_what_cannot_be_decrypted_is_refused_and_never_hangs_a_run(
             await there.signal("complete_task", sent)
             await there.signal("child_ended", sent)
             await there.signal("plan_written", sent)
+            await there.signal("nobody_knows", sent)
             with pytest.raises((WorkflowUpdateFailedError, KeyError)):
                 await there.execute_update("complete_task", sent)
             other = await stranger.start_workflow(
@@ -331,6 +332,7 @@ async def test_what_cannot_be_decrypted_is_refused_and_never_hangs_a_run(
         result = await planloom.result(handle)
     assert result["answer"] == "yes"
     assert len([n for n in result["notes"] if "encrypted with the key" in n]) >= 2
+    assert len([n for n in result["notes"] if "no signal nobody_knows" in n]) == 2
 
 
 def _with_codec(converter: Any, codec: EncryptionCodec) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
 from temporalio.contrib.pydantic import PydanticPayloadConverter, ToJsonOptions
 from temporalio.converter import (
     CompositePayloadConverter,
@@ -48,6 +49,8 @@ class _PayloadConverter(PydanticPayloadConverter):
         if payload.metadata.get("encoding") == ENCRYPTED_ENCODING:  # the codec has no key for it
             id = payload.metadata.get(ENCRYPTION_KEY_ID, b"").decode("ascii", "replace")
             why = f'it is encrypted with the key "{id[:100]}", which this worker does not have'
+            if hint is RawValue:  # of a signal nobody knows: it is recorded, and not read
+                return RawValue(payload)
             if hint is not None and hint is not Any:
                 raise RuntimeError(f"{hint}: {why}")
             return Locked(why)

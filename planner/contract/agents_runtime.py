@@ -12,11 +12,14 @@ from typing import Any
 
 SOURCE_ROUNDS_MAX = 2
 MILLISECONDS = 1_000
+MILLISECONDS_MAX = 10**15
 
 
 def _rounds(value: Any) -> Any:
     """A count of rounds as there: a fraction is cut, and 0 to 2 are allowed."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 1
+    if isinstance(value, float) and not math.isfinite(value):
         return 1
     return min(SOURCE_ROUNDS_MAX, max(0, int(value)))
 
@@ -25,6 +28,8 @@ def _seconds(value: Any) -> Any:
     """Milliseconds as seconds; 0 turns the limit off, as its text says."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
+    if value > MILLISECONDS_MAX:
+        return value  # refused there: it is above every limit
     return value / MILLISECONDS if value > 0 else None
 
 

@@ -213,7 +213,15 @@ def _finite(written: str) -> float:
     return value
 
 
-_DECODER = json.JSONDecoder(strict=False, parse_constant=_no_number, parse_float=_finite)
+def _whole(written: str) -> int:
+    """A whole number that other programs can hold too, as a double (RFC 8259, section 6)."""
+    _finite(written)
+    return int(written)
+
+
+_DECODER = json.JSONDecoder(
+    strict=False, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
+)
 _BRACKET = re.compile(r"[\[{]")
 _SPACES = re.compile(r"[ \t\r\n\f\v\u00a0\u3000\ufeff]*+")
 _NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])")
@@ -306,13 +314,11 @@ class _Reader:
 
     def _number(self, match: re.Match[str]) -> JsonValue:
         written = match[0]
+        is_whole = not set(written) & set(".eE")
         try:
-            is_whole = not set(written) & set(".eE")
-            value: int | float = int(written) if is_whole else float(written)
-        except ValueError:
-            raise self.wrong("a number has thousands of digits") from None
-        if not math.isfinite(value):
-            raise self.wrong(f"{written[:40]} is not a JSON number")
+            value = _whole(written) if is_whole else _finite(written)
+        except ValueError as error:
+            raise self.wrong(str(error)) from None
         self.at = match.end()
         return value
 

@@ -231,7 +231,8 @@ class CallScanner:
         if self._is_skipping:
             self._buffer = line[-TAG_MAX_CHARS:]
         is_mid_line, self._is_mid_line = self._is_mid_line, True
-        return Prose(*_kind_of(line.strip()), self._line, self._indent, is_mid_line)
+        line = line[:LINE_MAX_CHARS].strip()  # as if it had come in pieces
+        return Prose(*_kind_of(line), self._line, self._indent, is_mid_line)
 
     def _skip_blank(self) -> None:
         stripped = self._buffer.lstrip(" \t\n;")

@@ -115,11 +115,7 @@ def _clean_calls(calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _with_own_ids(
     calls: Sequence[dict[str, Any]], seen: set[str]
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-<<<<<<< HEAD
-    """Each call with an id that no other call has: some models begin with `call_0` in each turn."""
-=======
     """Each call with an id that no other has: some models begin with `call_0` in each turn."""
->>>>>>> fd
     fixed: list[dict[str, Any]] = []
     sent: dict[str, str] = {}
     for call in calls:

@@ -71,11 +71,7 @@ class Surroundings:
         self._heading: Prose | None = None
 
     def read(self, prose: Prose) -> None:
-<<<<<<< HEAD
-        """A line of prose, or a comment on a line by itself."""
-=======
         """A line of prose, or a comment alone on its line."""
->>>>>>> fd
         self._heading = prose
         if self._block is None or prose.indent <= self._block.indent:
             self._block, self._is_empty = (prose if opens_block(prose) else None), True

@@ -217,11 +217,7 @@ class CallsParser:
         return tasks
 
     def _read_comment(self, comment: Prose) -> None:
-<<<<<<< HEAD
-        """A comment behind a call speaks of that call, one on a separate line of what follows."""
-=======
         """A comment behind a call speaks of that call, one alone on its line of what follows."""
->>>>>>> fd
         if comment.is_mid_line:
             if speaks_against(comment.text):
                 why = "its comment speaks against it"

@@ -9,7 +9,7 @@ the run fails its workflow task for good. (Chaos run 100029; temporalio 1.35.0.)
 A query that is on its way while its worker dies reaches another one, with the whole history. That
 one also applies the events that wait for a workflow task, so that the answer is new. What comes
 later would be applied after them; replay applies all of it in one workflow task, signals first.
-So the task that follows is refused once. The worker forgets the run, and the next try begins from the start.
+So the task that follows is refused once. The worker forgets the run and replays it at the next try.
 (Chaos runs 200033 and 500003.)
 """
 

@@ -105,6 +105,7 @@ def test_the_task_after_events_that_a_query_applied_is_tried_again() -> None:
     run = InOrder(workflow.activate)
     run(at(3, 10, "begin", is_replaying=True))
     run(at(8, 10, "remote"))  # of no workflow task: the last one began at 10
+    assert not run(at(8, 10, "result")).HasField("failed")  # the answer needs it
     run(query(8, 10))
     refused = run(at(12, 15, "pause"))
     assert refused.failed.failure.message == TRIED_AGAIN

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation, WorkflowActivationJob
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.worker import (
@@ -55,25 +56,25 @@ class InOrder:
 
     def __init__(self, activate: Activate) -> None:
         self._activate = activate
-        self._last = WorkflowActivation()
+        self._length, self._time = 0, Timestamp()
+        """Of the last activation: events so far, and when its workflow task began."""
         self._is_ahead = False
         """A query has applied events before their workflow task."""
 
     def __call__(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         if any(job.WhichOneof("variant") in UNORDERED for job in act.jobs):
             return self._activate(act)
-        if self._is_ahead:
+        if self._is_ahead and act.timestamp != self._time:
             return _refused(act)
-        self._is_ahead = _is_without_task(act, self._last)
-        self._last.CopyFrom(act)
-        del self._last.jobs[:]
+        self._is_ahead = self._is_ahead or self._is_without_task(act)
+        self._length = act.history_length
+        self._time.CopyFrom(act.timestamp)
         return activate_in_order(self._activate, act)
 
-
-def _is_without_task(act: WorkflowActivation, last: WorkflowActivation) -> bool:
-    """Whether it has events that are newer than the last workflow task, and no task for them."""
-    is_newer = act.history_length > last.history_length > 0
-    return is_newer and not act.is_replaying and act.timestamp == last.timestamp
+    def _is_without_task(self, act: WorkflowActivation) -> bool:
+        """Whether it brings events for which no workflow task has begun yet."""
+        is_newer = act.history_length > self._length > 0
+        return is_newer and not act.is_replaying and act.timestamp == self._time
 
 
 def _refused(act: WorkflowActivation) -> WorkflowActivationCompletion:

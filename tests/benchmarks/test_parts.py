@@ -25,7 +25,7 @@ async def test_a_part_on_a_server_starts_and_counts_each_task() -> None:
     figures = {f.measure: f for f in await history.main(Size.TINY)}
     queued = figures["fan-out of 10, queued: events a task"].median
     fused = figures["fan-out of 10, fused: events a task"].median
-    assert 3 < queued < 5
+    assert 3 < queued < 8  # at worst a workflow task for each end: three events more
     assert fused < 2
     large = figures["task with a result of 1 MB: its events"]
     assert (large.must_be, large.median < 10_000) == ("≤ 1024", True)

@@ -106,7 +106,7 @@ async def test_problems_of_the_document_and_of_the_compiler_come_together(
     assert 'line 3: tasks.b.tool: no tool "calcluate"' in done.err
     assert 'no task "z"' in done.err
     assert 'no task "a"' not in done.err  # it is there, though it cannot be read
-    assert "line 6: tasks.c.args.expression: needs string" in done.err
+    assert "line 6: tasks.c.args.expression: needs text, found the number 3.10" in done.err
 
 
 async def test_an_error_is_an_object_where_json_is_asked_for(planloom: Planloom) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation, WorkflowActivationJob
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.worker import (
@@ -56,7 +55,7 @@ class InOrder:
 
     def __init__(self, activate: Activate) -> None:
         self._activate = activate
-        self._length, self._time = 0, Timestamp()
+        self._length = self._time_ns = 0
         """Of the last activation: events so far, and when its workflow task began."""
         self._is_ahead = False
         """A query has applied events before their workflow task."""
@@ -64,17 +63,18 @@ class InOrder:
     def __call__(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         if any(job.WhichOneof("variant") in UNORDERED for job in act.jobs):
             return self._activate(act)
-        if self._is_ahead and act.timestamp != self._time:
+        if self._is_ahead and act.timestamp.ToNanoseconds() != self._time_ns:
             return _refused(act)
         self._is_ahead = self._is_ahead or self._is_without_task(act)
         self._length = act.history_length
-        self._time.CopyFrom(act.timestamp)
+        self._time_ns = act.timestamp.ToNanoseconds()
         return activate_in_order(self._activate, act)
 
     def _is_without_task(self, act: WorkflowActivation) -> bool:
         """Whether it brings events for which no workflow task has begun yet."""
         is_newer = act.history_length > self._length > 0
-        return is_newer and not act.is_replaying and act.timestamp == self._time
+        is_of_last_task = act.timestamp.ToNanoseconds() == self._time_ns
+        return is_newer and not act.is_replaying and is_of_last_task
 
 
 def _refused(act: WorkflowActivation) -> WorkflowActivationCompletion:

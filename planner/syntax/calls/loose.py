@@ -21,8 +21,8 @@ _NUMBER = re.compile(
 )
 _MARKED = re.compile(r"([*`]{1,3})([^\W\d][\w.-]*)\1(?=[ \t]*\()")
 _DECLARED = re.compile(
-    r"(?:(?:let|const|var|val)[ \t]+)?(?P<names>[^\W\d][\w-]*(?:[ \t]*,[ \t]*[^\W\d][\w-]*)*)[ \t]*"
-    r"(?::[ \t]*[\w\[\], .|]{1,40})?[ \t]*(?::=|=(?!=)|<-|←)[ \t]*"
+    r"(?:(?:let|const|var|val)[ \t]+)?(?P<names>[^\W\d][\w-]*(?:[ \t]*,[ \t]*[^\W\d][\w-]*)*)"
+    r"(?:[ \t]*:[ \t]{0,20}[\w\[\],.|][\w\[\], .|]{0,39})?[ \t]*(?::=|=(?!=)|<-|←)[ \t]*"
 )
 _PREFIX = re.compile(r"(?:(?:await|return|yield)[ \t]+)+")
 _CALL_HEAD = re.compile(r"[^\W\d][\w.-]*[ \t]*\(")

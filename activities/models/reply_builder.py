@@ -274,12 +274,12 @@ def _finish_of(choice: Mapping[str, Any], body: Mapping[str, Any]) -> str | None
 def _error_in(body: Mapping[str, Any], choices: object) -> ModelError | None:
     """An error that came with status 200, or in the middle of a stream, in any form."""
     first = choices[0] if isinstance(choices, list) and choices else None
-    for place in (first, body.get("x_groq")):
+    places = [first, body.get("x_groq")]
+    if isinstance(first, Mapping):
+        places += [first.get("delta"), first.get("message")]
+    for place in places:
         if isinstance(place, Mapping) and place.get("error"):
             return _endpoint_error({"error": place["error"]})
-    for part in (first.get("delta"), first.get("message")) if isinstance(first, Mapping) else ():
-        if isinstance(part, Mapping) and part.get("error"):
-            return _endpoint_error({"error": part["error"]})
     if body.get("error") or body.get("object") == "error" or body.get("type") == "error":
         return _endpoint_error(body)
     own = body.get("base_resp")  # MiniMax's

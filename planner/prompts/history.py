@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from planloom.planner.language.clean_text import clean_value
+from planloom.planner.syntax.json_text import no_number
 from planloom.planner.syntax.tool_calls import object_text, wire_name
 
 ID_KEPT_CHARS = 4
@@ -130,15 +131,11 @@ def _with_own_ids(
     return fixed, sent
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
 def _arguments_of(arguments: Any) -> str:
     """The text as it is when it is a JSON object, else the object that was meant, or `{}`."""
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     try:
-        is_object = isinstance(json.loads(text, parse_constant=_no_number), dict)
+        is_object = isinstance(json.loads(text, parse_constant=no_number), dict)
     except (ValueError, RecursionError):
         is_object = False
     return text if is_object else object_text(text)

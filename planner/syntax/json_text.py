@@ -202,14 +202,14 @@ def _fences(text: str) -> list[tuple[int, int]]:
     return [(opened[1], closed[0]) for opened, closed in zip(marks[::2], marks[1::2], strict=False)]
 
 
-def _no_number(name: str) -> NoReturn:
+def no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(written: str) -> float:
     value = float(written)
     if not math.isfinite(value):
-        _no_number(written[:40])
+        no_number(written[:40])
     return value
 
 
@@ -220,7 +220,7 @@ def _whole(written: str) -> int:
 
 
 _DECODER = json.JSONDecoder(
-    strict=False, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
+    strict=False, parse_constant=no_number, parse_float=_finite, parse_int=_whole
 )
 _BRACKET = re.compile(r"[\[{]")
 _SPACES = re.compile(r"[ \t\r\n\f\v\u00a0\u3000\ufeff]*+")

@@ -94,9 +94,9 @@ def _park(run: RunState, step: Step, lack: str, least: Amount) -> None:
     """Nothing that runs can give any budget back: ask the parent, a person, or end."""
     run.lack, run.lack_least = lack, least
     own = run.account
-    if own.parent is not None and own.has_grant:
+    if account.may_be_given(own, least):
         step.do(*account.ask_parent(own, least))
-    elif own.ends_early and run.stop is None:
+    elif (own.parent is not None or own.ends_early) and run.stop is None:
         run.stop = Stop(StopKind.BUDGET, f"budget: {lack}")
 
 

@@ -166,14 +166,14 @@ def reserve(
     if late is None and set(account.ledger.reserved) <= set(account.wanting):
         # Nothing that runs could give any back.
         lack = f"{key.split('.')[0]} {account.ledger.shortfall(least)}"
-    if lack is not None and not _may_wait(account, now, late is not None):
+    if lack is not None and not _may_wait(account, least, now, late is not None):
         account.parked.pop(key, None)
         return Over(lack)
     account.parked[key] = Parked(want, least, lack, late is not None)
     return account.parked[key]
 
 
-def _may_wait(account: Account, now: float, is_time: bool) -> bool:
+def _may_wait(account: Account, least: Amount, now: float, is_time: bool) -> bool:
     """Whether somebody can give more: a person, or the parent whose grant is used up."""
     if is_time and not is_own_time_over(account, now):
         return True  # the parent has parked too, or cancels this run
@@ -181,7 +181,7 @@ def _may_wait(account: Account, now: float, is_time: bool) -> bool:
         return not account.ends_early
     if is_time:
         return not account.ends_early
-    return account.has_grant and not account.has_own_cap
+    return may_be_given(account, least)
 
 
 def retry_parked(account: Account, now: float) -> list[tuple[str, Amount | Over]]:
@@ -228,6 +228,14 @@ def raise_that_helps(account: Account, least: Amount, now: float) -> dict[str, J
 
 
 # -- a tree of accounts ---------------------------------------------------------------------
+
+
+def may_be_given(account: Account, least: Amount) -> bool:
+    """Whether the parent run can give what `least` lacks: nothing above a cap of one's own."""
+    if account.parent is None or not account.has_grant:
+        return False
+    spent = Amount(least.tokens, least.usd_nano)
+    return not account.has_own_cap or spent.clipped_to(account.ledger.free).covers(spent)
 
 
 def ask_parent(account: Account, least: Amount) -> list[Command]:

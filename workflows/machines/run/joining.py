@@ -67,9 +67,9 @@ def rounds_left(run: RunState) -> int:
 def begin_joining(run: RunState, step: Step, joining: Joining) -> Over | None:
     """Ask the joiner; tells at once when the budget ends the run here."""
     told = finished_tasks(run)
-    join = run.plan.join if run.plan else None
-    if join:
-        told = [t for t in told if t.id in join or _went_wrong(run, t)]
+    if run.plan is not None and run.plan.join:
+        wanted = set(run.plan.join)
+        told = [t for t in told if t.id in wanted or _went_wrong(run, t)]
     joining.told, joining.looks_left = told, LOOKS_MAX
     joining.records = len(run.records)
     run.joining, run.stage = joining, Stage.JOINING

@@ -159,7 +159,8 @@ def _join_early(run: RunState, step: Step) -> None:
     wanted = plan.join if plan is not None else None
     if not wanted or not run.frontier.is_closed or _lacks(run, run.join_missing):
         return
-    run.join_missing = next((t for t in wanted if _lacks(run, t)), None)
+    # The last, which mostly ends last: else each end would look at all that have ended.
+    run.join_missing = next((t for t in reversed(wanted) if _lacks(run, t)), None)
     left = run.frontier.unfinished()
     if run.join_missing is not None or not left:
         return

@@ -282,7 +282,9 @@ def body_ended(run: RunState, step: Step, key: str, found: Any) -> None:
     """The activity or child of a unit has ended: `found` is its result or its `Failure`."""
     work = run.works[key]
     work.command = ""
-    run.children = {i: c for i, c in run.children.items() if c.key != f"{key}#body"}
+    child = next((id for id, c in run.children.items() if c.key == f"{key}#body"), None)
+    if child is not None:
+        del run.children[child]
     drop_timer(run, step, f"child:{key}")
     if batches.is_batch(run, work.unit):
         _batch_ended(run, step, key, found)

@@ -75,7 +75,7 @@ KINDS = {
     "DagWorkflow": Kind(
         read_run,
         run_machine.begin,
-        run_machine.MACHINE,
+        run_machine,
         run_view.progress_of,
         RUN_CONTROLS,
         RUN_NOTICES,
@@ -84,7 +84,7 @@ KINDS = {
     "AgentWorkflow": Kind(
         read_agent,
         agent_machine.begin,
-        agent_machine.MACHINE,
+        agent_machine,
         agent_view.progress,
         AGENT_CONTROLS,
         AGENT_NOTICES,
@@ -92,7 +92,7 @@ KINDS = {
     "TeamWorkflow": Kind(
         read_team,
         team_machine.begin,
-        team_machine.MACHINE,
+        team_machine,
         team_view.progress,
         TEAM_CONTROLS,
         RUN_NOTICES,

@@ -225,8 +225,8 @@ class Watcher:
     def queries(self, now: float) -> None:
         """Every query once."""
         machine = self.process.machine
-        machine.MACHINE.view(self.state, now)
-        machine.MACHINE.published(self.state)
+        machine.view(self.state, now)
+        machine.published(self.state)
 
     def _look(self) -> None:
         """Every query, now and then: none changes anything."""

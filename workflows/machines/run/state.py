@@ -39,10 +39,8 @@ from planloom.workflows.machines.shared.budget import NOTHING, Amount
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Failed, Identity
 from planloom.workflows.machines.shared.metering import Metering
+from planloom.workflows.machines.shared.notes import add_note
 
-NOTES_MAX = 200
-NOTE_MAX_CHARS = 500
-"""Notes are part of the result: what a person sent may be long."""
 EARLY_MAX = 100
 """Early decisions that are kept."""
 
@@ -536,9 +534,7 @@ class RunState:
         return now - self.account.started
 
     def note(self, text: str) -> None:
-        if len(self.notes) < NOTES_MAX:
-            long = len(text) > NOTE_MAX_CHARS
-            self.notes.append(text[: NOTE_MAX_CHARS - 1] + "…" if long else text)
+        add_note(self.notes, text)
 
     def value_of(self, name: str) -> Stored | None:
         """What a reference's first name stands for: a finished task's output, or a given value."""

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from planloom.planner.contract.controls import GrantWanted, RaiseBudget
+from planloom.planner.contract.names import BUDGET_EXCEEDED, INVALID_REQUEST
 from planloom.planner.contract.requests import TASK_CAP_MAX, Common
 from planloom.planner.language.values import NANO, TOKENS_MAX, USD_MAX, JsonValue, Usage
 from planloom.workflows.machines.shared.budget import NOTHING, Amount, Caps, Ledger, caps_from
 from planloom.workflows.machines.shared.commands import Command, DropTimer, SetTimer, Tell
-from planloom.workflows.machines.shared.machine import Identity
+from planloom.workflows.machines.shared.machine import Identity, Refusal
 
 TIMER = "budget.seconds"
 """The key of the timer that fires when the time is over."""
@@ -325,6 +326,25 @@ def _raised_caps(caps: Caps, total: Amount, own_tasks: int) -> RaiseBudget:
         tasks=tasks if caps.tasks is not None and tasks > 0 else None,
         by=PARENT,
     )
+
+
+def refusal_of_raise(account: Account, raised: RaiseBudget, now: float) -> Refusal | None:
+    """Why `raise_budget` cannot be taken, or None."""
+    if not _given(raised):
+        message = 'raise_budget: name at least one cap, for example {"tokens": 60000}'
+        return Refusal(message, INVALID_REQUEST)
+    problem = problem_with_raise(account, raised, now)
+    return Refusal(f"raise_budget: {problem}", BUDGET_EXCEEDED) if problem else None
+
+
+def _given(raised: RaiseBudget) -> dict[str, float]:
+    return raised.model_dump(exclude={"by"}, exclude_none=True)
+
+
+def told_of_raise(raised: RaiseBudget) -> tuple[str, str]:
+    """The new caps in words, and who raised them."""
+    caps = ", ".join(f"{name} {value:g}" for name, value in _given(raised).items())
+    return caps, f' by "{raised.by}"' if raised.by else ""
 
 
 def problem_with_raise(account: Account, raised: RaiseBudget, now: float) -> str | None:

@@ -379,8 +379,8 @@ _RULES: dict[Rule, _Take] = {
     Rule.CONDITION: lambda r, s, k, f: units.take_condition(r, s, _idle(r, k), _truth(f)),
     Rule.AHEAD: lambda r, s, k, f: units.ahead_known(r, s, k, _truth(f)),
     Rule.ITEMS: _take_items,
-    Rule.BODY: lambda r, s, k, f: units.body_ended(r, s, k, f),
-    Rule.GROUP: lambda r, s, k, f: fusing.take_group(r, s, k, f),
+    Rule.BODY: units.body_ended,
+    Rule.GROUP: fusing.take_group,
     Rule.QUESTION: lambda r, s, k, f: units.take_question(r, s, _idle(r, k), _stored(f)),
     Rule.ANSWER_STORED: lambda r, s, k, f: units.answer_stored(r, s, _idle(r, k), _stored(f)),
     Rule.LIST: lambda r, s, k, f: maps.take_list(r, s, TaskId(k), f),
@@ -390,8 +390,8 @@ _RULES: dict[Rule, _Take] = {
     Rule.SUMMARY: _take_summary,
     Rule.UNMET: lambda r, s, k, f: course.take_unmet(r, s, k, _truth(f)),
     Rule.ANSWER: _take_answer,
-    Rule.PATCHED: lambda r, s, k, f: edits.take_patched(r, s, k, f),
-    Rule.LEARNED: lambda r, s, k, f: edits.take_learned(r, s, k, f),
+    Rule.PATCHED: edits.take_patched,
+    Rule.LEARNED: edits.take_learned,
     Rule.CHILD_LOOK: _take_child_look,
 }
 

@@ -24,7 +24,6 @@ from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import (
     JsonValue,
-    Outcome,
     Problem,
     Stored,
     TaskId,
@@ -561,9 +560,6 @@ class RunState:
         """The model of a call: the task's own, the request's for its role, or the default."""
         asked = named or self.request.model_for(role)  # type: ignore[arg-type]
         return asked or self.catalog.models.get(role) or self.catalog.models.get("worker") or None
-
-    def outcome_of(self, task: TaskId) -> Outcome | None:
-        return self.frontier.outcome_of(task)
 
 
 @dataclass(frozen=True, slots=True)

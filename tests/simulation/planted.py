@@ -19,7 +19,7 @@ from tests.simulation.bugs import BUGS, Bug
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = 5_000
-SECONDS = 600.0
+SECONDS = 900.0
 """The longest that is looked for one bug."""
 
 

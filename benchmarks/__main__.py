@@ -41,6 +41,7 @@ from benchmarks.report import (
     versions,
     write,
 )
+from planloom.worker import run_loop
 
 
 def measure(names: Sequence[str], size: Size, path: Path, seconds: float | None) -> bool:
@@ -58,7 +59,7 @@ def measure(names: Sequence[str], size: Size, path: Path, seconds: float | None)
         figures: list[Figure] = []
         error = ""
         try:
-            figures = asyncio.run(_part(name, size, left))
+            figures = run_loop(_part(name, size, left))
         except Exception as problem:  # the other parts are still worth measuring
             traceback.print_exc()
             why = str(problem) or "its time is over"

@@ -11,6 +11,7 @@ together   200 runs that start at once through the Python client, against bare w
 peers      the same graphs on DBOS, LangGraph and Prefect
 scale      a map of 100,000 items against one of 1,000: time an item, memory of the worker
 steps      what one event costs the run's machine at 1,000 and at 100,000 tasks
+hops       where the time goes: each hop of a step, and of a streamed goal
 planning   streamed planning against plan-then-run, and what an early end saves
 teams      one piece of work by static roles and as a graph of subtasks: seconds and tokens
 startup    what `planloom --help` takes beyond `python -c pass`

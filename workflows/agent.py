@@ -33,7 +33,7 @@ class AgentWorkflow:
     @workflow.init
     def __init__(self, request: Any = None, *more: Any) -> None:
         self.shell, self._failed = open_shell(
-            machine.MACHINE,
+            machine,
             ADAPTER,
             [request, *more],
             read=read_agent,

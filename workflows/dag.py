@@ -34,7 +34,7 @@ class DagWorkflow:
     def __init__(self, request: Any = None, *more: Any) -> None:
         # State stands before the first handler runs, which may be before `run`.
         self.shell, self._failed = open_shell(
-            machine.MACHINE,
+            machine,
             ADAPTER,
             [request, *more],
             read=read_run,

@@ -22,7 +22,6 @@ from planloom.workflows.machines.agent import view as agent_view
 from planloom.workflows.machines.agent.messages import AGENT_CONTROLS, AGENT_NOTICES
 from planloom.workflows.machines.run import machine as run_machine
 from planloom.workflows.machines.run import view as run_view
-from planloom.workflows.machines.run.children import CONTEXT_MAX_BYTES, inputs_of
 from planloom.workflows.machines.run.messages import RUN_CONTROLS, RUN_NOTICES, RUN_QUESTIONS
 from planloom.workflows.machines.shared.commands import (
     Answer,
@@ -55,6 +54,7 @@ from planloom.workflows.machines.shared.requests import read_agent, read_run, re
 from planloom.workflows.machines.team import machine as team_machine
 from planloom.workflows.machines.team import view as team_view
 from planloom.workflows.machines.team.messages import TEAM_CONTROLS
+from planloom.workflows.shell.children import inputs_for
 from planloom.workflows.shell.ends import CommandFailed, failure_of
 
 
@@ -75,7 +75,7 @@ KINDS = {
     "DagWorkflow": Kind(
         read_run,
         run_machine.begin,
-        run_machine.MACHINE,
+        run_machine,
         run_view.progress_of,
         RUN_CONTROLS,
         RUN_NOTICES,
@@ -84,7 +84,7 @@ KINDS = {
     "AgentWorkflow": Kind(
         read_agent,
         agent_machine.begin,
-        agent_machine.MACHINE,
+        agent_machine,
         agent_view.progress,
         AGENT_CONTROLS,
         AGENT_NOTICES,
@@ -92,7 +92,7 @@ KINDS = {
     "TeamWorkflow": Kind(
         read_team,
         team_machine.begin,
-        team_machine.MACHINE,
+        team_machine,
         team_view.progress,
         TEAM_CONTROLS,
         RUN_NOTICES,
@@ -326,15 +326,8 @@ class Process:
         """
         started = self.world.starting[command.id] = asyncio.get_running_loop().create_future()
         try:
-            limits = {"context": CONTEXT_MAX_BYTES}
-            values = {
-                name: await effects.resolved(value, command.bindings, limits.get(name))
-                for name, value in command.values.items()
-            }
-            inputs = inputs_of(command, values)
-            if isinstance(inputs, Failure):
-                raise CommandFailed(inputs)
-            child = self.world.begin(command.kind, inputs[0], command.id, inputs[1])
+            request, lineage = await inputs_for(command, effects.resolved)
+            child = self.world.begin(command.kind, request, command.id, lineage)
             self.children[command.key] = child
         finally:
             self.world.starting.pop(command.id, None)

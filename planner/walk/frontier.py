@@ -449,7 +449,7 @@ class Frontier:
         Returns what was opened, and of that what another input, which stays failed, settles again.
         """
         again = [t for t in tasks if isinstance(self.state_of(t), Outcome)]
-        opened = list(again)
+        opened = dict.fromkeys(again)
         while again:
             entry = self.entries[again.pop()]
             entry.state, entry.is_blocked = State.WAITING, False
@@ -462,10 +462,10 @@ class Frontier:
                 if behind is None or (planned is not None and dependent not in planned):
                     continue
                 if behind.is_blocked and dependent not in opened:
-                    opened.append(dependent)
+                    opened[dependent] = None
                     again.append(dependent)
-        opened.sort(key=lambda t: self.entries[t].order)
-        return opened, self._judge_all(opened)
+        in_order = sorted(opened, key=lambda t: self.entries[t].order)
+        return in_order, self._judge_all(in_order)
 
     # -- inside ----------------------------------------------------------------------------
 

@@ -127,11 +127,14 @@ def random_case(seed: int) -> Case:
     kind = weighted(random, KINDS)
     request = readable_request(random, kind)
     most = random.choice([0, 0, 3, 6, 12])
+    stimuli = [_stimulus(random) for _ in range(most)]
+    if random.random() < 0.1:  # what is decided in a time is changed in it
+        stimuli.append(_in_time(random))
     return Case(
         seed,
         request,
         kind,
-        stimuli=tuple(_stimulus(random) for _ in range(most)),
+        stimuli=tuple(stimuli),
         carried=random.choice([0.0, 0.05, 0.3]),
         long_after=tuple(sorted(random.randint(0, 40) for _ in range(random.choice([0, 0, 1, 3])))),
         fails=random.choice([0.0, 0.1, 0.3]),
@@ -140,6 +143,12 @@ def random_case(seed: int) -> Case:
         overuses=random.random() < 0.1,
         batches=random.random() < 0.25,
     )
+
+
+def _in_time(random: Random) -> Stimulus:
+    """A plan that waits for approval is edited, or one that runs is paused."""
+    kind, stage = random.choice([("edit_plan", Stage.APPROVING), ("pause", Stage.RUNNING)])
+    return Stimulus(0, kind, random.randrange(1_000_000), at_stage=stage.value)
 
 
 def _stimulus(random: Random) -> Stimulus:

@@ -348,9 +348,9 @@ def _turn(process: Process, command: TakeTurn, random: Random) -> tuple[float, E
 
 
 def _doom_of(process: Process, name: str) -> str | None:
-    """What the endpoint of one persona in twenty fails with, whenever it is called."""
+    """What the endpoint of one persona in ten fails with, whenever it is called."""
     random = process.world.random("doom", process.id, name)
-    return random.choice(CLASSES) if random.random() < 0.05 else None
+    return random.choice([*CLASSES, "timeout", "timeout"]) if random.random() < 0.1 else None
 
 
 def _read(process: Process, command: ReadOutput, random: Random) -> tuple[float, Event]:

@@ -15,11 +15,11 @@ from planloom.workflows.machines.agent.state import Doing, Host, Rule, Talk
 from planloom.workflows.machines.agent.talk import REPAIRS_MAX
 from planloom.workflows.machines.run.state import RunState
 from planloom.workflows.machines.shared import permit
-from planloom.workflows.machines.shared.account import TIMER
-from planloom.workflows.machines.shared.commands import Command, RunTool, Tell
+from planloom.workflows.machines.shared.commands import Command, RunTool, TakeTurn, Tell
 from planloom.workflows.machines.shared.events import Broke, Event, Returned
 from planloom.workflows.machines.team.state import TeamState
 from tests.simulation.invariants import check_invariants
+from tests.simulation.times import check_end_of_time, check_limits
 from tests.simulation.violation import demand
 from tests.simulation.watcher import PAID, Watcher
 
@@ -67,6 +67,7 @@ class HostOracle(Watcher):
             if what.rule is Rule.TURN:
                 so_far = self.told_by.get(what.talk, Usage())
                 self.told_by[what.talk] = so_far + usage_of(event)
+        self.was_watched = self.plan is not None
         self.was_held = self.host.is_paused or self.host.is_long or self.host.is_cancelled
         Watcher.before(self, event)
 
@@ -84,6 +85,8 @@ class HostOracle(Watcher):
         if plan is not None:
             check_invariants(plan)
             self.check_time(plan)
+            self.check_dropped(event, commands)
+            demand(plan.is_paused == found.is_paused, "a plan is paused with its team")
             self.given.clear()  # what came early is the plan's now
         else:
             self._check_budget()
@@ -98,13 +101,22 @@ class HostOracle(Watcher):
             demand(not made, "nothing is called while it is paused", made)
             wanted = [c for c in commands if isinstance(c, Tell) and c.signal == "grant_wanted"]
             demand(not wanted, "what cannot be used is not asked for", wanted)
+        if self.is_late and plan is None:
+            made = [c for c in commands if isinstance(c, PAID)]
+            demand(not made, "nothing is called once the time is over", made)
+        limit = self.process.state.request.timeout
+        for turn in [c for c in commands if isinstance(c, TakeTurn)]:
+            demand(turn.timeout == limit, "a time limit goes with its call", turn.key)
         Watcher.after(self, event, commands)
 
     def _check_timers(self, plan: RunState | None) -> None:
         found = self.host
-        expected = {permit.KEY} if found.renew_at is not None else set()
-        expected |= {TIMER} if found.account.timer_at is not None else set()
-        self.check_timers(expected | (set(plan.timers) if plan is not None else set()))
+        timers = {permit.KEY: found.renew_at} if found.renew_at is not None else {}
+        if plan is not None:
+            timers |= {key: at for key, (at, _) in plan.timers.items()}
+            check_limits(plan, self.process)
+        self.check_timers(timers)
+        check_end_of_time(found.account, self.process.world.now)
 
     def _check_budget(self) -> None:
         found = self.host

@@ -182,7 +182,8 @@ def _check_people(run: RunState) -> None:
             case "approve":
                 demand(TaskId(subject) in run.held, "a timer of a yes is dropped", key)
             case "child":
-                demand(run.works[subject].command in run.pending, "a late child is at work", key)
+                is_running = subject in run.works and run.works[subject].command in run.pending
+                demand(is_running, "a timer of a child is dropped", key)
             case "approval":
                 demand(run.approval.is_open, "a timer of an approval is dropped", key)
             case _:

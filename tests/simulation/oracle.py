@@ -12,9 +12,10 @@ from planloom.planner.language.plan import Human
 from planloom.planner.language.values import Outcome, TaskId
 from planloom.planner.walk.frontier import State, Unit
 from planloom.workflows.machines.run import view
+from planloom.workflows.machines.run.batches import is_batch
 from planloom.workflows.machines.run.bodies import amounts_of, key_of
 from planloom.workflows.machines.run.state import Question, RunState, Stage, Work
-from planloom.workflows.machines.shared.account import TIMER, time_lack
+from planloom.workflows.machines.shared.account import time_lack
 from planloom.workflows.machines.shared.commands import (
     AskModel,
     Command,
@@ -28,6 +29,7 @@ from planloom.workflows.machines.shared.events import Broke, Event, Returned, Ti
 from tests.simulation.accounts import Accounts
 from tests.simulation.invariants import check_invariants
 from tests.simulation.reading import should_run, unknown_reads
+from tests.simulation.times import check_end_of_time, check_limits
 from tests.simulation.violation import demand
 from tests.simulation.watcher import Watcher
 
@@ -88,6 +90,7 @@ class Oracle(Watcher):
             dict(self.cancelled),
             {t: r.attempts for t, r in run.records.items()},
         )
+        self.was_watched = run.stage is not Stage.PREPARING
         is_answer = isinstance(event, TimeReached) and event.key.startswith("answer:")
         self.is_end = is_answer or isinstance(event, Returned | Broke)
         self.accounts.before(run, event)
@@ -101,7 +104,7 @@ class Oracle(Watcher):
     def after(self, event: Event, commands: Sequence[Command]) -> None:
         run, last = self.run, self.last
         assert last is not None
-        self._check_flights()
+        self._check_flights(event, commands)
         check_invariants(run)
         self._check_starts(last, commands)
         self._check_ends(last)
@@ -111,12 +114,16 @@ class Oracle(Watcher):
         self._check_ready()
         Watcher.after(self, event, commands)
 
-    def _check_flights(self) -> None:
+    def _check_flights(self, event: Event, commands: Sequence[Command]) -> None:
         run, flights = self.run, self.process.flights
         if run.stage is Stage.OVER:
             return
-        timer = [TIMER] if run.account.timer_at is not None else []
-        self.check_timers({*run.timers, *timer})
+        self.check_timers({key: at for key, (at, _) in run.timers.items()})
+        check_limits(run, self.process)
+        if run.stage is not Stage.PREPARING:
+            check_end_of_time(run.account, self.process.world.now)
+            self.check_time(run)
+            self.check_dropped(event, commands)
         self.check_pending(list(run.pending))
         started = {k for k, f in flights.items() if isinstance(f.command, StartChild)}
         known = {c.key for c in run.children.values()} - set(self.process.lost)
@@ -129,6 +136,7 @@ class Oracle(Watcher):
         new = [k for k in run.works if k not in last.works]
         if (last.is_paused and run.is_paused) or (last.is_long and run.is_long):
             demand(not new, "nothing starts while it is paused", new)
+        demand(not (self.is_late and new), "nothing starts once the time is over", new)
         for key in new:
             unit = run.works[key].unit
             if unit.index is None and run.works[key].failed is None:
@@ -150,6 +158,16 @@ class Oracle(Watcher):
             version = run.records[task].version if task in run.records else 0
             is_off = last.cancelled.get(task) == version and last.round == run.round
             demand(not is_off, "what a person cancelled starts nothing more", key)
+        for command in bodies:
+            self._check_limit(command)
+
+    def _check_limit(self, command: Any) -> None:
+        """The time limit of a task goes with its call; items of a batch have their own."""
+        work = self.run.works.get(command.key.removesuffix("#body"))
+        if work is None or is_batch(self.run, work.unit):
+            return
+        limit = self.run.tasks[work.unit.task].timeout
+        demand(limit in (None, command.timeout), "a time limit goes with its call", command)
 
     def _check_ends(self, last: Before) -> None:
         for task, state in self.run.frontier.states().items():

@@ -109,6 +109,8 @@ class People:
                     process.apply(DeadlineMoved(moved))
             case name:
                 payload = _payload(process, name, random)
+                if name in ("pause", "resume"):
+                    process.oracle.is_handled = True
                 if payload is not None:
                     process.control(name, payload, is_update=stimulus.is_update)
                 if isinstance(payload, CompleteTask) and run_in(process.state) is None:
@@ -156,6 +158,7 @@ class People:
             return
         for process in self._live():
             if process.state.is_paused:
+                process.oracle.is_handled = True
                 process.control("resume", Resume(), is_update=True)
                 return
         if self._boss_acts():
@@ -229,7 +232,7 @@ class People:
                 tasks=None if caps.tasks is None else caps.tasks * 2 + wanted.tasks,
                 by=PARENT,
             )
-            if world.random("boss", root.steps).random() < 0.3:  # it is paused, and its child too
+            if world.random("boss", root.steps).random() < 0.5:  # it is paused, and its child too
                 world.at(world.now + 0.5, lambda: root.control("pause", Pause(), is_update=False))
             world.at(world.now + 1, lambda: root.receive("raise_budget", raised))
         elif isinstance(tell.payload, ChildAsks):

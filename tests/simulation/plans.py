@@ -119,6 +119,8 @@ def random_fallback(random: Random, id: str, earlier: Sequence[str], depth: int)
     """A value (null is one too), or another body."""
     if random.random() < 0.5:
         return random.choice([None, 0, "instead", {"value": 1, "ok": True}])
+    if random.random() < 0.3:
+        return {"agent": "helper", "args": {"task": f"do {id} otherwise"}}
     return random_body(random, f"{id}-instead", earlier, depth=depth)
 
 

@@ -19,6 +19,8 @@ from tests.simulation.bugs import BUGS, Bug
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = 5_000
+SECONDS = 600.0
+"""The longest that is looked for one bug."""
 
 
 def fits(bug: Bug) -> bool:
@@ -59,9 +61,13 @@ def row_of(bug: Bug, runs: int) -> tuple[str, bool]:
     if not fits(bug):
         return f"| {bug.name} | its text is not in `{bug.file}` any more | |", False
     command = [sys.executable, "-m", "tests.simulation.planted", bug.name, "--here"]
-    ended = subprocess.run(
-        [*command, "--runs", str(runs)], capture_output=True, text=True, check=False
-    )
+    command += ["--runs", str(runs)]
+    try:
+        ended = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return f"| {bug.name} | not found in {SECONDS:g} s | |", False
     if ended.returncode:
         return f"| {bug.name} | {ended.stderr[-500:]} | |", False
     told = ended.stdout.strip()
@@ -76,6 +82,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2, help="at once (default: 2)")
     parser.add_argument("--here", action="store_true", help="one bug, in this process")
     asked = parser.parse_args()
+    if unknown := set(asked.names) - {b.name for b in BUGS}:
+        parser.error(f"there is no bug called {', '.join(sorted(unknown))}")
     bugs = [b for b in BUGS if not asked.names or b.name in asked.names]
     if asked.here:
         print(find(bugs[0], asked.runs))

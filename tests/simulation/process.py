@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -62,6 +62,13 @@ def _difference(one: Any, two: Any) -> str:
     return "; ".join(f"{n}: {getattr(one, n)!r} != {getattr(two, n)!r}" for n in names)[:3000]
 
 
+class Timer(NamedTuple):
+    """A timer that runs."""
+
+    number: int
+    at: float
+
+
 @dataclass(slots=True)
 class Flight:
     """A command that has been started and has not ended."""
@@ -71,6 +78,7 @@ class Flight:
     number: int
     end: Event | None = None
     """What it will end in, when that is decided already."""
+    since: float = 0.0
     is_cancelled: bool = False
     is_adopted: bool = False
     work: Any = None
@@ -91,7 +99,7 @@ class Process:
     flights: dict[str, Flight] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     """Adopted children that are gone without a word, by the key that started them."""
-    timers: dict[str, int] = field(default_factory=dict)
+    timers: dict[str, Timer] = field(default_factory=dict)
     tokens: dict[int, str] = field(default_factory=dict)
     """Updates that have no answer yet."""
     replies: dict[int, Answer | Refuse] = field(default_factory=dict)
@@ -228,16 +236,17 @@ class Process:
             case Tell():
                 self.world.tell(self, command)
             case SetTimer():
-                number = self.timers[command.key] = self.world.next_number()
-                key = command.key
+                key, number = command.key, self.world.next_number()
+                timer = self.timers[key] = Timer(number, command.at)
 
                 def fire() -> None:
-                    if self.timers.get(key) == number and not self.is_over:
+                    if self.timers.get(key) is timer and not self.is_over:
                         del self.timers[key]
                         self.apply(TimeReached(key))
 
+                # A server's timer is never early; it is late while no worker is there.
                 late = self.world.random("late", self.id, key, number)
-                after = late.choice([0.0, 0.0, 0.0, 0.3])  # a server's timer is never early
+                after = late.choice([0.0, 0.0, 0.0, 0.3, 20.0])
                 self.world.at(command.at + after, fire, is_idle=key in PERPETUAL)
             case DropTimer():
                 self.timers.pop(command.key, None)
@@ -251,7 +260,8 @@ class Process:
         self.lost.pop(key, None)
         if key in self.flights:
             raise Violation("a key in flight is unique", key)
-        flight = self.flights[key] = Flight(key, command, self.world.next_number())
+        number, now = self.world.next_number(), self.world.now
+        flight = self.flights[key] = Flight(key, command, number, since=now)
         self.counts[key] = self.counts.get(key, 0) + 1
         match command:
             case WritePlan():

@@ -20,8 +20,9 @@ def readable_request(random: Random, kind: str) -> Document:
     make = {"DagWorkflow": random_run, "AgentWorkflow": random_agent, "TeamWorkflow": random_team}
     while True:
         request = make[kind](random)
+        public = {k: v for k, v in request.items() if k != "lineage"}  # a parent says that
         try:
-            KINDS[kind].request.model_validate(request)
+            KINDS[kind].request.model_validate(public)
         except ValidationError:
             continue
         return request
@@ -86,8 +87,8 @@ def random_team(random: Random) -> Document:
         request["approval"] = random_approval(random)
     if random.random() < 0.3:
         request["replan"] = {"max_rounds": random.choice([0, 1, 2])}
-    if random.random() < 0.4:
-        request["retry_rounds"] = random.choice([0, 1, 2])
+    if random.random() < 0.5:
+        request["retry_rounds"] = random.choice([0, 1, 2, 2])
     _of_hosts(random, request)
     return request
 
@@ -132,6 +133,10 @@ def _of_hosts(random: Random, request: Document) -> None:
         request["tools"] = some(random, OF_HOSTS, 4)
     if random.random() < 0.5:
         request["budget"] = random_budget(random)
+    if random.random() < 0.2:
+        request.setdefault("budget", {})["seconds"] = random.choice([0.5, 5, 60])
+    if random.random() < 0.15:
+        request["lineage"] = _lineage(random)
     _common(random, request)
 
 

@@ -12,11 +12,18 @@ from planloom.planner.contract.jobs import ToolJob
 from planloom.planner.walk.frontier import Unit
 from planloom.workflows.machines.run.state import RunState, Stage
 from planloom.workflows.machines.shared import permit
-from planloom.workflows.machines.shared.account import PARENT, TIMER, Account, ends_at
+from planloom.workflows.machines.shared.account import (
+    PARENT,
+    TIMER,
+    Account,
+    ends_at,
+    time_lack,
+)
 from planloom.workflows.machines.shared.budget import NOTHING, Caps, Ledger
 from planloom.workflows.machines.shared.commands import (
     AskModel,
     Command,
+    DropTimer,
     JoinOutcomes,
     Refuse,
     RunTool,
@@ -25,8 +32,9 @@ from planloom.workflows.machines.shared.commands import (
     Tell,
     WritePlan,
 )
-from planloom.workflows.machines.shared.events import ControlTaken, Event, Returned
+from planloom.workflows.machines.shared.events import ControlTaken, DeadlineMoved, Event, Returned
 from planloom.workflows.machines.shared.machine import Failed, Refusal
+from tests.simulation.times import Heard, check_clock, check_heard, hear
 from tests.simulation.violation import Violation, demand
 
 if TYPE_CHECKING:
@@ -48,6 +56,16 @@ class Watcher:
     cap_seconds: float | None = None
     rooms: int = 0
     """Permits of a pool that it holds."""
+    heard: dict[str, Heard] = field(default_factory=dict)
+    """What its child runs were told."""
+    is_handled: bool = False
+    """A person paused it, or let it go on, beside the run that it is part of."""
+    is_paused: bool = False
+    """What the controls that were taken have made of it."""
+    was_watched: bool = False
+    """A run (of a team, its plan) was at work before the newest event."""
+    was_late: bool = False
+    """Its time was over before the newest event."""
     sent: set[str] = field(default_factory=set)
     """Keys under which a tool that acts was called."""
     is_replayed: bool = False
@@ -73,6 +91,7 @@ class Watcher:
             self.came.append(deepcopy(event))
         if self.caps is None:
             self.caps, self.cap_seconds = self.account.ledger.caps, self.account.cap_seconds
+        self.was_late = time_lack(self.account, self.process.world.now) is not None
         if isinstance(event, ControlTaken):
             self._expect(event)
         elif isinstance(event, Returned) and event.key == permit.KEY:
@@ -94,6 +113,8 @@ class Watcher:
             self.caps = ledger.caps
             if payload.seconds is not None:
                 self.cap_seconds = payload.seconds
+        if event.name in ("pause", "resume"):
+            self.is_paused = event.name == "pause"
         self.control_taken(event.name, payload)
 
     def _has_children(self) -> bool:
@@ -114,7 +135,12 @@ class Watcher:
         demand(ledger.caps == self.caps, "only a raise changes a cap", ledger.caps)
         is_same = self.account.cap_seconds == self.cap_seconds
         demand(is_same, "only a raise changes a cap", self.account.cap_seconds)
-        self._check_bound(ledger.caps)
+        hear(self.heard, commands)
+        if self.process.machine.ended(self.state) is None:
+            is_same = self.state.is_paused == self.is_paused
+            demand(is_same, "only a person pauses, or lets go on", event)
+            check_heard(self.heard, self.process, self.account, is_paused=self.is_paused)
+            self._check_bound(ledger.caps)
         if self.is_replayed:
             self.story.append((self.process.world.now, event))
             self.commands.append(list(commands))
@@ -130,11 +156,26 @@ class Watcher:
             unbound = above.oracle.account.ledger.caps.but(caps)
             demand(unbound.tokens is None, "a child is bound by the caps of its run", unbound)
             demand(unbound.usd_nano is None, "a child is bound by the caps of its run", unbound)
+            told = above.oracle.heard[process.id]
+            demand(self.account.deadline == told.deadline, "a child keeps to its run's time", told)
+            is_same = self.is_handled or self.state.is_paused == told.is_paused
+            demand(is_same, "a child is paused once it has heard of it", told)
 
-    def check_timers(self, expected: set[str]) -> None:
+    @property
+    def is_late(self) -> bool:
+        """Whether the time was over before the newest event, and is still."""
+        return self.was_late and time_lack(self.account, self.process.world.now) is not None
+
+    def check_dropped(self, event: Event, commands: Sequence[Command]) -> None:
+        """A run hears of the end of its time by its timer, also while it is to continue as new."""
+        may_move = isinstance(event, DeadlineMoved)
+        may_move |= isinstance(event, ControlTaken) and isinstance(event.payload, RaiseBudget)
+        is_dropped = self.was_watched and DropTimer(TIMER) in commands and not may_move
+        demand(not is_dropped, "the timer of the time fires, unless the time moves", event)
+
+    def check_timers(self, timers: dict[str, float]) -> None:
         """Timers that the state knows are those that run."""
-        running = set(self.process.timers)
-        demand(expected == running, "timers of the state are those that run", expected, running)
+        check_clock(self.process, self.account, timers)
 
     def check_time(self, run: RunState) -> None:
         """The end of a run's time is seen, or a timer is on its way to tell of it."""
@@ -184,8 +225,8 @@ class Watcher:
     def queries(self, now: float) -> None:
         """Every query once."""
         machine = self.process.machine
-        machine.MACHINE.view(self.state, now)
-        machine.MACHINE.published(self.state)
+        machine.view(self.state, now)
+        machine.published(self.state)
 
     def _look(self) -> None:
         """Every query, now and then: none changes anything."""

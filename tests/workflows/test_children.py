@@ -38,9 +38,8 @@ class World:
         self.resolved: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
         self.started: list[str] = []
         self.signals: list[tuple[str, str]] = []
-        patch.setattr(children, "resolved", lambda *_: self.resolved)
+        patch.setattr(Children, "_resolved", lambda *_: self.resolved)
         patch.setattr(children, "inputs_of", lambda *_: [{}])
-        patch.setattr(Children, "_meter", lambda _: None)
         patch.setattr(workflow, "start_child_workflow", self._start)
         patch.setattr(Signals, "send", self._send)
 

@@ -6,9 +6,10 @@ that the worker registers every name in `ACTIVITIES`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import Priority, RetryPolicy
@@ -43,6 +44,7 @@ from planloom.planner.language.values import PRIORITY_KEYS, Bindings, Stored
 
 Job = TypeVar("Job", AskJob, TurnJob)
 R = TypeVar("R", TaskOutput, TurnReply)
+T = TypeVar("T")
 
 ACTIVITIES = (
     "prepare_run",
@@ -96,16 +98,23 @@ def _clip(summary: str) -> str:
     return summary if len(summary) <= 96 else summary[:95] + "…"
 
 
+async def _local(
+    name: str, args: Sequence[Any], result: type[T], *, seconds: float = 20, attempts: int = 3
+) -> T:
+    """A local activity: it takes no event before its end, and no queue."""
+    found: T = await workflow.execute_local_activity(
+        name,
+        args=args,
+        result_type=result,
+        start_to_close_timeout=timedelta(seconds=seconds),
+        retry_policy=RetryPolicy(maximum_attempts=attempts),
+    )
+    return found
+
+
 async def prepare_run(job: PrepareJob) -> Catalog:
     """What this run must know of its worker; recorded once, in the run's first workflow task."""
-    catalog: Catalog = await workflow.execute_local_activity(
-        "prepare_run",
-        job,
-        result_type=Catalog,
-        start_to_close_timeout=timedelta(seconds=20),
-        retry_policy=RetryPolicy(maximum_attempts=3),
-    )
-    return catalog
+    return await _local("prepare_run", [job], Catalog)
 
 
 async def prepare_plan(job: PreparePlanJob) -> PreparedPlan:
@@ -227,14 +236,7 @@ async def resolve_value(job: ResolveJob) -> Resolved:
     """References over large values, resolved where blobs can be read."""
     if job.is_long:
         return await _resolve_long(job)
-    resolved: Resolved = await workflow.execute_local_activity(
-        "resolve_value",
-        job,
-        result_type=Resolved,
-        start_to_close_timeout=timedelta(seconds=60),
-        retry_policy=RetryPolicy(maximum_attempts=3),
-    )
-    return resolved
+    return await _local("resolve_value", [job], Resolved, seconds=60)
 
 
 async def _resolve_long(job: ResolveJob) -> Resolved:
@@ -252,38 +254,17 @@ async def _resolve_long(job: ResolveJob) -> Resolved:
 
 async def pack_bindings(bindings: Bindings) -> Bindings:
     """The same bindings with their values behind one reference: history holds no wide fan-in."""
-    packed: Bindings = await workflow.execute_local_activity(
-        "pack_bindings",
-        bindings,
-        result_type=Bindings,
-        start_to_close_timeout=timedelta(seconds=60),
-        retry_policy=RetryPolicy(maximum_attempts=3),
-    )
-    return packed
+    return await _local("pack_bindings", [bindings], Bindings, seconds=60)
 
 
 async def patch_plan(job: PatchJob) -> PatchedPlan:
     """An RFC 6902 patch applied to a plan document."""
-    patched: PatchedPlan = await workflow.execute_local_activity(
-        "patch_plan",
-        job,
-        result_type=PatchedPlan,
-        start_to_close_timeout=timedelta(seconds=20),
-        retry_policy=RetryPolicy(maximum_attempts=3),
-    )
-    return patched
+    return await _local("patch_plan", [job], PatchedPlan)
 
 
 async def load_definition(job: LoadJob) -> LoadedDefinition:
     """An agent or team by name, as the worker knows it."""
-    loaded: LoadedDefinition = await workflow.execute_local_activity(
-        "load_definition",
-        job,
-        result_type=LoadedDefinition,
-        start_to_close_timeout=timedelta(seconds=20),
-        retry_policy=RetryPolicy(maximum_attempts=3),
-    )
-    return loaded
+    return await _local("load_definition", [job], LoadedDefinition)
 
 
 async def agent_turn(job: TurnJob, place: Place, timeout: float | None = None) -> TurnReply:
@@ -333,14 +314,7 @@ async def _on_pool(
 
 async def read_output(stored: Stored, start: int, end: int) -> Stored:
     """A part of a large value."""
-    part: Stored = await workflow.execute_local_activity(
-        "read_output",
-        args=[stored, start, end],
-        result_type=Stored,
-        start_to_close_timeout=timedelta(seconds=20),
-        retry_policy=RetryPolicy(maximum_attempts=2),
-    )
-    return part
+    return await _local("read_output", [stored, start, end], Stored, attempts=2)
 
 
 async def set_queue_rate(rate: QueueRate) -> str:
@@ -410,14 +384,7 @@ async def look_at_run(id: str, run_key: str | None = None) -> str:
 
 async def load_pool(pool: str) -> PoolLoaded:
     """The worker's settings of a pool."""
-    loaded: PoolLoaded = await workflow.execute_local_activity(
-        "load_pool",
-        pool,
-        result_type=PoolLoaded,
-        start_to_close_timeout=timedelta(seconds=10),
-        retry_policy=RetryPolicy(maximum_attempts=3),
-    )
-    return loaded
+    return await _local("load_pool", [pool], PoolLoaded, seconds=10)
 
 
 MODEL_RETRY = RetryPolicy(

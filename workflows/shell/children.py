@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,9 +17,9 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
-from planloom.planner.contract.requests import Lineage
+from planloom.planner.contract.requests import Common, Lineage
 from planloom.planner.contract.results import RESULT_MODELS
-from planloom.planner.language.expressions import Meter
+from planloom.planner.language.values import Bindings, JsonValue, Stored
 from planloom.workflows.machines.run.children import CONTEXT_MAX_BYTES, inputs_of
 from planloom.workflows.machines.shared.commands import StartChild
 from planloom.workflows.machines.shared.events import Failure
@@ -57,6 +57,25 @@ class ChildEnded(BaseModel):
             return Failure(message, "unknown")
 
 
+async def inputs_for(
+    command: StartChild, resolve: Callable[[JsonValue, Bindings, int | None], Awaitable[Stored]]
+) -> tuple[Common, Lineage]:
+    """What a child is started with; `resolve` makes its values, within a limit in bytes.
+
+    Raises:
+        CommandFailed: its arguments cannot be made.
+    """
+    limits = {"context": CONTEXT_MAX_BYTES}
+    values = {
+        name: await resolve(value, command.bindings, limits.get(name))
+        for name, value in command.values.items()
+    }
+    inputs = inputs_of(command, values)
+    if isinstance(inputs, Failure):
+        raise CommandFailed(inputs)
+    return inputs
+
+
 class Children:
     """The children of this workflow run, by workflow id."""
 
@@ -80,7 +99,7 @@ class Children:
         try:
             handle = await workflow.start_child_workflow(
                 command.kind,
-                args=await self._inputs(command),
+                args=await inputs_for(command, self._resolved),
                 id=command.id,
                 result_type=RESULT_MODELS[command.kind],
                 # It goes on when this run continues as new; a cancel is passed on by command.
@@ -95,19 +114,8 @@ class Children:
             if not started.done():
                 started.cancel()
 
-    async def _inputs(self, command: StartChild) -> Sequence[Any]:
-        limits = {"context": CONTEXT_MAX_BYTES}
-        values = {
-            name: await resolved(value, command.bindings, self._meter(), limits.get(name))
-            for name, value in command.values.items()
-        }
-        inputs = inputs_of(command, values)
-        if isinstance(inputs, Failure):
-            raise CommandFailed(inputs)
-        return inputs
-
-    def _meter(self) -> Meter:
-        return self._metering.meter_at(workflow.time())
+    async def _resolved(self, value: JsonValue, bound: Bindings, limit: int | None) -> Stored:
+        return await resolved(value, bound, self._metering.meter_at(workflow.time()), limit)
 
     async def until_started(self, id: str) -> None:
         """Wait until a signal can reach a child that is being started."""

@@ -63,18 +63,16 @@ class InOrder:
     def __call__(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         if any(job.WhichOneof("variant") in UNORDERED for job in act.jobs):
             return self._activate(act)
-        if self._is_ahead and act.timestamp.ToNanoseconds() != self._time_ns:
+        time_ns = act.timestamp.ToNanoseconds()
+        is_of_last_task = time_ns == self._time_ns
+        if self._is_ahead and not is_of_last_task:
             return _refused(act)
-        self._is_ahead = self._is_ahead or self._is_without_task(act)
-        self._length = act.history_length
-        self._time_ns = act.timestamp.ToNanoseconds()
-        return activate_in_order(self._activate, act)
-
-    def _is_without_task(self, act: WorkflowActivation) -> bool:
-        """Whether it brings events for which no workflow task has begun yet."""
+        # It brings events for which no workflow task has begun yet.
         is_newer = act.history_length > self._length > 0
-        is_of_last_task = act.timestamp.ToNanoseconds() == self._time_ns
-        return is_newer and not act.is_replaying and is_of_last_task
+        if is_newer and is_of_last_task and not act.is_replaying:
+            self._is_ahead = True
+        self._length, self._time_ns = act.history_length, time_ns
+        return activate_in_order(self._activate, act)
 
 
 def _refused(act: WorkflowActivation) -> WorkflowActivationCompletion:

@@ -74,6 +74,10 @@ EVENTS_MAX = 10_000
 """A longer history continues as new, even if the server has not suggested it."""
 
 
+def _is_start_of(command: Command, id: str) -> bool:
+    return isinstance(command, StartChild) and command.id == id
+
+
 def _attempts_of(command: Any) -> int:
     """How many attempts a command has had that failed for good."""
     if isinstance(command, RunTool):
@@ -208,6 +212,8 @@ class Shell(Generic[S]):
         match command:
             case Answer() | Refuse():
                 self._replies[command.token] = command
+            case Tell() if any(_is_start_of(c, command.run) for c in self._backlog):
+                self._backlog.append(command)  # behind it: nobody is there yet to hear it
             case Tell():
                 job = self._task(self._tell(command))
                 self._tells.append(job)
@@ -392,16 +398,21 @@ class Shell(Generic[S]):
         # they would be lost with a run that ended at once.
         pause = workflow.sleep(PAUSE_SECONDS, summary="before it continues as new")
         await self._to_its_end(pause)
-        if self._is_to_be_cancelled() or not self._may_continue() or self._children.has_unasked():
+        if not self._may_go():
             return
         texts = packed_state(self._adapter, self.state)
         parts: Sequence[str] | Sequence[Stored] = texts
         if len(texts) > 1:
             applied = self._applied
             parts = await self._to_its_end(long_texts_stored(texts))
-            if applied != self._applied or self._is_to_be_cancelled():
+            if applied != self._applied or not self._may_go():
                 return  # what came meanwhile is not in them
         workflow.continue_as_new(carry(parts, reports=self.reports))
+
+    def _may_go(self) -> bool:
+        """Whether it may still continue as new, and every child at work reports by signal."""
+        has_unasked = self._children.has_unasked()
+        return self._may_continue() and not has_unasked and not self._is_to_be_cancelled()
 
     async def _read(self) -> None:
         """Read the state from its parts."""

@@ -104,7 +104,7 @@ def take_grant(
     host: Host, talk: Talk, key: str, what: Pending, answer: Amount | Over, step: Step
 ) -> None:
     """A tool call has its budget, or will never have it."""
-    made = _call_of(talk, key)
+    made = next(c for c in talk.calls if c.key == key)
     call = made.call
     if isinstance(answer, Over):
         made.result = CallResult(id=call.id, error=f"the budget leaves no room: {answer.lack}")
@@ -134,10 +134,6 @@ def take_grant(
         spec.timeout_seconds if spec else None,
     )
     send(host, key, what, command, step)
-
-
-def _call_of(talk: Talk, key: str) -> Call:
-    return next(c for c in talk.calls if c.key == key)
 
 
 def take_end(host: Host, talk: Talk, what: Pending, end: Returned | Broke) -> None:

@@ -6,14 +6,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from planloom.planner.contract.controls import CompleteTask, RaiseBudget, Reply
-from planloom.planner.contract.names import BUDGET_EXCEEDED, INVALID_REQUEST
+from planloom.planner.contract.names import INVALID_REQUEST, STALE
 from planloom.workflows.machines.agent import calls, talk
 from planloom.workflows.machines.agent.state import Host
 from planloom.workflows.machines.shared import questions
-from planloom.workflows.machines.shared.account import PARENT, problem_with_raise, raise_caps
+from planloom.workflows.machines.shared.account import (
+    PARENT,
+    raise_caps,
+    refusal_of_raise,
+    told_of_raise,
+)
+from planloom.workflows.machines.shared.commands import Refuse
+from planloom.workflows.machines.shared.events import ControlTaken, Event, PlannerRetried
 from planloom.workflows.machines.shared.machine import Refusal, Step
 
 CONTROLS = ("pause", "resume", "complete_task", "raise_budget")
+
+
+def refuse_late(event: Event, what: str, step: Step) -> None:
+    """What comes after the end is answered, and changes nothing. `what` has ended, and how."""
+    if isinstance(event, ControlTaken | PlannerRetried) and event.token is not None:
+        name = f"{event.name}: " if isinstance(event, ControlTaken) else ""
+        step.do(Refuse(event.token, f"{name}{what}", STALE))
 
 
 def check(
@@ -27,17 +41,9 @@ def check(
             problem = questions.problem_with_answer(host.questions, payload, askers)
             return Refusal(problem, INVALID_REQUEST) if problem else None
         case "raise_budget", RaiseBudget():
-            return _problem_with_raise(host, payload, now)
+            return refusal_of_raise(host.account, payload, now)
         case _:
             return Refusal(f"{name}: there is nothing here that takes it.", INVALID_REQUEST)
-
-
-def _problem_with_raise(host: Host, raised: RaiseBudget, now: float) -> Refusal | None:
-    if not raised.model_dump(exclude={"by"}, exclude_none=True):
-        message = 'raise_budget: name at least one cap, for example {"tokens": 60000}'
-        return Refusal(message, INVALID_REQUEST)
-    problem = problem_with_raise(host.account, raised, now)
-    return Refusal(f"raise_budget: {problem}", BUDGET_EXCEEDED) if problem else None
 
 
 def take(host: Host, name: str, payload: Any, step: Step) -> Reply:
@@ -75,8 +81,7 @@ def _answer(host: Host, given: CompleteTask, step: Step) -> Reply:
 def _raise(host: Host, raised: RaiseBudget) -> Reply:
     raise_caps(host.account, raised)
     host.parallel = raised.parallel or host.parallel
-    given = raised.model_dump(exclude={"by"}, exclude_none=True)
-    caps = ", ".join(f"{k} {v:g}" for k, v in given.items())
+    caps, who = told_of_raise(raised)
     if raised.by != PARENT:
-        host.note("budget raised" + (f' by "{raised.by}"' if raised.by else "") + f": {caps}")
+        host.note(f"budget raised{who}: {caps}")
     return Reply(message=f"caps: {caps}")

@@ -20,6 +20,14 @@ from planloom.workflows.machines.shared.account import (
 from planloom.workflows.machines.shared.commands import DropTimer
 from planloom.workflows.machines.shared.machine import Step
 
+WORDS = {
+    Rule.LOADED: "its definition could not be loaded",
+    Rule.PREPARED: "what the worker offers could not be asked for",
+    Rule.PERMIT: "no room in its pool",
+    Rule.STORED: "its context could not be stored",
+}
+"""What failed before anybody spoke."""
+
 
 def ask_for_room(host: Host, pool: PoolSpec, calls_at_once: int, step: Step) -> bool:
     """Wait for room in the pool, where it must be waited for; whether that is so."""

@@ -64,7 +64,6 @@ from planloom.workflows.machines.shared.machine import Failed, Identity, Refusal
 from planloom.workflows.machines.shared.requests import own_tools, unknown_tools
 
 __all__ = [
-    "MACHINE",
     "begin",
     "check",
     "children",
@@ -78,12 +77,6 @@ __all__ = [
 ]
 
 CANCELLED = "the run was cancelled"
-WORDS = {
-    Rule.LOADED: "its definition could not be loaded",
-    Rule.PREPARED: "what the worker offers could not be asked for",
-    Rule.PERMIT: "no room in its pool",
-}
-"""What failed before the talk."""
 
 
 def begin(request: AgentRequest, identity: Identity, now: float) -> AgentState:
@@ -109,9 +102,8 @@ def children(state: AgentState) -> dict[str, str]:
 
 def check(state: AgentState, name: str, payload: Any, now: float) -> Refusal | None:
     """Why the control `name` cannot be taken now, or None."""
-    if (over := ended(state)) is not None:
-        status = over.status if isinstance(over, AgentResult) else "failed"
-        return Refusal(f"{name}: the agent has ended: {status}")
+    if ended(state) is not None:
+        return Refusal(f"{name}: {_how_it_ended(state)}")
     return controls.check(state, name, payload, [name_of(state.request)], now)
 
 
@@ -122,7 +114,7 @@ def step(state: AgentState, event: Event, now: float) -> list[Command]:
         _apply(state, event, made)
         _go_on(state, made)
     else:
-        _apply_after_end(state, event, made)
+        controls.refuse_late(event, _how_it_ended(state), made)
     return made.commands
 
 
@@ -156,17 +148,8 @@ def _apply(state: AgentState, event: Event, step: Step) -> None:
             assert_never(event)
 
 
-def _apply_after_end(state: AgentState, event: Event, step: Step) -> None:
-    """What comes too late is answered, and changes nothing."""
-    match event:
-        case ControlTaken(name=name, payload=payload, token=token) if token is not None:
-            refusal = check(state, name, payload, step.now)
-            assert refusal is not None, "the agent has ended"
-            step.do(Refuse(token, refusal.message, refusal.type))
-        case PlannerRetried(token=token):
-            step.do(Refuse(token, "an agent has no planner", STALE))
-        case _:
-            pass
+def _how_it_ended(state: AgentState) -> str:
+    return f"the agent has ended: {state.result.status if state.result else 'failed'}"
 
 
 def _take_control(state: AgentState, taken: ControlTaken, step: Step) -> None:
@@ -234,7 +217,7 @@ def _take_end(state: AgentState, end: Returned | Broke, step: Step) -> None:
     elif state.is_cancelled:
         pass
     elif isinstance(end, Broke):
-        why = f"{WORDS[what.rule]}: {end.failure.message}"
+        why = f"{host.WORDS[what.rule]}: {end.failure.message}"
         _end(state, Ended("failed", None, end.failure.error_class, why), step)
     else:
         _take_course(state, what.rule, end.value, step)
@@ -308,18 +291,3 @@ def _talk(state: AgentState, step: Step) -> None:
     assert persona is not None
     state.talks[persona.name] = talk_about(persona, request, state.lineage)
     talk.say(state, state.talks[persona.name], None, step)
-
-
-class AgentMachine:
-    """The functions of this module as the shell's `Machine`."""
-
-    step = staticmethod(step)
-    ended = staticmethod(ended)
-    check = staticmethod(check)
-    may_continue = staticmethod(may_continue)
-    children = staticmethod(children)
-    published = staticmethod(published)
-    view = staticmethod(view)
-
-
-MACHINE = AgentMachine()

@@ -151,7 +151,6 @@ class Rule(StrEnum):
     JUDGE = "judge"
     JUDGED = "judged"
     """What of the judge's long answer comes into the state."""
-    JUDGED_ANSWER = "judged_answer"
     COMPOSED = "composed"
 
 

@@ -60,16 +60,16 @@ def say(host: Host, talk: Talk, heard: Stored | None, step: Step) -> None:
         _store(host, talk, "context", talk.context, INLINE_MAX_BYTES, step)
     _store(host, talk, "heard", heard, HEARD_INLINE_BYTES, step)
     if not _is_storing(host, talk):
-        _sum_up(host, talk, step)
+        _sum_up(host, talk)
 
 
 def take_end(host: Host, talk: Talk, what: Pending, end: Returned | Broke, step: Step) -> None:
     """A call of the talk has ended."""
     match what.rule:
         case Rule.STORED:
-            _stored(host, talk, what.part, end, step)
+            _stored(host, talk, what.part, end)
         case Rule.SUMMARY:
-            _summed_up(host, what.part, end, step)
+            _summed_up(host, what.part, end)
         case Rule.TURN:
             _turn_ended(host, talk, end, step)
         case Rule.TOOL | Rule.READ | Rule.ANSWER:
@@ -125,7 +125,7 @@ def _is_storing(host: Host, talk: Talk) -> bool:
     return any(w.rule is Rule.STORED and w.talk == talk.name for w in host.pending.values())
 
 
-def _stored(host: Host, talk: Talk, part: str, end: Returned | Broke, step: Step) -> None:
+def _stored(host: Host, talk: Talk, part: str, end: Returned | Broke) -> None:
     if talk.doing is not Doing.STORING:
         return
     if isinstance(end, Broke):
@@ -140,10 +140,10 @@ def _stored(host: Host, talk: Talk, part: str, end: Returned | Broke, step: Step
         case _:
             talk.heard = stored
     if not _is_storing(host, talk):
-        _sum_up(host, talk, step)
+        _sum_up(host, talk)
 
 
-def _sum_up(host: Host, talk: Talk, step: Step) -> None:
+def _sum_up(host: Host, talk: Talk) -> None:
     """Have large inputs summed up before the first turn; each once for all who read it."""
     talk.doing = Doing.SUMMING
     if not talk.is_prepared:
@@ -195,7 +195,7 @@ def _ask_for_summary(
     send(host, key, what, AskModel(key, job, key, key, host.urgency, pools), step)
 
 
-def _summed_up(host: Host, blob: str, end: Returned | Broke, step: Step) -> None:
+def _summed_up(host: Host, blob: str, end: Returned | Broke) -> None:
     if isinstance(end, Broke):
         if not host.is_cancelled:
             why = f"shown cut; its summary failed: {end.failure.message[:200]}"

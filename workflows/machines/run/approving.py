@@ -19,26 +19,24 @@ def ask_approval(
     """Have the newest revision approved, then go on as `then` says; at once if nobody is asked."""
     run.approving = Approving(is_first, list(major), then)
     run.stage = Stage.APPROVING
-    policy = run.request.approval
-    if not needs_approval(policy.mode, is_first=is_first, major=major):
+    if needs_approval(run.request.approval.mode, is_first=is_first, major=major):
+        open_approval(run, step, major)
+    else:
         run.approval.close()
-        return
-    open_approval(run, step, major)
-    if policy.timeout is not None and run.approval.is_open:
-        set_timer(run, step, TIMER, step.now + policy.timeout, TIMER)
 
 
 def open_approval(run: RunState, step: Step, major: Sequence[str]) -> None:
-    """The newest revision waits for a decision, unless one came early."""
+    """The newest revision waits for a decision, unless one came early. It has its own time."""
     run.approval.open(run.revision, major)
     run.approval_since = step.now
     early = run.early_plans.pop(run.revision, None)
     run.early_plans = {n: d for n, d in run.early_plans.items() if n > run.revision}
-    if early is None:
-        return
-    verb = "approved" if early.approve else "rejected"
-    run.note(f"revision {run.revision} was {verb} early")
-    decide(run, step, early)
+    if early is not None:
+        verb = "approved" if early.approve else "rejected"
+        run.note(f"revision {run.revision} was {verb} early")
+        decide(run, step, early)
+    elif (timeout := run.request.approval.timeout) is not None:
+        set_timer(run, step, TIMER, step.now + timeout, TIMER)
 
 
 def decision_of(payload: ApprovePlan | RejectPlan) -> EarlyDecision:

@@ -166,10 +166,11 @@ def output_of_batch(run: RunState, work: Work, result: RunResult) -> TaskOutput 
     """The list of a batch's outputs, or why there is none; how its items came out is counted."""
     record, unit = run.records[work.unit.task], work.unit
     usage, tasks = usage_from_report(result.usage), result.usage.tasks
-    report = result.tasks.get(unit.task)
-    if report is None:
+    report, task = result.tasks.get(unit.task), run.tasks[unit.task]
+    fell_back = report is not None and report.outcome is Outcome.FALLBACK  # not item by item
+    if report is None or (fell_back and task.fallback_body is not None):
         _count(record, {Outcome.FAILED.value: size_of(run, unit)})
-        why = result.reason or "its batch did not run"
+        why = (report.error if report else None) or result.reason or "its batch did not run"
         return Failure(why, "unknown", usage=usage, tasks=tasks)
     counts = dict(report.items or {report.outcome.value: size_of(run, unit)})
     if unended := counts.pop("running", 0):
@@ -181,8 +182,10 @@ def output_of_batch(run: RunState, work: Work, result: RunResult) -> TaskOutput 
     if report.outcome is Outcome.CANCELLED:
         reason = report.reason or result.reason or "cancelled"
         return Failure(reason, "cancelled", usage=usage, tasks=tasks)
+    # Its items could not be read: each has the value that stands for it.
+    instead = Stored(value=[task.fallback] * size_of(run, unit))
     return TaskOutput(
-        output=_output(report),
+        output=instead if fell_back else _output(report),
         outcome=report.outcome,
         usage=usage,
         attempts=report.attempts,

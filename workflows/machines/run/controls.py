@@ -21,7 +21,7 @@ from planloom.planner.contract.controls import (
     RequestReplan,
     Resume,
 )
-from planloom.planner.contract.names import BUDGET_EXCEEDED, INVALID_REQUEST, PLAN_REJECTED, STALE
+from planloom.planner.contract.names import INVALID_REQUEST, PLAN_REJECTED, STALE
 from planloom.planner.language.values import Outcome, TaskId
 from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run import approving, edits, people, units
@@ -61,7 +61,7 @@ def check(run: RunState, name: str, payload: Payload, now: float) -> Refusal | N
         case RequestReplan():
             return _check_replan(run)
         case RaiseBudget():
-            return _check_raise(run, payload, now)
+            return account.refusal_of_raise(run.account, payload, now)
         case CancelTask():
             problem = problem_with_cancel(run, TaskId(payload.id))
         case CompleteTask():
@@ -157,14 +157,6 @@ def _check_replan(run: RunState) -> Refusal | None:
     return None
 
 
-def _check_raise(run: RunState, payload: RaiseBudget, now: float) -> Refusal | None:
-    if not payload.model_dump(exclude={"by"}, exclude_none=True):
-        message = 'raise_budget: name at least one cap, for example {"tokens": 60000}'
-        return Refusal(message, INVALID_REQUEST)
-    problem = account.problem_with_raise(run.account, payload, now)
-    return Refusal(f"raise_budget: {problem}", BUDGET_EXCEEDED) if problem else None
-
-
 def _take_raise(run: RunState, step: Step, payload: RaiseBudget) -> Reply:
     before = run.account.ledger.caps
     account.raise_caps(run.account, payload)
@@ -176,9 +168,7 @@ def _take_raise(run: RunState, step: Step, payload: RaiseBudget) -> Reply:
         time_moved(run, step)
     if payload.parallel is not None:
         run.frontier.parallel = payload.parallel
-    given = payload.model_dump(exclude={"by"}, exclude_none=True)
-    caps = ", ".join(f"{k} {v:g}" for k, v in given.items())
-    who = f' by "{payload.by}"' if payload.by else ""
+    caps, who = account.told_of_raise(payload)
     run.note(f"budget raised{who}: {caps}")
     return Reply(accepted=True, message=f"caps: {caps}")
 

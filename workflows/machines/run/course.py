@@ -10,7 +10,7 @@ from collections.abc import Callable
 from planloom.planner.compile.expand import expand_request, without_disabled
 from planloom.planner.compile.revision import fingerprint, major_changes, stability
 from planloom.planner.compile.templates import check_params, read_template
-from planloom.planner.contract.jobs import JoinReply, ResolveJob
+from planloom.planner.contract.jobs import JoinReply
 from planloom.planner.contract.large_plans import INLINE_TASKS_MAX
 from planloom.planner.contract.names import INVALID_PLAN, INVALID_REQUEST, UNKNOWN_TOOL
 from planloom.planner.contract.prepare import prepare_job
@@ -47,7 +47,7 @@ from planloom.workflows.machines.run.stopping import stop_condition, stop_run, s
 from planloom.workflows.machines.run.tasks import take_settled
 from planloom.workflows.machines.run.timers import set_timer
 from planloom.workflows.machines.run.timing import watch_time
-from planloom.workflows.machines.run.values import condition_now
+from planloom.workflows.machines.run.values import condition_or_ask
 from planloom.workflows.machines.shared import permit
 from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.approval import needs_approval
@@ -55,7 +55,6 @@ from planloom.workflows.machines.shared.commands import (
     PlanPrepared,
     Prepare,
     PreparePlan,
-    Resolve,
 )
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Failed, Step
@@ -316,11 +315,8 @@ def _begin_joining(run: RunState, step: Step) -> None:
     if condition is None or run.stop is not None:
         _join(run, step, None)
         return
-    found = condition_now(run, condition)
-    if isinstance(found, ResolveJob):
-        run.pending[Rule.UNMET.value] = Pending(Rule.UNMET, condition)
-        step.do(Resolve(Rule.UNMET.value, found))
-    else:
+    found = condition_or_ask(run, step, Rule.UNMET, condition)
+    if found is not None:
         take_unmet(run, step, condition, found)
 
 

@@ -119,14 +119,11 @@ def _result(
     run: RunState, now: float, status: RunStatus, answer: Stored | None, reason: str | None
 ) -> RunResult:
     path, path_seconds = critical_path(run.records, run.inputs)
-    shown: JsonValue = None
-    if answer is not None:
-        shown = answer.value if answer.is_inline else _reference(answer)
     tasks = task_reports(run.records.values()) | _elsewhere(run)
     return RunResult.model_validate(
         {
             "status": status,
-            "answer": shown,
+            "answer": shown_answer(answer),
             **({"tainted": True} if is_tainted(run) else {}),
             **({"answer_ref": answer} if answer is not None and not answer.is_inline else {}),
             "revision": run.revision,
@@ -154,7 +151,10 @@ def is_tainted(run: RunState) -> bool:
     return has_read or was_given or run.is_decided_outside
 
 
-def _reference(answer: Stored) -> JsonValue:
+def shown_answer(answer: Stored | None) -> JsonValue:
+    """An answer as a result shows it: whole, or its beginning and where all of it is."""
+    if answer is None or answer.is_inline:
+        return answer.value if answer is not None else None
     return {"preview": answer.preview, "blob": answer.blob, "size_bytes": answer.size_bytes}
 
 

@@ -232,7 +232,7 @@ def _job(run: RunState, plain: list[Task], items: dict[TaskId, list[int]], slots
         more["items"] = {t: _items(run, t, indexes) for t, indexes in items.items()}
     if inputs := _values(run, tasks, names):
         more["values"] = Bindings(inputs=inputs)
-    outside = {i: o for t in plain for i in run.inputs[t.id] if (o := run.outcome_of(i))}
+    outside = {i: o for t in plain for i in run.inputs[t.id] if (o := run.frontier.outcome_of(i))}
     if outside:
         more["outcomes"] = outside
     versions = {t.id: v for t in tasks if (v := run.records[t.id].version) > 1}

@@ -20,7 +20,7 @@ from planloom.workflows.machines.run.state import (
     Wait,
 )
 from planloom.workflows.machines.shared import account
-from planloom.workflows.machines.shared.account import Over
+from planloom.workflows.machines.shared.account import Over, Parked
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import AskModel, JoinOutcomes
 from planloom.workflows.machines.shared.estimates import (
@@ -67,9 +67,9 @@ def rounds_left(run: RunState) -> int:
 def begin_joining(run: RunState, step: Step, joining: Joining) -> Over | None:
     """Ask the joiner; tells at once when the budget ends the run here."""
     told = finished_tasks(run)
-    join = run.plan.join if run.plan else None
-    if join:
-        told = [t for t in told if t.id in join or _went_wrong(run, t)]
+    if run.plan is not None and run.plan.join:
+        wanted = set(run.plan.join)
+        told = [t for t in told if t.id in wanted or _went_wrong(run, t)]
     joining.told, joining.looks_left = told, LOOKS_MAX
     joining.records = len(run.records)
     run.joining, run.stage = joining, Stage.JOINING
@@ -96,13 +96,21 @@ def _ask(run: RunState, step: Step) -> Over | None:
     model, prompt = run.model_for("joiner"), _prompt_tokens(run)
     want = model_amount(run.catalog, model, prompt, ANSWER_TOKENS, tasks=0)
     least = model_amount(run.catalog, model, prompt, ANSWER_TOKENS_MIN, tasks=0)
-    granted = account.reserve(run.account, joining.key, want, least, step.now)
-    if isinstance(granted, Amount):
-        send_joiner(run, step, granted)
-    elif isinstance(granted, Over):
+    return _reserve(run, step, want, least, Wait.JOINER)
+
+
+def _reserve(run: RunState, step: Step, want: Amount, least: Amount, wait: Wait) -> Over | None:
+    """Send the call of `joining.key` once it has its budget; tells when it never will."""
+    key = joining_of(run).key
+    granted = account.reserve(run.account, key, want, least, step.now)
+    if isinstance(granted, Over):
         return granted
+    if isinstance(granted, Parked):
+        run.waits[key] = wait
+    elif wait is Wait.JOINER:
+        send_joiner(run, step, granted)
     else:
-        run.waits[joining.key] = Wait.JOINER
+        send_summary(run, step, granted)
     return None
 
 
@@ -222,14 +230,7 @@ def _sum_or_ask(run: RunState, step: Step) -> Over | None:
     joining.key = _summary_key(run)
     stored = _output(run, joining.to_sum[0])
     want, least = summary_amounts(run.catalog, run.model_for("worker"), stored)
-    granted = account.reserve(run.account, joining.key, want, least, step.now)
-    if isinstance(granted, Amount):
-        send_summary(run, step, granted)
-    elif isinstance(granted, Over):
-        return granted
-    else:
-        run.waits[joining.key] = Wait.SUMMARY
-    return None
+    return _reserve(run, step, want, least, Wait.SUMMARY)
 
 
 def send_summary(run: RunState, step: Step, granted: Amount) -> None:

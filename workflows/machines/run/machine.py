@@ -26,7 +26,6 @@ from planloom.workflows.machines.run import (
     timers,
     timing,
     units,
-    view,
 )
 from planloom.workflows.machines.run.revising import settle_changing
 from planloom.workflows.machines.run.starting import pump, settle_speculations
@@ -47,6 +46,7 @@ from planloom.workflows.machines.run.stopping import (
     stop_run,
     take_stop_when,
 )
+from planloom.workflows.machines.run.view import is_asleep, published, view
 from planloom.workflows.machines.shared import account, permit
 from planloom.workflows.machines.shared.account import Over, open_account
 from planloom.workflows.machines.shared.budget import Amount
@@ -78,6 +78,8 @@ from planloom.workflows.machines.shared.events import (
     TimeReached,
 )
 from planloom.workflows.machines.shared.machine import Failed, Identity, Refusal, Step
+
+__all__ = ["begin", "check", "children", "ended", "may_continue", "published", "step", "view"]
 
 ROUNDS_MAX = 10_000
 """Bound of the moves after one event; a run that passes it has a bug in Planloom."""
@@ -132,7 +134,7 @@ def step(run: RunState, event: Event, now: float) -> list[Command]:
     else:
         _apply(run, step, event)
         _settle(run, step)
-    run.asleep_since = now if view.is_asleep(run) else None
+    run.asleep_since = now if is_asleep(run) else None
     return step.commands
 
 
@@ -293,7 +295,7 @@ def _take_end(run: RunState, step: Step, event: Returned | Broke) -> None:
 def _after_cancel(run: RunState, rule: Rule, found: Any) -> None:
     """A call of planner or joiner ends after the run was cancelled: only its cost counts."""
     if rule is Rule.PLAN and isinstance(found, Failure):
-        planning.take_failure(run, Step(0.0), found)
+        planning.take_failure(run, found)
     else:
         key = run.planning.key if rule is Rule.PLAN and run.planning else ""
         key = key or (run.joining.key if run.joining else "")
@@ -341,7 +343,7 @@ def _take_items(run: RunState, step: Step, key: str, found: Any) -> None:
 
 def _take_plan(run: RunState, step: Step, _: str, found: Any) -> None:
     if isinstance(found, Failure):
-        course.take_draft(run, step, planning.take_failure(run, step, found))
+        course.take_draft(run, step, planning.take_failure(run, found))
     else:
         course.take_draft(run, step, planning.take_reply(run, step, found))
 
@@ -377,8 +379,8 @@ _RULES: dict[Rule, _Take] = {
     Rule.CONDITION: lambda r, s, k, f: units.take_condition(r, s, _idle(r, k), _truth(f)),
     Rule.AHEAD: lambda r, s, k, f: units.ahead_known(r, s, k, _truth(f)),
     Rule.ITEMS: _take_items,
-    Rule.BODY: lambda r, s, k, f: units.body_ended(r, s, k, f),
-    Rule.GROUP: lambda r, s, k, f: fusing.take_group(r, s, k, f),
+    Rule.BODY: units.body_ended,
+    Rule.GROUP: fusing.take_group,
     Rule.QUESTION: lambda r, s, k, f: units.take_question(r, s, _idle(r, k), _stored(f)),
     Rule.ANSWER_STORED: lambda r, s, k, f: units.answer_stored(r, s, _idle(r, k), _stored(f)),
     Rule.LIST: lambda r, s, k, f: maps.take_list(r, s, TaskId(k), f),
@@ -388,8 +390,8 @@ _RULES: dict[Rule, _Take] = {
     Rule.SUMMARY: _take_summary,
     Rule.UNMET: lambda r, s, k, f: course.take_unmet(r, s, k, _truth(f)),
     Rule.ANSWER: _take_answer,
-    Rule.PATCHED: lambda r, s, k, f: edits.take_patched(r, s, k, f),
-    Rule.LEARNED: lambda r, s, k, f: edits.take_learned(r, s, k, f),
+    Rule.PATCHED: edits.take_patched,
+    Rule.LEARNED: edits.take_learned,
     Rule.CHILD_LOOK: _take_child_look,
 }
 
@@ -458,18 +460,3 @@ def _look_at_children(run: RunState, step: Step) -> None:
     if adopted:
         at = step.now + CHILD_LOOK_SECONDS
         timers.set_timer(run, step, "children", at, "look at adopted children")
-
-
-class RunMachine:
-    """The functions of this module as the shell's `Machine`."""
-
-    step = staticmethod(step)
-    ended = staticmethod(ended)
-    check = staticmethod(check)
-    may_continue = staticmethod(may_continue)
-    children = staticmethod(children)
-    published = staticmethod(view.published)
-    view = staticmethod(view.view)
-
-
-MACHINE = RunMachine()

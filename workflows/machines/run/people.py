@@ -108,7 +108,7 @@ def take_child_question(run: RunState, step: Step, asks: ChildAsks) -> None:
     if asks.question is None:
         run.asked.pop(asks.key, None)
         run.asked_since.pop(asks.key, None)
-    elif any(asks.child == c or asks.child.startswith(f"{c}/") for c in run.children):
+    elif _is_below(run, asks.child):
         run.asked[asks.key] = asks
         run.asked_since[asks.key] = step.now
         takes_early = asks.control == "complete_task" and not asks.is_decision
@@ -118,6 +118,13 @@ def take_child_question(run: RunState, step: Step, asks: ChildAsks) -> None:
     else:
         return  # its question was slower than its end
     tell_parent(run, step, asks)
+
+
+def _is_below(run: RunState, id: str) -> bool:
+    """Whether a workflow is a child run at work, or part of one."""
+    while id and id not in run.children:
+        id = id.rpartition("/")[0]
+    return bool(id)
 
 
 def hand_down(run: RunState, step: Step, answer: CompleteTask | ApproveTask) -> None:

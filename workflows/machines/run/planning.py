@@ -331,7 +331,7 @@ def _deferred_problems(goal: Goal) -> list[Problem]:
     ]
 
 
-def take_failure(run: RunState, step: Step, failed: Failure) -> NoPlan:
+def take_failure(run: RunState, failed: Failure) -> NoPlan:
     """A planner call has failed, or was called off."""
     planning = planning_of(run)
     if not failed.is_cancelled:

@@ -274,10 +274,3 @@ def _in_order(inputs: Mapping[TaskId, Sequence[TaskId]]) -> list[TaskId]:
             stack.append((task, True))
             stack.extend((i, False) for i in inputs[task] if i in inputs and i not in done)
     return order
-
-
-def total_usage(records: Iterable[Record]) -> Usage:
-    total = Usage()
-    for record in records:
-        total += record.usage
-    return total

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from planloom.planner.contract.jobs import ResolveJob
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import TaskId
@@ -11,7 +10,6 @@ from planloom.workflows.machines.run import people
 from planloom.workflows.machines.run.bodies import amounts_of, key_of
 from planloom.workflows.machines.run.fusing import start_group
 from planloom.workflows.machines.run.state import (
-    Pending,
     Rule,
     RunState,
     Stage,
@@ -27,11 +25,10 @@ from planloom.workflows.machines.run.units import (
     fallback_refused,
     start_unit,
 )
-from planloom.workflows.machines.run.values import condition_now
+from planloom.workflows.machines.run.values import condition_or_ask
 from planloom.workflows.machines.shared import account
 from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.budget import Amount
-from planloom.workflows.machines.shared.commands import Resolve
 from planloom.workflows.machines.shared.machine import Step
 
 SPECULATIONS_MAX = 8
@@ -94,9 +91,9 @@ def _park(run: RunState, step: Step, lack: str, least: Amount) -> None:
     """Nothing that runs can give any budget back: ask the parent, a person, or end."""
     run.lack, run.lack_least = lack, least
     own = run.account
-    if own.parent is not None and own.has_grant:
+    if account.may_be_given(own, least):
         step.do(*account.ask_parent(own, least))
-    elif own.ends_early and run.stop is None:
+    elif (own.parent is not None or own.ends_early) and run.stop is None:
         run.stop = Stop(StopKind.BUDGET, f"budget: {lack}")
 
 
@@ -157,11 +154,8 @@ def settle_speculations(run: RunState, step: Step) -> bool:
         if pending in run.pending or _open_conditions(run, task) or run.stop is not None:
             continue
         assert task.when is not None
-        found = condition_now(run, task.when)
-        if isinstance(found, ResolveJob):
-            run.pending[pending] = Pending(Rule.AHEAD, key)
-            step.do(Resolve(pending, found))
-        else:
+        found = condition_or_ask(run, step, Rule.AHEAD, task.when, key=pending, subject=key)
+        if found is not None:
             decide_ahead(run, step, key, found)
             has_settled = True
     return has_settled

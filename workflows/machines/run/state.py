@@ -24,7 +24,6 @@ from planloom.planner.language.definitions import AgentSpec
 from planloom.planner.language.plan import Plan, Task
 from planloom.planner.language.values import (
     JsonValue,
-    Outcome,
     Problem,
     Stored,
     TaskId,
@@ -39,10 +38,8 @@ from planloom.workflows.machines.shared.budget import NOTHING, Amount
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Failed, Identity
 from planloom.workflows.machines.shared.metering import Metering
+from planloom.workflows.machines.shared.notes import add_note
 
-NOTES_MAX = 200
-NOTE_MAX_CHARS = 500
-"""Notes are part of the result: what a person sent may be long."""
 EARLY_MAX = 100
 """Early decisions that are kept."""
 
@@ -536,9 +533,7 @@ class RunState:
         return now - self.account.started
 
     def note(self, text: str) -> None:
-        if len(self.notes) < NOTES_MAX:
-            long = len(text) > NOTE_MAX_CHARS
-            self.notes.append(text[: NOTE_MAX_CHARS - 1] + "…" if long else text)
+        add_note(self.notes, text)
 
     def value_of(self, name: str) -> Stored | None:
         """What a reference's first name stands for: a finished task's output, or a given value."""
@@ -565,9 +560,6 @@ class RunState:
         """The model of a call: the task's own, the request's for its role, or the default."""
         asked = named or self.request.model_for(role)  # type: ignore[arg-type]
         return asked or self.catalog.models.get(role) or self.catalog.models.get("worker") or None
-
-    def outcome_of(self, task: TaskId) -> Outcome | None:
-        return self.frontier.outcome_of(task)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,7 @@ from planloom.workflows.machines.run.record import Record
 from planloom.workflows.machines.shared.page import DETAILS_MAX_CHARS, FENCE, markdown_page
 
 
-def run_status(
-    records: Mapping[TaskId, Record], *, has_problem: bool = False
-) -> tuple[RunStatus, str | None]:
+def run_status(records: Mapping[TaskId, Record]) -> tuple[RunStatus, str | None]:
     """How a run that was not stopped ended, and why it is not `completed`."""
     failed = [t for t, r in records.items() if r.outcome in (Outcome.FAILED, Outcome.UNKNOWN)]
     cancelled = [
@@ -23,7 +21,7 @@ def run_status(
     ]
     holes = [t for t, r in records.items() if r.holes]
     good = any(r.outcome is not None and r.outcome.is_good for r in records.values())
-    if not (failed or cancelled or holes or has_problem):
+    if not (failed or cancelled or holes):
         return "completed", None
     parts = []
     if failed:
@@ -33,8 +31,7 @@ def run_status(
         parts.append(f"cancelled: {_names(cancelled)}")
     if holes:
         parts.append("; ".join(f"{t}: {records[t].reason}" for t in holes[:5]))
-    reason = "; ".join(parts) or None
-    return ("partial" if good else "failed" if failed else "partial"), reason
+    return ("failed" if failed and not good else "partial"), "; ".join(parts)
 
 
 def _names(tasks: Sequence[str]) -> str:

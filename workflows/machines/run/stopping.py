@@ -7,16 +7,15 @@ the run is stopped.
 from __future__ import annotations
 
 from planloom.planner.compile.passes.prune import is_kept_for_itself
-from planloom.planner.contract.jobs import ResolveJob
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.values import Outcome, TaskId
 from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.maps import end_map
-from planloom.workflows.machines.run.state import Pending, Rule, RunState, Stop, StopKind
+from planloom.workflows.machines.run.state import Rule, RunState, Stop, StopKind
 from planloom.workflows.machines.run.tasks import cancel_waiting_task, spare
 from planloom.workflows.machines.run.units import cancel_unit, works_of
-from planloom.workflows.machines.run.values import condition_now
-from planloom.workflows.machines.shared.commands import Cancel, Resolve
+from planloom.workflows.machines.run.values import condition_or_ask
+from planloom.workflows.machines.shared.commands import Cancel
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Step
 
@@ -103,11 +102,8 @@ def settle_stop(run: RunState, step: Step) -> None:
     if condition is None:
         _join_early(run, step)
         return
-    found = condition_now(run, condition)
-    if isinstance(found, ResolveJob):
-        run.pending[Rule.STOP_WHEN.value] = Pending(Rule.STOP_WHEN, condition)
-        step.do(Resolve(Rule.STOP_WHEN.value, found))
-    else:
+    found = condition_or_ask(run, step, Rule.STOP_WHEN, condition)
+    if found is not None:
         take_stop_when(run, step, condition, found)
 
 
@@ -159,7 +155,8 @@ def _join_early(run: RunState, step: Step) -> None:
     wanted = plan.join if plan is not None else None
     if not wanted or not run.frontier.is_closed or _lacks(run, run.join_missing):
         return
-    run.join_missing = next((t for t in wanted if _lacks(run, t)), None)
+    # The last, which mostly ends last: else each end would look at all that have ended.
+    run.join_missing = next((t for t in reversed(wanted) if _lacks(run, t)), None)
     left = run.frontier.unfinished()
     if run.join_missing is not None or not left:
         return

@@ -38,7 +38,7 @@ from planloom.workflows.machines.run.values import condition_now, resolve_now, s
 from planloom.workflows.machines.shared import account
 from planloom.workflows.machines.shared.account import Over
 from planloom.workflows.machines.shared.budget import Amount
-from planloom.workflows.machines.shared.commands import Cancel, Command, Resolve, StartChild
+from planloom.workflows.machines.shared.commands import Cancel, Command, Resolve, StartChild, Tell
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Step
 from planloom.workflows.machines.shared.taint import is_output_tainted
@@ -51,7 +51,15 @@ def _send(run: RunState, step: Step, key: str, rule: Rule, command: Command) -> 
     work.has_begun = work.has_begun or rule is Rule.BODY
     run.pending[work.command] = Pending(rule, key)
     step.do(command)
-    if isinstance(command, StartChild) and command.timeout is not None:
+    if isinstance(command, StartChild):
+        _start_child(run, step, key, command)
+
+
+def _start_child(run: RunState, step: Step, key: str, command: StartChild) -> None:
+    """A child that begins in a pause, as a fallback does, is paused; its time limit is watched."""
+    if run.is_paused:
+        step.do(Tell(command.id, "pause"))
+    if command.timeout is not None:
         # Not the server's timeout: that would end the child and leave its own children running.
         at = step.now + command.timeout
         set_timer(run, step, f"child:{key}", at, f"{key}: timeout")
@@ -274,7 +282,9 @@ def body_ended(run: RunState, step: Step, key: str, found: Any) -> None:
     """The activity or child of a unit has ended: `found` is its result or its `Failure`."""
     work = run.works[key]
     work.command = ""
-    run.children = {i: c for i, c in run.children.items() if c.key != f"{key}#body"}
+    child = next((id for id, c in run.children.items() if c.key == f"{key}#body"), None)
+    if child is not None:
+        del run.children[child]
     drop_timer(run, step, f"child:{key}")
     if batches.is_batch(run, work.unit):
         _batch_ended(run, step, key, found)

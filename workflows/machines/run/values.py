@@ -13,8 +13,10 @@ from planloom.planner.language.values import (
     Stored,
     TaskId,
 )
-from planloom.workflows.machines.run.state import RunState
+from planloom.workflows.machines.run.state import Pending, Rule, RunState
+from planloom.workflows.machines.shared.commands import Resolve
 from planloom.workflows.machines.shared.events import Failure
+from planloom.workflows.machines.shared.machine import Step
 from planloom.workflows.machines.shared.sizes import text_bytes
 
 RESOLVED_MAX_BYTES = 12_000
@@ -51,6 +53,19 @@ def store_job(value: JsonValue) -> ResolveJob | None:
     if text_bytes(value) <= INLINE_MAX_BYTES:
         return None
     return ResolveJob(value="${given}", bindings=Bindings(inputs={"given": Stored(value=value)}))
+
+
+def condition_or_ask(
+    run: RunState, step: Step, rule: Rule, condition: str, *, key: str = "", subject: str = ""
+) -> bool | Failure | None:
+    """Whether a condition is true; None while an activity looks, whose end `rule` takes."""
+    found = condition_now(run, condition)
+    if not isinstance(found, ResolveJob):
+        return found
+    key = key or rule.value
+    run.pending[key] = Pending(rule, subject or condition)
+    step.do(Resolve(key, found))
+    return None
 
 
 def condition_now(run: RunState, condition: str) -> bool | Failure | ResolveJob:

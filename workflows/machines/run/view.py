@@ -14,7 +14,7 @@ from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.finishing import estimate_of, usage_of
 from planloom.workflows.machines.run.people import questions_of, what_of
 from planloom.workflows.machines.run.record import REPORTS_MAX, Record, task_reports
-from planloom.workflows.machines.run.state import Doing, RunState, Stage
+from planloom.workflows.machines.run.state import Doing, RunState, Stage, Wait
 from planloom.workflows.machines.run.status import details, progress
 from planloom.workflows.machines.shared import account, waits
 from planloom.workflows.machines.shared.budget import Amount
@@ -105,13 +105,26 @@ def is_busy(run: RunState) -> bool:
         return True
     if run.joining is not None and run.joining.key in run.pending:
         return True
-    for key, work in run.works.items():
-        if work.doing in (Doing.ASKING, Doing.WAITING) or run.frontier.is_idle(work.unit.task):
-            continue
-        # An agent of a child run asks under its task's id and what is below it.
-        if not any(w == key or w.startswith(f"{key}.") for w in run.asked):
-            return True
-    return False
+    # Counted from what waits: a run may have thousands of questions open.
+    waiting = len(run.questions) + sum(wait is Wait.FALLBACK for wait in run.waits.values())
+    waiting += sum(run.frontier.is_idle(run.works[key].unit.task) for key in run.ahead)
+    return len(run.works) > waiting + len(_asking_below(run))
+
+
+def _asking_below(run: RunState) -> set[str]:
+    """Units whose child run asks a person: under its task's id, or what is below that."""
+    found: set[str] = set()
+    for asked in run.asked:
+        parts = asked.split(".")
+        names = (".".join(parts[: n + 1]) for n in range(len(parts)))
+        found |= {n for n in names if n in run.works and _is_running(run, n)}
+    return found
+
+
+def _is_running(run: RunState, key: str) -> bool:
+    work = run.works[key]
+    is_idle = run.frontier.is_idle(work.unit.task)
+    return work.doing not in (Doing.ASKING, Doing.WAITING) and not is_idle
 
 
 def is_asleep(run: RunState) -> bool:

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from planloom.planner.contract.controls import GrantWanted, RaiseBudget
+from planloom.planner.contract.names import BUDGET_EXCEEDED, INVALID_REQUEST
 from planloom.planner.contract.requests import TASK_CAP_MAX, Common
 from planloom.planner.language.values import NANO, TOKENS_MAX, USD_MAX, JsonValue, Usage
 from planloom.workflows.machines.shared.budget import NOTHING, Amount, Caps, Ledger, caps_from
 from planloom.workflows.machines.shared.commands import Command, DropTimer, SetTimer, Tell
-from planloom.workflows.machines.shared.machine import Identity
+from planloom.workflows.machines.shared.machine import Identity, Refusal
 
 TIMER = "budget.seconds"
 """The key of the timer that fires when the time is over."""
@@ -166,14 +167,14 @@ def reserve(
     if late is None and set(account.ledger.reserved) <= set(account.wanting):
         # Nothing that runs could give any back.
         lack = f"{key.split('.')[0]} {account.ledger.shortfall(least)}"
-    if lack is not None and not _may_wait(account, now, late is not None):
+    if lack is not None and not _may_wait(account, least, now, late is not None):
         account.parked.pop(key, None)
         return Over(lack)
     account.parked[key] = Parked(want, least, lack, late is not None)
     return account.parked[key]
 
 
-def _may_wait(account: Account, now: float, is_time: bool) -> bool:
+def _may_wait(account: Account, least: Amount, now: float, is_time: bool) -> bool:
     """Whether somebody can give more: a person, or the parent whose grant is used up."""
     if is_time and not is_own_time_over(account, now):
         return True  # the parent has parked too, or cancels this run
@@ -181,7 +182,7 @@ def _may_wait(account: Account, now: float, is_time: bool) -> bool:
         return not account.ends_early
     if is_time:
         return not account.ends_early
-    return account.has_grant and not account.has_own_cap
+    return may_be_given(account, least)
 
 
 def retry_parked(account: Account, now: float) -> list[tuple[str, Amount | Over]]:
@@ -228,6 +229,14 @@ def raise_that_helps(account: Account, least: Amount, now: float) -> dict[str, J
 
 
 # -- a tree of accounts ---------------------------------------------------------------------
+
+
+def may_be_given(account: Account, least: Amount) -> bool:
+    """Whether the parent run can give what `least` lacks: nothing above a cap of one's own."""
+    if account.parent is None or not account.has_grant:
+        return False
+    spent = Amount(least.tokens, least.usd_nano)
+    return not account.has_own_cap or spent.clipped_to(account.ledger.free).covers(spent)
 
 
 def ask_parent(account: Account, least: Amount) -> list[Command]:
@@ -317,6 +326,25 @@ def _raised_caps(caps: Caps, total: Amount, own_tasks: int) -> RaiseBudget:
         tasks=tasks if caps.tasks is not None and tasks > 0 else None,
         by=PARENT,
     )
+
+
+def refusal_of_raise(account: Account, raised: RaiseBudget, now: float) -> Refusal | None:
+    """Why `raise_budget` cannot be taken, or None."""
+    if not _given(raised):
+        message = 'raise_budget: name at least one cap, for example {"tokens": 60000}'
+        return Refusal(message, INVALID_REQUEST)
+    problem = problem_with_raise(account, raised, now)
+    return Refusal(f"raise_budget: {problem}", BUDGET_EXCEEDED) if problem else None
+
+
+def _given(raised: RaiseBudget) -> dict[str, float]:
+    return raised.model_dump(exclude={"by"}, exclude_none=True)
+
+
+def told_of_raise(raised: RaiseBudget) -> tuple[str, str]:
+    """The new caps in words, and who raised them."""
+    caps = ", ".join(f"{name} {value:g}" for name, value in _given(raised).items())
+    return caps, f' by "{raised.by}"' if raised.by else ""
 
 
 def problem_with_raise(account: Account, raised: RaiseBudget, now: float) -> str | None:

@@ -1,6 +1,6 @@
 """What every machine looks like to the shell.
 
-A machine is a module (or an object) with these functions over its own state. The state is a plain
+A machine is a module with these functions over its own state. The state is a plain
 dataclass: it can be printed, compared, turned into JSON by the contract's converter and read back
 equal. Only `step` changes it.
 """

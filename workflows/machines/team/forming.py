@@ -23,14 +23,6 @@ from planloom.workflows.machines.team.rounds import links_of
 from planloom.workflows.machines.team.state import Member, Stage, TeamState
 from planloom.workflows.machines.team.subtasks import CONTEXT, CONTEXT_INLINE_BYTES
 
-WORDS = {
-    Rule.LOADED: "its definition could not be loaded",
-    Rule.PREPARED: "what the worker offers could not be asked for",
-    Rule.PERMIT: "no room in its pool",
-    Rule.STORED: "its context could not be stored",
-}
-"""What failed before anybody spoke."""
-
 
 def load(team: TeamState, step: Step) -> None:
     """Begin with the team's definition."""
@@ -45,7 +37,7 @@ def load(team: TeamState, step: Step) -> None:
 def take_end(team: TeamState, rule: Rule, end: Returned | Broke, step: Step) -> str | None:
     """A step on the way has ended; why the team cannot go on, or None."""
     if isinstance(end, Broke):
-        return f"{WORDS[rule]}: {end.failure.message}"
+        return f"{host.WORDS[rule]}: {end.failure.message}"
     match rule:
         case Rule.LOADED:
             _take_definition(team, end.value, step)

@@ -48,7 +48,6 @@ from planloom.workflows.machines.team.view import (
 )
 
 __all__ = [
-    "MACHINE",
     "begin",
     "check",
     "children",
@@ -99,9 +98,8 @@ def children(team: TeamState) -> dict[str, str]:
 
 def check(team: TeamState, name: str, payload: Any, now: float) -> Refusal | None:
     """Why the control `name` cannot be taken now, or None."""
-    if (over := ended(team)) is not None:
-        status = over.status if isinstance(over, TeamResult) else "failed"
-        return Refusal(f"{name}: the team has ended: {status}")
+    if ended(team) is not None:
+        return Refusal(f"{name}: {_how_it_ended(team)}")
     if team.plan is not None and plan.is_running(team):
         return run_machine.check(team.plan, name, payload, now)
     if name in controls.CONTROLS:
@@ -122,7 +120,7 @@ def step(team: TeamState, event: Event, now: float) -> list[Command]:
         if ended(team) is not None:
             plan.refuse_early(team, made)
     else:
-        _apply_after_end(team, event, made)
+        controls.refuse_late(event, _how_it_ended(team), made)
     return made.commands
 
 
@@ -180,17 +178,8 @@ def _refuse_for_plan(
         team.note("signal ignored: this team has no plan of subtasks that runs")
 
 
-def _apply_after_end(team: TeamState, event: Event, step: Step) -> None:
-    """What comes too late is answered, and changes nothing."""
-    match event:
-        case ControlTaken(name=name, payload=payload, token=token) if token is not None:
-            refusal = check(team, name, payload, step.now)
-            assert refusal is not None, "the team has ended"
-            step.do(Refuse(token, refusal.message, refusal.type))
-        case PlannerRetried(token=token):
-            step.do(Refuse(token, "the team has ended", STALE))
-        case _:
-            pass
+def _how_it_ended(team: TeamState) -> str:
+    return f"the team has ended: {team.result.status if team.result else 'failed'}"
 
 
 def _take_time(team: TeamState, event: TimeReached, step: Step) -> None:
@@ -360,18 +349,3 @@ def _end(team: TeamState, status: RunStatus, reason: str | None, step: Step) -> 
     team.stage = Stage.OVER
     team.result = result_of(team, status, reason, step.now)
     host.leave(team, step)
-
-
-class TeamMachine:
-    """The functions of this module as the shell's `Machine`."""
-
-    step = staticmethod(step)
-    ended = staticmethod(ended)
-    check = staticmethod(check)
-    may_continue = staticmethod(may_continue)
-    children = staticmethod(children)
-    published = staticmethod(published)
-    view = staticmethod(view)
-
-
-MACHINE = TeamMachine()

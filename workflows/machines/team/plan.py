@@ -132,12 +132,13 @@ def _add_round(team: TeamState, names: list[str], kind: str) -> None:
 
 def _in_waves(run: RunState) -> list[TaskId]:
     """Tasks that a retry round has opened: those that failed, then in turn those behind them."""
-    left = [t for t, r in run.records.items() if r.outcome is None]
+    left = {t: None for t, r in run.records.items() if r.outcome is None}
     found: list[TaskId] = []
     while left:
-        wave = [t for t in left if not set(run.inputs[t]) & set(left)]
-        found += wave or left
-        left = [t for t in left if t not in found]
+        wave = [t for t in left if left.keys().isdisjoint(run.inputs[t])] or [*left]
+        found += wave
+        for task in wave:
+            del left[task]
     return found
 
 

@@ -10,10 +10,10 @@ from planloom.planner.contract.results import (
     TeamResult,
     usage_report,
 )
-from planloom.planner.language.values import JsonValue, Stored
 from planloom.workflows.machines.agent import host
 from planloom.workflows.machines.agent.view import GOAL_MAX_CHARS, NOTES_SHOWN
 from planloom.workflows.machines.run import view as run_view
+from planloom.workflows.machines.run.finishing import shown_answer
 from planloom.workflows.machines.shared.machine import View
 from planloom.workflows.machines.shared.page import markdown_page
 from planloom.workflows.machines.team.members import report_of, said_of
@@ -31,7 +31,7 @@ def result_of(team: TeamState, status: RunStatus, reason: str | None, now: float
         {
             "status": status,
             **({"tainted": True} if team.is_tainted else {}),
-            "answer": _shown(answer) if answer is not None else None,
+            "answer": shown_answer(answer),
             **({"answer_ref": answer} if answer is not None and not answer.is_inline else {}),
             "members": {name: report_of(m) for name, m in team.members.items()},
             "rounds": team.rounds,
@@ -44,12 +44,6 @@ def result_of(team: TeamState, status: RunStatus, reason: str | None, now: float
             "reason": reason,
         }
     )
-
-
-def _shown(answer: Stored) -> JsonValue:
-    if answer.is_inline:
-        return answer.value
-    return {"preview": answer.preview, "blob": answer.blob, "size_bytes": answer.size_bytes}
 
 
 def _judge_report(team: TeamState) -> JudgeReport | None:

@@ -184,3 +184,31 @@ def test_the_event_that_brings_the_batches_stays_as_it_came() -> None:
     for batch, size in enumerate((2, 2, 1)):
         ends(drive, batch, Outcome.SUCCEEDED, {"succeeded": size}, output=[0] * size)
     assert found.parts == parts
+
+
+@pytest.mark.parametrize(
+    ("fallback", "made"), [(None, [None, None]), (0, [0, 0]), ("none", ["none", "none"])]
+)
+def test_a_batch_that_fell_back_as_a_whole_has_its_fallback_for_each_item(
+    fallback: Any, made: list[Any]
+) -> None:
+    """Its items could not be read. The value stood for all of them: the list could not be made."""
+    drive = mapped([1, 2, 3, 4, 5], fallback=fallback)
+    report = TaskReport(outcome=Outcome.FALLBACK, output=fallback, error="the blob is gone")
+    drive.returns("m[0]#body", RunResult(status="completed", tasks={"m": report}))
+    ends(drive, 1, Outcome.SUCCEEDED, {"succeeded": 2}, output=[30, 40])
+    ends(drive, 2, Outcome.SUCCEEDED, {"succeeded": 1}, output=[50])
+    assert drive.command(Resolve).job.bindings.inputs["i0"].value == made
+    drive.returns("m#list", Resolved(stored=Stored(value=[*made, 30, 40, 50])))
+    assert drive.result.tasks["m"].items == {"fallback": 2, "succeeded": 3}
+
+
+def test_a_batch_that_took_its_alternative_path_as_a_whole_has_no_value_for_its_items() -> None:
+    drive = mapped([1, 2, 3, 4, 5], fallback={"tool": "work", "args": {"key": "other"}})
+    report = TaskReport(outcome=Outcome.FALLBACK, output=7, error="the blob is gone")
+    drive.returns("m[0]#body", RunResult(status="completed", tasks={"m": report}))
+    ends(drive, 1, Outcome.SUCCEEDED, {"succeeded": 2}, output=[30, 40])
+    ends(drive, 2, Outcome.SUCCEEDED, {"succeeded": 1}, output=[50])
+    assert drive.command(Resolve).job.value == [2, "${i1}", "${i2}"]
+    drive.returns("m#list", Resolved(stored=Stored(value=[None, None, 30, 40, 50])))
+    assert drive.result.tasks["m"].items == {"failed": 2, "succeeded": 3}

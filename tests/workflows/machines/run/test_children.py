@@ -17,7 +17,7 @@ from planloom.planner.contract.results import (
 from planloom.planner.language.values import Outcome, Stored
 from planloom.workflows.machines.run.children import inputs_of, usage_from_report
 from planloom.workflows.machines.run.machine import CHILD_LOOK_SECONDS
-from planloom.workflows.machines.shared.commands import Cancel, LookAtChild, StartChild
+from planloom.workflows.machines.shared.commands import Cancel, LookAtChild, StartChild, Tell
 from planloom.workflows.machines.shared.events import CancelRequested, Continued, Failure
 from tests.support.run_driver import CATALOG, Drive, plan
 
@@ -166,6 +166,19 @@ def test_a_child_whose_time_is_over_is_cancelled_and_has_timed_out() -> None:
     drive.returns("c#body", result("agent", "cancelled", None))
     assert drive.result.tasks["c"].error == "timed out after 30 s"
     assert drive.result.tasks["c"].error_class == "timeout"
+
+
+def test_a_child_that_begins_in_a_pause_is_paused() -> None:
+    """The fallback of a task that failed in a pause began an agent, which worked on through it."""
+    other = {"agent": "helper", "args": {"task": "x"}}
+    broken = {"id": "c", "tool": "work", "args": {"key": 1}, "fallback": other}
+    drive = Drive(CATALOG, plan=plan(broken), retry_rounds=0)
+    drive.begin()
+    drive.control("pause")
+    drive.breaks("c#body", "tool")
+    start, tell = drive.commands
+    assert isinstance(start, StartChild)
+    assert tell == Tell(start.id, "pause")
 
 
 def test_a_run_that_is_cancelled_waits_for_what_its_children_cost() -> None:

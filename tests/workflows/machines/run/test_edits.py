@@ -8,7 +8,14 @@ import pytest
 
 from planloom.planner.contract.jobs import PatchedPlan
 from planloom.planner.contract.names import INVALID_PLAN, STALE
-from planloom.workflows.machines.shared.commands import Answer, PatchPlan, Prepare, Refuse, RunTool
+from planloom.workflows.machines.shared.commands import (
+    Answer,
+    PatchPlan,
+    Prepare,
+    Refuse,
+    RunTool,
+    SetTimer,
+)
 from tests.support.run_driver import CATALOG, Drive, plan, work
 
 PATCH: list[dict[str, Any]] = [{"op": "add", "path": "/tasks/-", "value": work("b")}]
@@ -127,3 +134,14 @@ def test_edits_that_are_still_looked_up_when_the_run_ends_are_refused() -> None:
     drive.ends("a", 1)
     assert drive.command(Refuse).message == "edit_plan: the run has ended"
     assert drive.result.status == "completed"
+
+
+def test_an_edited_plan_has_the_whole_time_for_its_approval() -> None:
+    """It had what was left of the plan before: an edit in the last second was rejected with it."""
+    drive = begun(approval={"mode": "always", "timeout": 600, "on_timeout": "reject"})
+    assert drive.run.timers["approval"][0] == drive.now + 600
+    drive.now += 599
+    answer = drive.control("edit_plan", revision=1, plan=plan(work("a"), work("b")))
+    assert isinstance(answer, Answer)
+    assert drive.run.timers["approval"][0] == drive.now + 600
+    assert drive.command(SetTimer).at == drive.now + 600

@@ -393,3 +393,26 @@ def test_time_that_is_over_before_its_timer_fires_holds_the_plan() -> None:
     made.control("raise_budget", RaiseBudget(seconds=600))
     ends(made, "look", answers("look found it"))
     assert at_work(made) == ["build"]
+
+
+def test_a_plan_that_reaches_the_team_s_own_cap_ends_and_asks_no_parent_for_more() -> None:
+    """It asked for ever: each time the parent gave, and the cap of the team's own stayed."""
+    above = Lineage(parent="boss", root="boss", depth=1, grant=Grant(tokens=9_000))
+    made = drive(budget={"tokens": 540}, lineage=above)
+    used = UsageReport(tokens=500, input_tokens=400, output_tokens=100, model_calls=1)
+    ends(made, "look", answers("look found it").model_copy(update={"usage": used}))
+    found = made.ended
+    assert isinstance(found, TeamResult)
+    assert (found.status, found.answer) == ("partial", "look found it!")
+    assert "budget: " in (found.reason or "")
+    assert [tell.signal for tell in made.told if tell.run == "boss"] == []
+
+
+def test_a_plan_in_a_grant_alone_asks_its_parent_for_more() -> None:
+    above = Lineage(parent="boss", root="boss", depth=1, grant=Grant(tokens=540))
+    made = drive(lineage=above)
+    used = UsageReport(tokens=500, input_tokens=400, output_tokens=100, model_calls=1)
+    ends(made, "look", answers("look found it").model_copy(update={"usage": used}))
+    assert [tell.signal for tell in made.told if tell.run == "boss"] == ["grant_wanted"]
+    made.control("raise_budget", RaiseBudget(tokens=9_000, by="parent"))
+    assert at_work(made) == ["build"]

@@ -8,13 +8,13 @@ import stat
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import openai
 
+from planloom.activities.http_dates import moment_of
 from planloom.activities.models.connections import CONNECT_SECONDS, Connections
 from planloom.activities.models.errors import ModelError, cause_of, host_of
 from planloom.activities.storage.backends import Backend, short_reason
@@ -173,9 +173,8 @@ def _model(connections: Connections, settings: Settings, pool: str, listed: list
 
 def _clock(date: str | None, url: str) -> list[Finding]:
     """This machine's clock beside the endpoint's."""
-    try:
-        there = parsedate_to_datetime(date or "").timestamp()
-    except ValueError:
+    there = moment_of(date or "")
+    if there is None:
         return []
     host, skew = host_of(url), time.time() - there
     if abs(skew) <= SKEW_SECONDS:

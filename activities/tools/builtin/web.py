@@ -8,16 +8,16 @@ import ipaddress
 import os
 import socket
 import ssl
+import time
 from base64 import b64encode
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import httpx
 
+from planloom.activities.http_dates import moment_of
 from planloom.activities.tools.builtin.addresses import (
     METADATA_NAMES,
     Allowed,
@@ -104,9 +104,10 @@ def _parsed_url(text: str) -> httpx.URL:
         raise ToolError(f"http_get: the address is longer than {URL_MAX_CHARS:,} characters")
     try:
         url = httpx.URL(text.strip())
+        host = url.host  # a name in the form of IDNA is first read here
     except (httpx.InvalidURL, TypeError, ValueError) as error:
         raise ToolError(f"http_get: this is not an address: {error}") from None
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not host:
         raise ToolError(
             'http_get: only http:// and https:// addresses are read, such as "https://example.org/"'
         )
@@ -196,10 +197,10 @@ def _wait_seconds(response: httpx.Response) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
-        except (TypeError, ValueError):
+        moment = moment_of(text)
+        if moment is None:
             return None
+        seconds = moment - time.time()
     return min(max(seconds, 0.0), RETRY_AFTER_MAX_SECONDS) if seconds == seconds else None
 
 

@@ -47,8 +47,8 @@ class Reply:
     characters), "char", "line", "whole", or a number of characters or lines ("3 lines").
     `fault`: "cut_stream" (the connection breaks after `cut_after` chunks), "silent_end" (the stream
     just ends, no finish reason, no [DONE]), "empty_choices", "error_body" (status 200 with an error
-    object), "not_json", "bad_sse", "endless_line" (text that is never an event, until the client has
-    gone), "ignore_stream" (JSON though a stream was asked), "hang" (no answer at all), "close"
+    object), "not_json", "bad_sse", "endless_line" (text that is never an event, until the client
+    has gone), "ignore_stream" (JSON though a stream was asked), "hang" (no answer at all), "close"
     (connection closed without an answer).
     """
 

@@ -22,7 +22,7 @@ from planloom.workflows.machines.agent import view as agent_view
 from planloom.workflows.machines.agent.messages import AGENT_CONTROLS, AGENT_NOTICES
 from planloom.workflows.machines.run import machine as run_machine
 from planloom.workflows.machines.run import view as run_view
-from planloom.workflows.machines.run.children import CONTEXT_MAX_BYTES, inputs_of
+from planloom.workflows.machines.run.children import INLINE_MAX, inputs_of
 from planloom.workflows.machines.run.messages import RUN_CONTROLS, RUN_NOTICES, RUN_QUESTIONS
 from planloom.workflows.machines.shared.commands import (
     Answer,
@@ -326,9 +326,8 @@ class Process:
         """
         started = self.world.starting[command.id] = asyncio.get_running_loop().create_future()
         try:
-            limits = {"context": CONTEXT_MAX_BYTES}
             values = {
-                name: await effects.resolved(value, command.bindings, limits.get(name))
+                name: await effects.resolved(value, command.bindings, INLINE_MAX.get(name))
                 for name, value in command.values.items()
             }
             inputs = inputs_of(command, values)

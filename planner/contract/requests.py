@@ -226,9 +226,7 @@ class RunRequest(Common):
     """The name of a template to run with `params`."""
     params: dict[str, JsonValue] = Field(default_factory=dict)
     """Values of the template's or plan's parameters, by name."""
-    agents: (
-        Annotated[list[str | AgentTask | AgentSpec], Field(max_length=TASKS_MAX)] | None
-    ) = None
+    agents: Annotated[list[str | AgentTask | AgentSpec], Field(max_length=TASKS_MAX)] | None = None
     """With `goal`: agents that are each given the goal, in parallel. No planner is asked."""
     teams: Annotated[list[str | TeamTask | TeamSpec], Field(max_length=TASKS_MAX)] | None = None
     """With `goal`: teams that are each given the goal, in parallel. No planner is asked."""

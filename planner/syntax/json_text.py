@@ -219,6 +219,17 @@ def _whole(written: str) -> int:
     return int(written)
 
 
+def json_or_text(text: str) -> JsonValue:
+    """What a person typed: a JSON value where it is one, else the text itself."""
+    try:
+        value: JsonValue = json.loads(
+            text, parse_constant=no_number, parse_float=_finite, parse_int=_whole
+        )
+    except (ValueError, RecursionError):
+        return clean_text(text)
+    return clean_value(value)
+
+
 _DECODER = json.JSONDecoder(
     strict=False, parse_constant=no_number, parse_float=_finite, parse_int=_whole
 )

@@ -71,7 +71,9 @@ async def test_what_models_answer_stops_no_other_run(planloom: Planloom) -> None
     going_on = {
         "THOUGHTS": Reply(text=["<think>" * 140_000, held], chunking=50_000),
         "PLAN": Reply(text=["a = find(" * 20_000, held], chunking=50_000),
-        "JSON": Reply(text=['{"tasks": [' + '{"id": "a", "args": [' * 9_000, held], chunking=50_000),
+        "JSON": Reply(
+            text=['{"tasks": [' + '{"id": "a", "args": [' * 9_000, held], chunking=50_000
+        ),
     }
     for name, reply in {**ending, **going_on}.items():
         planloom.model.script(f"{name}-CASE", replace(reply, obeys_limit=False))

@@ -20,7 +20,7 @@ from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 from planloom.planner.contract.requests import Lineage
 from planloom.planner.contract.results import RESULT_MODELS
 from planloom.planner.language.expressions import Meter
-from planloom.workflows.machines.run.children import CONTEXT_MAX_BYTES, inputs_of
+from planloom.workflows.machines.run.children import INLINE_MAX, inputs_of
 from planloom.workflows.machines.shared.commands import StartChild
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.metering import Metering
@@ -96,9 +96,8 @@ class Children:
                 started.cancel()
 
     async def _inputs(self, command: StartChild) -> Sequence[Any]:
-        limits = {"context": CONTEXT_MAX_BYTES}
         values = {
-            name: await resolved(value, command.bindings, self._meter(), limits.get(name))
+            name: await resolved(value, command.bindings, self._meter(), INLINE_MAX.get(name))
             for name, value in command.values.items()
         }
         inputs = inputs_of(command, values)

@@ -11,8 +11,7 @@ FILE_MAX_BYTES = 1_000_000
 def plain_files(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
     """Files with these endings, in order of name.
 
-    A pipe would never end, and a name that is no text, or holds a line end, reaches payloads and
-    prompts.
+    A pipe would never end. Names reach payloads and prompts: they are valid Unicode, in one line.
     """
     if folder.is_dir():
         for path in sorted(folder.iterdir()):

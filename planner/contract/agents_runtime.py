@@ -41,7 +41,7 @@ def _strategy(value: Any) -> Any:
 def _retry(value: Any) -> Any:
     """`maxRetries` counts what comes after the first try; jitter is Temporal's affair.
 
-    What is no number is left as it is, for validation to refuse.
+    What is not a number is left as it is, for validation to refuse.
     """
     if not _is_their_retry({"retry": value}):
         return value

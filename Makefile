@@ -117,8 +117,8 @@ audit:
 	@test -d $(AUDIT) || $(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	@$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements-dev.lock || { \
-		echo "hint: \"not found on PyPI\", or no connection: nothing was checked, because what answers as pypi.org here" >&2; \
-		echo "      knows no weaknesses. Run make audit on a machine that reaches the internet." >&2; \
+		echo "hint: \"not found\", or no connection: the package index that is reached here knows no weaknesses, so nothing" >&2; \
+		echo "      was checked. Run make audit on a machine that reaches the internet." >&2; \
 		exit 1; }
 
 # Ratios against bare Temporal, peers and ideals, in ten minutes: make bench PARTS="engine peers"

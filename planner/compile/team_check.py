@@ -11,7 +11,6 @@ from itertools import islice
 from planloom.planner.language.definitions import MemberSpec, Subtask, TeamSpec
 from planloom.planner.language.values import Problem
 
-
 PROBLEMS_MAX = 100
 """Of one kind: workflow code looks for them, and each is compared with all names."""
 NAMES_COMPARED_MAX = 200

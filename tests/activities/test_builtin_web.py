@@ -199,6 +199,24 @@ async def test_a_strange_charset_or_header_costs_no_time(port: int, page: str) -
 
 
 @pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b'{"a": 1}', {"a": 1}),
+        (b'{"a": NaN}', '{"a": NaN}'),
+        (b'{"a": 1e999}', '{"a": 1e999}'),
+        (b"9" * 5_000, "9" * 5_000),
+        (b"[" * 100_000, "[" * 100_000),
+        (b'{"a": "\\ud83d"}', {"a": "\ufffd"}),
+        (b'{"a": "\xff"}', '{"a": "\ufffd"}'),
+    ],
+    ids=["json", "no number", "too large", "digits", "deep", "half", "bytes"],
+)
+def test_what_is_called_json_and_is_none_is_text(body: bytes, value: Any) -> None:
+    """A `NaN` in it failed the task, as no output may hold one."""
+    assert content_of("application/json", body) == value
+
+
+@pytest.mark.parametrize(
     ("kind", "codec"),
     [
         ("text/html; charset=ISO-8859-15", "iso-8859-15"),

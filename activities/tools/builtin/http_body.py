@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import json
 import re
 import zlib
 from collections.abc import AsyncIterable
 from typing import Any
+
+from planloom.planner.syntax.json_text import strict_json
 
 BODY_MAX_BYTES = 5_000_000
 DECODED_AT_ONCE = 100_000
@@ -116,8 +117,8 @@ def content_of(kind: str, body: bytes) -> Any:
     media = kind.partition(";")[0].strip().lower()
     if media == "application/json" or media.endswith("+json"):
         try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
+            return strict_json(body)
+        except ValueError:
             return body.decode("utf-8-sig", "replace")
     is_text = media.startswith(_TEXTS) or media.endswith("+xml") or b"\0" not in body[:8192]
     if media and not is_text:

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ from planloom.activities.tools.builtin.addresses import Allowed, allowed_from, r
 from planloom.activities.tools.builtin.http_body import (
     BODY_MAX_BYTES,
     CHARSETS,
+    BodyError,
     charset_of,
     content_of,
+    read_body,
 )
 from planloom.activities.tools.builtin.web import http_get
 from planloom.activities.tools.decorator import ToolError
@@ -453,3 +455,38 @@ async def test_an_operators_proxy_is_used_and_known_addresses_are_still_checked(
     for bad in ("http://169.254.169.254/json", "http://10.0.0.1/json"):
         with pytest.raises(ToolError, match=r"never reached|private"):
             await http_get(bad)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["me:canary@x", "htp://me:canary@x", "socks5://me:canary@x", "://"]
+)
+async def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was quoted in the task's error, and so in history."""
+    monkeypatch.setenv("PLANLOOM_HTTP_PROXY", proxy)
+    with pytest.raises(ToolError, match="PLANLOOM_HTTP_PROXY cannot be used") as seen:
+        await http_get("https://example.org/")
+    assert "canary" not in str(seen.value)
+    assert seen.value.__cause__ is None
+
+
+async def test_a_body_in_single_bytes_lets_others_go_on_and_ends() -> None:
+    """All that has come is given without a pause: 64 KB of it held the event loop for a second."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def bytes_without_end() -> AsyncIterator[bytes]:
+        while True:
+            yield b"a"
+
+    beside = asyncio.create_task(others())
+    with pytest.raises(BodyError, match="more than 50,000 pieces"):
+        await read_body(bytes_without_end(), "")
+    beside.cancel()
+    assert turns > 400

@@ -143,10 +143,14 @@ def _tls() -> ssl.SSLContext:
 
 async def _transport() -> httpx.AsyncHTTPTransport:
     """httpx without its client, which would read cookies and redirects on its own."""
-    proxy = os.environ.get(PROXY)
-    return httpx.AsyncHTTPTransport(
-        verify=await in_thread(_tls), trust_env=False, proxy=httpx.Proxy(proxy) if proxy else None
-    )
+    verify, proxy = await in_thread(_tls), os.environ.get(PROXY)
+    try:
+        return httpx.AsyncHTTPTransport(
+            verify=verify, trust_env=False, proxy=httpx.Proxy(proxy) if proxy else None
+        )
+    except (ValueError, ImportError, httpx.InvalidURL):  # it quotes the address, and a password
+        message = f"{PROXY} cannot be used where the worker runs: write http://host:port"
+        raise ToolError(f"http_get: {message}") from None
 
 
 async def _send(transport: httpx.AsyncHTTPTransport, url: httpx.URL) -> httpx.Response:
@@ -238,7 +242,8 @@ async def http_get(url: str) -> Any:
     try:
         async with await _transport() as transport:
             for _ in range(REDIRECTS_MAX + 1):
-                response = await _send(transport, current)
+                async with asyncio.timeout(TIMEOUT_SECONDS):  # also of interim answers without end
+                    response = await _send(transport, current)
                 try:
                     if response.status_code in _REDIRECT_STATUS:
                         # By hand: each stop is checked like the first.
@@ -248,7 +253,7 @@ async def http_get(url: str) -> Any:
                     return await _content(response, where)
                 finally:
                     await response.aclose()
-    except httpx.TimeoutException:
+    except (httpx.TimeoutException, TimeoutError):
         raise ToolError(
             f"http_get: {where} did not answer within {TIMEOUT_SECONDS:g} s", retry=True
         ) from None

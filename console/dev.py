@@ -22,7 +22,7 @@ from planloom.console.mistakes import UsageError
 from planloom.console.processes import stop_process, worker_process
 from planloom.console.reload import Sources
 from planloom.console.runs import UI_PORT_ABOVE
-from planloom.planner.contract.settings import Settings
+from planloom.planner.contract.settings import Settings, shown_address
 
 PORT_MAX = 65_535
 LOOK_SECONDS = 0.3
@@ -173,7 +173,8 @@ def missing_keys(settings: Settings, environment: Mapping[str, str]) -> list[str
     """The pools whose endpoint will ask for a key that this environment does not hold."""
     return [
         f"{pool.api_key_env} is not set, so goals cannot be planned by the model at "
-        f"{pool.base_url or 'the default address of OpenAI'} (pool {name}). Plans without model "
+        f"{shown_address(pool.base_url or '') or 'the default address of OpenAI'} (pool {name}). "
+        "Plans without model "
         "calls run; for a local model set OPENAI_BASE_URL."
         for name, pool in settings.pools.items()
         if not environment.get(pool.api_key_env) and not _is_local(pool.base_url)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 from planloom import Refused, Run
 from planloom.console.live_keys import ask_line
 from planloom.console.mistakes import UsageError
 from planloom.planner.contract.results import OpenWait, Progress
+from planloom.planner.syntax.json_text import json_or_text
 
 _ASKS = {"raise_budget": "b", "complete_task": "n"}
 _WORDS = {
@@ -72,13 +72,13 @@ async def _act(run: Run, now: Progress, key: str) -> str:
         case "n":
             wait = await _which(now, "complete_task")
             text = await ask_line(f"{wait.what}\nYour answer, as text or JSON: ")
-            return await _send(run, "complete_task", {**wait.input, "output": _value(text)})
+            return await _send(run, "complete_task", {**wait.input, "output": json_or_text(text)})
         case "b":
             wait = await _which(now, "raise_budget")
             caps = {}
             for name, least in wait.input.items():
                 text = await ask_line(f"New cap on {name} (an empty line: {least}): ")
-                caps[name] = _value(text) if text else least
+                caps[name] = json_or_text(text) if text else least
             return await _send(run, "raise_budget", caps)
         case "e":
             return await _edit(run)
@@ -109,10 +109,3 @@ async def _which(now: Progress, *updates: str) -> OpenWait:
 async def _send(run: Run, update: str, payload: dict[str, Any]) -> str:
     given = {k: v for k, v in payload.items() if v not in ("", None)}
     return (await run.update(update, given)).message
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

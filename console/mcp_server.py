@@ -220,6 +220,8 @@ class Jobs:
             raise ToolError("\n".join(lines) if error.problems else str(error)) from None
         except PlanloomError as error:
             raise ToolError(f"{error}. {error.hint}".strip()) from None
+        except ValueError as error:  # half a character, which no server takes
+            raise ToolError(f"this cannot be sent: {str(error)[:300]}") from None
 
 
 async def _look(run: Run) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -43,6 +44,12 @@ class Accepts(Model):
     """The name under which the limit of an answer is sent. Without it, Planloom finds out."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """The largest limit of an answer, in tokens. Without it, Planloom finds out."""
+
+
+def shown_address(url: str) -> str:
+    """An address without user, password and query: each may be a secret."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 class PoolSettings(Model):

@@ -85,6 +85,7 @@ async def test_what_an_agent_gets_wrong_is_said_so_that_it_can_do_better(
         said = await refused(client, "result", run="bad", wait_seconds=30)
         assert 'Did you mean "calculate"' in said
         assert "refused" in await told(client, "report", run="bad")
+        assert "cannot be sent" in await refused(client, "start", goal="\ud83d")
         await told(client, "start", plan=ASKS, approval="never", id="stops")
         assert "already running" in await refused(client, "start", plan=ASKS, id="stops")
         waits = await told(client, "result", run="stops", wait_seconds=30)

@@ -20,7 +20,7 @@ from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 from planloom.planner.contract.requests import Common, Lineage
 from planloom.planner.contract.results import RESULT_MODELS
 from planloom.planner.language.values import Bindings, JsonValue, Stored
-from planloom.workflows.machines.run.children import CONTEXT_MAX_BYTES, inputs_of
+from planloom.workflows.machines.run.children import INLINE_MAX, inputs_of
 from planloom.workflows.machines.shared.commands import StartChild
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.metering import Metering
@@ -65,9 +65,8 @@ async def inputs_for(
     Raises:
         CommandFailed: its arguments cannot be made.
     """
-    limits = {"context": CONTEXT_MAX_BYTES}
     values = {
-        name: await resolve(value, command.bindings, limits.get(name))
+        name: await resolve(value, command.bindings, INLINE_MAX.get(name))
         for name, value in command.values.items()
     }
     inputs = inputs_of(command, values)

@@ -18,6 +18,7 @@ from planloom.activities.tools.mcp.connections import McpServer, McpUnreachable,
 from planloom.activities.tools.signature import ToolArgumentsError
 from planloom.planner.compile.schema_check import check_value
 from planloom.planner.contract.mcp import McpSettings, fits
+from planloom.planner.contract.settings import shown_address
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.values import JsonValue, Problem
 
@@ -160,7 +161,8 @@ def load_servers(servers: Sequence[McpServer]) -> tuple[list[McpTool], list[Prob
 
 def _problem(server: McpServer, message: str) -> Problem:
     settings = server.settings
-    what = settings.url or " ".join([str(settings.command), *settings.args])
+    command = " ".join([str(settings.command), *settings.args])
+    what = shown_address(settings.url) if settings.url else command
     return Problem(
         path=f"planloom.toml: mcp.{server.name}",
         code="mcp_server",

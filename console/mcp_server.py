@@ -6,15 +6,18 @@ It is a client of the public contract like the command line. Each tool answers w
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
+import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
 from pydantic import Field
 
 from planloom import Client, PlanloomError, Run, RunFailed
+from planloom.console.mistakes import UsageError
 from planloom.console.run_report import report_of
 from planloom.planner.contract.results import Progress
 
@@ -30,6 +33,9 @@ STARTS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempoten
 DECIDES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True)
 STOPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True)
 WAIT_MAX_SECONDS = 300.0
+HOST = "127.0.0.1"
+STOP_SECONDS = 2
+"""How long a call that still waits for a run may hold back the end of the server."""
 
 T = TypeVar("T")
 
@@ -39,7 +45,7 @@ By = Annotated[str | None, Field(description="Who decided; the run records it.")
 
 def build_server(connect: Callable[[], Awaitable[Client]]) -> MCPServer:
     """The server; `connect` is called when the first tool is."""
-    server = MCPServer("planloom", instructions=INSTRUCTIONS)
+    server = MCPServer("planloom", instructions=INSTRUCTIONS, log_level="WARNING")
     jobs = Jobs(connect)
 
     @server.tool(annotations=STARTS)
@@ -150,6 +156,24 @@ def build_server(connect: Callable[[], Awaitable[Client]]) -> MCPServer:
         return await jobs.report(run)
 
     return server
+
+
+async def serve_http(server: MCPServer, port: int, ready: Callable[[str], None]) -> None:
+    """Serve HTTP on this machine until SIGINT or SIGTERM; `ready` is told the address.
+
+    Raises:
+        UsageError: the port cannot be listened on.
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError as error:
+            raise UsageError(f"port {port} cannot be used: {error.strerror}") from None
+        ready(f"MCP server at http://{HOST}:{listener.getsockname()[1]}/mcp")
+        app = server.streamable_http_app(host=HOST)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=STOP_SECONDS)
+        await uvicorn.Server(config).serve(sockets=[listener])
 
 
 class Jobs:

@@ -34,7 +34,8 @@ def misuse(error: TyperException, app: typer.Typer, arguments: Sequence[str]) ->
 
 def _value_error(error: TyperException) -> str | None:
     """What is wrong with an option's value, by the error of pydantic behind Typer's."""
-    cause, parameter = error.__cause__, getattr(error, "param", None)
+    cause: Any = error.__cause__
+    parameter = getattr(error, "param", None)
     if parameter is None or not hasattr(cause, "errors"):
         return None
     from planloom.planner.language.plain_errors import needed

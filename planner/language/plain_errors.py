@@ -55,6 +55,7 @@ _NEEDS = {
     "int_parsing": "a whole number",
     "int_parsing_size": "a smaller number",
     "int_type": "a whole number",
+    "invalid-json-value": "a JSON value",
     "list_type": "a list",
     "string_type": "text",
 }
@@ -107,7 +108,8 @@ def kind_of(value: object) -> str:
     """What a value is, without the value: it may be long, or a secret."""
     if isinstance(value, Hidden):
         return value.kind
-    return _KINDS.get(type(value), f"a {type(value).__name__}")  # YAML has dates
+    name = type(value).__name__  # YAML has dates
+    return _KINDS.get(type(value), f"{'an' if name[:1] in 'aeio' else 'a'} {name}")
 
 
 def hidden(entry: Mapping[str, Any]) -> dict[str, Any]:

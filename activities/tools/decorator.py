@@ -109,6 +109,11 @@ class Tool(Generic[P, R]):
         return f"<tool {self.spec.name} of {self.__module__}>"
 
     @property
+    def origin(self) -> str:
+        """Where it comes from, in a message."""
+        return f"module {self.__module__}"
+
+    @property
     def untyped(self) -> list[str]:
         """The names of the parameters that have no annotation."""
         parameters = inspect.signature(self.function).parameters.values()

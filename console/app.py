@@ -145,7 +145,7 @@ def call(work: Callable[[Client], Awaitable[T]]) -> T:
         try:
             return asyncio.run(main())
         except KeyboardInterrupt:
-            err.print("stopped; runs go on")
+            err.print("stopped; the run goes on")
             raise typer.Exit(130) from None
 
 

@@ -21,6 +21,8 @@ import httpx
 from planloom import Client, PlanloomError
 
 SECONDS = float(os.environ.get("NOTIFY_SECONDS", "5"))
+if missing := [name for name in ("NOTIFY_URL", "NOTIFY_SECRET") if not os.environ.get(name)]:
+    raise SystemExit(f"error: {' and '.join(missing)} must be set")
 SECRET = os.environ["NOTIFY_SECRET"].encode()
 DECISIONS = {"approve": "approve_plan", "reject": "reject_plan"}
 WAITING = "ExecutionStatus = 'Running' AND PlanloomAwaiting IS NOT NULL"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Any
 
-from planloom import Refused, Run
+from planloom import PlanloomError, Run
 from planloom.console.live_keys import ask_line
 from planloom.console.mistakes import UsageError
 from planloom.planner.contract.results import OpenWait, Progress
@@ -48,7 +49,7 @@ async def act(run: Run, now: Progress, key: str) -> str:
         return ""
     try:
         return await _act(run, now, key)
-    except (Refused, UsageError) as error:
+    except (PlanloomError, UsageError) as error:  # also a worker that is away for a moment
         return f"not done: {error}"
     except EOFError:
         return "not done"
@@ -90,7 +91,12 @@ async def _edit(run: Run) -> str:
     from planloom.console.editing import edited
 
     revision, document = (await run.progress()).revision, await run.query("plan")
-    plan = await asyncio.to_thread(edited, yaml_text(document), run.id)
+    # Ctrl-C in the editor is the editor's.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        plan = await asyncio.to_thread(edited, yaml_text(document), run.id)
+    finally:
+        signal.signal(signal.SIGINT, before)
     return await _send(run, "edit_plan", {"revision": revision, "plan": plan})
 
 

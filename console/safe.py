@@ -42,7 +42,7 @@ class SafeConsole(Console):
                 yield Segment(plain(segment.text), segment.style)
 
 
-def print_safely(text: str, *, to_stderr: bool = False) -> None:
+def print_safely(text: str, *, to_stderr: bool = False, end: str = "\n") -> None:
     """Print a text: as it is into a pipe or file, without control characters on a terminal."""
     stream = sys.stderr if to_stderr else sys.stdout
-    print(plain(text) if stream.isatty() else text, file=stream, flush=True)
+    print(plain(text) if stream.isatty() else text, file=stream, end=end, flush=True)

@@ -24,6 +24,8 @@ from temporalio.service import RPCError
 from planloom import Client, PlanloomError
 
 SECONDS = float(os.environ.get("NOTIFY_SECONDS", "5"))
+if missing := [name for name in ("NOTIFY_URL", "NOTIFY_SECRET") if not os.environ.get(name)]:
+    raise SystemExit(f"error: {' and '.join(missing)} must be set")
 SECRET = os.environ["NOTIFY_SECRET"].encode()
 SECRET_MIN_BYTES = 16
 DECISIONS = {"approve": "approve_plan", "reject": "reject_plan"}

@@ -42,6 +42,14 @@ class McpTool(Tool[..., Any]):
         return self.call(self.validate(arguments), ToolContext())
 
     @property
+    def origin(self) -> str:
+        return f"the MCP server {self._server.name}"
+
+    @property
+    def untyped(self) -> list[str]:
+        return []  # what a server leaves open, its user cannot change
+
+    @property
     def is_async(self) -> bool:
         return True
 
@@ -66,6 +74,8 @@ class McpTool(Tool[..., Any]):
             result = await background().result(lambda: server.call(name, arguments))
         except McpUnreachable as error:
             raise ToolError(f"MCP server {server.name}: {error}", retry=True) from error
+        except RuntimeError as error:  # the SDK quotes the whole schema below its first line
+            raise RuntimeError(str(error).partition("\n")[0]) from error
         if result.is_error:
             text = _text_of(result)
             raise ToolError(text or f"MCP server {server.name}: the tool failed without a word")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,16 +16,15 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 from temporalio.workflow import ChildWorkflowHandle, ParentClosePolicy
 
-from planloom.planner.contract.requests import Common, Lineage
+from planloom.planner.contract.requests import Lineage
 from planloom.planner.contract.results import RESULT_MODELS
 from planloom.planner.language.values import Bindings, JsonValue, Stored
-from planloom.workflows.machines.run.children import INLINE_MAX, inputs_of
 from planloom.workflows.machines.shared.commands import StartChild
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.metering import Metering
 from planloom.workflows.shell.activities import look_at_run
 from planloom.workflows.shell.effects import priority_of, resolved
-from planloom.workflows.shell.ends import CommandFailed
+from planloom.workflows.shell.inputs import inputs_for
 from planloom.workflows.shell.signals import Signals
 
 REPORT = "report_to_parent"
@@ -55,24 +53,6 @@ class ChildEnded(BaseModel):
         except (KeyError, ValueError):
             message = f"the child run sent no result of a {self.kind[:40]}"
             return Failure(message, "unknown")
-
-
-async def inputs_for(
-    command: StartChild, resolve: Callable[[JsonValue, Bindings, int | None], Awaitable[Stored]]
-) -> tuple[Common, Lineage]:
-    """What a child is started with; `resolve` makes its values, within a limit in bytes.
-
-    Raises:
-        CommandFailed: its arguments cannot be made.
-    """
-    values = {
-        name: await resolve(value, command.bindings, INLINE_MAX.get(name))
-        for name, value in command.values.items()
-    }
-    inputs = inputs_of(command, values)
-    if isinstance(inputs, Failure):
-        raise CommandFailed(inputs)
-    return inputs
 
 
 class Children:

@@ -110,15 +110,19 @@ WAVES ?= 12
 soak: setup
 	$(BIN)/python -m tests.chaos.soak --waves $(WAVES)
 
-# Ratios against bare Temporal, peers and ideals, in ten minutes: make bench PARTS="engine peers"
-PARTS ?=
-# Known weaknesses of what is locked, by pip-audit over the network. tests/test_dependencies.py needs none.
+# Known weaknesses of what is locked, by pip-audit over the network. A package that cannot be checked is a
+# failure: without a network nothing is known to be well. tests/test_dependencies.py needs none.
 AUDIT := .venv-audit
 audit:
 	@test -d $(AUDIT) || $(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
-	$(AUDIT)/bin/pip-audit --require-hashes --disable-pip --requirement requirements-dev.lock
+	@$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements-dev.lock || { \
+		echo "hint: \"not found\", or no connection: the package index that is reached here knows no weaknesses, so nothing" >&2; \
+		echo "      was checked. Run make audit on a machine that reaches the internet." >&2; \
+		exit 1; }
 
+# Ratios against bare Temporal, peers and ideals, in ten minutes: make bench PARTS="engine peers"
+PARTS ?=
 bench: setup
 	$(BIN)/python -m benchmarks $(PARTS) --size quick --minutes 10
 

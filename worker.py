@@ -16,13 +16,13 @@ import signal
 import stat
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import (
@@ -99,6 +99,8 @@ another; the server's default is ten seconds."""
 WORKFLOWS: list[type] = [DagWorkflow, AgentWorkflow, TeamWorkflow, CapacityWorkflow]
 GARBAGE_EVERY = 10_000
 """New objects between two collections of the youngest generation; Python's own is 700."""
+T = TypeVar("T")
+
 SWITCH_SECONDS = 0.001
 """How long a thread that computes keeps the interpreter when the event loop wants it; Python's own
 is 0.005. A short run beside a hundred long calculations took 1.5 s, and 2.9 s without this."""
@@ -426,6 +428,15 @@ async def serve(
         health.is_stopping = True
 
 
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Run it on uvloop, where there is one (docs/decisions/0013-uvloop.md)."""
+    try:
+        import uvloop
+    except ImportError:  # Windows, PyPy
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
 def _refuse(problems: Sequence[Problem]) -> SystemExit:
     """All that is wrong with the settings, on stderr."""
     for problem in problems:
@@ -482,7 +493,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     code = 0
     try:
-        asyncio.run(serve(settings, registry, keys, ready))
+        run_loop(serve(settings, registry, keys, ready))
     except RuntimeError as error:
         if "connect" not in str(error).lower():
             raise

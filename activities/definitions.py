@@ -22,13 +22,17 @@ from pydantic import BaseModel, ValidationError
 from temporalio import activity
 
 from planloom import planner
+from planloom.activities.plain_files import plain_files, why_not_read
 from planloom.activities.storage.blobs import BlobStore
+from planloom.activities.storage.threads import in_computing_thread
 from planloom.planner.compile.team_check import team_problems
 from planloom.planner.contract.jobs import LoadedDefinition, LoadJob
+from planloom.planner.language.clean_text import clean_text, clean_value
 from planloom.planner.language.definitions import AgentSpec, TeamSpec, name_taken
 from planloom.planner.language.team_links import check_links
 from planloom.planner.language.values import Problem
-from planloom.planner.syntax.documents import problems_from_validation
+from planloom.planner.syntax.documents import bounded_problems, problems_from_validation
+from planloom.yaml_documents import BoundedLoader
 
 TOOL_NAMES = {
     "Read": "read_file",
@@ -45,6 +49,9 @@ FOLDERS = {
     "team": (".planloom/teams", ".pi/agent-teams/definitions"),
 }
 _SUFFIXES = (".md", ".yaml", ".yml")
+FIELDS_LOOKED_AT_MAX = 200
+"""For slips of the pen: each is compared with all that are known."""
+WARNINGS_MAX = 50
 READING_TOOLS = ["read_file", "list_files", "search_text"]
 """Of a Claude file that names no tools: there it means all, here only those that change nothing."""
 _FOREIGN = {
@@ -125,13 +132,18 @@ class Definitions:
             seen = path.stat()
             key = (path, seen.st_mtime_ns, seen.st_size)
             if key not in self._read:
-                self._read[key] = read_definition(path, kind)
+                self._read[key] = self._read_one(path, kind)
             yield self._read[key]
+
+    def _read_one(self, path: Path, kind: str) -> Definition:
+        if why := why_not_read(path, self._workspace):
+            problem = Problem(path=path.name, code="not_read", message=why)
+            return Definition(path.stem, kind, path, problems=[problem])
+        return read_definition(path, kind)
 
     def _files(self, kind: str) -> Iterator[Path]:
         for folder in self.folders(kind):
-            if folder.is_dir():
-                yield from sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES)
+            yield from plain_files(folder, _SUFFIXES)
 
     def get(self, kind: str, name: str) -> Definition | None:
         return self.all(kind).get(name)
@@ -173,8 +185,9 @@ def read_definition(path: Path, kind: str) -> Definition:
         problems += problems_from_validation(error, document, model, path.name)
     problems += _faults(spec, head, path.name, kind)
     assert spec is None or isinstance(spec, AgentSpec | TeamSpec)
+    problems = bounded_problems(problems)
     usable = None if problems else spec
-    return Definition(str(document["id"]), kind, path, usable, problems, warnings)
+    return Definition(str(document["id"]), kind, path, usable, problems, warnings[:WARNINGS_MAX])
 
 
 def _misspelt(head: Mapping[str, Any], kind: str, where: str, warnings: list[str]) -> list[Problem]:
@@ -182,7 +195,7 @@ def _misspelt(head: Mapping[str, Any], kind: str, where: str, warnings: list[str
     fields = AgentSpec.model_fields if kind == "agent" else TeamSpec.model_fields
     field_names = [*fields, "name", "systemPrompt", "maxTurns", *_FOREIGN]
     problems = []
-    for key in map(str, head):
+    for key in list(map(str, head))[:FIELDS_LOOKED_AT_MAX]:
         if key in field_names:
             continue
         near = get_close_matches(key, field_names, n=1, cutoff=0.8)
@@ -232,7 +245,7 @@ def split_front_matter(text: str, suffix: str) -> tuple[dict[str, Any], str]:
         yaml.YAMLError: it cannot be read.
     """
     if suffix != ".md":
-        return _object(yaml.safe_load(text)), ""
+        return _object(yaml.load(text, BoundedLoader)), ""
     lines = text.strip().splitlines()
     if not lines or lines[0].rstrip() != "---":
         return {}, text.strip()
@@ -241,7 +254,7 @@ def split_front_matter(text: str, suffix: str) -> tuple[dict[str, Any], str]:
         raise ValueError('the front matter does not end: it needs a line "---" below it')
     head, body = "\n".join(lines[1:end]), "\n".join(lines[end + 1 :]).strip()
     try:
-        return _object(yaml.safe_load(head)), body
+        return _object(yaml.load(head, BoundedLoader)), body
     except yaml.YAMLError:
         head_document = _by_lines(head)
         if not head_document:
@@ -254,7 +267,7 @@ def _object(value: Any) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise ValueError(f"needs fields (name: value), found a {type(value).__name__}")
-    return {str(k): v for k, v in value.items()}
+    return {clean_text(str(k)): clean_value(v) for k, v in value.items()}
 
 
 def _by_lines(head: str) -> dict[str, str]:
@@ -300,9 +313,10 @@ def _tools(value: Any, warnings: list[str]) -> Any:
     """Tool names as a list, Claude's mapped to Planloom's. `Read(src/**)` is `Read`."""
     if value is not None and not isinstance(value, str | list):
         return value  # the model says what is wrong with it
-    names = re.sub(r"\([^)]*\)", "", value).split(",") if isinstance(value, str) else value or []
+    # No pattern that looks for an end from each beginning: a megabyte of "(" would take minutes.
+    names = re.sub(r"\([^()]*\)", "", value).split(",") if isinstance(value, str) else value or []
     tools: list[str] = []
-    for name in (re.sub(r"\(.*\)$", "", str(n)).strip() for n in names):
+    for name in (str(n).partition("(")[0].strip() for n in names):
         is_theirs = name[:1].isupper() or name.startswith("mcp__")
         if is_theirs and name not in TOOL_NAMES:
             warnings.append(f'tool "{name}" is not available here')
@@ -350,7 +364,7 @@ class DefinitionActivities:
     @activity.defn(name="load_definition")
     async def load_definition(self, job: LoadJob) -> LoadedDefinition:
         """The definition as it stands now; the run keeps what it was given."""
-        definitions = self._definitions.all(job.kind)
+        definitions = await in_computing_thread(self._definitions.all, job.kind)
         definition = definitions.get(job.name)
         if definition is None:
             near = get_close_matches(job.name, list(definitions), n=1)

@@ -87,11 +87,14 @@ class PrepareActivities:
         self._agents = agents
         self._teams = teams
         self._disabled = disabled
-        self._templates = templates or TemplateFiles(template_folders(Path(settings.workspace)))
+        self._templates = templates or _template_files(Path(settings.workspace))
 
     @activity.defn(name="prepare_run")
     async def prepare_run(self, job: PrepareJob) -> Catalog:
         """The catalog of one run: recorded in history, so only what the run can use."""
+        if job.is_goal or job.templates or job.agents or job.teams:
+            # Files of the workspace, which are read for the first time, may be long.
+            return await in_computing_thread(self.catalog, job)
         return self.catalog(job)
 
     @activity.defn(name="prepare_plan")
@@ -215,6 +218,10 @@ class PrepareActivities:
             if (price := self._prices.per_token_nano(model, pool)) is not None:
                 prices[model] = price
         return prices
+
+
+def _template_files(workspace: Path) -> TemplateFiles:
+    return TemplateFiles(template_folders(workspace), workspace)
 
 
 def _refused(message: str) -> PreparedPlan:

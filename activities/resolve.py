@@ -119,7 +119,7 @@ def _joined(parts: JsonValue) -> list[JsonValue]:
 def patched_plan(job: PatchJob) -> PatchedPlan:
     """The document after the patch, or the reason why the patch does not apply."""
     try:
-        document = _patched(job)
+        return PatchedPlan(document=_patched(job))
     except _TooLargeError as error:
         return PatchedPlan(problem=str(error))
     except RecursionError:
@@ -128,12 +128,14 @@ def patched_plan(job: PatchJob) -> PatchedPlan:
         return PatchedPlan(problem=f"a `test` of the patch does not hold: {_first_line(error)}")
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         return PatchedPlan(problem=f"the patch does not apply: {_first_line(error)}")
-    except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+    except (*_NO_PATCH, ValueNotJsonError) as error:  # "-" names a place where nothing is yet
         return PatchedPlan(
             problem=f"this is no RFC 6902 patch ({type(error).__name__}: {_first_line(error)}); "
             'write [{"op": "replace", "path": "/tasks/0/args/query", "value": "…"}]'
         )
-    return PatchedPlan(document=document)
+
+
+_NO_PATCH = (TypeError, KeyError, ValueError, AttributeError, IndexError)
 
 
 class _TooLargeError(Exception):

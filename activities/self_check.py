@@ -8,18 +8,18 @@ import stat
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import openai
 
+from planloom.activities.http_dates import moment_of
 from planloom.activities.models.connections import CONNECT_SECONDS, Connections
 from planloom.activities.models.errors import ModelError, cause_of, host_of
 from planloom.activities.storage.backends import Backend, short_reason
 from planloom.planner.contract.findings import Finding
-from planloom.planner.contract.settings import Settings
+from planloom.planner.contract.settings import Settings, shown_address
 from planloom.planner.language.values import Problem
 
 DISK_LOW_BYTES = 2_000_000_000
@@ -138,7 +138,7 @@ def _no_list(name: str, url: str) -> Finding:
     text = f"{host_of(url)} lists no models (404)"
     if urlsplit(url).path.strip("/"):
         return Finding(check=name, level="warn", message=text, hint="planloom models --probe")
-    hint = f"Most servers answer below /v1: base_url = {url.rstrip('/')}/v1"
+    hint = f"Most servers answer below /v1: base_url = {shown_address(url).rstrip('/')}/v1"
     return Finding(check=name, level="fail", message=text, hint=hint)
 
 
@@ -173,9 +173,8 @@ def _model(connections: Connections, settings: Settings, pool: str, listed: list
 
 def _clock(date: str | None, url: str) -> list[Finding]:
     """This machine's clock beside the endpoint's."""
-    try:
-        there = parsedate_to_datetime(date or "").timestamp()
-    except ValueError:
+    there = moment_of(date or "")
+    if there is None:
         return []
     host, skew = host_of(url), time.time() - there
     if abs(skew) <= SKEW_SECONDS:

@@ -10,13 +10,14 @@ from typing import Any
 import platformdirs
 
 from planloom import planner
+from planloom.activities.plain_files import plain_files, why_not_read
+from planloom.planner.language.clean_text import clean_value
 from planloom.planner.language.definitions import name_taken
 from planloom.planner.language.values import JsonValue, Problem
 from planloom.yaml_documents import DocumentError, read_document_text
 
 SHIPPED = Path(planner.__file__).parent / "library" / "templates"
 SUFFIXES = (".yaml", ".yml", ".json")
-TEMPLATE_MAX_BYTES = 1_000_000
 
 
 def template_folders(workspace: Path) -> list[Path]:
@@ -36,6 +37,8 @@ class TemplateFiles:
     """Templates by name (the file's name without its ending), read again when a file changes."""
 
     folders: Sequence[Path]
+    workspace: Path | None = None
+    """Files below it may be of others."""
     _read: dict[Path, tuple[int, JsonValue]] = field(default_factory=dict)
 
     def paths(self) -> dict[str, Path]:
@@ -55,10 +58,7 @@ class TemplateFiles:
 
     def _files(self, folders: Sequence[Path]) -> Iterator[Path]:
         for folder in folders:
-            if folder.is_dir():
-                yield from sorted(
-                    p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file()
-                )
+            yield from plain_files(folder, SUFFIXES)
 
     def names(self) -> list[str]:
         return sorted(self.paths())
@@ -74,7 +74,7 @@ class TemplateFiles:
         changed = path.stat().st_mtime_ns
         cached = self._read.get(path)
         if cached is None or cached[0] != changed:
-            cached = (changed, _parsed(path))
+            cached = (changed, _parsed(path, self.workspace))
             self._read[path] = cached
         return cached[1]
 
@@ -89,11 +89,11 @@ class TemplateFiles:
         return documents
 
 
-def _parsed(path: Path) -> JsonValue:
+def _parsed(path: Path, workspace: Path | None) -> JsonValue:
     try:
-        if path.stat().st_size > TEMPLATE_MAX_BYTES:
-            return f"{path} is larger than {TEMPLATE_MAX_BYTES:,} bytes"
-        document: JsonValue = read_document_text(path.read_text(encoding="utf-8")).value
+        if why := why_not_read(path, workspace):
+            return f"{path} {why}"
+        document = clean_value(read_document_text(path.read_text(encoding="utf-8")).value)
     except (DocumentError, OSError, UnicodeDecodeError) as error:
         return f"{path} cannot be read: {error}"
     return document
@@ -115,20 +115,21 @@ def names_used_in(document: Any) -> UsedNames:
 
     Wherever they stand: naming too many costs a few bytes, naming too few a failed run.
     """
-    named = UsedNames()
-    lists = {
-        "tool": named.tools,
-        "plan": named.templates,
-        "agent": named.agents,
-        "team": named.teams,
-        "model": named.models,
-    }
+    found: dict[str, dict[str, None]] = {key: {} for key in _NAMING}
     for each in _objects(document):
-        for key, into in lists.items():
-            value = each.get(key)
-            if isinstance(value, str) and value not in into:
-                into.append(value)
-    return named
+        for key, names in found.items():
+            if isinstance(value := each.get(key), str):
+                names[value] = None
+    return UsedNames(**{into: list(found[key]) for key, into in _NAMING.items()})
+
+
+_NAMING = {
+    "tool": "tools",
+    "plan": "templates",
+    "agent": "agents",
+    "team": "teams",
+    "model": "models",
+}
 
 
 def _objects(document: Any) -> Iterator[dict[str, Any]]:

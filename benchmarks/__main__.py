@@ -11,6 +11,7 @@ together   200 runs that start at once through the Python client, against bare w
 peers      the same graphs on DBOS, LangGraph and Prefect
 scale      a map of 100,000 items against one of 1,000: time an item, memory of the worker
 steps      what one event costs the run's machine at 1,000 and at 100,000 tasks
+hops       where the time goes: each hop of a step, and of a streamed goal
 planning   streamed planning against plan-then-run, and what an early end saves
 teams      one piece of work by static roles and as a graph of subtasks: seconds and tokens
 startup    what `planloom --help` takes beyond `python -c pass`
@@ -41,6 +42,7 @@ from benchmarks.report import (
     versions,
     write,
 )
+from planloom.worker import run_loop
 
 
 def measure(names: Sequence[str], size: Size, path: Path, seconds: float | None) -> bool:
@@ -58,7 +60,7 @@ def measure(names: Sequence[str], size: Size, path: Path, seconds: float | None)
         figures: list[Figure] = []
         error = ""
         try:
-            figures = asyncio.run(_part(name, size, left))
+            figures = run_loop(_part(name, size, left))
         except Exception as problem:  # the other parts are still worth measuring
             traceback.print_exc()
             why = str(problem) or "its time is over"

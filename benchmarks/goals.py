@@ -28,7 +28,7 @@ async def main(size: Size) -> list[Figure]:
     works = workloads()[: size.pick(2, 8, 17)]
     with ModelServer() as model:
         for work in works:
-            _script(model, work)
+            script(model, work)
         environment = {"OPENAI_BASE_URL": model.url, "PLANLOOM_MODEL": "scripted"}
         async with bench(environment) as b, AsyncOpenAI(base_url=model.url, api_key="-") as client:
             compiler = LLMCompiler(client, "scripted", TOOLS)
@@ -59,7 +59,7 @@ async def main(size: Size) -> list[Figure]:
     ]
 
 
-def _script(model: ModelServer, work: Workload) -> None:
+def script(model: ModelServer, work: Workload) -> None:
     def is_joining(seen: Seen) -> bool:
         return work.question in seen.text and (OUR_JOINER in seen.text or THEIR_JOINER in seen.text)
 

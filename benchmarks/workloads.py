@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 from tests.model_server import Reply, tokens_of
@@ -61,14 +62,16 @@ class Workload:
         """The joiner's answer."""
         return Reply(text=[_seconds(ANSWER), ANSWER], chunking="whole")
 
+    def written_seconds(self) -> list[float]:
+        """When each task's line is written, from the start of the planner's answer."""
+        return list(accumulate(_seconds(line) for line in self.lines[: len(self.calls)]))
+
     def ideal_seconds(self) -> float:
         """Each task starts when its line is written and its inputs have ended; the joiner's call
         when the plan is written and all tasks have ended. Nothing else takes time.
         """
         ends: list[float] = []
-        written = 0.0
-        for call, line in zip(self.calls, self.lines, strict=False):
-            written += _seconds(line)
+        for call, written in zip(self.calls, self.written_seconds(), strict=True):
             ends.append(max([written, *(ends[n - 1] for n in call.inputs)]) + call.seconds)
         whole = sum(_seconds(line) for line in self.lines)
         return max([whole, *ends]) + _seconds(ANSWER)

@@ -142,7 +142,11 @@ def call(work: Callable[[Client], Awaitable[T]]) -> T:
         return await work(await Client.connect(settings_now()))
 
     with errors():
-        return asyncio.run(main())
+        try:
+            return asyncio.run(main())
+        except KeyboardInterrupt:
+            err.print("stopped; the run goes on")
+            raise typer.Exit(130) from None
 
 
 class errors:  # noqa: N801 - reads as a statement
@@ -167,7 +171,7 @@ def _told(error: BaseException) -> typer.Exit | None:
             hint = "the time given is over; the run goes on"
             return fail(hint, code=EXIT_TIMEOUT, kind="timeout")
         case KeyboardInterrupt():
-            err.print("stopped watching; the run goes on")
+            err.print("stopped")
             return typer.Exit(130)
     return _told_of_the_contract(error)
 

@@ -246,11 +246,9 @@ def complete(
 
     Example: planloom complete trip which '"blue"'
     """
-    try:
-        value = json.loads(output)
-    except json.JSONDecodeError:
-        value = output
-    payload = {"id": task, "output": value, "by": by}
+    from planloom.planner.syntax.json_text import json_or_text
+
+    payload = {"id": task, "output": json_or_text(output), "by": by}
     _control(run, "complete_task", payload, dry=dry_run)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,15 +26,14 @@ def changes_from(options: list[str]) -> list[tuple[str, JsonValue]]:
     Raises:
         UsageError: one has no `=`.
     """
+    from planloom.planner.syntax.json_text import json_or_text
+
     changes: list[tuple[str, JsonValue]] = []
     for option in options:
         path, has_value, text = option.partition("=")
         if not has_value:
             raise UsageError(f'--set "{option}": write --set TASK.FIELD=VALUE')
-        try:
-            changes.append((path, json.loads(text)))
-        except json.JSONDecodeError:
-            changes.append((path, text))
+        changes.append((path, json_or_text(text)))
     return changes
 
 

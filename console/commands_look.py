@@ -20,10 +20,9 @@ from planloom.console.app import (
     say,
     say_json,
 )
-from planloom.console.mistakes import UsageError
+from planloom.console.mistakes import UsageError, checked_port
 
 ROW_MAX_COLUMNS = 400
-PORT_MAX = 65_535
 
 if TYPE_CHECKING:
     from planloom import Client
@@ -65,8 +64,11 @@ def watch(
             err.print(f"reason: {ended.reason}", soft_wrap=True)
 
     with errors():
-        if not 0 <= port <= PORT_MAX:
-            raise UsageError(f"--port {port}: a port is a number from 1 to {PORT_MAX:,}")
+        checked_port("--port", port, lowest=0)
+        if port and not web:
+            raise UsageError(
+                "--port goes with --web", hint=f"planloom watch {run} --web --port {port}"
+            )
     call(work)
 
 

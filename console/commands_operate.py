@@ -26,7 +26,7 @@ from planloom.console.app import (
     say,
     say_json,
 )
-from planloom.console.mistakes import UsageError
+from planloom.console.mistakes import UsageError, checked_port
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 TOKEN_VARIABLE = "PLANLOOM_CODEC_TOKEN"
@@ -83,6 +83,7 @@ def codec_server(
     from planloom.keys import key_ring
 
     with errors():
+        checked_port("--port", port, lowest=0)
         keys = key_ring(settings_now())
     if keys is None:
         raise fail("there are no keys", "Add [encryption] to planloom.toml.", EXIT_MISUSE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -109,14 +108,17 @@ def blob(
     if as_json:
         say_json({"blob": paths[0].name, "bytes": len(content), "value": _value_of(content)})
         return
+    if sys.stdout.isatty():
+        from planloom.console.safe import print_safely
+
+        print_safely(content.decode("utf-8", "replace"))
+        return
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
 
 
 def _value_of(content: bytes) -> Any:
     """A blob's value: JSON as it is, anything else as text."""
-    text = content.decode("utf-8", "replace")
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    from planloom.planner.syntax.json_text import json_or_text
+
+    return json_or_text(content.decode("utf-8", "replace"))

@@ -18,13 +18,12 @@ from planloom.console.app import err, fail, say
 from planloom.console.codec_server import codec_server_for
 from planloom.console.devserver import DevServer, DevServerError
 from planloom.console.documents import settings_now
-from planloom.console.mistakes import UsageError
+from planloom.console.mistakes import PORT_MAX, UsageError, checked_port
 from planloom.console.processes import stop_process, worker_process
 from planloom.console.reload import Sources
 from planloom.console.runs import UI_PORT_ABOVE
-from planloom.planner.contract.settings import Settings
+from planloom.planner.contract.settings import Settings, shown_address
 
-PORT_MAX = 65_535
 LOOK_SECONDS = 0.3
 STARTED_SECONDS = 10.0
 """A worker that ends sooner never worked: its settings or tools are wrong."""
@@ -69,13 +68,18 @@ def run_dev(
         signal.signal(signal.SIGTERM, _interrupt)
         if worker is not None:
             worker.start()
+        space_told = ""
         while server.is_running:
             time.sleep(LOOK_SECONDS)
+            if (warning := server.space_warning()) and not space_told:
+                err.print(f"warning: {warning}", markup=False, soft_wrap=True)
+            space_told = warning
             if worker is not None:
                 worker.look_after()
         raise fail("the Temporal server ended", f"Its log: {server.log_path}")
     except KeyboardInterrupt:
         err.print("stopping")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C leaves nothing half stopped
     finally:
         if worker is not None:
             worker.stop()
@@ -158,8 +162,8 @@ class _Worker:
 
 def _ports(port: int | None, ui_port: int | None) -> dict[str, Any]:
     for option, given in (("--port", port), ("--ui-port", ui_port)):
-        if given is not None and not 1 <= given <= PORT_MAX:
-            raise UsageError(f"{option} {given}: a port is a number from 1 to {PORT_MAX:,}")
+        if given is not None:
+            checked_port(option, given)
     ports = {k: v for k, v in (("port", port), ("ui_port", ui_port)) if v is not None}
     if port is not None and ui_port is None:
         if port + UI_PORT_ABOVE > PORT_MAX:
@@ -173,7 +177,8 @@ def missing_keys(settings: Settings, environment: Mapping[str, str]) -> list[str
     """The pools whose endpoint will ask for a key that this environment does not hold."""
     return [
         f"{pool.api_key_env} is not set, so goals cannot be planned by the model at "
-        f"{pool.base_url or 'the default address of OpenAI'} (pool {name}). Plans without model "
+        f"{shown_address(pool.base_url or '') or 'the default address of OpenAI'} (pool {name}). "
+        "Plans without model "
         "calls run; for a local model set OPENAI_BASE_URL."
         for name, pool in settings.pools.items()
         if not environment.get(pool.api_key_env) and not _is_local(pool.base_url)

@@ -13,6 +13,7 @@ import asyncio
 import atexit
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.service import ConnectConfig, RPCError, ServiceClient
 
+from planloom.planner.language.plain_errors import problem_of
 from planloom.planner.language.values import Model
 
 CONFIG_NAME = "temporal-dev.yaml"
@@ -44,6 +46,8 @@ POLL_SECONDS = 0.03
 START_ATTEMPTS = 3
 """The server chooses its inner ports itself, and may lose one to a server started beside it."""
 LOG_TAIL_LINES = 15
+FULL_BYTES = 10_000_000
+"""A server that cannot write stops serving; a new database takes 3 MB before the first run."""
 
 # A second process waits for the end of a pipe that this process holds: when this process is killed
 # outright, the server is not left behind.
@@ -87,10 +91,11 @@ class DevConfig(Model):
         except yaml.YAMLError as error:
             raise DevServerError(f"{path} is not YAML: {error}") from None
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()
-            )
-            raise DevServerError(f"{path}: {problems}") from None
+            found = [
+                problem_of(e, e["loc"], ".".join(map(str, e["loc"])), cls).line()
+                for e in error.errors()
+            ]
+            raise DevServerError(f"{path}: {'; '.join(found)}") from None
 
 
 def config_path() -> Path:
@@ -134,7 +139,7 @@ def _family(ip: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in ip else socket.AF_INET
 
 
-def _require_free(ip: str, port: int, what: str) -> None:
+def _require_free(ip: str, port: int, what: str, option: str) -> None:
     with socket.socket(_family(ip)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -144,7 +149,7 @@ def _require_free(ip: str, port: int, what: str) -> None:
                 raise DevServerError(f"cannot listen on {ip}:{port}: {error.strerror}") from None
             raise DevServerError(
                 f"{what} {port} on {ip} is in use, perhaps by another Temporal server",
-                "Stop that one, or choose another port.",
+                f"Stop that one, or choose another port with {option}.",
             ) from None
 
 
@@ -233,15 +238,17 @@ class DevServer:
         if self.is_running:
             return self
         program = temporal_program()
-        for attempt in range(1, START_ATTEMPTS + 1):
-            self._choose_ports()
-            try:
-                self._start_once(program)
-            except _Exited:
-                if attempt == START_ATTEMPTS:
-                    raise
-                continue
-            break
+        # The server gets a copy of the lock and holds it, however this process ends.
+        with self._locked_database() as lock:
+            for attempt in range(1, START_ATTEMPTS + 1):
+                self._choose_ports()
+                try:
+                    self._start_once(program, lock)
+                except _Exited:
+                    if attempt == START_ATTEMPTS:
+                        raise
+                    continue
+                break
         return self
 
     def stop(self) -> None:
@@ -286,15 +293,18 @@ class DevServer:
 
     def _choose_ports(self) -> None:
         if self._given_port:
-            _require_free(self.ip, self._given_port, "port")
+            _require_free(self.ip, self._given_port, "port", "--port")
         if self.given_ui_port and not self.headless:
-            _require_free(self.ip, self.given_ui_port, "Web UI port")
+            _require_free(self.ip, self.given_ui_port, "Web UI port", "--ui-port")
         self.port = self._given_port or free_port(self.ip)
         self.ui_port = self.given_ui_port or free_port(self.ip)
 
-    def _start_once(self, program: str) -> None:
-        if self.database:
-            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def _start_once(self, program: str, lock: IO[str] | None) -> None:
+        if lock:
+            with contextlib.suppress(OSError):  # a full disk: the server says it better
+                lock.truncate(0)
+                lock.write(self.address)
+                lock.flush()
         self._log = self.log_path.open("wb+") if self.log_path else _unnamed_file()
         self._process = subprocess.Popen(
             self.command(program),
@@ -302,6 +312,7 @@ class DevServer:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=[lock.fileno()] if lock else [],
         )
         self._watch = subprocess.Popen(
             ["/bin/sh", "-c", _WATCH, "planloom-dev-server-watch", str(self._process.pid)],
@@ -317,12 +328,43 @@ class DevServer:
             self.stop()
             raise
 
+    def _locked_database(self) -> contextlib.AbstractContextManager[IO[str] | None]:
+        """The file whose lock says that a server uses the database; it holds the server's address.
+
+        Raises:
+            DevServerError: another server does, or nothing can be written there.
+        """
+        if self.database is None:
+            return contextlib.nullcontext()
+        try:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = (self.data_dir / f"{self.database.name}.lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise DevServerError(
+                f"the data folder {self.data_dir} cannot be used: {error.strerror}",
+                "PLANLOOM_DATA_DIR names another folder; --in-memory needs none.",
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            address = lock.read().strip() or "an unknown address"
+            lock.close()
+            raise DevServerError(
+                f"another server at {address} uses the database in {self.data_dir}",
+                f"Use that one (TEMPORAL_ADDRESS={address}) or stop it; PLANLOOM_DATA_DIR names "
+                "another folder for a server beside it.",
+            ) from None
+        return lock
+
     def _wait_until_it_answers(self, deadline: float) -> None:
         last = "it does not listen"
         while time.monotonic() < deadline:
             if not self.is_running:
                 code = self._process.returncode if self._process else None
-                raise _Exited(f"the Temporal server ended at once (exit {code}){self._tail()}")
+                text = f"the Temporal server ended at once (exit {code}){self._tail()}"
+                hint = self.space_warning()
+                raise _Exited(text, hint[:1].upper() + hint[1:])
             if self._listens():
                 try:
                     _in_thread(self._check())
@@ -353,6 +395,12 @@ class DevServer:
             missing = set(self.config.search_attributes) - set(known.custom_attributes)
             if missing:
                 raise RuntimeError(f"search attributes are not there yet: {sorted(missing)}")
+
+    def space_warning(self) -> str:
+        """What to say when the disk of the database is full, or nearly; "" when it is not."""
+        if self.in_memory or (free := shutil.disk_usage(self.data_dir).free) > FULL_BYTES:
+            return ""
+        return f"only {free / 1e6:.1f} MB are free for {self.data_dir}: the server needs space"
 
     def _tail(self) -> str:
         if self._log is None:

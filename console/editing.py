@@ -46,7 +46,14 @@ def edited(text: str, name: str) -> Any:
     with tempfile.TemporaryDirectory(prefix="planloom-edit-") as folder:
         path = Path(folder) / f"{_file_name(name)}.yaml"
         path.write_text(text + "\n", encoding="utf-8")
-        done = subprocess.run([*shlex.split(_editor()), str(path)], check=False)
+        if not _editor():
+            raise UsageError("no editor: set EDITOR, or use planloom edit with --plan or --patch")
+        try:
+            done = subprocess.run([*shlex.split(_editor()), str(path)], check=False)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            message = f"the editor {_editor()} cannot be started: {why}; nothing is sent"
+            raise UsageError(message, hint="EDITOR names it.") from None
         if done.returncode:
             raise UsageError(f"the editor ended with exit code {done.returncode}; nothing is sent")
         if path.read_text(encoding="utf-8") == text + "\n":

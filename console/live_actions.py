@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import signal
 from typing import Any
 
-from planloom import Refused, Run
+from planloom import PlanloomError, Run
 from planloom.console.live_keys import ask_line
 from planloom.console.mistakes import UsageError
 from planloom.planner.contract.results import OpenWait, Progress
+from planloom.planner.syntax.json_text import json_or_text
 
 _ASKS = {"raise_budget": "b", "complete_task": "n"}
 _WORDS = {
@@ -48,7 +49,7 @@ async def act(run: Run, now: Progress, key: str) -> str:
         return ""
     try:
         return await _act(run, now, key)
-    except (Refused, UsageError) as error:
+    except (PlanloomError, UsageError) as error:  # also a worker that is away for a moment
         return f"not done: {error}"
     except EOFError:
         return "not done"
@@ -72,13 +73,13 @@ async def _act(run: Run, now: Progress, key: str) -> str:
         case "n":
             wait = await _which(now, "complete_task")
             text = await ask_line(f"{wait.what}\nYour answer, as text or JSON: ")
-            return await _send(run, "complete_task", {**wait.input, "output": _value(text)})
+            return await _send(run, "complete_task", {**wait.input, "output": json_or_text(text)})
         case "b":
             wait = await _which(now, "raise_budget")
             caps = {}
             for name, least in wait.input.items():
                 text = await ask_line(f"New cap on {name} (an empty line: {least}): ")
-                caps[name] = _value(text) if text else least
+                caps[name] = json_or_text(text) if text else least
             return await _send(run, "raise_budget", caps)
         case "e":
             return await _edit(run)
@@ -90,7 +91,12 @@ async def _edit(run: Run) -> str:
     from planloom.console.editing import edited
 
     revision, document = (await run.progress()).revision, await run.query("plan")
-    plan = await asyncio.to_thread(edited, yaml_text(document), run.id)
+    # Ctrl-C in the editor is the editor's.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        plan = await asyncio.to_thread(edited, yaml_text(document), run.id)
+    finally:
+        signal.signal(signal.SIGINT, before)
     return await _send(run, "edit_plan", {"revision": revision, "plan": plan})
 
 
@@ -109,10 +115,3 @@ async def _which(now: Progress, *updates: str) -> OpenWait:
 async def _send(run: Run, update: str, payload: dict[str, Any]) -> str:
     given = {k: v for k, v in payload.items() if v not in ("", None)}
     return (await run.update(update, given)).message
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

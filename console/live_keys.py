@@ -8,6 +8,10 @@ import os
 import sys
 from collections.abc import Iterator
 
+from planloom.console.safe import print_safely
+
+LINE_MAX_BYTES = 65_536
+
 
 def can_read_keys() -> bool:
     """Whether there is a terminal to read from, on a system where keys can be read one by one."""
@@ -56,5 +60,26 @@ class Keys:
 
 
 async def ask_line(question: str) -> str:
-    """A line that a person types, outside of `reading`."""
-    return (await asyncio.to_thread(input, question)).strip()
+    """A line that a person types, outside of `reading`.
+
+    Not by `input` in a thread: after Ctrl-C the program would wait for the thread, until Enter.
+
+    Raises:
+        EOFError: Ctrl-D.
+    """
+    descriptor, loop = sys.stdin.fileno(), asyncio.get_running_loop()
+    read: asyncio.Future[bytes] = loop.create_future()
+    print_safely(question, end="")
+
+    def take() -> None:
+        if not read.done():
+            read.set_result(os.read(descriptor, LINE_MAX_BYTES))
+
+    loop.add_reader(descriptor, take)
+    try:
+        line = await read
+    finally:
+        loop.remove_reader(descriptor)
+    if not line:
+        raise EOFError
+    return line.decode(errors="replace").strip()

@@ -187,7 +187,7 @@ def _below(shown: Shown, width: int) -> list[Text]:
         parts.append(Text(f"? {what}", style="yellow", overflow="fold"))
         parts.append(Text(f"  {answer_command(shown.run, wait)}", style="bold", overflow="fold"))
     if shown.said:
-        parts.append(Text(_cut(shown.said, width), style="green"))
+        parts.append(Text(shown.said, style="green", overflow="fold"))
     if shown.keys:
         parts.append(Text("  ".join(shown.keys), style="dim", overflow="fold"))
     return parts

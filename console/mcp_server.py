@@ -6,17 +6,22 @@ It is a client of the public contract like the command line. Each tool answers w
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
+import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp_types import ToolAnnotations
-from pydantic import Field
+from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
+from pydantic import BaseModel, Field, ValidationError
 
-from planloom import Client, PlanloomError, Run, RunFailed
+from planloom import Client, PlanloomError, Refused, Run, RunFailed
+from planloom.console.mistakes import UsageError
 from planloom.console.run_report import report_of
+from planloom.planner.contract.requests import ApprovalMode
 from planloom.planner.contract.results import Progress
+from planloom.planner.language.plain_errors import problem_of
 
 INSTRUCTIONS = (
     "Planloom runs plans durably: a goal in words, or a plan as a graph of tasks. Start a run with "
@@ -30,16 +35,39 @@ STARTS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempoten
 DECIDES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True)
 STOPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True)
 WAIT_MAX_SECONDS = 300.0
+HOST = "127.0.0.1"
+STOP_SECONDS = 2
+"""How long a call that still waits for a run may hold back the end of the server."""
 
 T = TypeVar("T")
 
-RunId = Annotated[str, Field(description="The run's id, as `start` gave it.")]
+RunId = Annotated[str, Field(description="The run's id, as `start` gave it.", min_length=1)]
 By = Annotated[str | None, Field(description="Who decided; the run records it.")]
+
+
+class _Server(MCPServer):
+    """What is wrong with arguments is said in plain words, all of it at once."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Any = None
+    ) -> CallToolResult | InputRequiredResult:
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            lines = [_argument(entry) for entry in error.__cause__.errors()]
+            raise ToolError(f"{name}: {'; '.join(lines)}") from None
+
+
+def _argument(entry: Any) -> str:
+    path = ".".join(str(step) for step in entry["loc"])
+    return problem_of(entry, entry["loc"], path, BaseModel).line()
 
 
 def build_server(connect: Callable[[], Awaitable[Client]]) -> MCPServer:
     """The server; `connect` is called when the first tool is."""
-    server = MCPServer("planloom", instructions=INSTRUCTIONS)
+    server = _Server("planloom", instructions=INSTRUCTIONS, log_level="WARNING")
     jobs = Jobs(connect)
 
     @server.tool(annotations=STARTS)
@@ -53,7 +81,7 @@ def build_server(connect: Callable[[], Awaitable[Client]]) -> MCPServer:
         tools: Annotated[list[str] | None, Field(description="The only tools it may use.")] = None,
         context: Annotated[str | None, Field(description="Background for the planner.")] = None,
         approval: Annotated[
-            str, Field(description="Who approves: never, plan, replan, major or always.")
+            ApprovalMode, Field(description="When a person must approve before it goes on.")
         ] = "plan",
         budget_usd: Annotated[float | None, Field(description="Cap in dollars.")] = None,
         budget_tokens: Annotated[int | None, Field(description="Cap in tokens.")] = None,
@@ -152,6 +180,24 @@ def build_server(connect: Callable[[], Awaitable[Client]]) -> MCPServer:
     return server
 
 
+async def serve_http(server: MCPServer, port: int, ready: Callable[[str], None]) -> None:
+    """Serve HTTP on this machine until SIGINT or SIGTERM; `ready` is told the address.
+
+    Raises:
+        UsageError: the port cannot be listened on.
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError as error:
+            raise UsageError(f"port {port} cannot be used: {error.strerror}") from None
+        ready(f"MCP server at http://{HOST}:{listener.getsockname()[1]}/mcp")
+        app = server.streamable_http_app(host=HOST)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=STOP_SECONDS)
+        await uvicorn.Server(config).serve(sockets=[listener])
+
+
 class Jobs:
     """What the tools do, on one connection to the server."""
 
@@ -194,7 +240,10 @@ class Jobs:
 
     async def cancel(self, run: str) -> dict[str, Any]:
         async def work(client: Client) -> dict[str, Any]:
-            await client.run(run).cancel()
+            handle = client.run(run)
+            if await handle.describe() != "RUNNING":
+                raise Refused(f'run "{run}" has ended')
+            await handle.cancel()
             return {"run": run, "message": "it is being cancelled"}
 
         return await self._told(work)
@@ -219,7 +268,10 @@ class Jobs:
             lines = [f"{error.type}: the run was refused", *(p.line() for p in error.problems)]
             raise ToolError("\n".join(lines) if error.problems else str(error)) from None
         except PlanloomError as error:
-            raise ToolError(f"{error}. {error.hint}".strip()) from None
+            said = str(error).rstrip(".")
+            raise ToolError(f"{said}. {error.hint}".rstrip(". ") + ".") from None
+        except ValueError as error:  # half a character, which no server takes
+            raise ToolError(f"this cannot be sent: {str(error)[:300]}") from None
 
 
 async def _look(run: Run) -> dict[str, Any]:

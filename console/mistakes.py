@@ -15,3 +15,17 @@ class UsageError(Exception):
         self.problems = problems or []
         self.hint = hint
         super().__init__(message)
+
+
+PORT_MAX = 65_535
+
+
+def checked_port(option: str, port: int, lowest: int = 1) -> int:
+    """The port, if there can be such a one; `lowest` is 0 where that means a free one.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not lowest <= port <= PORT_MAX:
+        raise UsageError(f"{option} {port}: a port is a number from {lowest} to {PORT_MAX:,}")
+    return port

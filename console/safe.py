@@ -13,20 +13,17 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-_KEPT = "\n\t"
-_SIGNS = {c: 0x2400 + c for c in range(32) if chr(c) not in _KEPT} | {127: 0x2421}
-_SIGNS |= dict.fromkeys(range(128, 160), 0xFFFD)
-"""The controls of C0 as their pictures in Unicode, those of C1 as the replacement character."""
+from planloom.visible import visible
 
 
 def plain(text: str) -> str:
-    """The text with every control character made visible; line ends and tabs stay."""
+    """The text with every control character made visible, and read in the order it is shown in."""
     if not text.isascii():
         # Loaded here: `--help` needs none of it.
         from planloom.planner.language.clean_text import in_its_order
 
         text = in_its_order(text)
-    return text.replace("\r\n", "\n").translate(_SIGNS)
+    return visible(text)
 
 
 class SafeConsole(Console):
@@ -45,7 +42,7 @@ class SafeConsole(Console):
                 yield Segment(plain(segment.text), segment.style)
 
 
-def print_safely(text: str, *, to_stderr: bool = False) -> None:
+def print_safely(text: str, *, to_stderr: bool = False, end: str = "\n") -> None:
     """Print a text: as it is into a pipe or file, without control characters on a terminal."""
     stream = sys.stderr if to_stderr else sys.stdout
-    print(plain(text) if stream.isatty() else text, file=stream, flush=True)
+    print(plain(text) if stream.isatty() else text, file=stream, end=end, flush=True)

@@ -26,6 +26,7 @@ from planloom.console import (  # isort: skip
     commands_tools,
 )
 from planloom.console.app import EXIT_MISUSE, app, fail
+from planloom.console.misuse import misuse
 
 __all__ = [
     "commands_agents",
@@ -67,19 +68,13 @@ def main() -> None:
     try:
         code = app(args=arguments, prog_name="planloom", standalone_mode=False)
     except TyperException as error:
-        code = _misuse(error)
+        message, hint = misuse(error, app, arguments)
+        if message:  # nothing is left to say after the help of a group that was given no command
+            fail(message, hint, EXIT_MISUSE)
+        code = EXIT_MISUSE
     except SystemExit as end:
         code = end.code
     leave(code)
-
-
-def _misuse(error: TyperException) -> int:
-    """Words that are no command, said in one line and a hint like any other mistake."""
-    told = " ".join(error.format_message().split()).removesuffix(".")
-    context = getattr(error, "ctx", None)
-    if told:  # nothing is left to say after the help of a group that was given no command
-        fail(told, f"{context.command_path if context else 'planloom'} --help")
-    return EXIT_MISUSE
 
 
 if __name__ == "__main__":

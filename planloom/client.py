@@ -36,6 +36,7 @@ from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
+from planloom import requests
 from planloom.codec import EncryptionCodec
 from planloom.controls import Controls
 from planloom.errors import (
@@ -78,7 +79,6 @@ from planloom.planner.contract.settings import Settings, settings_from
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.references import shortened
 from planloom.planner.language.values import PRIORITY_KEYS
-from planloom.requests import check_names, document_of, title_of, workflow_of
 from planloom.stream import RunEvent, changes, in_short
 
 __all__ = [
@@ -150,8 +150,11 @@ class Run(Controls):
         return await self.result_as(RunResult, timeout)
 
     async def result_as(self, model: type[M], timeout: float | None = None) -> M:
+        requests.check_seconds(timeout)
         try:
             value = await asyncio.wait_for(self._handle.result(), timeout)
+        except TimeoutError:
+            raise requests.not_ended(self.id, timeout) from None
         except WorkflowFailureError as error:
             cause = error.cause
             if isinstance(cause, ApplicationError):
@@ -267,6 +270,7 @@ class Run(Controls):
         return []
 
     async def signal(self, name: str, payload: BaseModel | dict[str, Any] | None = None) -> None:
+        requests.check_json(f"what {name} is given", payload)
         try:
             await (self._handle.signal(name, payload) if payload else self._handle.signal(name))
         except RPCError as error:
@@ -288,6 +292,7 @@ class Run(Controls):
             NoWorker: nobody answered within seconds; a worker that comes soon may still take it.
         """
         id = uuid.uuid4().hex
+        requests.check_json(f"what {name} is given", payload)
         try:
             return await answered(
                 lambda: self._handle.execute_update(
@@ -519,13 +524,15 @@ class Client:
         Raises:
             AlreadyRunning: a run of that id has not ended.
             Refused: it is too large. A large plan goes as a blob, and does not count.
-            TypeError: no request has a field of that name.
+            TypeError: no request has a field of that name, or something in it is not JSON.
         """
-        document = document_of(request, fields)
-        workflow = workflow or workflow_of(request, document)
-        check_names(workflow, fields)
+        document = requests.document_of(request, fields)
+        requests.check_json("the request", document)
+        workflow = workflow or requests.workflow_of(request, document)
+        requests.check_names(workflow, fields)
+        requests.check_text("id", id or "")
         id = id or f"{workflow.removesuffix('Workflow').lower()}-{uuid.uuid4().hex[:10]}"
-        summary = summary or title_of(document)
+        summary = summary or requests.title_of(document)
         from planloom.store import fitted  # the storage libraries load when they are needed
 
         document = await fitted(document, self.settings)
@@ -577,11 +584,13 @@ class Client:
         return self._run_to_its_end(**more)
 
     def _handle_of(self, id: str, run_id: str | None = None) -> Run:
+        requests.check_text("id", id)
         return Run(self, id, run_id)
 
     async def _run_to_its_end(
         self, *, request: Any = None, timeout: float | None = None, **more: Any
     ) -> RunResult:
+        requests.check_seconds(timeout)
         return await (await self.start(request, **more)).result(timeout)
 
     def pool(self, name: str = "default", settings: Settings | None = None) -> Pool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from planloom.errors import Refused
 from planloom.graph import Graph
 from planloom.planner.contract.controls import Reply
-from planloom.planner.contract.results import OpenWait, Progress
+from planloom.planner.contract.results import OpenWait, Progress, RunStatus
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import JsonValue
 
@@ -142,9 +142,12 @@ class Controls:
         return revision if revision is not None else (await self.progress()).revision
 
     async def _only_question(self) -> str:
-        asked = [w.task for w in await self.waits() if w.kind == "human" and w.task]
+        now = await self.progress()
+        asked = [w.task for w in now.waits if w.kind == "human" and w.task]
         if len(asked) == 1:
             return asked[0]
+        if now.status in get_args(RunStatus):
+            raise Refused(f'run "{self.id}" has ended', "Stale")
         if not asked:
             raise Refused(f'run "{self.id}" has asked nothing', "Stale")
         raise Refused(f'run "{self.id}" asks {len(asked)} questions: name one as task=…: {asked}')

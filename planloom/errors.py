@@ -43,7 +43,10 @@ class PlanloomError(Exception):
 class NoServer(PlanloomError):
     """No Temporal server answers at the configured address."""
 
-    hint = "Start one with: planloom dev (or set TEMPORAL_ADDRESS)."
+    hint = (
+        "Start one with: planloom dev (or set TEMPORAL_ADDRESS). If one runs there, its log says "
+        "more: a server whose disk is full, for one, answers nothing."
+    )
 
     def __init__(self, address: str, cause: str) -> None:
         told = _SAID.findall(cause)

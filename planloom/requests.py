@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError, to_json
 
 from planloom.planner.contract.requests import REQUEST_MODELS
 
@@ -14,7 +16,7 @@ def document_of(request: Any, fields: dict[str, Any]) -> dict[str, Any]:
     """A request as a document, with fields given by name over those of the request.
 
     Raises:
-        TypeError: the request is a text.
+        TypeError: the request is a text, or no request at all.
     """
     if request is None:
         request = {}
@@ -22,6 +24,10 @@ def document_of(request: Any, fields: dict[str, Any]) -> dict[str, Any]:
         raise TypeError('a text is not a request; a goal is given by its name: goal="…"')
     if isinstance(request, BaseModel):
         request = request.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    if not isinstance(request, Mapping):
+        raise TypeError(
+            f"a request is a RunRequest or a dict of its fields, found {request!r:.100}"
+        )
     given = {
         name: value.model_dump(mode="json", exclude_unset=True, by_alias=True)
         if isinstance(value, BaseModel)
@@ -29,6 +35,40 @@ def document_of(request: Any, fields: dict[str, Any]) -> dict[str, Any]:
         for name, value in fields.items()
     }
     return {**request, **given}
+
+
+def check_text(name: str, value: Any) -> None:
+    """
+    Raises:
+        TypeError: the value, given as `name`, is not a text.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a text, found {value!r:.100}")
+
+
+def check_seconds(timeout: Any) -> None:
+    """
+    Raises:
+        TypeError: a timeout that is not a number of seconds, or None.
+    """
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float)):
+        raise TypeError(f"timeout is a number of seconds, found {timeout!r:.100}")
+
+
+def check_json(what: str, value: Any) -> None:
+    """
+    Raises:
+        TypeError: the value cannot be sent, because something in it is not JSON.
+    """
+    try:
+        to_json(value)
+    except PydanticSerializationError as error:
+        raise TypeError(f"{what} is not JSON: {error}") from None
+
+
+def not_ended(id: str, timeout: float | None) -> TimeoutError:
+    """What is raised when nobody waits any longer."""
+    return TimeoutError(f'run "{id}" has not ended within {timeout:g} s; it goes on')
 
 
 def workflow_of(request: Any, document: dict[str, Any]) -> str:

@@ -107,6 +107,13 @@ class ScriptedModel:
         after the other; the last one answers from then on."""
         if not replies:
             raise TypeError("script needs at least one reply")
+        if not (isinstance(match, str) or callable(match)):
+            raise TypeError(f"match is a text, or a function of the call; found {match!r:.100}")
+        for reply in replies:
+            if not (isinstance(reply, str | Reply) or callable(reply)):
+                raise TypeError(
+                    f"a reply is a text, a Reply or a function of the call; found {reply!r:.100}"
+                )
         self._rules.append(_Rule(match, list(replies)))
 
     def calls_of(self, match: Match) -> list[Call]:

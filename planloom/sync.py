@@ -14,11 +14,13 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from functools import wraps
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from planloom import client as asynchronous
+from planloom.errors import PlanloomError
 
 T = TypeVar("T")
 _END = object()
@@ -35,13 +37,22 @@ class _Loop:
         self._thread.start()
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine. Ctrl-C cancels it."""
+        """The result of a coroutine. Ctrl-C cancels it.
+
+        Raises:
+            PlanloomError: the client is closed, or is closed meanwhile.
+        """
+        if self._loop.is_closed():
+            work.close()
+            raise _closed()
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except KeyboardInterrupt:
             future.cancel()
             raise
+        except CancelledError:
+            raise _closed() from None
 
     def iterate(self, events: AsyncIterator[T]) -> Iterator[T]:
         async def following() -> Any:
@@ -51,13 +62,28 @@ class _Loop:
             while (event := self.wait(following())) is not _END:
                 yield event
         finally:
-            if isinstance(events, AsyncGenerator):
+            if isinstance(events, AsyncGenerator) and not self._loop.is_closed():
                 self.wait(events.aclose())
 
     def close(self) -> None:
+        if self._loop.is_closed():
+            return
+        # Whoever waits in another thread must not wait for a loop that has stopped.
+        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+def _closed() -> PlanloomError:
+    return PlanloomError("the client is closed; the run goes on. Use a new one: Client.connect()")
 
 
 class _Waiting:

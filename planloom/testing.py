@@ -27,6 +27,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 from temporalio.api.testservice.v1 import LockTimeSkippingRequest, UnlockTimeSkippingRequest
+from temporalio.exceptions import TimeoutError as ServerTimeout
 from temporalio.testing import WorkflowEnvironment
 
 from planloom import worker
@@ -34,9 +35,9 @@ from planloom.activities.models.client import ModelClient
 from planloom.activities.models.prices import Prices
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.memory import MemoryBackend
-from planloom.activities.tools.decorator import Tool, tool
+from planloom.activities.tools.decorator import tools_of
 from planloom.activities.tools.times import ToolTimes
-from planloom.client import Client, Run
+from planloom.client import Client, Run, RunFailed
 from planloom.planner.contract.results import RunResult
 from planloom.planner.contract.settings import settings_from
 from planloom.scripted import Call, Reply, ScriptedModel
@@ -56,9 +57,6 @@ class PlanloomEnvironment:
     hold, as a mapping; its pools are replaced by the scripted model, unless it names some.
     """
 
-    client: Client
-    """Starts runs and finds them; see `planloom.Client`."""
-
     def __init__(
         self,
         tools: Sequence[Callable[..., Any]] = (),
@@ -67,11 +65,23 @@ class PlanloomEnvironment:
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = ScriptedModel()
-        self._given = [t if isinstance(t, Tool) else tool(t) for t in tools]
+        self._given = tools_of(tools)
+        self._client: Client | None = None
         self._settings = dict(settings or {})
         self._stack = contextlib.AsyncExitStack()
         self._own = None if workspace is not None else tempfile.mkdtemp(prefix="planloom-test-")
         self.workspace = Path(workspace or str(self._own))
+
+    @property
+    def client(self) -> Client:
+        """Starts runs and finds them; see `planloom.Client`.
+
+        Raises:
+            RuntimeError: the environment has not begun, or has ended.
+        """
+        if self._client is None:
+            raise RuntimeError("use it inside: async with PlanloomEnvironment(…) as planloom")
+        return self._client
 
     async def run(self, *, timeout: float | None = 60.0, **fields: Any) -> RunResult:
         """Start a run of these fields of a `RunRequest`, and give its result.
@@ -88,6 +98,8 @@ class PlanloomEnvironment:
 
     async def skip(self, seconds: float) -> None:
         """Let the server's time pass, with all timers that it holds."""
+        if not self.client or isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise TypeError(f"skip takes a number of seconds, found {seconds!r:.100}")
         await self._temporal.sleep(seconds)
 
     async def __aenter__(self) -> Self:
@@ -104,6 +116,7 @@ class PlanloomEnvironment:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._client = None
         await self._stack.aclose()
 
     async def _begin(self) -> None:
@@ -139,7 +152,7 @@ class PlanloomEnvironment:
             await self._stack.enter_async_context(each_worker)
         # A pool's cool-down is of the wall clock, which this server does not follow.
         parts.models.find_limiter = lambda pool: None
-        self.client = _SkippingClient(self._temporal.client, settings.task_queue)
+        self._client = _SkippingClient(self._temporal.client, settings.task_queue)
 
 
 class _SkippingRun(Run):
@@ -150,6 +163,12 @@ class _SkippingRun(Run):
         await service.unlock_time_skipping(UnlockTimeSkippingRequest())
         try:
             return await super().result_as(model, timeout)
+        except RunFailed as error:
+            if error.type == ServerTimeout.__name__ and (waits := await self.waits()):
+                asked = "; ".join(f"{w.kind}: {w.what}" for w in waits)
+                text = f'run "{self.id}" waits, and nobody answered in years ({asked})'
+                raise RunFailed(text, error.type, []) from None
+            raise
         finally:
             await service.lock_time_skipping(LockTimeSkippingRequest())
 

@@ -84,7 +84,7 @@ def unused_files(settings: Settings) -> list[Problem]:
     definitions = Definitions(workspace)
     unused = [*definitions.unused("agent"), *definitions.unused("team")]
     return [each.problems[-1] for each in unused] + TemplateFiles(
-        template_folders(workspace)
+        template_folders(workspace), workspace
     ).unused()
 
 

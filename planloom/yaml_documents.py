@@ -9,11 +9,17 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 NUMBERS_WARNED_MAX = 20
+DEPTH_MAX = 100
+COPIED_MAX = 1_000_000
+"""What aliases may stand for, in characters and values."""
+_JSON_TAGS = ("null", "bool", "int", "float", "str", "seq", "map")
 _BARE_REFERENCE = re.compile(r"[:,\[{]\s*\$\{|^\s*-\s*\$\{")
 _TIGHT_DASH = re.compile(r"^\s*-[A-Za-z_]\w*\s*:")
 _COLON_INSIDE = re.compile(r"[\w\"']\s*:\s+[^\"'\[{|>#&*!].*:(\s|$)")
@@ -63,10 +69,58 @@ class Document:
         return str(node.value) if node is not None and is_number else ""
 
 
-class _Loader(yaml.SafeLoader):
-    """Scalars by the rules of YAML 1.2's core schema; no key twice."""
+class BoundedLoader(yaml.SafeLoader):
+    """PyYAML's own rules, for files of others: forty lines of aliases do not stand for 2^40 values,
+    no value is inside itself, and what is not what its tag says is an error like others.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._composed = self._copied = 0
+        self._sizes: dict[str, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
+            if event.anchor in self.anchors and event.anchor not in self._sizes:
+                raise ComposerError(None, None, "a value is inside itself", event.start_mark)
+            self._count(self._sizes.get(event.anchor, 0), event)
+            return super().compose_node(parent, index)
+        before = self._composed + self._copied
+        self._composed += 1 + len(getattr(event, "value", ""))
+        self._depth += 1
+        if self._depth > DEPTH_MAX:
+            message = f"is nested deeper than {DEPTH_MAX} levels"
+            raise ComposerError(None, None, message, event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if event.anchor is not None:
+            self._sizes[event.anchor] = self._composed + self._copied - before
+        return node
+
+    def _count(self, size: int, event: Any) -> None:
+        self._copied += size
+        if self._copied > COPIED_MAX:
+            message = f"its aliases stand for more than {COPIED_MAX:,} characters"
+            raise ComposerError(None, None, message, event.start_mark)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            message = f"this is no {node.tag.rpartition(':')[2][:40]}"
+            raise ConstructorError(None, None, message, node.start_mark) from None
+
+
+class _Loader(BoundedLoader):
+    """Scalars by the rules of YAML 1.2's core schema; no key twice, and nothing but JSON."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own registry
+    yaml_constructors: ClassVar[dict[Any, Any]] = {
+        tag: made
+        for tag, made in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.rpartition(":")[2] in _JSON_TAGS
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
@@ -78,6 +132,9 @@ class _Loader(yaml.SafeLoader):
                     raise DocumentError(message, line, "Keep one of them.")
                 seen[key.value] = line
         self.flatten_mapping(node)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = "tag:yaml.org,2002:str"  # names of fields are texts, as in JSON
         return super().construct_mapping(node, deep)
 
 
@@ -120,8 +177,9 @@ def read_document_text(text: str) -> Document:
 
 
 def _read_yaml(text: str) -> Document:
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         root = loader.get_single_node()
         value = loader.construct_document(root) if root is not None else None
     except yaml.MarkedYAMLError as error:
@@ -135,7 +193,8 @@ def _read_yaml(text: str) -> Document:
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise DocumentError(str(error).split("\n")[0][:200]) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     return Document(value, _warnings(root), root)
 
 
@@ -155,15 +214,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _composed(text: str) -> yaml.Node | None:
     """Where the parts of a JSON text stand; None where it is too odd for YAML."""
-    loader = _Loader(text)
     try:
-        node: yaml.Node | None = loader.get_single_node()
+        return yaml.compose(text, _Loader)
     except (yaml.YAMLError, RecursionError):
         return None
-    else:
-        return node
-    finally:
-        loader.dispose()
 
 
 def _quote_hint(text: str, line: int | None) -> str:

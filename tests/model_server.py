@@ -47,8 +47,9 @@ class Reply:
     characters), "char", "line", "whole", or a number of characters or lines ("3 lines").
     `fault`: "cut_stream" (the connection breaks after `cut_after` chunks), "silent_end" (the stream
     just ends, no finish reason, no [DONE]), "empty_choices", "error_body" (status 200 with an error
-    object), "not_json", "bad_sse", "ignore_stream" (JSON though a stream was asked), "hang" (no
-    answer at all), "close" (connection closed without an answer).
+    object), "not_json", "bad_sse", "endless_line" (text that is never an event, until the client
+    has gone), "ignore_stream" (JSON though a stream was asked), "hang" (no answer at all), "close"
+    (connection closed without an answer).
     """
 
     text: str | list[str | float] = ""
@@ -415,6 +416,8 @@ class ModelServer:
         await http.begin_stream(reply.headers, reply.content_type or "text/event-stream")
         envelope = _envelope(seen, "chat.completion.chunk")
         count = 0
+        while reply.fault == "endless_line":
+            await http.send_chunk(b"x" * 65_536)
         async for delta, seconds in _deltas(reply):
             await http.pause(seconds)
             if delta is None:

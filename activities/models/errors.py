@@ -24,8 +24,7 @@ import errno
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from typing import get_args
 from urllib.parse import urlsplit
 
@@ -33,6 +32,7 @@ import openai
 import pydantic
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, CancelledError
 
+from planloom.activities.http_dates import moment_of
 from planloom.activities.models.error_bodies import (
     classify_status,
     classify_text,
@@ -250,13 +250,8 @@ def _span_or_moment(text: str, now: float) -> float:
     if re.fullmatch(r"(?:\d+(?:\.\d+)?\s*[a-z]+\s*)+", text, re.IGNORECASE):
         seconds = span_seconds(text)
         return -1.0 if seconds is None else seconds
-    for read in (parsedate_to_datetime, datetime.fromisoformat):
-        try:
-            moment = read(text)
-        except (ValueError, TypeError):
-            continue
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
-    return -1.0
+    moment = moment_of(text)
+    return -1.0 if moment is None else moment - now
 
 
 def requested_wait_seconds(exc: BaseException, now: float) -> float | None:

@@ -8,7 +8,6 @@ server's count also goes up when an endpoint only asked us to wait.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -101,7 +100,7 @@ class Heartbeat:
         self._details = details
         self._latest = latest
         self._seconds = seconds
-        self._task: asyncio.Task[None] | None = None
+        self._next: asyncio.TimerHandle | None = None
 
     def set(self, *details: Any) -> None:
         """Beat now, with these details, and carry them from now on."""
@@ -110,7 +109,9 @@ class Heartbeat:
 
     async def __aenter__(self) -> Self:
         if activity.in_activity():
-            self._task = asyncio.create_task(self._run(self._seconds or _interval()))
+            seconds = self._seconds or _interval()
+            # Each beat is a write on the server, and most activities are over before the first one.
+            self._beat_after(min(FIRST_BEAT_SECONDS, seconds), seconds)
         return self
 
     async def __aexit__(
@@ -119,17 +120,16 @@ class Heartbeat:
         exc: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        if self._next is not None:
+            self._next.cancel()
 
-    async def _run(self, seconds: float) -> None:
-        # Each beat is a write on the server, and most activities are over before the first one.
-        await asyncio.sleep(min(FIRST_BEAT_SECONDS, seconds))
-        while True:
-            self._beat()
-            await asyncio.sleep(seconds)
+    def _beat_after(self, wait: float, seconds: float) -> None:
+        # A timer, not a task: it costs a tenth, and every activity pays it.
+        self._next = asyncio.get_running_loop().call_later(wait, self._beat_on, seconds)
+
+    def _beat_on(self, seconds: float) -> None:
+        self._beat_after(seconds, seconds)
+        self._beat()
 
     def _beat(self) -> None:
         if activity.in_activity():

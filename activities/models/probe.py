@@ -11,14 +11,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, get_args
-from urllib.parse import urlsplit
 
 from planloom.activities.models.chat import ChatReply, ChatRequest
 from planloom.activities.models.client import ModelClient
-from planloom.activities.models.errors import ModelError, host_of
+from planloom.activities.models.errors import ModelError
 from planloom.activities.models.quirks import NOTHING_KNOWN, Quirks, row_of
 from planloom.activities.models.request_params import format_of
 from planloom.planner.contract.requests import Role
+from planloom.planner.contract.settings import shown_address
 from planloom.planner.language.values import JsonValue, Usage
 
 PROBE_SECONDS = 120.0
@@ -181,12 +181,6 @@ def _key(name: str) -> str:
     return name if name.replace("-", "").replace("_", "").isalnum() else json.dumps(name)
 
 
-def _address(url: str) -> str:
-    """Without user and password."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{host_of(url)}{parts.path}"
-
-
 async def known_models(
     client: ModelClient, pools: Sequence[str], rows: Sequence[Row], *, is_probe: bool
 ) -> list[Row]:
@@ -196,7 +190,7 @@ async def known_models(
     for pool in pools:
         row: Row = {
             "pool": pool,
-            "base_url": _address(client.endpoint(pool)),
+            "base_url": shown_address(client.endpoint(pool)),
             "models": client.connections.pool(pool).models,
             "known": [r for r in rows if r.get("pool") == pool],
             **await _offered(client, pool),

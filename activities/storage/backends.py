@@ -21,6 +21,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import ObjectStore, from_url
 
+from planloom.planner.contract.settings import shown_address
+
 SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 RETRIES_MAX = 3
 RETRY_SECONDS = 30.0
@@ -292,14 +294,14 @@ def open_backend(location: str | Path, environment: Mapping[str, str] = os.envir
     text = str(location)
     if "://" not in text:
         return FolderBackend(Path(text))
-    url = urlsplit(text)
+    url, shown = urlsplit(text), shown_address(text)
     if url.scheme not in SCHEMES:
         raise BlobError(
-            f'"{text}" is not a place for blobs: write a folder, s3://bucket/prefix, '
+            f'"{shown}" is not a place for blobs: write a folder, s3://bucket/prefix, '
             "gs://bucket/prefix or az://account/container/prefix"
         )
     if not url.netloc:
-        raise BlobError(f'"{text}" names no bucket: write {url.scheme}://bucket/prefix')
+        raise BlobError(f'"{shown}" names no bucket: write {url.scheme}://bucket/prefix')
     is_s3 = url.scheme == "s3"
     try:
         store = from_url(
@@ -314,8 +316,8 @@ def open_backend(location: str | Path, environment: Mapping[str, str] = os.envir
             credential_provider=_profile(environment) if is_s3 else None,
         )
     except Exception as error:
-        raise BlobError(f"{text} cannot be used for blobs: {short_reason(error)}") from None
-    return ObjectBackend(text.rstrip("/"), store)
+        raise BlobError(f"{shown} cannot be used for blobs: {short_reason(error)}") from None
+    return ObjectBackend(shown.rstrip("/"), store)
 
 
 def short_reason(error: Exception) -> str:

@@ -18,7 +18,12 @@ from typing import Any
 from temporalio import activity, workflow
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
+from planloom.planner.language.clean_text import clean_text, in_its_order
+from planloom.visible import visible
+
 FIELDS = ("run", "task", "revision")
+CONTINUED = "\n    "
+"""Between two lines of one message."""
 
 _job: ContextVar[Any] = ContextVar("planloom_job", default=None)
 """The job of the activity that this context carries out."""
@@ -88,11 +93,14 @@ class JsonLines(logging.Formatter):
         fields |= {name: value for name in FIELDS if (value := getattr(record, name, None))}
         if record.exc_info:
             fields["error"] = self.formatException(record.exc_info)
-        return json.dumps(fields, ensure_ascii=False)
+        return visible(clean_text(json.dumps(fields, ensure_ascii=False)))
 
 
 class TextLines(logging.Formatter):
-    """`time LEVEL logger run/task revision 2: message`, without what is not known."""
+    """`time LEVEL logger run/task revision 2: message`, without what is not known.
+
+    A message may quote a task: no terminal obeys it, and a line of it does not begin like another.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s%(where)s: %(message)s")
@@ -101,7 +109,8 @@ class TextLines(logging.Formatter):
         run, task, revision = (getattr(record, name, "") for name in FIELDS)
         where = "/".join(part for part in (run, task) if part)
         record.where = (f" {where}" if where else "") + (f" revision {revision}" * bool(revision))
-        return super().format(record)
+        text = in_its_order(visible(clean_text(super().format(record))))
+        return text.replace("\n", CONTINUED)
 
 
 def setup_logging(environment: Mapping[str, str]) -> None:

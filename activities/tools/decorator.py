@@ -11,7 +11,7 @@ import inspect
 import keyword
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -109,6 +109,11 @@ class Tool(Generic[P, R]):
         return f"<tool {self.spec.name} of {self.__module__}>"
 
     @property
+    def origin(self) -> str:
+        """Where it comes from, in a message."""
+        return f"module {self.__module__}"
+
+    @property
     def untyped(self) -> list[str]:
         """The names of the parameters that have no annotation."""
         parameters = inspect.signature(self.function).parameters.values()
@@ -174,6 +179,19 @@ def _seconds_of(function: Callable[..., Any], timeout: float | str | None) -> fl
             f"tool {function.__qualname__}: timeout={timeout!r} must be above 0 and at most 30 days"
         )
     return seconds
+
+
+def tools_of(given: Iterable[Callable[..., Any]]) -> list[Tool[..., Any]]:
+    """What a program gives as `tools=`: tools, or typed functions, which become tools.
+
+    Raises:
+        TypeError: it is not a list of such.
+    """
+    if callable(given):
+        raise TypeError(f"tools is a list: tools=[{getattr(given, '__name__', 'tool')}]")
+    if isinstance(given, str):
+        raise TypeError(f'tools is a list of functions, found the text "{given:.100}"')
+    return [t if isinstance(t, Tool) else tool(t) for t in given]
 
 
 def _make(

@@ -111,7 +111,10 @@ class ToolRegistry:
         tools, problems = load_servers([McpServer(n, s) for n, s in servers.items()])
         for each in tools:
             if clash := self._clash(each):
-                problems.append(clash)
+                table = each.__module__.replace(":", ".")  # mcp.<name>
+                hint = f"Set prefix in [{table}], or name the tools to load there: tools = […]."
+                where = f"planloom.toml: {table}"
+                problems.append(clash.model_copy(update={"path": where, "hint": hint}))
             else:
                 self._tools.setdefault(each.spec.name, each)
         if problems:
@@ -167,9 +170,9 @@ class ToolRegistry:
         old = self._tools.get(name)
         if old is new or (old is None and name not in self._extra):
             return None
-        other = f"module {old.__module__}" if old else "Planloom itself"
+        other = old.origin if old else "Planloom itself"
         return Problem(
-            path=f"module {new.__module__}",
+            path=new.origin,
             code="duplicate_tool",
             message=f'tool "{name}" is already there, from {other}.',
             hint=f'Give one of them another name: @tool(name="my_{name}").',

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
 from planloom.activities.tools.docstrings import Docstring
+from planloom.planner.language.plain_errors import kind_of, needed
 from planloom.planner.language.values import JsonValue
 
 
@@ -70,8 +71,11 @@ def _argument_line(names: tuple[str, ...], error: Mapping[str, Any]) -> str:
             return f'there is no argument "{path}". {_nearest_line(path, names)}'.rstrip()
         case _:
             # The value itself stays out: a message lands in history.
-            seen = type(error["input"]).__name__
-            return f'argument "{path}": {error["msg"]} (a value of type {seen} was given)'
+            seen = kind_of(error["input"])
+            if must := needed(error):
+                given = "" if "ctx" in error else f", and {seen} was given"
+                return f'argument "{path}" needs {must}{given}'
+            return f'argument "{path}": {error["msg"]} ({seen} was given)'
 
 
 def _nearest_line(name: str, names: tuple[str, ...]) -> str:

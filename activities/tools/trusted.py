@@ -28,6 +28,8 @@ FILE_VARIABLES = (
     "SSL_CERT_DIR",
 )
 """Variables that name a file which this worker reads as settings."""
+SYSTEM = ("/proc", "/sys", "/dev")
+"""Where a process sees itself: a workspace `/` holds the worker's environment, with its keys."""
 DATA_PARTS = (
     *("blobs", "cache", "claims", "tool_times.json"),
     *("temporal.db", "temporal.db-wal", "temporal.db-shm", "temporal-server.log"),
@@ -62,6 +64,7 @@ def trusted_places(
         *_key_files(settings),
         *started.files,
         Path(platformdirs.user_config_dir("planloom")),
+        *map(Path, SYSTEM),
         Path(sys.prefix),
         *files,
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from planloom.console.report.facts import RunFacts
 from planloom.planner.contract.results import OpenWait
+from planloom.planner.syntax.json_text import json_or_text
 
 ALLOWED = (
     "approve_plan",
@@ -65,15 +66,8 @@ def payload_of(update: str, given: dict[str, Any]) -> dict[str, Any]:
         payload["reason"] = payload.pop("note")
     for name in ("output", "tokens", "usd", "tasks", "parallel"):
         if isinstance(text := payload.get(name), str):
-            payload[name] = _read(text)
+            payload[name] = json_or_text(text)
     return payload
-
-
-def _read(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
 
 
 def _form(fields: list[dict[str, Any]], buttons: list[dict[str, str]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import asyncio
 import hmac
 import json
 import queue
+import re
 import secrets
 import threading
 from collections.abc import Callable, Coroutine
@@ -24,6 +25,7 @@ from planloom import Client, PlanloomError
 from planloom.console.report.answers import ALLOWED, payload_of
 from planloom.console.report.facts import RunFacts, facts_of, live_facts
 from planloom.console.report.page import LIVE_POLICY, live_page, live_parts
+from planloom.planner.language.clean_text import clean_value
 
 LOOK_SECONDS = 0.7
 """Between two looks at the run; with nobody watching it is not looked at."""
@@ -197,16 +199,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.FORBIDDEN, "a decision comes from this page only")
         elif self.headers.get("Content-Type") != "application/json":
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
-        elif not size.isdigit() or int(size) > BODY_MAX_BYTES:
+        elif not re.fullmatch("[0-9]{1,10}", size) or int(size) > BODY_MAX_BYTES:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large")
         else:
             self._act(self.rfile.read(int(size)))
 
     def _act(self, body: bytes) -> None:
         try:
-            document = json.loads(body)
-            update, given = document["update"], document["input"]
-        except (ValueError, KeyError, TypeError):
+            document = clean_value(json.loads(body))
+            update, given = document["update"], document["input"]  # type: ignore[call-overload, index]
+        except (ValueError, KeyError, TypeError, RecursionError):
             self._refuse(HTTPStatus.BAD_REQUEST, "needs {update, input}")
             return
         if not isinstance(update, str) or not isinstance(given, dict):

@@ -14,6 +14,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def apply_change(files: list[str], old: str, new: str, context: ToolContext) -> 
     return files
 
 
-TOOLS = [draft_change, apply_change]
+TOOLS: list[Callable[..., Any]] = [draft_change, apply_change]
 
 
 def ask(wait: OpenWait) -> bool:

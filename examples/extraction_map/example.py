@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def sum_up(facts: list[Facts | None]) -> dict[str, Any]:
     }
 
 
-TOOLS = [find_functions, describe_function, sum_up]
+TOOLS: list[Callable[..., Any]] = [find_functions, describe_function, sum_up]
 GOAL = (
     f"Find all functions below the folder planner, describe the first {RATED} of them with a map, "
     "and say which docstrings do not tell what a caller gets. Name each function."

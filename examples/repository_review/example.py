@@ -16,6 +16,8 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,7 @@ def long_functions(context: ToolContext, most: int = 5) -> list[dict[str, Any]]:
     Args:
         most: how many functions
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for folder in FOLDERS:
         for file in (context.workspace / folder).rglob("*.py"):
             name = file.relative_to(context.workspace).as_posix()
@@ -77,7 +79,7 @@ def untested(context: ToolContext, most: int = 5) -> list[dict[str, Any]]:
     tests = "\n".join(
         p.read_text(encoding="utf-8") for p in context.workspace.rglob("tests/**/*.py")
     )
-    found = []
+    found: list[dict[str, Any]] = []
     for folder in FOLDERS:
         for file in (context.workspace / folder).rglob("*.py"):
             if not re.search(rf"\b{re.escape(file.stem)}\b", tests):
@@ -87,7 +89,7 @@ def untested(context: ToolContext, most: int = 5) -> list[dict[str, Any]]:
     return sorted(found, key=lambda f: -f["lines"])[:most]
 
 
-TOOLS = [churn, long_functions, untested]
+TOOLS: list[Callable[..., Any]] = [churn, long_functions, untested]
 OWN_TOOL = {"historian": "churn", "reader": "long_functions", "tester": "untested"}
 
 
@@ -95,7 +97,7 @@ def rules() -> ScriptedModel:
     """A scripted model: each member calls its tool, then names what the tool put first."""
     model = ScriptedModel(name="rules")
     for member, name in OWN_TOOL.items():
-        model.script(f"You are {member},", lambda call, name=name: member_says(call, name))
+        model.script(f"You are {member},", partial(member_says, name=name))
     model.script("You judge what a team answered", judged)
     model.script(
         lambda call: True, lambda call: Reply("[rules] only a model can do this", status=400)

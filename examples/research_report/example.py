@@ -10,6 +10,7 @@ import math
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def passages(path: str, question: str, context: ToolContext) -> list[Passage]:
     paragraphs = [p for p in re.split(r"\n\s*\n", file.read_text(encoding="utf-8")) if p.strip()]
     counts = [Counter(words_of(p)) for p in paragraphs]
     stems = {w[:6] for w in words_of(question) if len(w) > 4}  # measured, measurement
-    found = []
+    found: list[Passage] = []
     for paragraph, count in zip(paragraphs, counts, strict=True):
         hits = sum(n for word, n in count.items() if word[:6] in stems)
         figures = len(re.findall(r"\d", paragraph))
@@ -79,7 +80,7 @@ def write_report(question: str, best: list[Passage], documents: int) -> str:
     )
 
 
-TOOLS = [passages, rank_passages, write_report]
+TOOLS: list[Callable[..., Any]] = [passages, rank_passages, write_report]
 
 
 def main(arguments: list[str]) -> Any:

@@ -69,6 +69,7 @@ def start(
     Raises:
         RunFailed: the request, or a plan in it, cannot be used; with all problems.
     """
+    _require_loop()
     document = {n: _plain(v) for n, v in fields.items()}
     if plan is not None:
         document["plan"] = _document_of(plan)
@@ -94,6 +95,11 @@ async def run(
         Stuck: the run waits for something that none of these gives.
         RunFailed: the request, or a plan in it, cannot be used; with all problems.
     """
+    callbacks = {"approve": approve, "answer": answer, "on_event": on_event}
+    for name, given in callbacks.items():
+        is_fixed = name == "approve" and isinstance(given, bool)
+        if not (given is None or is_fixed or callable(given)):
+            raise TypeError(f"{name} is a function, found {given!r:.100}")
     started = start(plan, **more)
     left: set[Any] = set()
     try:
@@ -133,6 +139,14 @@ async def _decide(
         await run.answer(await _awaited(answer(wait)), task=wait.task, by="callback")
         return True
     return False
+
+
+def _require_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        message = "no event loop runs here: call local.start in a coroutine, or use local.run_sync"
+        raise RuntimeError(message) from None
 
 
 async def _awaited(value: Any) -> Any:

@@ -21,7 +21,7 @@ from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.claims import ClaimStore
 from planloom.activities.storage.memory import MemoryBackend
 from planloom.activities.tools.builtin import ASK_SPEC, BUILTIN_TOOLS
-from planloom.activities.tools.decorator import Tool, tool
+from planloom.activities.tools.decorator import tools_of
 from planloom.activities.tools.registry import ToolRegistry
 from planloom.activities.tools.runner import ToolRunner
 from planloom.activities.tools.times import ToolTimes
@@ -42,10 +42,7 @@ class LocalParts:
     ) -> None:
         environment = os.environ if environment is None else environment
         settings = (settings or settings_from(environment)).without_reservations()
-        if callable(tools):
-            raise TypeError(f"tools is a list: tools=[{getattr(tools, '__name__', 'tool')}]")
-        given = [t if isinstance(t, Tool) else tool(t) for t in tools]
-        self.registry = ToolRegistry([*BUILTIN_TOOLS, *given], [ASK_SPEC])
+        self.registry = ToolRegistry([*BUILTIN_TOOLS, *tools_of(tools)], [ASK_SPEC])
         self.registry.load_mcp(settings.mcp)
         self.blobs = BlobStore(MemoryBackend())
         self.models = ModelClient(settings, environment, Prices(settings))

@@ -16,6 +16,7 @@ from planloom.planner.contract.controls import Reply
 from planloom.planner.contract.results import Progress
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.values import JsonValue, Stored, TaskId
+from planloom.requests import check_seconds, not_ended
 from planloom.stream import RunEvent, changes, in_short
 from planloom.workflows.machines.run import view as run_view
 from planloom.workflows.machines.run.state import RunState
@@ -32,6 +33,7 @@ class LocalRun(Controls):
 
     def __init__(self, document: dict[str, Any], parts: LocalParts, id: str) -> None:
         self.id = id
+        self._is_closed = False
         self._world = World(parts)
         kind = next((k for k in ("agent", "team") if k in document), "dag")
         kind = f"{kind.capitalize()}Workflow"
@@ -58,11 +60,18 @@ class LocalRun(Controls):
 
         Raises:
             RunFailed: the request, or a plan in it, cannot be used; with all problems.
+            Refused: it was closed before its end.
             TimeoutError: it has not ended within `timeout` seconds.
         """
-        await asyncio.wait_for(self._process.over.wait(), timeout)
+        check_seconds(timeout)
+        try:
+            await asyncio.wait_for(self._process.over.wait(), timeout)
+        except TimeoutError:
+            raise not_ended(self.id, timeout) from None
         if self._process.bug is not None:
             raise self._process.bug
+        if self._is_closed:
+            raise Refused(f'run "{self.id}" was closed before its end', "Stale")
         ended = self._process.machine.ended(self._process.state)
         if isinstance(ended, Failed):
             raise _failed(ended)
@@ -72,12 +81,14 @@ class LocalRun(Controls):
         """The whole output of a task that has one, also a large one.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is none, with the tasks that have one.
         """
         state = self._process.state
         record = state.records.get(TaskId(task)) if isinstance(state, RunState) else None
         if record is None or record.output is None:
-            raise KeyError(task)
+            records = state.records if isinstance(state, RunState) else {}
+            have = ", ".join(id for id, each in records.items() if each.output is not None)
+            raise KeyError(f'no output of a task "{task}". Tasks with one: {have or "none yet"}')
         return await self._world.parts.blobs.load(record.output)
 
     async def progress(self) -> Progress:
@@ -102,7 +113,8 @@ class LocalRun(Controls):
             Refused: with the reason.
         """
         if self.is_over:
-            raise Refused(f'run "{self.id}" has ended', "Stale")
+            how = "was closed before its end" if self._is_closed else "has ended"
+            raise Refused(f'run "{self.id}" {how}', "Stale")
         try:
             return Reply.model_validate(await self._process.ask(name, payload))
         except ApplicationError as error:
@@ -110,6 +122,8 @@ class LocalRun(Controls):
 
     async def cancel(self) -> None:
         """Cancel the run; what has finished is kept in its result."""
+        if self.is_over:
+            return
         self._process.apply(CancelRequested())
 
     async def stream(self) -> AsyncIterator[RunEvent]:
@@ -137,6 +151,10 @@ class LocalRun(Controls):
     async def close(self) -> None:
         """Stop what is still at work, and close the connections to models."""
         await self._world.close()
+        if not self.is_over:
+            self._is_closed = True
+            self._process.over.set()  # nobody may wait for an end that does not come
+            self._world.changed.set()
 
     def _progress(self) -> Progress:
         return Progress.model_validate(self._process.progress())

@@ -24,7 +24,7 @@ def expand_request(request: RunRequest) -> tuple[Plan | None, list[Problem]]:
     answer is their outputs by name, in order. One that fails leaves the others alone.
     """
     tasks: list[dict[str, Any]] = []
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     share = members_at_once(request.limits, len(request.teams or []))
     for kind, members in (("agent", request.agents or []), ("team", request.teams or [])):
         for member in members:
@@ -145,12 +145,15 @@ def _plain_value(value: JsonValue) -> JsonValue:
             return value
 
 
-def _free_id(name: str, taken: set[str]) -> str:
+def _free_id(name: str, taken: dict[str, int]) -> str:
+    """An id that no other has. `taken` keeps each name's last number: none is tried twice."""
     base = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:80] or "agent"
-    made, number = base, 2
+    made, number = base, taken.get(base, 1)
     while made in taken:
-        made, number = f"{base}-{number}", number + 1
-    taken.add(made)
+        number += 1
+        made = f"{base}-{number}"
+    taken[base] = number
+    taken.setdefault(made, 1)
     return made
 
 

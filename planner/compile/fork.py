@@ -122,11 +122,14 @@ def _carried(request: RunRequest) -> dict[str, Any]:
 
 
 def _approval(request: RunRequest, *, is_changed: bool) -> dict[str, Any]:
-    """A plan that was approved and is not changed need not be approved again; its replans must."""
+    """A plan that was approved and is not changed need not be approved again; its replans must.
+
+    `tainted` asks before acts, not before plans: it stays.
+    """
     policy = request.approval
     if policy.mode == "never" or (policy.mode == "plan" and not is_changed):
         return {}
-    mode = policy.mode if is_changed else "replan"
+    mode = policy.mode if is_changed or policy.mode == "tainted" else "replan"
     return {"approval": policy.model_dump(mode="json", exclude_unset=True) | {"mode": mode}}
 
 

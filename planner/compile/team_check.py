@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
+from itertools import islice
 
 from planloom.planner.language.definitions import MemberSpec, Subtask, TeamSpec
 from planloom.planner.language.values import Problem
+
+PROBLEMS_MAX = 100
+"""Of one kind: workflow code looks for them, and each is compared with all names."""
+NAMES_COMPARED_MAX = 200
 
 
 def team_problems(
@@ -38,10 +44,12 @@ def team_problems(
 
 def _subtask_problems(subtasks: Sequence[Subtask], members: Sequence[str]) -> list[Problem]:
     problems = [_twice("subtasks", "subtasks", n) for n in _repeated([s.id for s in subtasks])]
-    for part in subtasks:
-        named = part.member or part.id
-        if named not in members:
-            problems.append(_unknown(f"subtasks.{part.id}.member", named, members, "Members"))
+    unknown = (
+        _unknown(f"subtasks.{part.id}.member", named, members, "Members")
+        for part in subtasks
+        if (named := part.member or part.id) not in members
+    )
+    problems += islice(unknown, PROBLEMS_MAX)
     waits = {s.id: s.depends_on for s in subtasks}
     return problems + _graph_problems(waits, "subtasks", "subtasks", "Subtasks")
 
@@ -50,15 +58,16 @@ def _graph_problems(
     waits: Mapping[str, Sequence[str]], where: str, what: str, title: str
 ) -> list[Problem]:
     """Dependencies on nobody, and cycles with their path."""
-    problems = []
-    for name, needed in waits.items():
-        for other in needed:
-            if other not in waits:
-                message = f'"{name}" depends on "{other}"'
-                problem = _unknown(f"{where}.{name}.depends_on", other, list(waits), title)
-                problems.append(
-                    problem.model_copy(update={"message": f"{message}, which is not one"})
-                )
+    names = list(islice(waits, NAMES_COMPARED_MAX))
+    unknown = (
+        _unknown(f"{where}.{name}.depends_on", other, names, title).model_copy(
+            update={"message": f'"{name}" depends on "{other}", which is not one'}
+        )
+        for name, needed in waits.items()
+        for other in needed
+        if other not in waits
+    )
+    problems = list(islice(unknown, PROBLEMS_MAX))
     graph = {name: [o for o in needed if o in waits] for name, needed in waits.items()}
     try:
         TopologicalSorter(graph).prepare()
@@ -70,7 +79,7 @@ def _graph_problems(
 
 
 def _repeated(names: Sequence[str]) -> list[str]:
-    return [n for n in dict.fromkeys(names) if names.count(n) > 1]
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _twice(where: str, what: str, name: str) -> Problem:

@@ -39,15 +39,28 @@ def _strategy(value: Any) -> Any:
 
 
 def _retry(value: Any) -> Any:
-    """`maxRetries` counts what comes after the first try; jitter is Temporal's affair."""
-    if not isinstance(value, Mapping) or not set(value) <= _RETRY_NAMES:
+    """`maxRetries` counts what comes after the first try; jitter is Temporal's affair.
+
+    What is not a number is left as it is, for validation to refuse.
+    """
+    if not _is_their_retry({"retry": value}):
         return value
-    retry: dict[str, Any] = {"max_attempts": 1 + min(20, max(0, int(value.get("maxRetries", 2))))}
-    initial = min(600_000, max(1, value.get("initialDelayMs", 800)))
+    numbers = {name: each for name, each in value.items() if name != "jitter"}
+    if not all(_is_finite(each) for each in numbers.values()):
+        return value
+    retry: dict[str, Any] = {"max_attempts": 1 + min(20, max(0, int(numbers.get("maxRetries", 2))))}
+    initial = min(600_000, max(1, numbers.get("initialDelayMs", 800)))
     retry["initial_seconds"] = initial / MILLISECONDS
-    retry["max_seconds"] = max(initial, value.get("maxDelayMs", 10_000)) / MILLISECONDS
-    retry["backoff"] = min(10, max(1, value.get("multiplier", 2)))
+    longest = min(MILLISECONDS_MAX, numbers.get("maxDelayMs", 10_000))
+    retry["max_seconds"] = max(initial, longest) / MILLISECONDS
+    retry["backoff"] = min(10, max(1, numbers.get("multiplier", 2)))
     return retry
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 _RETRY_NAMES = {"maxRetries", "initialDelayMs", "maxDelayMs", "multiplier", "jitter"}
@@ -58,7 +71,15 @@ def _names(value: Any) -> Any:
     if not isinstance(value, list):
         return value
     cleaned = [v.strip() if isinstance(v, str) else v for v in value]
-    return [v for n, v in enumerate(cleaned) if v != "" and v not in cleaned[:n]]
+    seen: set[str] = set()
+    kept: list[Any] = []
+    for name in cleaned:
+        if isinstance(name, str):
+            if name in seen or not name:
+                continue
+            seen.add(name)
+        kept.append(name)  # what is no name is refused by validation
+    return kept
 
 
 def _same(value: Any) -> Any:
@@ -159,28 +180,29 @@ def _subtasks(plan: Mapping[str, Any]) -> Any:
     tasks = plan.get("tasks")
     if not isinstance(tasks, list):
         return tasks
-    beside = plan.get("dependencies")
+    beside = _dependencies(plan.get("dependencies"))
     subtasks = []
     for task in tasks:
         if not isinstance(task, Mapping):
             subtasks.append(task)
             continue
-        subtask: dict[str, Any] = {"id": task.get("id"), "task": task.get("description")}
+        id = task.get("id")
+        subtask: dict[str, Any] = {"id": id, "task": task.get("description")}
         if task.get("assignedAgent") is not None:
             subtask["member"] = task["assignedAgent"]
-        waits = task.get("dependencies") or _waits_for(beside, task.get("id"))
+        waits = task.get("dependencies") or (beside.get(id) if isinstance(id, str) else None)
         if waits:
             subtask["depends_on"] = waits
         subtasks.append(subtask)
     return subtasks
 
 
-def _waits_for(dependencies: Any, task: Any) -> list[Any]:
-    """What a task waits for: from `{task: [ids]}`, or a list of `{from, to}`."""
-    if isinstance(dependencies, Mapping):
-        listed = dependencies.get(task)
-        return list(listed) if isinstance(listed, list) else []
-    if isinstance(dependencies, list):
-        pairs = [d for d in dependencies if isinstance(d, Mapping)]
-        return [d.get("from") for d in pairs if d.get("to") == task]
-    return []
+def _dependencies(given: Any) -> dict[str, list[Any]]:
+    """What each task waits for: from `{task: [ids]}`, or a list of `{from, to}`."""
+    if isinstance(given, Mapping):
+        return {task: list(ids) for task, ids in given.items() if isinstance(ids, list)}
+    found: dict[str, list[Any]] = {}
+    for pair in given if isinstance(given, list) else []:
+        if isinstance(pair, Mapping) and isinstance(task := pair.get("to"), str):
+            found.setdefault(task, []).append(pair.get("from"))
+    return found

@@ -14,8 +14,9 @@ from planloom.planner.language.definitions import (
     Subtask,
     TeamSpec,
     TeamTask,
+    ToolNames,
 )
-from planloom.planner.language.plan import Plan, Retry
+from planloom.planner.language.plan import TASKS_MAX, Plan, Retry
 from planloom.planner.language.values import (
     TOKENS_MAX,
     USD_MAX,
@@ -184,7 +185,7 @@ class Common(Model):
     model: str | ModelRoles | None = None
     """The model for all roles, or an object with a model for each role. Without it,
     `PLANLOOM_MODEL`."""
-    tools: list[str] | None = None
+    tools: ToolNames | None = None
     """The tools that may be used. Without it, all tools of the worker."""
     context: JsonValue = None
     """Any JSON that planner, agents and members read beside the goal or task."""
@@ -225,9 +226,9 @@ class RunRequest(Common):
     """The name of a template to run with `params`."""
     params: dict[str, JsonValue] = Field(default_factory=dict)
     """Values of the template's or plan's parameters, by name."""
-    agents: list[str | AgentTask | AgentSpec] | None = None
+    agents: Annotated[list[str | AgentTask | AgentSpec], Field(max_length=TASKS_MAX)] | None = None
     """With `goal`: agents that are each given the goal, in parallel. No planner is asked."""
-    teams: list[str | TeamTask | TeamSpec] | None = None
+    teams: Annotated[list[str | TeamTask | TeamSpec], Field(max_length=TASKS_MAX)] | None = None
     """With `goal`: teams that are each given the goal, in parallel. No planner is asked."""
     limits: Limits = Field(default_factory=Limits)
     """How many agents, teams, members and model calls run at once, with `agents` or `teams`."""
@@ -333,7 +334,7 @@ class TeamRequest(Common):
     `2h`. Without it, the endpoint's limit."""
     retry: Retry | None = None
     """How failed model turns are repeated. Waits that the endpoint asks for are not counted."""
-    subtasks: list[Subtask] | Literal["plan"] | None = None
+    subtasks: Annotated[list[Subtask], Field(max_length=TASKS_MAX)] | Literal["plan"] | None = None
     """Makes it a team on a graph: the subtasks, or `plan` to let the planner model write them."""
 
 

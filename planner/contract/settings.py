@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from planloom.planner.contract.jobs import ErrorClass
 from planloom.planner.contract.mcp import McpSettings
 from planloom.planner.contract.retries import RetryOverride, RetryTable, table_with
+from planloom.planner.language.plain_errors import hidden, problem_of
 from planloom.planner.language.values import Model, Problem
 
 
@@ -43,6 +45,12 @@ class Accepts(Model):
     """The name under which the limit of an answer is sent. Without it, Planloom finds out."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """The largest limit of an answer, in tokens. Without it, Planloom finds out."""
+
+
+def shown_address(url: str) -> str:
+    """An address without user, password and query: each may be a secret."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 class PoolSettings(Model):
@@ -380,18 +388,7 @@ def settings_from(
     try:
         settings = Settings.model_validate(merged)
     except ValidationError as error:
-        raise SettingsError(
-            [
-                Problem(
-                    path="planloom.toml: " + ".".join(str(p) for p in e["loc"]),
-                    code=e["type"],
-                    # Who writes a key where its variable's name belongs does not see it printed.
-                    message=e["msg"]
-                    + ("" if _SECRET_PLACES & set(e["loc"]) else f" (seen: {e['input']!r})"),
-                )
-                for e in error.errors()
-            ]
-        ) from None
+        raise SettingsError([_problem(e, environment) for e in error.errors()]) from None
     problems = [
         Problem(
             path=f"planloom.toml: pools.{name}.fallback",
@@ -405,3 +402,14 @@ def settings_from(
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _problem(error: Any, environment: Mapping[str, str]) -> Problem:
+    """What is wrong with one setting, by the name under which it was set."""
+    place = error["loc"]
+    # Who writes a key where its variable's name belongs does not see it printed.
+    entry = hidden(error) if _SECRET_PLACES & set(place) else error
+    set_by = [v for v, field in VARIABLES.items() if place[:1] == (field,) and environment.get(v)]
+    steps = (str(step) for step in place if step != "[key]")
+    path = set_by[0] if set_by else "planloom.toml: " + ".".join(steps)
+    return problem_of(entry, place, path, Settings)

@@ -8,6 +8,10 @@ from pydantic import Field
 
 from planloom.planner.language.values import ID_PATTERN, JsonValue, Model, Problem
 
+TOOL_NAMES_MAX = 10_000
+"""Far more than a worker has. A list of half a million would take seconds of workflow code."""
+ToolNames = Annotated[list[str], Field(max_length=TOOL_NAMES_MAX)]
+
 
 class AgentSpec(Model):
     """A subagent: who it is, which tools it may call, which model answers."""
@@ -18,7 +22,7 @@ class AgentSpec(Model):
     """What the agent is good at. The planner reads it to choose an agent."""
     system: str = ""
     """The system message: who the agent is and how it works."""
-    tools: list[str] | None = None
+    tools: ToolNames | None = None
     """The tools that the agent may call. Without it, the tools that the run allows."""
     model: str | None = None
     """The model that answers. Without it, the run's `worker` model."""
@@ -41,7 +45,7 @@ class MemberSpec(Model):
     """More of the member's system message."""
     model: str | None = None
     """The model that answers. Without it, the request's `worker` model."""
-    tools: list[str] | None = None
+    tools: ToolNames | None = None
     """The tools that the member may call. Without it, the tools that the request allows."""
     task: str | None = None
     """A subtask for this member. A team whose members have subtasks runs as a graph."""

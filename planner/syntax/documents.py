@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import types
-import typing
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from planloom.planner.language.clean_text import clean_text, clean_value
+from planloom.planner.language.plain_errors import kind_of, problem_of
 from planloom.planner.language.plan import PLAN_MAX_BYTES, TASKS_MAX, Body, Plan, is_body
 from planloom.planner.language.values import JsonValue, Problem, Unreadable
 
@@ -26,31 +23,6 @@ NESTING_MAX = 100
 TEXT_FIELDS = ("goal", "task", "context")
 TEXT_FIELD_MAX_BYTES = 1_000_000
 """These go along with model calls, in payloads of at most 2 MiB."""
-FIELD_CUTOFF = 0.7
-"""At 0.6 "expression" becomes "depends_on"."""
-VALUE_SHOWN_MAX_CHARS = 24
-"""A longer text is not shown in a message: it may be a prompt, or a key."""
-
-_CALLED_ELSEWHERE = {
-    **dict.fromkeys(("arguments", "parameters", "params", "input", "inputs", "kwargs"), ("args",)),
-    **dict.fromkeys(("tool_name", "function", "action", "call", "operation"), ("tool",)),
-    "name": ("id", "tool"),
-    **dict.fromkeys(("task_id", "step", "key"), ("id",)),
-    **dict.fromkeys(("dependencies", "deps", "needs", "after", "requires_tasks"), ("depends_on",)),
-    **dict.fromkeys(("condition", "if", "only_if"), ("when",)),
-    **dict.fromkeys(("foreach", "for_each", "loop", "items", "over"), ("map",)),
-    **dict.fromkeys(("steps", "nodes", "plan", "calls"), ("tasks",)),
-    **dict.fromkeys(("output", "result", "final", "return", "final_answer"), ("answer",)),
-    **dict.fromkeys(("default", "else", "on_failure"), ("fallback",)),
-    **dict.fromkeys(("question", "text", "message", "query"), ("prompt",)),
-    **dict.fromkeys(("schema", "response_format", "json_schema"), ("output_schema",)),
-    **dict.fromkeys(("retries", "max_retries", "attempts"), ("retry", "max_attempts")),
-    **dict.fromkeys(("timeout_seconds", "deadline"), ("timeout",)),
-    **dict.fromkeys(("note", "notes", "comment", "reason", "purpose"), ("description",)),
-}
-"""What other tools and models call our fields: nearer in meaning than in letters."""
-_TIGHT_COLON = re.compile(r"(\w{1,24}):\S")
-_CONTAINERS = (typing.Union, types.UnionType, list, dict, typing.Annotated)
 _FORMS = ("string_type", "literal_error", "model_type", "model_attributes_type")
 
 
@@ -80,7 +52,7 @@ def problems_from_validation(
     ]
     for loc, entry in _told_once(placed):
         path = _path(loc, document, prefix)
-        problem = _problem(entry, loc, path, model)
+        problem = problem_of(entry, loc, path, model)
         problems.setdefault((problem.path, problem.message), problem)
     return bounded_problems(list(problems.values()))
 
@@ -159,120 +131,6 @@ def _step(node: Any, step: int | str) -> Any:
         return None
 
 
-def _problem(entry: Any, loc: tuple[int | str, ...], path: str, model: type[BaseModel]) -> Problem:
-    kind, message, hint = entry["type"], str(entry["msg"]), ""
-    match kind:
-        case "extra_forbidden":
-            message = f'no field "{loc[-1] if loc else path}"'
-            fields = _fields_at(model, loc[:-1])
-            hint = _field_hint(str(loc[-1])[:100] if loc else "", fields)
-        case "missing":
-            message = "is missing"
-        case "model_type" | "model_attributes_type":
-            message = f"needs an object, found {_kind_of(entry['input'])}"
-            hint = _object_hint(entry["input"], _fields_at(model, loc))
-        case "value_error":
-            message = message.removeprefix("Value error, ")
-            if isinstance(entry["input"], str) and len(entry["input"]) > VALUE_SHOWN_MAX_CHARS:
-                message = message.replace(entry["input"], "…")
-        case "literal_error":
-            expected = entry.get("ctx", {}).get("expected", "")
-            message = f"needs {expected}; found {_shown(entry['input'])}"
-            options = [o.strip(" '") for o in expected.replace(" or ", ", ").split(",")]
-            near = get_close_matches(str(entry["input"])[:100], options, n=1)
-            hint = f'Did you mean "{near[0]}"?' if near else ""
-        case "string_pattern_mismatch":
-            message = f"{_shown(entry['input'])} is not an id: use letters, digits, _ - . only"
-        case "string_type" if isinstance(entry["input"], bool | int | float):
-            message = f"needs text, found {_shown(entry['input'])}"
-            hint = f'Write it in quotes: "{_shown(entry["input"])}".'
-        case "string_type":
-            message = f"needs text, found {_shown(entry['input'])}"
-        case "list_type":
-            message = f"needs a list, found {_shown(entry['input'])}"
-            if loc[-1:] == ("tasks",) and isinstance(entry["input"], Mapping):
-                hint = "Write each task as a list item with an id: [{id: a, tool: …}]."
-        case "dict_type":
-            message = f"needs an object, found {_shown(entry['input'])}"
-            hint = _object_hint(entry["input"], [])
-        case "too_short" if entry["input"] == []:
-            message = "is empty: it needs at least one"
-        case _:
-            message = f"{message[:1].lower()}{message[1:]}, found {_shown(entry['input'])}"
-    return Problem(path=path, code=kind, message=message, hint=hint)
-
-
-def _object_hint(found: Any, fields: Sequence[str]) -> str:
-    """How to write the object that is needed."""
-    if found is None:
-        return "Its fields stand below it, indented further than it is."
-    if isinstance(found, str) and (tight := _TIGHT_COLON.match(found)):
-        return f'A colon needs a space after it: "{tight[1]}: …".'
-    return "Fields: " + ", ".join(fields) if fields else ""
-
-
-def _field_hint(written: str, fields: Sequence[str]) -> str:
-    """The field that was meant: by what it is called elsewhere, else the nearest in its letters."""
-    elsewhere = _CALLED_ELSEWHERE.get(written.lower().replace("-", "_"), ())
-    near = [name for name in elsewhere if name in fields]
-    near = near or get_close_matches(written, fields, n=1, cutoff=FIELD_CUTOFF)
-    listed = "Fields: " + ", ".join(fields) if fields else ""
-    return f'Did you mean "{near[0]}"?' if near else listed
-
-
-def _kind_of(value: Any) -> str:
-    kinds: dict[type, str] = {
-        type(None): "null",
-        str: "text",
-        list: "a list",
-        dict: "an object",
-        bool: "a boolean",
-        int: "a number",
-        float: "a number",
-    }
-    return kinds.get(type(value), f"a {type(value).__name__}")  # YAML has dates
-
-
-def _shown(value: Any) -> str:
-    """A value as a message shows it: short ones whole, of others what they are."""
-    if isinstance(value, str):
-        if len(value) > VALUE_SHOWN_MAX_CHARS:
-            return f"a text of {len(value):,} characters"
-        return json.dumps(value, ensure_ascii=False)
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    if isinstance(value, int | float):
-        return str(value) if abs(value) < 1e15 or isinstance(value, float) else "a huge number"
-    return _kind_of(value)
-
-
-def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Field names legal at a place, by walking the model's annotations."""
-    here: list[type[BaseModel]] = [model]
-    for step in loc:
-        if isinstance(step, int):
-            continue
-        models = [m for each in here for m in _models_of(each, step)]
-        if not models:
-            return []
-        here = models
-    names = (f.alias or n for m in here for n, f in m.model_fields.items())
-    return list(dict.fromkeys(names))
-
-
-def _models_of(model: type[BaseModel], field: str) -> list[type[BaseModel]]:
-    info = model.model_fields.get(field)
-    return _models_in(info.annotation) if info is not None else []
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if typing.get_origin(annotation) in _CONTAINERS:
-        return [m for a in typing.get_args(annotation) for m in _models_in(a)]
-    return []
-
-
 def read_plan(
     document: JsonValue | str, prefix: str = "", limit: int = PLAN_MAX_BYTES
 ) -> tuple[Plan | None, list[Problem]]:
@@ -298,7 +156,7 @@ def read_plan(
             message = "holds a number with thousands of digits"
             return None, [Problem(path=where, code="not_json", message=message)]
     if not isinstance(document, Mapping):
-        found = "nothing" if document is None else _kind_of(document)
+        found = "nothing" if document is None else kind_of(document)
         message = f"needs an object with a list of tasks, found {found}"
         hint = "Put the list under `tasks:`." if isinstance(document, list) else ""
         return None, [Problem(path=where, code="not_a_plan", message=message, hint=hint)]
@@ -405,7 +263,7 @@ def read_request(
         message = f"cannot be read: {document.why}"
         return None, [Problem(path="input", code="unreadable", message=message)]
     if not isinstance(document, Mapping):
-        message = f"needs an object, found {_kind_of(document)}"
+        message = f"needs an object, found {kind_of(document)}"
         hint = f"Its fields: {', '.join(model.model_fields)}."
         if "goal" in model.model_fields:
             hint = 'For example {"goal": "Compare …"}.'

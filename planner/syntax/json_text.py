@@ -219,6 +219,29 @@ def _whole(written: str) -> int:
     return int(written)
 
 
+def strict_json(text: str | bytes) -> JsonValue:
+    """JSON as RFC 8259 has it, which travels on as it is: no NaN, no number beyond a double.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        value: JsonValue = json.loads(
+            text, parse_constant=no_number, parse_float=_finite, parse_int=_whole
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    return clean_value(value)
+
+
+def json_or_text(text: str) -> JsonValue:
+    """What a person typed: a JSON value where it is one, else the text itself."""
+    try:
+        return strict_json(text)
+    except ValueError:
+        return clean_text(text)
+
+
 _DECODER = json.JSONDecoder(
     strict=False, parse_constant=no_number, parse_float=_finite, parse_int=_whole
 )

@@ -32,6 +32,8 @@ _REFUSED = (
     "propertyNames",
 )
 
+PASSES_MAX = 10
+"""A chain of definitions that cannot be said, each for the next one: time stays linear."""
 ANY = "any"
 """The definition that stands for any JSON."""
 
@@ -62,12 +64,15 @@ def _object_form(schema: Mapping[str, Any]) -> Schema:
     shared = defs if isinstance(defs, Mapping) else {}
     made: dict[str, Schema] = {}
     usable = _usable(shared)
+    names = set(usable)
     for name in usable:
-        made[name] = _form(shared[name], set(usable), is_narrowed=name == ANY)
+        made[name] = _form(shared[name], names, is_narrowed=name == ANY)
     root = _form(schema, set(made))
-    used = _refs_of(root)
-    while more := {r for name in used for r in _refs_of(made[name])} - used:
-        used |= more
+    used, waiting = set[str](), _refs_of(root)
+    while waiting:
+        name = waiting.pop()
+        used.add(name)
+        waiting |= _refs_of(made[name]) - used
     kept = {name: made[name] for name in made if name in used}
     return {**root, "$defs": kept} if kept else root
 
@@ -75,17 +80,18 @@ def _object_form(schema: Mapping[str, Any]) -> Schema:
 def _usable(shared: Mapping[str, Any]) -> list[str]:
     """The definitions that can be said, found by leaving out those that cannot until all can."""
     usable = list(shared)
-    while True:
-        good = []
+    for _ in range(PASSES_MAX):
+        good, names = [], set(usable)
         for name in usable:
             try:
-                _form(shared[name], set(usable), is_narrowed=name == ANY)
+                _form(shared[name], names, is_narrowed=name == ANY)
             except _OpenSchemaError:
                 continue
             good.append(name)
         if good == usable:
             return usable
         usable = good
+    raise _OpenSchemaError
 
 
 def _form(schema: Any, usable: set[str], *, is_narrowed: bool = False) -> Schema:

@@ -150,6 +150,13 @@ async def test_a_bucket_that_does_not_answer_is_told_in_time(
         await BlobStore("s3://bucket", patience=Patience(0.0, 0.0)).put_bytes(b"x")
 
 
+@pytest.mark.parametrize("address", ["ftp://me:canary@host/x", "s3://?token=canary"])
+def test_no_message_tells_what_may_be_a_secret_in_an_address(address: str) -> None:
+    with pytest.raises(BlobError) as seen:
+        open_backend(address)
+    assert "canary" not in str(seen.value)
+
+
 @pytest.mark.parametrize(
     ("address", "said"),
     [

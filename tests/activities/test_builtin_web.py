@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ from planloom.activities.tools.builtin.addresses import Allowed, allowed_from, r
 from planloom.activities.tools.builtin.http_body import (
     BODY_MAX_BYTES,
     CHARSETS,
+    BodyError,
     charset_of,
     content_of,
+    read_body,
 )
 from planloom.activities.tools.builtin.web import http_get
 from planloom.activities.tools.decorator import ToolError
@@ -196,6 +198,24 @@ async def test_a_strange_charset_or_header_costs_no_time(port: int, page: str) -
     began = time.process_time()
     assert await http_get(f"http://127.0.0.1:{port}/{page}")
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b'{"a": 1}', {"a": 1}),
+        (b'{"a": NaN}', '{"a": NaN}'),
+        (b'{"a": 1e999}', '{"a": 1e999}'),
+        (b"9" * 5_000, "9" * 5_000),
+        (b"[" * 100_000, "[" * 100_000),
+        (b'{"a": "\\ud83d"}', {"a": "\ufffd"}),
+        (b'{"a": "\xff"}', '{"a": "\ufffd"}'),
+    ],
+    ids=["json", "no number", "too large", "digits", "deep", "half", "bytes"],
+)
+def test_what_is_called_json_and_is_none_is_text(body: bytes, value: Any) -> None:
+    """A `NaN` in it failed the task, as no output may hold one."""
+    assert content_of("application/json", body) == value
 
 
 @pytest.mark.parametrize(
@@ -435,3 +455,38 @@ async def test_an_operators_proxy_is_used_and_known_addresses_are_still_checked(
     for bad in ("http://169.254.169.254/json", "http://10.0.0.1/json"):
         with pytest.raises(ToolError, match=r"never reached|private"):
             await http_get(bad)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["me:canary@x", "htp://me:canary@x", "socks5://me:canary@x", "://"]
+)
+async def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was quoted in the task's error, and so in history."""
+    monkeypatch.setenv("PLANLOOM_HTTP_PROXY", proxy)
+    with pytest.raises(ToolError, match="PLANLOOM_HTTP_PROXY cannot be used") as seen:
+        await http_get("https://example.org/")
+    assert "canary" not in str(seen.value)
+    assert seen.value.__cause__ is None
+
+
+async def test_a_body_in_single_bytes_lets_others_go_on_and_ends() -> None:
+    """All that has come is given without a pause: 64 KB of it held the event loop for a second."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def bytes_without_end() -> AsyncIterator[bytes]:
+        while True:
+            yield b"a"
+
+    beside = asyncio.create_task(others())
+    with pytest.raises(BodyError, match="more than 50,000 pieces"):
+        await read_body(bytes_without_end(), "")
+    beside.cancel()
+    assert turns > 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -231,6 +232,13 @@ def test_settings_data_tools_and_definitions_of_a_worker_are_closed(
         assert _closed(work, trusted, name) == (False, True), name
     for name in ("conf/other.toml", "notes.md", "pack/data.csv"):
         assert _closed(work, trusted, name) == (False, False), name
+
+
+def test_a_workspace_that_is_the_whole_machine_does_not_show_the_workers_environment() -> None:
+    trusted = trusted_places(Settings(workspace="/"), {}, modules={}, import_path=[])
+    environ = f"/proc/{os.getpid()}/environ"
+    for act in ("read", "write"):
+        assert place_closed(environ, places_in(trusted, Path("/")), act)
 
 
 def test_what_an_mcp_server_is_started_from_is_not_written(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ from planloom.activities.definitions import (
     Definition,
     DefinitionActivities,
     Definitions,
+    _tools,
     read_definition,
 )
 from planloom.activities.storage.backends import open_backend
 from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.contract.jobs import LoadJob
 from planloom.planner.language.definitions import AgentSpec, TeamSpec
+from tests.support.linear import assert_linear, repeated
 
 CLAUDE = """---
 name: code-reviewer
@@ -240,3 +243,72 @@ async def test_a_definition_gives_its_turns_schema_and_strategy(tmp_path: Path) 
     assert (agent.max_turns, agent.output_schema) == (4, {"type": "object"})
     team = await known.load_definition(LoadJob(kind="team", name="t"))
     assert team.strategy == "sequential"
+
+
+DOUBLING = "a0: &a0 [x, x]\n" + "".join(
+    f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)
+)
+MERGING = "a0: &a0 {k: v}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (DOUBLING, "aliases stand for more than"),
+        (MERGING, "aliases stand for more than"),
+        ("a: &a [*a]", "inside itself"),
+        ("a: " + "[" * 5_000, "nested deeper than 100 levels"),
+        ("\n".join(f"{'  ' * n}a:" for n in range(300)), "nested deeper than 100 levels"),
+        ("a: !!bool maybe", "this is no bool"),
+        ("a: !!timestamp soon", "this is no timestamp"),
+        ("a: \0", "special characters are not allowed"),
+        ("a: " + "9" * 5_000, "this is no int"),
+        ('{id: "\\ud83d", members: []}', "is not an id"),
+    ],
+)
+def test_a_file_of_others_is_refused_and_never_stands_for_more_than_it_is(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    """Found: forty lines stood for 2^40 values, and a deep file broke every run of a goal."""
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    found = read_definition(path, "team")
+    assert found.spec is None
+    assert any(said in problem.message for problem in found.problems), found.problems
+    for problem in found.problems:
+        problem.model_dump_json()
+
+
+def test_only_plain_files_of_the_workspace_with_a_readable_name_are_looked_at(
+    tmp_path: Path,
+) -> None:
+    """Found: a broken link failed every run, a pipe stopped the worker, and a link to
+    `~/.aws/credentials` was an agent whose words were sent to the model.
+    """
+    workspace, outside = tmp_path / "workspace", tmp_path / "secret.md"
+    outside.write_text("aws_secret_access_key = canary")
+    agents = workspace / ".claude" / "agents"
+    agents.mkdir(parents=True)
+    (agents / "mine.md").write_text("---\nname: mine\ndescription: d\n---\nYou are mine.")
+    (agents / "broken.md").symlink_to(tmp_path / "nowhere")
+    (agents / "leads-out.md").symlink_to(outside)
+    (agents / "folder.md").mkdir()
+    os.mkfifo(agents / "pipe.md")
+    os.link(agents / "mine.md", os.fsencode(agents) + b"/\xff.md")
+    (agents / "two\nlines.md").write_text("x")
+    (agents / "long.md").write_text("x" * 1_000_001)
+    known = Definitions(workspace).all("agent")
+    own = {n: d for n, d in known.items() if d.path.is_relative_to(workspace)}
+    assert {name: d.problems[0].message if d.problems else "" for name, d in own.items()} == {
+        "leads-out": "is a link that leads out of the workspace",
+        "long": "is larger than 1,000,000 bytes",
+        "mine": "",
+    }
+
+
+def test_names_of_tools_are_read_in_linear_time() -> None:
+    for unit in ("(", "a(", "a(b),", "()", ")("):
+        assert_linear(lambda text: _tools(text, []), repeated(unit), 100_000)
+        assert_linear(lambda text: _tools([text], []), repeated(unit), 100_000)

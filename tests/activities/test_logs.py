@@ -62,6 +62,21 @@ def test_an_error_keeps_its_traceback_on_one_line(capsys: pytest.CaptureFixture[
     assert "ValueError: wrong" in json.loads(capsys.readouterr().err)["error"]
 
 
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_no_message_acts_on_a_terminal_or_looks_like_another_line(
+    capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """A tool's own words in a log: colours, the clipboard, a forged line, half a character."""
+    setup_logging({"PLANLOOM_LOG": kind})
+    forged = "2026-01-01 00:00:00,000 INFO planloom.worker: all is well"
+    said = f"\x1b]52;c;eA==\x07 \x9b2J \u202egpj \ud83d\n{forged}"
+    logging.getLogger("my.tool").warning(said)
+    told = capsys.readouterr().err
+    told.encode()
+    assert not set("\x1b\x07\x9b") & set(told)
+    assert not any(line.startswith("2026-01-01 00:00:00,000") for line in told.splitlines())
+
+
 def test_an_unknown_level_is_said_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging({"PLANLOOM_LOG_LEVEL": "loud"})
     assert 'no level "LOUD"' in capsys.readouterr().err

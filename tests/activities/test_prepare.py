@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from planloom.activities.template_files import TemplateFiles, names_used_in, tem
 from planloom.activities.tools.builtin import builtin_registry
 from planloom.planner.contract.jobs import PrepareJob
 from planloom.planner.contract.settings import PoolSettings, Price, Settings
+from planloom.planner.language.catalog import Catalog
+from tests.activities.test_definitions import DOUBLING
 
 TEMPLATE = """
 version: 1
@@ -160,3 +163,43 @@ def test_a_template_of_the_workspace_never_replaces_one_that_ships(
     users.mkdir(parents=True)
     (users / "research-brief.yaml").write_text("tasks: [{id: b, ask: hi}]\n")
     assert files.paths()["research-brief"].parent == users
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (DOUBLING, "aliases stand for more than"),
+        ("a: &a {b: *a}", "inside itself"),
+        ("\0", "special characters"),
+        ("a: !!set {x}", "constructor"),
+        ("a: !!binary YQ==", "constructor"),
+        ('{"a": ' + "[" * 5_000, "recursion"),
+        ("tasks: 1" + " " * 1_000_000, "is larger than"),
+    ],
+)
+def test_a_template_of_others_is_refused_and_never_stands_for_more_than_it_is(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    """Found: forty lines stood for 2^40 values, and were walked in the worker's event loop."""
+    (tmp_path / "t.yaml").write_text(text)
+    catalog = Catalog(templates=TemplateFiles([tmp_path]).load_with_named(["t"]))
+    assert said in str(catalog.templates["t"])
+    catalog.model_dump_json()
+
+
+def test_names_and_words_of_templates_reach_every_payload(tmp_path: Path) -> None:
+    """Found: a file called `\\xff.yaml` failed every run of the worker."""
+    (tmp_path / "t.yaml").write_text('{1: "\\ud83d", true: x, "\\udc00": y}')
+    os.link(tmp_path / "t.yaml", os.fsencode(tmp_path) + b"/\xff.yaml")
+    files = TemplateFiles([tmp_path])
+    assert files.names() == ["t"]
+    assert files.load("t") == {"1": "\ufffd", "true": "x", "\ufffd": "y"}
+
+
+def test_a_template_that_is_a_link_out_of_the_workspace_is_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "workspace" / ".planloom" / "templates"
+    folder.mkdir(parents=True)
+    (tmp_path / "secret.yaml").write_text("canary: 1")
+    (folder / "t.yaml").symlink_to(tmp_path / "secret.yaml")
+    files = TemplateFiles(template_folders(tmp_path / "workspace"), tmp_path / "workspace")
+    assert str(files.load("t")).endswith("is a link that leads out of the workspace")

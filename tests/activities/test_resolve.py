@@ -110,6 +110,16 @@ def test_a_patch_makes_a_new_document() -> None:
     assert job.document == {"tasks": [{"id": "a"}]}
 
 
+@pytest.mark.parametrize("op", ["copy", "move", "test", "replace", "remove", "add"])
+def test_a_place_where_nothing_is_yet_is_no_value(op: str) -> None:
+    """Found by fuzzing: a copy from `/tasks/-` failed the activity, which was tried again."""
+    document: Any = {"tasks": [{"id": "a"}]}
+    operation: dict[str, Any] = {"op": op, "path": "/tasks/-", "from": "/tasks/-", "value": 1}
+    found = patched_plan(PatchJob(document=document, patch=[operation]))
+    assert (found.problem is None) == (op == "add")
+    found.model_dump_json()
+
+
 async def test_an_output_is_read_in_parts_with_marks(blobs: BlobStore) -> None:
     stored = await blobs.store_value("0123456789" * 1_000)
     assert await read_output(blobs, stored, 0, 4) == "0123\n… (9,996 characters after, from 4)"

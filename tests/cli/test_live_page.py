@@ -107,6 +107,8 @@ async def test_only_its_own_page_may_read_and_decide(planloom: Planloom) -> None
             )
             assert (status, said) == (200, "revision 1 approved")
             await planloom.until(handle, lambda p: p.awaiting == "human")
+            for odd in ({"revision": "9" * 5_000}, {"by": "\ud83d"}, {"id": "[" * 5_000}):
+                assert (await asyncio.to_thread(decision, url, "complete_task", odd))[0] == 409
             answer = {"id": "q", "output": "yes, it is", "by": "grace"}
             assert (await asyncio.to_thread(decision, url, "complete_task", answer))[0] == 200
             result = await planloom.result(handle)

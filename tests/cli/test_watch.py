@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import sys
 
 from tests.cli.test_cli import planloom_cli
@@ -24,14 +25,17 @@ PLAN = {
 class Terminal:
     """A program on a pseudo terminal."""
 
-    def __init__(self, planloom: Planloom, *arguments: str, term: str = "xterm") -> None:
+    def __init__(
+        self, planloom: Planloom, *arguments: str, term: str = "xterm", **env: str
+    ) -> None:
         self.seen = ""
         self._planloom, self._arguments, self._term = planloom, arguments, term
+        self._env = env
 
     async def start(self) -> None:
         self._master, child = pty.openpty()
         environment = {**os.environ, **self._planloom.env, "TERM": self._term, "COLUMNS": "70"}
-        environment |= {"LINES": "30", "NO_COLOR": "1"}
+        environment |= {"LINES": "30", "NO_COLOR": "1", **self._env}
         self.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "planloom.cli", *self._arguments),
             cwd=self._planloom.folder,
@@ -93,6 +97,27 @@ async def test_leaving_is_no_error_and_the_run_goes_on(planloom: Planloom) -> No
         assert await terminal.end() == 130
         assert "error" not in terminal.seen
         await planloom.until(handle, lambda p: p.awaiting == "human")
+        await handle.cancel()
+
+
+async def test_ctrl_c_at_a_question_leaves_at_once_and_a_missing_editor_does_not(
+    planloom: Planloom,
+) -> None:
+    """It waited for a thread that read the line, and so for Enter."""
+    async with planloom.worker():
+        handle = await planloom.start({"plan": PLAN, "approval": "plan"}, id="asked")
+        terminal = Terminal(planloom, "watch", "asked", EDITOR="/no/such/editor")
+        await terminal.start()
+        await terminal.until("[e]dit")
+        terminal.press("e")
+        await terminal.until("nothing is sent")
+        assert "/no/such/editor cannot be started" in terminal.seen
+        terminal.press("a")
+        await terminal.until("a[n]swer")
+        terminal.press("n")
+        await terminal.until("as text or JSON:")
+        terminal.process.send_signal(signal.SIGINT)
+        assert await terminal.end() == 130
         await handle.cancel()
 
 

@@ -42,6 +42,7 @@ def chat() -> Iterator[tuple[str, Messages]]:
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", got
     server.shutdown()
+    server.server_close()
 
 
 @contextlib.asynccontextmanager
@@ -56,7 +57,7 @@ async def notifier(planloom: Planloom, url: str) -> AsyncIterator[None]:
             **os.environ,
             **planloom.env,
             "NOTIFY_URL": url,
-            "NOTIFY_SECRET": "secret",
+            "NOTIFY_SECRET": "secret of sixteen",
             "NOTIFY_LINK": f"http://{listen}",
             "NOTIFY_LISTEN": listen,
             "NOTIFY_SECONDS": "0.2",
@@ -105,3 +106,10 @@ async def test_a_waiting_run_is_announced_and_its_link_approves_it(
         await until(lambda: bool(told("ended")), 30)
         assert len(told("approval")) == 1
         assert (await asyncio.to_thread(_ask, link, "POST"))[0] == 409, "too late"
+        for odd in (link.replace("signature=", "signature=%C3%A9"), link.replace("run=", "run=no")):
+            assert (await asyncio.to_thread(_ask, odd, "POST"))[0] == 403
+
+        again = await planloom.start({"plan": plan, "approval": "always"}, id=run.id)
+        await planloom.until(again, lambda progress: progress.awaiting == "approval")
+        assert (await asyncio.to_thread(_ask, link, "POST"))[0] == 403, "a link of an earlier run"
+        assert (await planloom.progress(again)).awaiting == "approval"

@@ -89,12 +89,17 @@ def check_long_texts() -> int:
     """Every reader of text on ten million characters, and on each unit twice as often."""
     broken, began = 0, time.monotonic()
     for name in TEXT_READERS:
+        of_one = time.monotonic()
         try:
             check_linear(name, UNITS)
             check_large(name)
         except AssertionError as error:
             broken += 1
             print(f"{name}: slower than linear: {error}", file=sys.stderr)
+        print(
+            f"{name:<18}{len(UNITS):>12} long texts in {time.monotonic() - of_one:.0f} s",
+            flush=True,
+        )
     took = time.monotonic() - began
     print(
         f"{'long texts':<18}{len(TEXT_READERS):>12} readers of 10,000,000 characters, {took:.0f} s"

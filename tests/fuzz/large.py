@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 
+from planloom.activities.definitions import _tools
 from planloom.activities.models.error_bodies import classify_text, wait_in_text
 from planloom.activities.models.sse import SseDecoder
 from planloom.activities.models.thoughts import without_thoughts
+from planloom.console.safe import plain
+from planloom.planner.compile.tool_arguments import read_arguments
 from planloom.planner.language.clean_text import clean_text
 from planloom.planner.language.references import find_references
 from planloom.planner.prompts.text import fenced
 from planloom.planner.syntax.calls.parser import CallsParser
 from planloom.planner.syntax.joiner import parse_join
 from planloom.planner.syntax.json_stream import JsonPlanParser
-from planloom.planner.syntax.json_text import json_in
+from planloom.planner.syntax.json_text import json_in, json_or_text
 from planloom.planner.syntax.labelled import parse_labelled
 from planloom.planner.syntax.tool_calls import object_text
 from planloom.planner.syntax.written_calls import written_calls
+from planloom.workflows.machines.shared.page import markdown_page
 from tests.fuzz.readers import TOOLS
 from tests.fuzz.texts import WORDS
 from tests.support.linear import assert_linear, repeated
@@ -60,6 +64,11 @@ TEXT_READERS = {
     "fence": lambda text: fenced("output", text),
     "error class": classify_text,
     "error wait": wait_in_text,
+    "call arguments": lambda text: read_arguments(text).text,
+    "typed": json_or_text,
+    "tools of a file": lambda text: _tools(text, []),
+    "page": lambda text: markdown_page(text, text, [], ("a",), [(text,)]),
+    "terminal": lambda text: plain(text),
 }
 
 

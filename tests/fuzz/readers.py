@@ -53,6 +53,7 @@ from planloom.planner.syntax.json_text import best_json, parse_json
 from planloom.planner.syntax.labelled import parse_labelled, repair_member
 from planloom.planner.syntax.tool_calls import object_text, read_value, wire_name
 from planloom.planner.syntax.written_calls import written_calls
+from tests.fuzz.readers_outside import OUTSIDE
 from tests.fuzz.texts import bytes_of, json_text_of, pieces_of, plan_of, text_of, value_of
 
 Reader = Callable[[Random], None]
@@ -235,4 +236,4 @@ READERS: dict[str, Reader] = {
         *(server_sent, clean, endpoint_errors, references, conditions, documents, schemas),
         *(settings, web_bodies, sealed_values, fences),
     )
-}
+} | OUTSIDE

@@ -29,6 +29,7 @@ from temporalio.service import RPCError
 
 from planloom.console.devserver import DevServer
 from planloom.workflows.shell.converter import data_converter
+from tests.fuzz.readers_outside import THEIR_NAMES, named
 from tests.fuzz.texts import bytes_of, plan_of, text_of, value_of
 from tests.model_server import ModelServer
 from tests.support.harness import Planloom
@@ -75,7 +76,7 @@ def payload_of(random: Random, value: Any) -> RawValue:
 
 def request_of(random: Random, workflow: str) -> Any:
     if random.random() < 0.2:
-        return value_of(random)
+        return random.choice([value_of(random), named(random, THEIR_NAMES)])
     more = {
         random.choice(["budget", "approval", "context", "params", "tools"]): value_of(random, 2)
     }

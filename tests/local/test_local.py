@@ -283,3 +283,34 @@ async def test_slips_in_python_say_what_to_write() -> None:
         local.run_sync(plan, tools=[look])
     with pytest.raises(ToolDefinitionError, match='Did you mean "side_effects"'):
         tool(side_effect=True)(look)  # type: ignore[call-overload]
+
+
+async def test_a_handle_that_is_closed_lets_nobody_wait() -> None:
+    run = local.start(ASKS)
+    async for event in run.stream():
+        if event.kind == "wait":
+            break
+    with pytest.raises(KeyError, match=r'no output of a task "nope"\. Tasks with one: six'):
+        await run.output("nope")
+    waiting = asyncio.create_task(run.result())
+    await asyncio.sleep(0)
+    await run.close()
+    for late in (waiting, run.result(), run.answer(7, task="factor")):
+        with pytest.raises(Refused, match='run "local" was closed before its end'):
+            await asyncio.wait_for(late, 5)
+
+
+async def test_a_callback_or_a_tool_that_is_none_is_named() -> None:
+    slips: list[tuple[dict[str, Any], str]] = [
+        ({"answer": "blue"}, "answer is a function, found 'blue'"),
+        ({"approve": "yes"}, "approve is a function, found 'yes'"),
+        ({"tools": "mine"}, 'tools is a list of functions, found the text "mine"'),
+    ]
+    for given, words in slips:
+        with pytest.raises(TypeError, match=words):
+            await local.run(ASKS, **given)
+
+
+def test_a_handle_needs_an_event_loop_and_says_so() -> None:
+    with pytest.raises(RuntimeError, match=r"use local\.run_sync"):
+        local.start(ASKS)

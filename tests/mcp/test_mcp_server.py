@@ -85,6 +85,7 @@ async def test_what_an_agent_gets_wrong_is_said_so_that_it_can_do_better(
         said = await refused(client, "result", run="bad", wait_seconds=30)
         assert 'Did you mean "calculate"' in said
         assert "refused" in await told(client, "report", run="bad")
+        assert "cannot be sent" in await refused(client, "start", goal="\ud83d")
         await told(client, "start", plan=ASKS, approval="never", id="stops")
         assert "already running" in await refused(client, "start", plan=ASKS, id="stops")
         waits = await told(client, "result", run="stops", wait_seconds=30)
@@ -93,6 +94,22 @@ async def test_what_an_agent_gets_wrong_is_said_so_that_it_can_do_better(
         await told(client, "cancel", run="stops")
         result = await told(client, "result", run="stops", wait_seconds=30)
         assert result["status"] == "cancelled"
+        for tool in ("cancel", "approve", "answer"):
+            given = {"output": 1} if tool == "answer" else {}
+            said = await refused(client, tool, run="stops", **given)
+            assert said.endswith('run "stops" has ended.')
+        slips: list[tuple[str, dict[str, Any], str]] = [
+            ("progress", {}, "progress: run: is missing"),
+            ("progress", {"run": ""}, "progress: run: needs at least 1 character"),
+            ("start", {"plan": "x"}, "start: plan: needs an object, found text"),
+            ("result", {"run": "stops", "wait_seconds": 999}, "wait_seconds: needs 300 or less"),
+            ("approve", {"run": "stops", "revision": "one"}, "revision: needs a whole number"),
+            ("start", {"goal": "x", "approval": "perhaps"}, "approval: needs 'never', 'plan'"),
+        ]
+        for tool, given, words in slips:
+            said = await refused(client, tool, **given)
+            assert words in said
+            assert "pydantic" not in said
 
 
 async def test_the_tools_say_what_they_change(planloom: Planloom) -> None:

@@ -16,9 +16,11 @@ from planloom.activities.tools.builtin import BUILTIN_TOOLS
 from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
 from planloom.console.devserver import free_port
 from planloom.planner.contract.settings import SettingsError, settings_from
+from tests.cli.test_cli import planloom_cli
 from tests.support.harness import Planloom
 
 TIME = str(Path(sys.executable).parent / "mcp-server-time")
+ODD = str(Path(__file__).parent / "odd_server.py")
 ACTING = str(Path(__file__).parent / "acting_server.py")
 
 
@@ -29,6 +31,10 @@ def settings(**servers: Any) -> Any:
 def acting(folder: Path, **more: Any) -> dict[str, Any]:
     given = {"env": {"ACTS_FILE": str(folder / "acts.txt")}, **more}
     return {"command": sys.executable, "args": [ACTING], **given}
+
+
+def odd(**more: str) -> dict[str, Any]:
+    return {"command": sys.executable, "args": [ODD], "env": more}
 
 
 def plan(*tasks: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -134,6 +140,37 @@ async def test_a_server_that_dies_is_started_again_for_the_next_call(tmp_path: P
     assert result.answer == ["died", 2]
 
 
+async def test_a_call_that_fails_leaves_the_servers_other_calls_alone(tmp_path: Path) -> None:
+    """The connection was closed under `wait` when `fails`, or `lies`, came back."""
+    once = {"retry": {"max_attempts": 1}, "on_error": "skip", "requires": "best_effort"}
+    result = await local.run(
+        plan(
+            {"id": "wait", "tool": "o_wait", "retry": {"max_attempts": 1}},
+            {"id": "fails", "tool": "o_fails", **once},
+            {"id": "lies", "tool": "o_lies", "depends_on": ["fails"], **once},
+            {"id": "weather", "tool": "o_get_weather", "depends_on": ["lies"], **once},
+            {"id": "go", "tool": "o_go", "depends_on": ["weather"], **once},
+        ),
+        settings=settings(o=odd(GATE=str(tmp_path / "gate"))),
+    )
+    assert result.tasks["wait"].output == "wait"
+    assert "a fault inside" in str(result.tasks["fails"].error)
+    assert str(result.tasks["lies"].error).endswith("'seven' is not of type 'integer'")
+    assert result.tasks["weather"].output == "get-weather"
+
+
+async def test_a_worker_starts_with_servers_and_lists_their_tools(planloom: Planloom) -> None:
+    """It looked for the types of a Python function, and ended with a traceback."""
+    path = planloom.folder / "planloom.toml"
+    path.write_text(f'[mcp.odd]\ncommand = "{sys.executable}"\nargs = ["{ODD}"]\n')
+    listed = await planloom_cli(planloom, "tools", PLANLOOM_CONFIG=str(path))
+    assert (listed.code, "odd_fs_read_file" in listed.out) == (0, True), listed.err
+    async with planloom.worker_process(PLANLOOM_CONFIG=str(path)):
+        task = {"id": "w", "tool": "odd_get_weather"}
+        result = await planloom.run({"plan": plan(task, answer="${w}")})
+    assert result["answer"] == "get-weather"
+
+
 async def test_a_server_sees_no_secret_that_is_not_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,14 +219,23 @@ def test_servers_that_cannot_be_used_are_named_all_at_once(tmp_path: Path) -> No
         ToolRegistry().load_mcp(
             settings(
                 gone={"command": "no-such-program-anywhere"},
+                words={"command": "python3 server.py"},
+                bare=odd(NO_SCHEMA="1"),
+                twice=odd(MORE="get_weather"),
                 off={"url": nowhere},
                 none=acting(tmp_path, tools=["nothing"]),
                 token={"url": nowhere, "headers_env": {"Authorization": "NO_TOKEN_HERE"}},
             ).mcp
         )
     paths = [p.path.rpartition(".")[2] for p in failed.value.problems]
-    assert paths == ["gone", "off", "none", "token"]
-    assert "NO_TOKEN_HERE is not set" in failed.value.problems[3].message
+    assert paths == ["gone", "words", "bare", "off", "none", "token", "twice"]
+    gone, words, bare, *_, token, twice = failed.value.problems
+    assert 'there is no program "no-such-program-anywhere"' in gone.message
+    assert "belong in args" in words.message
+    assert "does not follow the protocol: tools.6.inputSchema.type" in bare.message
+    assert "NO_TOKEN_HERE is not set" in token.message
+    assert twice.message == 'tool "twice_get_weather" is already there, from the MCP server twice.'
+    assert "Set prefix in [mcp.twice]" in twice.hint
 
 
 @pytest.mark.parametrize(

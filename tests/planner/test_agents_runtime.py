@@ -9,6 +9,8 @@ import pytest
 from planloom.planner.contract.agents_runtime import agent_document, run_document, team_document
 from planloom.planner.contract.requests import AgentRequest, RunRequest, TeamRequest
 from planloom.planner.syntax.documents import read_request
+from planloom.workflows.machines.shared.requests import read_agent, read_run, read_team
+from tests.support.linear import assert_linear, repeated
 
 
 def test_subagent_run() -> None:
@@ -90,3 +92,41 @@ def test_our_own_words_stay_as_they_are_and_both_at_once_are_refused() -> None:
     both = agent_document({**ours, "subagentId": "reviewer"})
     assert "subagentId" in read_request(both, AgentRequest)[1][0].line()
     assert agent_document(None) is None
+
+
+@pytest.mark.parametrize(
+    ("read", "document"),
+    [
+        (read_agent, {"retry": {"maxRetries": [1]}}),
+        (read_agent, {"retry": {"initialDelayMs": "soon"}}),
+        (read_agent, {"retry": {"multiplier": None, "maxDelayMs": True}}),
+        (read_agent, {"retry": {"maxRetries": "1" * 5_000}}),
+        (read_agent, {"retry": {"maxDelayMs": 10**400}}),
+        (read_team, {"teamId": "x", "plan": {"tasks": [{"id": ["a"]}], "dependencies": {}}}),
+        (
+            read_team,
+            {"teamId": "x", "plan": {"tasks": [{"id": "a"}], "dependencies": [{"to": []}]}},
+        ),
+        (read_run, {"teamIds": [{}], "task": "t", "retry": {"maxRetries": {}}}),
+        (read_run, {"subagentIds": [["a"], {"b": 1}], "task": "t"}),
+    ],
+)
+def test_a_foreign_request_of_any_values_is_read_or_refused(read: Any, document: Any) -> None:
+    """Found: `{"retry": {"maxRetries": [1]}}` failed its workflow task for ever."""
+    found = read({"agent": "x", "task": "t", **document} if read is read_agent else document)
+    assert getattr(found, "problems", None) or found.retry is not None
+
+
+def test_a_foreign_request_is_read_in_linear_time() -> None:
+    """Found: 30,000 ids, or 5,000 tasks and pairs of them, took 4 to 5 s of workflow code."""
+
+    def ids(text: str) -> object:
+        return run_document({"subagentIds": [f"a{n}" for n in range(len(text))], "task": "t"})
+
+    def pairs(text: str) -> object:
+        tasks = [{"id": f"a{n}"} for n in range(len(text))]
+        beside = [{"from": "a", "to": "b"}] * len(text)
+        return team_document({"teamId": "x", "plan": {"tasks": tasks, "dependencies": beside}})
+
+    assert_linear(ids, repeated("x"), 20_000)
+    assert_linear(pairs, repeated("x"), 5_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -179,3 +180,15 @@ def test_hundreds_of_mistakes_are_told_in_short_and_said_to_be_more() -> None:
 def test_a_field_that_others_call_so_is_answered_with_ours(field: str, meant: str) -> None:
     _, problems = read_plan({"tasks": [{"id": "a", "tool": "x", field: "y"}]})
     assert [(p.code, p.hint) for p in problems] == [("extra_forbidden", f'Did you mean "{meant}"?')]
+
+
+@pytest.mark.parametrize("field", ["agents", "teams", "tools"])
+def test_a_list_without_end_is_refused_at_once(field: str) -> None:
+    """Found: 450,000 wrong agents took 10 s of workflow code, which fails its workflow task."""
+    for value in (1, "a", {"agent": {"tools": [1] * 20_000}}):
+        count = 450_000 if isinstance(value, int | str) else 1
+        began = time.process_time()
+        request, problems = read_request({"goal": "g", field: [value] * count}, RunRequest)
+        assert time.process_time() - began < 2
+        assert request is None
+        assert problems

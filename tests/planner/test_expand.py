@@ -17,6 +17,7 @@ from planloom.planner.compile.expand import (
 )
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.language.definitions import Limits
+from tests.support.linear import assert_linear, repeated
 
 
 @pytest.mark.parametrize(
@@ -93,3 +94,16 @@ def test_nobody_left_is_a_problem_of_its_own() -> None:
     _, _, problems = without_disabled(request, [], ["off"])
     assert [(p.path, p.code) for p in problems] == [("teams", "no_enabled_teams")]
     assert "none of them is enabled: off" in problems[0].message
+
+
+def test_thousands_of_one_name_get_ids_at_once() -> None:
+    """Found: 8,000 agents of one name took 5 s of workflow code, 16,000 took 20 s."""
+
+    def read(text: str) -> object:
+        agents = text.split()
+        return expand_request(RunRequest.model_validate({"goal": "g", "agents": agents}))
+
+    assert_linear(read, repeated("a "), 8_000)
+    plan, _ = expand_request(RunRequest(goal="g", agents=["a", "a-2", "a", "a"]))
+    assert plan is not None
+    assert [task.id for task in plan.tasks] == ["a", "a-2", "a-3", "a-4"]

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planloom.planner.language.values import JsonValue
 from planloom.planner.syntax.json_text import (
     CANDIDATES_MAX,
     best_json,
     json_in,
+    json_or_text,
     meant_list,
     parse_json,
 )
@@ -192,6 +194,24 @@ def test_of_very_many_values_the_last_are_kept_and_objects_are_not_lost_behind_l
 def test_a_comment_that_never_closes_hides_nothing_before_it() -> None:
     assert [each.value for each in json_in("[ [ /* a */ 1] /* b")] == [[1]]
     assert [each.value for each in json_in('["x", ["y"] , "z')] == [["y"]]
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ('{"a": [1]}', {"a": [1]}),
+        ("blue", "blue"),
+        ("NaN", "NaN"),
+        ("1e999", "1e999"),
+        ("9" * 5_000, "9" * 5_000),
+        ("[" * 100_000, "[" * 100_000),
+        ('"\\ud83d"', "\ufffd"),
+        ("\ud83d", "\ufffd"),
+    ],
+    ids=["object", "word", "no number", "too large", "digits", "deep", "half", "typed half"],
+)
+def test_what_a_person_typed_is_json_or_text(typed: str, value: JsonValue) -> None:
+    assert json_or_text(typed) == value
 
 
 @given(st.text(alphabet="{}[]\",:'\\/*#1a \n“”`tru-", max_size=60))

@@ -408,6 +408,26 @@ def test_material_changes_are_named() -> None:
     assert major_changes(OLD, OLD, CATALOG, MajorThresholds()) == []
 
 
+@pytest.mark.parametrize(
+    ("mode", "is_changed", "kept"),
+    [
+        ("tainted", False, "tainted"),
+        ("tainted", True, "tainted"),
+        ("always", False, "replan"),
+        ("always", True, "always"),
+        ("plan", False, None),
+        ("never", True, None),
+    ],
+)
+def test_a_fork_asks_whom_its_run_would_ask(mode: str, is_changed: bool, kept: str | None) -> None:
+    """Found: a fork of a run with `tainted` acted unasked on what came from outside."""
+    asked = RunRequest.model_validate({"plan": OLD, "approval": mode})
+    changes: list[tuple[str, Any]] = [("c.args.query", "x")] if is_changed else []
+    request, _ = fork_request("run", OLD, {}, ["b"], changes, asked)
+    assert request is not None
+    assert request.get("approval", {}).get("mode") == kept
+
+
 def test_a_fork_runs_a_task_and_all_behind_it_again() -> None:
     done = {t: Reused(outcome=Outcome.SUCCEEDED, output=Stored(value=t)) for t in ("a", "b", "c")}
     assert downstream_of(OLD, ["b"]) == {"b", "c"}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 
-from planloom import Client, Refused, RunFailed
+from planloom import Client, PlanloomError, Refused, RunFailed
 from planloom.planner.contract.results import RunResult
 from planloom.stream import RunEvent
 from planloom.sync import Client as SyncClient
@@ -153,3 +155,63 @@ async def test_the_client_without_async_has_the_same_methods(planloom: Planloom)
         address = planloom.client.service_client.config.target_host
         seen = await asyncio.to_thread(script, address)
     assert seen[-1] == "end"
+
+
+async def test_slips_are_said_before_anything_is_sent(planloom: Planloom) -> None:
+    client = client_of(planloom)
+    one: dict[str, Any] = {"plan": ASKS}
+    slips: list[tuple[Any, str]] = [
+        (lambda: client.start(3), "a request is a RunRequest or a dict of its fields, found 3"),  # type: ignore[arg-type]
+        (lambda: client.start(**one, id=5), "id is a text, found 5"),  # type: ignore[arg-type]
+        (lambda: client.start(goal=object()), "the request is not JSON: .*object"),
+        (lambda: client.run(**one, timeout="x"), "timeout is a number of seconds, found 'x'"),
+        (lambda: client.run("x").result("x"), "timeout is a number of seconds, found 'x'"),  # type: ignore[arg-type]
+        (lambda: client.run("x").answer(object(), task="q"), "complete_task is given is not JSON"),  # type: ignore[arg-type]
+    ]
+    for slip, words in slips:
+        with pytest.raises(TypeError, match=words):
+            await slip()
+    with pytest.raises(TypeError, match="id is a text, found 5"):
+        client.run(5)  # type: ignore[call-overload]
+
+
+async def test_what_comes_after_the_end_or_is_too_slow_says_so(planloom: Planloom) -> None:
+    async with planloom.worker():
+        run = await client_of(planloom).start(plan={"tasks": [ASKS["tasks"][0]]}, approval="plan")
+        with pytest.raises(TimeoutError, match=f'run "{run.id}" has not ended within 0.5 s'):
+            await run.result(0.5)
+        with pytest.raises(Refused, match=r'no task "zz"\. Tasks: '):
+            await run.cancel_task("zz")
+        await run.approve()
+        await run.result(30)
+        with pytest.raises(Refused, match=f'run "{run.id}" has ended'):
+            await run.answer("x")
+
+
+async def test_a_client_without_async_that_is_closed_lets_nobody_wait(planloom: Planloom) -> None:
+    is_waiting = Event()
+    found: list[str] = []
+
+    def wait(run: Any) -> None:
+        is_waiting.set()
+        try:
+            run.result()
+        except PlanloomError as error:
+            found.append(str(error))
+
+    def work(address: str) -> None:
+        client = SyncClient.connect(target_host=address)
+        run = client.start(plan=ASKS)
+        waiting = Thread(target=wait, args=(run,))
+        waiting.start()
+        assert is_waiting.wait(10)
+        client.close()
+        waiting.join(10)
+        assert not waiting.is_alive()
+        client.close()
+        for late in (run.progress, lambda: client.start(plan=ASKS)):
+            with pytest.raises(PlanloomError, match="the client is closed"):
+                late()
+
+    await asyncio.to_thread(work, planloom.client.service_client.config.target_host)
+    assert found[0].startswith("the client is closed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -143,6 +144,36 @@ def test_a_port_in_use_is_said_with_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(DevServerError, match=f"port {port} on 127.0.0.1 is in use") as seen:
             DevServer(data_dir=tmp_path, headless=True, port=port).start()
     assert "another port" in seen.value.hint
+
+
+def test_a_database_has_one_server_and_a_second_is_told_where_it_is(tmp_path: Path) -> None:
+    """Two servers on one file took each other's shards, and both lost events."""
+    first = DevServer(data_dir=tmp_path, headless=True, port=None)
+    second = DevServer(data_dir=tmp_path, headless=True, port=None)
+    with first:
+        with pytest.raises(DevServerError, match=f"another server at {first.address} ") as seen:
+            second.start()
+        assert f"TEMPORAL_ADDRESS={first.address}" in seen.value.hint
+    with second:
+        assert second.is_running
+
+
+def test_a_data_folder_that_cannot_be_used_is_said_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DevServerError, match="cannot be used: ") as seen:
+            DevServer(data_dir=folder, headless=True, port=None).start()
+        assert "PLANLOOM_DATA_DIR" in seen.value.hint
+
+
+def test_a_full_disk_is_warned_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=2_500_000)
+    server = DevServer(data_dir=tmp_path, headless=True, port=None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**9))
+    assert server.space_warning() == ""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert f"2.5 MB are free for {tmp_path}" in server.space_warning()
+    assert DevServer(in_memory=True, headless=True, port=None).space_warning() == ""
 
 
 def test_a_missing_program_is_said_with_what_to_do(

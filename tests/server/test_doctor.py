@@ -174,3 +174,9 @@ def test_a_disk_that_is_nearly_full_is_found(
     for free, level in ((10**8, "fail"), (10**9, "warn"), (10**10, "ok")):
         monkeypatch.setattr(self_check.shutil, "disk_usage", usage(free))
         assert self_check._disk(tmp_path / "not" / "there").level == level
+
+
+def test_a_hint_shows_no_password_of_an_address() -> None:
+    finding = self_check._no_list("model", "http://me:canary@127.0.0.1:9/?token=canary")
+    assert finding.hint.endswith("base_url = http://127.0.0.1:9/v1")
+    assert "canary" not in finding.message

@@ -73,3 +73,21 @@ async def test_a_workspace_and_settings_of_your_own(tmp_path) -> None:  # type: 
         result = await planloom.run(plan=plan)
     assert "six times seven" in str(result.answer[0])  # type: ignore[index]
     assert result.answer[1] == "I am small"  # type: ignore[index]
+
+
+async def test_slips_in_a_test_say_what_to_write() -> None:
+    with pytest.raises(TypeError, match=r"tools is a list: tools=\[convert\]"):
+        PlanloomEnvironment(tools=convert)  # type: ignore[arg-type]
+    environment = PlanloomEnvironment()
+    with pytest.raises(RuntimeError, match="use it inside: async with"):
+        await environment.run(plan={})
+    async with environment as planloom:
+        for match, reply in ((3, "x"), ("x", 3)):
+            with pytest.raises(TypeError, match="found 3"):
+                planloom.model.script(match, reply)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="a number of seconds"):
+            await planloom.skip("3d")  # type: ignore[arg-type]
+        with pytest.raises(RunFailed, match=r"nobody answered in years \(human: q: Which\?\)"):
+            await planloom.run(plan={"tasks": [{"id": "q", "human": "Which?"}]})
+    with pytest.raises(RuntimeError, match="use it inside: async with"):
+        await environment.skip(1)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
-import json
 import re
 import zlib
 from collections.abc import AsyncIterable
 from typing import Any
 
+from planloom.planner.syntax.json_text import strict_json
+
 BODY_MAX_BYTES = 5_000_000
 DECODED_AT_ONCE = 100_000
+PARTS_MAX = 50_000
+"""Five megabytes in pieces of a hundred bytes; of single bytes it would be minutes of work."""
+PARTS_AT_ONCE = 100
 MEMBERS_MAX = 100
 """Parts of one gzip stream; honest servers send one."""
 CHARSETS = {
@@ -47,10 +52,14 @@ async def read_body(parts: AsyncIterable[bytes], encoding: str) -> bytes:
         BodyError: it is larger, or is packed twice or in another way than gzip or deflate.
     """
     unpack = _Unpacker(encoding)
-    received = 0
+    received = count = 0
     body = bytearray()
     async for part in parts:
-        received += len(part)
+        received, count = received + len(part), count + 1
+        if count > PARTS_MAX:
+            raise BodyError(f"comes in more than {PARTS_MAX:,} pieces")
+        if count % PARTS_AT_ONCE == 0:
+            await asyncio.sleep(0)  # what has come already is given without a pause
         body += unpack.add(part, BODY_MAX_BYTES + 1 - len(body))
         if received > BODY_MAX_BYTES or len(body) > BODY_MAX_BYTES:
             raise BodyError(f"is larger than {BODY_MAX_BYTES:,} bytes")
@@ -116,8 +125,8 @@ def content_of(kind: str, body: bytes) -> Any:
     media = kind.partition(";")[0].strip().lower()
     if media == "application/json" or media.endswith("+json"):
         try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
+            return strict_json(body)
+        except ValueError:
             return body.decode("utf-8-sig", "replace")
     is_text = media.startswith(_TEXTS) or media.endswith("+xml") or b"\0" not in body[:8192]
     if media and not is_text:

@@ -8,16 +8,16 @@ import ipaddress
 import os
 import socket
 import ssl
+import time
 from base64 import b64encode
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import httpx
 
+from planloom.activities.http_dates import moment_of
 from planloom.activities.tools.builtin.addresses import (
     METADATA_NAMES,
     Allowed,
@@ -104,9 +104,10 @@ def _parsed_url(text: str) -> httpx.URL:
         raise ToolError(f"http_get: the address is longer than {URL_MAX_CHARS:,} characters")
     try:
         url = httpx.URL(text.strip())
+        host = url.host  # a name in the form of IDNA is first read here
     except (httpx.InvalidURL, TypeError, ValueError) as error:
         raise ToolError(f"http_get: this is not an address: {error}") from None
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not host:
         raise ToolError(
             'http_get: only http:// and https:// addresses are read, such as "https://example.org/"'
         )
@@ -142,10 +143,14 @@ def _tls() -> ssl.SSLContext:
 
 async def _transport() -> httpx.AsyncHTTPTransport:
     """httpx without its client, which would read cookies and redirects on its own."""
-    proxy = os.environ.get(PROXY)
-    return httpx.AsyncHTTPTransport(
-        verify=await in_thread(_tls), trust_env=False, proxy=httpx.Proxy(proxy) if proxy else None
-    )
+    verify, proxy = await in_thread(_tls), os.environ.get(PROXY)
+    try:
+        return httpx.AsyncHTTPTransport(
+            verify=verify, trust_env=False, proxy=httpx.Proxy(proxy) if proxy else None
+        )
+    except (ValueError, ImportError, httpx.InvalidURL):  # it quotes the address, and a password
+        message = f"{PROXY} cannot be used where the worker runs: write http://host:port"
+        raise ToolError(f"http_get: {message}") from None
 
 
 async def _send(transport: httpx.AsyncHTTPTransport, url: httpx.URL) -> httpx.Response:
@@ -196,10 +201,10 @@ def _wait_seconds(response: httpx.Response) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
-        except (TypeError, ValueError):
+        moment = moment_of(text)
+        if moment is None:
             return None
+        seconds = moment - time.time()
     return min(max(seconds, 0.0), RETRY_AFTER_MAX_SECONDS) if seconds == seconds else None
 
 
@@ -237,7 +242,8 @@ async def http_get(url: str) -> Any:
     try:
         async with await _transport() as transport:
             for _ in range(REDIRECTS_MAX + 1):
-                response = await _send(transport, current)
+                async with asyncio.timeout(TIMEOUT_SECONDS):  # also of interim answers without end
+                    response = await _send(transport, current)
                 try:
                     if response.status_code in _REDIRECT_STATUS:
                         # By hand: each stop is checked like the first.
@@ -247,7 +253,7 @@ async def http_get(url: str) -> Any:
                     return await _content(response, where)
                 finally:
                     await response.aclose()
-    except httpx.TimeoutException:
+    except (httpx.TimeoutException, TimeoutError):
         raise ToolError(
             f"http_get: {where} did not answer within {TIMEOUT_SECONDS:g} s", retry=True
         ) from None

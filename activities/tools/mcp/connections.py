@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
@@ -16,7 +17,9 @@ from typing import Any, TypeVar
 import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
-from mcp_types import CallToolResult, Tool
+from mcp.shared.exceptions import MCPError
+from mcp_types import CONNECTION_CLOSED, CallToolResult, Tool
+from pydantic import ValidationError
 
 from planloom.planner.contract.mcp import McpSettings
 
@@ -29,6 +32,27 @@ class McpUnreachable(Exception):
     """The server cannot be started, reached, or asked; nothing was done by this call."""
 
 
+class _Connection:
+    """One connection, held open by a task of its own until nobody needs it."""
+
+    def __init__(self, client: Client, keeper: asyncio.Task[None], end: asyncio.Event) -> None:
+        self.client = client
+        self.calls = 0
+        self.is_left = False
+        self._keeper = keeper
+        self._end = end
+
+    @property
+    def is_open(self) -> bool:
+        return not self._keeper.done()
+
+    async def close(self) -> None:
+        if self.is_open:
+            self._end.set()
+            with contextlib.suppress(TimeoutError, Exception):
+                await asyncio.wait_for(self._keeper, CLOSE_SECONDS)
+
+
 class McpServer:
     """One server: it is connected when it is first used."""
 
@@ -38,9 +62,7 @@ class McpServer:
         self.name = name
         self.settings = settings
         self._environment = os.environ if environment is None else environment
-        self._client: Client | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._end = asyncio.Event()
+        self._connection: _Connection | None = None
         self._lock = asyncio.Lock()
 
     async def tools(self) -> list[Tool]:
@@ -49,7 +71,7 @@ class McpServer:
         Raises:
             McpUnreachable: with the cause.
         """
-        client = await self._connected()
+        client = (await self._connected()).client
         found: list[Tool] = []
         cursor: str | None = None
         try:
@@ -70,39 +92,47 @@ class McpServer:
 
         Raises:
             McpUnreachable: there is no connection; nothing was done.
+            MCPError: the server answered with an error.
             Exception: the call broke off; what it did is not known.
         """
-        client = await self._connected()
+        connection = await self._connected()
+        connection.calls += 1
         try:
-            return await client.call_tool(tool, arguments)
-        except Exception:
-            # It may be the connection: the next call makes a new one, which costs little.
-            await self.close()
+            return await connection.client.call_tool(tool, arguments)
+        except Exception as error:
+            if not (isinstance(error, MCPError) and error.error.code != CONNECTION_CLOSED):
+                # It may be the connection: the next call makes a new one, which costs little. Calls
+                # that are still at work on this one are left to end by themselves.
+                connection.is_left = True
+                if self._connection is connection:
+                    self._connection = None
             raise
+        finally:
+            connection.calls -= 1
+            if connection.is_left and not connection.calls:
+                await connection.close()
 
     async def close(self) -> None:
         """End the connection, and a server that was started for it."""
-        keeper, self._keeper, self._client = self._keeper, None, None
-        if keeper is not None and not keeper.done():
-            self._end.set()
-            with contextlib.suppress(TimeoutError, Exception):
-                await asyncio.wait_for(keeper, CLOSE_SECONDS)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
 
-    async def _connected(self) -> Client:
+    async def _connected(self) -> _Connection:
         async with self._lock:
-            if self._client is not None and self._keeper is not None and not self._keeper.done():
-                return self._client
+            if self._connection is not None and self._connection.is_open:
+                return self._connection
             opened: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
-            self._end = asyncio.Event()
-            self._keeper = asyncio.create_task(self._keep(opened, self._end))
+            end = asyncio.Event()
+            keeper = asyncio.create_task(self._keep(opened, end))
             try:
                 limit = self.settings.start_timeout
-                self._client = await asyncio.wait_for(asyncio.shield(opened), limit)
+                client = await asyncio.wait_for(asyncio.shield(opened), limit)
             except Exception as error:
-                self._keeper.cancel()
-                self._keeper = None
+                keeper.cancel()
                 raise McpUnreachable(_cause(error)) from error
-            return self._client
+            self._connection = _Connection(client, keeper, end)
+            return self._connection
 
     async def _keep(self, opened: asyncio.Future[Client], end: asyncio.Event) -> None:
         """Hold the connection open until `end`; opened and closed by this one task."""
@@ -124,7 +154,7 @@ class McpServer:
                 raise McpUnreachable(f"{', '.join(missing)} is not set where the worker runs")
             passed = {name: self._environment[name] for name in settings.env_from}
             return StdioServerParameters(
-                command=settings.command, args=settings.args, env={**settings.env, **passed}
+                command=_program(settings), args=settings.args, env=settings.env | passed
             )
         headers = dict(settings.headers)
         for header, variable in settings.headers_env.items():
@@ -135,6 +165,18 @@ class McpServer:
         http = httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(30.0, read=None))
         await stack.enter_async_context(http)
         return streamable_http_client(str(settings.url), http_client=http)
+
+
+def _program(settings: McpSettings) -> str:
+    """
+    Raises:
+        McpUnreachable: there is no such program.
+    """
+    command = str(settings.command)
+    if shutil.which(command, path=settings.env.get("PATH")) is None:
+        hint = ": the words after the program's name belong in args" if " " in command else ""
+        raise McpUnreachable(f'there is no program "{command}"{hint}')
+    return command
 
 
 class Background:
@@ -172,5 +214,10 @@ def _cause(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, TimeoutError):
         return "it did not answer in time"
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        return f"its answer does not follow the protocol: {where}: {first['msg']}"[:300]
     text = " ".join(str(error).split())[:300]
-    return text if isinstance(error, McpUnreachable) else f"{type(error).__name__}: {text}"
+    is_plain = isinstance(error, McpUnreachable | MCPError)
+    return text if is_plain else f"{type(error).__name__}: {text}"

@@ -18,6 +18,7 @@ from planloom.activities.tools.mcp.connections import McpServer, McpUnreachable,
 from planloom.activities.tools.signature import ToolArgumentsError
 from planloom.planner.compile.schema_check import check_value
 from planloom.planner.contract.mcp import McpSettings, fits
+from planloom.planner.contract.settings import shown_address
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.values import JsonValue, Problem
 
@@ -39,6 +40,14 @@ class McpTool(Tool[..., Any]):
 
     def __call__(self, **arguments: Any) -> Any:
         return self.call(self.validate(arguments), ToolContext())
+
+    @property
+    def origin(self) -> str:
+        return f"the MCP server {self._server.name}"
+
+    @property
+    def untyped(self) -> list[str]:
+        return []  # what a server leaves open, its user cannot change
 
     @property
     def is_async(self) -> bool:
@@ -65,6 +74,8 @@ class McpTool(Tool[..., Any]):
             result = await background().result(lambda: server.call(name, arguments))
         except McpUnreachable as error:
             raise ToolError(f"MCP server {server.name}: {error}", retry=True) from error
+        except RuntimeError as error:  # the SDK quotes the whole schema below its first line
+            raise RuntimeError(str(error).partition("\n")[0]) from error
         if result.is_error:
             text = _text_of(result)
             raise ToolError(text or f"MCP server {server.name}: the tool failed without a word")
@@ -160,7 +171,8 @@ def load_servers(servers: Sequence[McpServer]) -> tuple[list[McpTool], list[Prob
 
 def _problem(server: McpServer, message: str) -> Problem:
     settings = server.settings
-    what = settings.url or " ".join([str(settings.command), *settings.args])
+    command = " ".join([str(settings.command), *settings.args])
+    what = shown_address(settings.url) if settings.url else command
     return Problem(
         path=f"planloom.toml: mcp.{server.name}",
         code="mcp_server",

@@ -37,6 +37,10 @@ from planloom.workflows.machines.shared.large_inputs import split_context
 
 CONTEXT_MAX_BYTES = 2_000
 """A longer context travels as an input that the child reads where blobs can be read."""
+ARGS_MAX_BYTES = 200_000
+"""The rest of the arguments is the child's request, and travels in it: a schema may be long."""
+INLINE_MAX = {"context": CONTEXT_MAX_BYTES, "args": ARGS_MAX_BYTES}
+"""How long a value of `StartChild` may be to travel as it is; others as all values do."""
 RUNS_MAX = 100_000
 """Runs of plans in one tree: a template that starts itself twice, or maps of maps of sub-plans."""
 TOO_WIDE = f"the tree of sub-plans may grow to {{:,}} runs on one level; at most {RUNS_MAX:,}"
@@ -172,7 +176,10 @@ def _problem_with(body: Body, task: str, request: RunRequest) -> str | None:
     for name in (*OF_THE_RUN, *asking):
         if name in body.args:
             return f"tasks.{task}.args.{name}: a child run has its run's {name}. Leave it out."
-    budget = body.args.get("budget")
+    return _problem_with_budget(body.args.get("budget"), task)
+
+
+def _problem_with_budget(budget: JsonValue, task: str) -> str | None:
     if isinstance(budget, dict) and "on_budget" in budget:
         return f"tasks.{task}.args.budget.on_budget: it is the run's. Leave it out."
     return None
@@ -201,8 +208,16 @@ def inputs_of(
             fields["task"] = str(task.value)
         else:
             fields["task"], inputs["task"] = task.preview or "", task
-        given = resolved["args"].value if "args" in resolved else None
+        args = resolved.get("args", Stored())
+        if not args.is_inline:  # without them, it could do more than it was meant to
+            what = f"has {args.size_bytes:,} bytes, at most {ARGS_MAX_BYTES:,}"
+            message = f"tasks.{command.task}.args: {what}. Put large values in context."
+            return Failure(message, "tool")
+        given = args.value
         if isinstance(given, dict):
+            # Again, now that references are resolved: names stand in the plan, values may not.
+            if problem := _problem_with_budget(given.get("budget"), command.task):
+                return Failure(problem, "tool")
             fields |= given | {"tools": _narrowed(fields["tools"], given.get("tools"))}
         lineage = lineage.model_copy(update={"inputs": inputs})
     try:

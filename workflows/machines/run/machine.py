@@ -248,7 +248,7 @@ def _take_time(run: RunState, step: Step, key: str) -> None:
         case "child" if subject in run.works:
             units.child_is_late(run, step, subject)
         case "children":
-            _look_at_runren(run, step)
+            _look_at_children(run, step)
 
 
 def _cancel(run: RunState, step: Step) -> None:
@@ -450,7 +450,7 @@ def _continue(run: RunState, step: Step) -> None:
         )
 
 
-def _look_at_runren(run: RunState, step: Step) -> None:
+def _look_at_children(run: RunState, step: Step) -> None:
     adopted = [id for id, child in run.children.items() if child.is_adopted]
     for id in adopted:
         key = f"look.{id}"

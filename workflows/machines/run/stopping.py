@@ -24,7 +24,7 @@ def problem_with_cancel(run: RunState, task: TaskId) -> str | None:
     """Why one task cannot be cancelled, or None."""
     state = run.frontier.state_of(task)
     if state is None:
-        known = ", ".join(run.tasks)[:200]
+        known = ", ".join(run.tasks)[:200] or "none yet"
         return f'cancel_task: no task "{task}". Tasks: {known}'
     if isinstance(state, Outcome):
         return f'cancel_task: task "{task}" has ended: {state}'

@@ -19,7 +19,11 @@ from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.conditions import check_condition
 from planloom.planner.language.references import shortened
 from planloom.planner.language.values import Problem, Unreadable
-from planloom.planner.syntax.documents import bounded_problems, read_request
+from planloom.planner.syntax.documents import (
+    DOCUMENT_PROBLEMS_MAX,
+    bounded_problems,
+    read_request,
+)
 from planloom.workflows.machines.shared.machine import Failed
 
 UNKNOWN = "unknown_allowed_tool"
@@ -84,6 +88,8 @@ def unknown_tools(names: Sequence[str] | None, catalog: Catalog) -> list[Problem
     problems: list[Problem] = []
     known = [*catalog.tool_names, ASK_HUMAN, READ_OUTPUT]
     for name in names or ():
+        if len(problems) > DOCUMENT_PROBLEMS_MAX:
+            break  # each is compared with all that are known
         if name not in known:
             near = get_close_matches(name[:100], known, n=1)
             listed = "Tools: " + ", ".join(catalog.tool_names[:20])

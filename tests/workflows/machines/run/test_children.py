@@ -136,6 +136,27 @@ def test_arguments_that_make_no_request_are_the_tasks_failure() -> None:
     assert failed.message.startswith("tasks.c.args: ")
 
 
+def test_a_budget_that_comes_by_reference_names_nothing_that_is_the_runs() -> None:
+    """Only the plan was looked at, not what its reference stands for."""
+    drive = begun("agent", args={"task": "x", "budget": "${params.b}"})
+    budget = {"tokens": 5, "on_budget": "park"}
+    given = {"task": Stored(value="x"), "args": Stored(value={"budget": budget})}
+    failed = inputs_of(drive.command(StartChild), given)
+    assert isinstance(failed, Failure)
+    assert failed.message == "tasks.c.args.budget.on_budget: it is the run's. Leave it out."
+
+
+def test_arguments_that_are_too_large_are_refused_and_not_left_out() -> None:
+    """Found: an agent whose arguments were longer than 12,000 bytes ran without them, and so with
+    all tools of its run.
+    """
+    drive = begun("agent", args={"task": "x", "tools": ["work"], "output_schema": "${params.s}"})
+    far = Stored(blob="0" * 64, size_bytes=300_000)
+    failed = inputs_of(drive.command(StartChild), {"task": Stored(value="x"), "args": far})
+    assert isinstance(failed, Failure)
+    assert failed.message.startswith("tasks.c.args: has 300,000 bytes, at most 200,000.")
+
+
 # -- children that a run has adopted ------------------------------------------------------------
 
 

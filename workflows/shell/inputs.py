@@ -1,4 +1,4 @@
-"""What a child run is started with: its request, and what its parent says of it."""
+"""What a child is started with, made alike for a run on a server and for a local one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from planloom.planner.contract.requests import Common, Lineage
 from planloom.planner.language.values import Bindings, JsonValue, Stored
-from planloom.workflows.machines.run.children import CONTEXT_MAX_BYTES, inputs_of
+from planloom.workflows.machines.run.children import INLINE_MAX, inputs_of
 from planloom.workflows.machines.shared.commands import StartChild
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.shell.ends import CommandFailed
@@ -20,9 +20,8 @@ async def inputs_for(
     Raises:
         CommandFailed: its arguments cannot be made.
     """
-    limits = {"context": CONTEXT_MAX_BYTES}
     values = {
-        name: await resolve(value, command.bindings, limits.get(name))
+        name: await resolve(value, command.bindings, INLINE_MAX.get(name))
         for name, value in command.values.items()
     }
     inputs = inputs_of(command, values)

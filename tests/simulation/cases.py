@@ -30,6 +30,8 @@ STIMULI = {
 }
 KINDS = {"DagWorkflow": 76.0, "AgentWorkflow": 9.0, "TeamWorkflow": 15.0}
 STAGES = [*Stage, *TeamStage]
+LOOKED_UP = "a condition is looked up"
+FAILING = "what has a child run as its fallback is going to fail"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Stimulus:
     to_child: bool = False
     """To one of the child runs, if there is any."""
     at_stage: str = ""
-    """Sent when the run comes to this stage, and not after an event."""
+    """Sent when the run comes to this stage, or to that moment, and not after an event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ def random_case(seed: int) -> Case:
     stimuli = [_stimulus(random) for _ in range(most)]
     if random.random() < 0.1:  # what is decided in a time is changed in it
         stimuli.append(_in_time(random))
+    stimuli += _at_moments(Chance(seed).of("moments"))
     return Case(
         seed,
         request,
@@ -143,6 +146,14 @@ def random_case(seed: int) -> Case:
         overuses=random.random() < 0.1,
         batches=random.random() < 0.25,
     )
+
+
+def _at_moments(random: Random) -> list[Stimulus]:
+    """Now and then something at a moment that chance alone would hardly meet."""
+    if random.random() > 0.3:
+        return []
+    kind, moment = random.choice([("cancel_task", LOOKED_UP), ("pause", FAILING)])
+    return [Stimulus(0, kind, random.randrange(1_000_000), at_stage=moment)]
 
 
 def _in_time(random: Random) -> Stimulus:

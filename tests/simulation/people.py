@@ -27,10 +27,11 @@ from planloom.planner.contract.results import OpenWait
 from planloom.planner.language.values import NANO
 from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run.people import questions_of
-from planloom.workflows.machines.run.state import RunState
+from planloom.workflows.machines.run.state import Doing, RunState
 from planloom.workflows.machines.shared.account import PARENT, SECONDS_MAX
 from planloom.workflows.machines.shared.commands import Refuse, Tell
 from planloom.workflows.machines.shared.events import (
+    Broke,
     CancelRequested,
     DeadlineMoved,
     Failure,
@@ -38,6 +39,7 @@ from planloom.workflows.machines.shared.events import (
     QuestionOfChild,
     SignalIgnored,
 )
+from tests.simulation import cases
 from tests.simulation.cases import Stimulus
 from tests.simulation.children import Child
 from tests.simulation.kinds import run_in, waits_of
@@ -73,7 +75,7 @@ class People:
         for number, stimulus in enumerate(self.world.case.stimuli):
             is_due = stimulus.after == process.steps
             if stimulus.at_stage:
-                is_due = process.stage == stimulus.at_stage and number not in self.sent
+                is_due = number not in self.sent and _has_come(process, stimulus.at_stage)
             if is_due:
                 self.sent.append(number)
                 for nth in range(stimulus.times):
@@ -297,12 +299,29 @@ def _of_plan(run: RunState, number: int, name: str, random: Random, by: str | No
         case "edit_plan":
             return random_edit(run, number, random)
         case "cancel_task":
-            return CancelTask(id=random.choice([*_running(run) * 2, *ids]), by=by)
+            deciding = [w.unit.task for w in run.works.values() if w.doing is Doing.CONDITION]
+            return CancelTask(id=random.choice([*deciding * 4, *_running(run) * 2, *ids]), by=by)
         case "approve_task":
             known = [*run.held] * 3 + [t.id for t in run.tasks.values() if t.approval] + ids
             return ApproveTask(id=random.choice(known), approve=random.random() < 0.7, by=by)
         case _:
             raise ValueError(name)
+
+
+def _has_come(process: Process, moment: str) -> bool:
+    """Whether the root is in this stage, or at this moment."""
+    run = run_in(process.state)
+    works = run.works.values() if run is not None else ()
+    match moment:
+        case cases.LOOKED_UP:
+            return any(w.doing is Doing.CONDITION for w in works)
+        case cases.FAILING:
+            flights = [(w, process.flights.get(w.command)) for w in works]
+            failing = [w for w, f in flights if f is not None and isinstance(f.end, Broke)]
+            others = [run.tasks[w.unit.task].fallback_body for w in failing if run is not None]
+            return any(o is not None and o.kind in ("agent", "team", "plan") for o in others)
+        case _:
+            return process.stage == moment
 
 
 def _running(run: RunState) -> list[str]:

@@ -14,6 +14,7 @@ from planloom.workflows.machines.shared.commands import (
     Command,
     DropTimer,
     Refuse,
+    Resolve,
     SetTimer,
     StartChild,
     Tell,
@@ -308,7 +309,9 @@ class Process:
             return
         random = self.world.random(self.id, "cancel", key, self.counts[key])
         how = random.random()
-        if how < 0.25 and flight.end is not None:
+        # A look-up takes milliseconds: a cancel mostly comes too late for it.
+        is_quick = isinstance(flight.command, Resolve)
+        if how < (0.75 if is_quick else 0.25) and flight.end is not None:
             end = flight.end  # it was on its way already
         else:
             end = Broke(key, Failure("cancelled", "cancelled"))

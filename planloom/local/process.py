@@ -54,8 +54,8 @@ from planloom.workflows.machines.shared.requests import read_agent, read_run, re
 from planloom.workflows.machines.team import machine as team_machine
 from planloom.workflows.machines.team import view as team_view
 from planloom.workflows.machines.team.messages import TEAM_CONTROLS
+from planloom.workflows.shell.child_inputs import inputs_for
 from planloom.workflows.shell.ends import CommandFailed, failure_of
-from planloom.workflows.shell.inputs import inputs_for
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,7 @@ def strict_json(text: str | bytes) -> JsonValue:
     """JSON as RFC 8259 has it, which travels on as it is: no NaN, no number beyond a double.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not JSON.
     """
     try:
         value: JsonValue = json.loads(

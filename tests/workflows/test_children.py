@@ -12,7 +12,7 @@ from planloom.planner.contract.requests import Lineage
 from planloom.planner.language.values import Bindings, Stored
 from planloom.workflows.machines.shared.commands import StartChild, Urgency
 from planloom.workflows.machines.shared.events import Failure
-from planloom.workflows.shell import inputs
+from planloom.workflows.shell import child_inputs
 from planloom.workflows.shell.children import REPORT, Children
 from planloom.workflows.shell.ends import CommandFailed
 from planloom.workflows.shell.signals import Signals
@@ -39,7 +39,7 @@ class World:
         self.started: list[str] = []
         self.signals: list[tuple[str, str]] = []
         patch.setattr(Children, "_resolved", lambda *_: self.resolved)
-        patch.setattr(inputs, "inputs_of", lambda *_: [{}])
+        patch.setattr(child_inputs, "inputs_of", lambda *_: [{}])
         patch.setattr(workflow, "start_child_workflow", self._start)
         patch.setattr(Signals, "send", self._send)
 

@@ -23,8 +23,8 @@ from planloom.workflows.machines.shared.commands import StartChild
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.metering import Metering
 from planloom.workflows.shell.activities import look_at_run
+from planloom.workflows.shell.child_inputs import inputs_for
 from planloom.workflows.shell.effects import priority_of, resolved
-from planloom.workflows.shell.inputs import inputs_for
 from planloom.workflows.shell.signals import Signals
 
 REPORT = "report_to_parent"

@@ -33,7 +33,7 @@ class McpUnreachable(Exception):
 
 
 class _Connection:
-    """One connection, held open by a task of its own until nobody needs it."""
+    """One connection, held open by its own task until nobody needs it."""
 
     def __init__(self, client: Client, keeper: asyncio.Task[None], end: asyncio.Event) -> None:
         self.client = client
@@ -161,7 +161,7 @@ class McpServer:
             if not self._environment.get(variable):
                 raise McpUnreachable(f"no header {header}: {variable} is not set")
             headers[header] = self._environment[variable]
-        # No timeout of its own: each call has one.
+        # Without a timeout: each call has one.
         http = httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(30.0, read=None))
         await stack.enter_async_context(http)
         return streamable_http_client(str(settings.url), http_client=http)

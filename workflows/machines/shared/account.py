@@ -232,7 +232,7 @@ def raise_that_helps(account: Account, least: Amount, now: float) -> dict[str, J
 
 
 def may_be_given(account: Account, least: Amount) -> bool:
-    """Whether the parent run can give what `least` lacks: nothing above a cap of one's own."""
+    """Whether the parent run can give what `least` lacks: nothing above the run's own cap."""
     if account.parent is None or not account.has_grant:
         return False
     spent = Amount(least.tokens, least.usd_nano)

@@ -1,4 +1,4 @@
-"""What a child is started with, made alike for a run on a server and for a local one."""
+"""What a child run is started with: its request, and what its parent says of it."""
 
 from __future__ import annotations
 

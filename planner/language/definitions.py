@@ -13,6 +13,17 @@ TOOL_NAMES_MAX = 10_000
 ToolNames = Annotated[list[str], Field(max_length=TOOL_NAMES_MAX)]
 
 
+def granted_tools(own: list[str] | None, allowed: list[str] | None) -> list[str]:
+    """What an agent or member may call: its own tools as far as the request's `tools` allow them.
+
+    One that names none has those of the request. Where that names none either, it has none: what
+    changes the world is never given without being named.
+    """
+    if own is None:
+        return list(allowed or ())
+    return [name for name in own if allowed is None or name in allowed]
+
+
 class AgentSpec(Model):
     """A subagent: who it is, which tools it may call, which model answers."""
 
@@ -23,7 +34,8 @@ class AgentSpec(Model):
     system: str = ""
     """The system message: who the agent is and how it works."""
     tools: ToolNames | None = None
-    """The tools that the agent may call. Without it, the tools that the run allows."""
+    """The tools that the agent may call, as far as the run allows them. Without it, those that the
+    request names in `tools`; none when it names none."""
     model: str | None = None
     """The model that answers. Without it, the run's `worker` model."""
     max_turns: Annotated[int, Field(ge=1, le=200)] | None = None
@@ -46,7 +58,8 @@ class MemberSpec(Model):
     model: str | None = None
     """The model that answers. Without it, the request's `worker` model."""
     tools: ToolNames | None = None
-    """The tools that the member may call. Without it, the tools that the request allows."""
+    """The tools that the member may call, as far as the run allows them. Without it, those that the
+    request names in `tools`; none when it names none."""
     task: str | None = None
     """A subtask for this member. A team whose members have subtasks runs as a graph."""
     depends_on: list[str] = Field(default_factory=list)

@@ -132,7 +132,8 @@ async def test_a_team_parks_at_its_budget_and_goes_on_when_it_is_raised(team: Pl
 
 async def test_a_paused_run_pauses_its_agents_and_teams(planloom: Planloom) -> None:
     call = {"id": "c", "name": "calculate", "arguments": {"expression": "1 + 1"}}
-    planloom.model.script("", Reply(tool_calls=[call], delay=0.6), "two")
+    # Long enough for the pause to arrive before the answer, on a busy machine too.
+    planloom.model.script("", Reply(tool_calls=[call], delay=5.0), "two")
     spec = {"id": "helper", "system": "Help.", "tools": ["calculate"]}
     plan = {"tasks": [{"id": "a", "agent": spec, "args": {"task": "add"}}]}
     async with planloom.worker():
@@ -140,12 +141,12 @@ async def test_a_paused_run_pauses_its_agents_and_teams(planloom: Planloom) -> N
         await planloom.until(handle, lambda p: "a" in p.running)
         await handle.execute_update("pause")
         child = planloom.client.get_workflow_handle(f"{handle.id}/a")
-        for _ in range(100):
-            shown = await child.query("progress")
-            if shown["status"] == "paused":
-                break
-            await asyncio.sleep(0.02)
-        await asyncio.sleep(1.2)
+        async with asyncio.timeout(60):
+            while (await child.query("progress"))["status"] != "paused":
+                await asyncio.sleep(0.02)
+            while planloom.model.calls_paid() == 0:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.6)
         assert planloom.model.calls_paid() == 1
         await handle.signal("resume")
         result = await planloom.result(handle)

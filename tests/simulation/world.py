@@ -20,7 +20,7 @@ from planloom.planner.contract.controls import (
 from planloom.planner.contract.prepare import prepare_job
 from planloom.planner.contract.requests import Common, Lineage
 from planloom.planner.language.values import NANO, JsonValue
-from planloom.workflows.machines.run.children import inputs_of
+from planloom.workflows.machines.run.children import INLINE_MAX, inputs_of
 from planloom.workflows.machines.shared.commands import StartChild, Tell
 from planloom.workflows.machines.shared.events import (
     Broke,
@@ -167,7 +167,7 @@ class World:
         values = {}
         for name, value in command.values.items():
             try:
-                limit = {"context": 2_000}.get(name, 12_000)
+                limit = INLINE_MAX.get(name, 12_000)
                 values[name] = store(process, bound(process, value, command.bindings), limit)
             except ValueError as error:
                 process.end(flight, Broke(flight.key, Failure(str(error), "tool")))

@@ -13,7 +13,7 @@ from planloom.planner.contract.names import INVALID_REQUEST, STALE, UNKNOWN_TOOL
 from planloom.planner.contract.requests import AgentRequest
 from planloom.planner.contract.results import AgentResult
 from planloom.planner.language.catalog import Catalog
-from planloom.planner.language.definitions import AgentSpec
+from planloom.planner.language.definitions import AgentSpec, granted_tools
 from planloom.planner.language.values import Stored
 from planloom.workflows.machines.agent import controls, host, talk
 from planloom.workflows.machines.agent.calling import granted_calls, send, take_end
@@ -243,14 +243,12 @@ def _take_course(state: AgentState, rule: Rule, value: Any, step: Step) -> None:
 
 def _persona(state: AgentState, named: AgentSpec | LoadedDefinition, spec: Stored) -> Persona:
     """Who the request names, with the tools that are allowed, and the turns that it asks for."""
-    request, tools = state.request, named.tools
-    allowed, has_own = request.tools, "max_turns" in request.model_fields_set
-    if allowed is not None:
-        tools = allowed if tools is None else [t for t in tools if t in allowed]
+    request = state.request
+    has_own = "max_turns" in request.model_fields_set
     return Persona(
         name=name_of(request),
         spec=spec,
-        tools=tuple(tools or ()),
+        tools=tuple(granted_tools(named.tools, request.tools)),
         model=named.model,
         form=state.lineage.form,
         output_schema=request.output_schema or named.output_schema,

@@ -6,7 +6,7 @@ from planloom.planner.compile.team_check import team_problems
 from planloom.planner.contract.jobs import LoadedDefinition, LoadJob, PrepareJob, ResolveJob
 from planloom.planner.contract.names import INVALID_REQUEST, UNKNOWN_TOOL
 from planloom.planner.language.catalog import Catalog
-from planloom.planner.language.definitions import TeamSpec
+from planloom.planner.language.definitions import TeamSpec, granted_tools
 from planloom.planner.language.team_links import check_links
 from planloom.planner.language.values import Bindings, Problem, Stored
 from planloom.workflows.machines.agent import host
@@ -18,7 +18,7 @@ from planloom.workflows.machines.shared.machine import Failed, Step
 from planloom.workflows.machines.shared.requests import own_tools, unknown_tools
 from planloom.workflows.machines.shared.sizes import text_bytes
 from planloom.workflows.machines.team import plan, speaking
-from planloom.workflows.machines.team.members import talk_of, tools_of
+from planloom.workflows.machines.team.members import talk_of
 from planloom.workflows.machines.team.rounds import links_of
 from planloom.workflows.machines.team.state import Member, Stage, TeamState
 from planloom.workflows.machines.team.subtasks import CONTEXT, CONTEXT_INLINE_BYTES
@@ -93,7 +93,7 @@ def _take_team(team: TeamState, spec: TeamSpec, step: Step) -> None:
     team.links = links_of(spec.links, [(m.id, m.role) for m in active])
     team.members = {m.id: Member(m) for m in active}
     team.talks = {m.id: talk_of(spec, m, request, team.lineage) for m in active}
-    tools = list(dict.fromkeys(t for m in active for t in tools_of(m, request)))
+    tools = list(dict.fromkeys(t for m in active for t in granted_tools(m.tools, request.tools)))
     named = dict.fromkeys(m for m in (request.model_for("worker"), *(a.model for a in active)) if m)
     job = PrepareJob(tools=own_tools(tools), models=list(named))
     if team.is_planned:
@@ -104,7 +104,7 @@ def _take_team(team: TeamState, spec: TeamSpec, step: Step) -> None:
 def _take_catalog(team: TeamState, catalog: Catalog, step: Step) -> None:
     request = team.request
     team.catalog = catalog
-    inline = [t for m in team.members.values() for t in tools_of(m.spec, request)]
+    inline = [t for m in team.members.values() for t in granted_tools(m.spec.tools, request.tools)]
     asked = [*(request.tools or ()), *(inline if isinstance(request.team, TeamSpec) else ())]
     if team.lineage.parent is None and (problems := unknown_tools(asked, catalog)):
         _refuse(team, UNKNOWN_TOOL, problems, step)

@@ -6,7 +6,7 @@ from typing import Any
 
 from planloom.planner.contract.requests import Lineage, TeamRequest
 from planloom.planner.contract.results import usage_report
-from planloom.planner.language.definitions import AgentSpec, MemberSpec, TeamSpec
+from planloom.planner.language.definitions import AgentSpec, MemberSpec, TeamSpec, granted_tools
 from planloom.planner.language.values import Outcome, Stored
 from planloom.workflows.machines.agent.state import Ended, Persona, Talk, talk_about
 from planloom.workflows.machines.team.judge import Diagnostics
@@ -24,18 +24,12 @@ def subtask_text(subtask: str, whole: str) -> str:
     return f"{subtask}\n\n(The team's whole task: {whole})"
 
 
-def tools_of(spec: MemberSpec, request: TeamRequest) -> list[str]:
-    """Its tools, as far as the run allows them."""
-    allowed = request.tools
-    return [t for t in spec.tools or [] if allowed is None or t in allowed]
-
-
 def talk_of(team: TeamSpec, spec: MemberSpec, request: TeamRequest, lineage: Lineage) -> Talk:
     """The talk of a member that answers the team's task, or its own part of it."""
     persona = Persona(
         name=spec.id,
         spec=Stored(value={"system": system_of(team, spec)}),
-        tools=tuple(tools_of(spec, request)),
+        tools=tuple(granted_tools(spec.tools, request.tools)),
         model=spec.model,
         form="member",
         max_turns=request.max_turns,
@@ -54,7 +48,7 @@ def agent_of(team: TeamSpec, spec: MemberSpec, request: TeamRequest) -> AgentSpe
         {
             "id": spec.id,
             "system": system_of(team, spec),
-            "tools": tools_of(spec, request),
+            "tools": granted_tools(spec.tools, request.tools),
             "model": spec.model,
         }
     )

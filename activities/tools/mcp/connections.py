@@ -33,7 +33,7 @@ class McpUnreachable(Exception):
 
 
 class _Connection:
-    """One connection, held open by its own task until nobody needs it."""
+    """One connection, held open by a separate task until nobody needs it."""
 
     def __init__(self, client: Client, keeper: asyncio.Task[None], end: asyncio.Event) -> None:
         self.client = client

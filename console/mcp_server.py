@@ -270,7 +270,7 @@ class Jobs:
         except PlanloomError as error:
             said = str(error).rstrip(".")
             raise ToolError(f"{said}. {error.hint}".rstrip(". ") + ".") from None
-        except ValueError as error:  # half a character, which no server takes
+        except (TypeError, ValueError) as error:  # half a character, which no server takes
             raise ToolError(f"this cannot be sent: {str(error)[:300]}") from None
 
 

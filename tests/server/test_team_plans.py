@@ -141,11 +141,11 @@ async def test_a_paused_run_pauses_its_agents_and_teams(planloom: Planloom) -> N
         await planloom.until(handle, lambda p: "a" in p.running)
         await handle.execute_update("pause")
         child = planloom.client.get_workflow_handle(f"{handle.id}/a")
-        async with asyncio.timeout(60):
-            while (await child.query("progress"))["status"] != "paused":
-                await asyncio.sleep(0.02)
-            while planloom.model.calls_paid() == 0:
-                await asyncio.sleep(0.02)
+        for _ in range(3_000):
+            shown = await child.query("progress")
+            if shown["status"] == "paused" and planloom.model.calls_paid() == 1:
+                break
+            await asyncio.sleep(0.02)
         await asyncio.sleep(0.6)
         assert planloom.model.calls_paid() == 1
         await handle.signal("resume")

@@ -50,7 +50,7 @@ app = typer.Typer(
 plan_app = typer.Typer(help="Check, show, draw, save and compare plans.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan", rich_help_panel=PLANS)
 capacity_app = typer.Typer(
-    help="Model endpoints: rate, room, what waits, penalty, permits.\n\nExample: planloom capacity"
+    help="Model endpoints: rate, calls, what waits, penalty, permits.\n\nExample: planloom capacity"
 )
 app.add_typer(capacity_app, name="capacity", rich_help_panel=SETUP)
 

@@ -214,7 +214,7 @@ def run_team(
     strategy: Annotated[str | None, typer.Option(help="parallel or sequential.")] = None,
     quorum: Annotated[int | None, typer.Option(help="Members that must answer.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="The planner writes subtasks.")] = False,
-    replan: Annotated[int | None, typer.Option(help="Replans after a round, at most.")] = None,
+    replan: Annotated[int | None, typer.Option(help="The most replans.")] = None,
     approval: Annotated[str | None, typer.Option(help="never, plan, replan, always …")] = None,
     model: Model = None,
     tokens: Tokens = None,

@@ -35,7 +35,7 @@ TABLE_REASONS_MAX = TABLE_NOTES_MAX = 3
 
 @capacity_app.callback(invoke_without_command=True)
 def show(context: typer.Context, as_json: Json = False) -> None:
-    """The pools: rate, room, what waits, penalty, permits.
+    """Model endpoints: rate, calls, what waits, penalty, permits.
 
     Example: planloom capacity
     """

@@ -122,7 +122,7 @@ def reject(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Reject the plan that waits; without a plan the run ends.
+    """Reject the plan that waits: the run ends as rejected. With --task, refuse one task.
 
     Example: planloom reject trip --reason "too expensive"
     """
@@ -165,7 +165,11 @@ def edit(
 
 @app.command(rich_help_panel=DECIDE)
 def replan(
-    run: RunId, feedback: str, by: By = None, dry_run: DryRun = False, as_json: Json = False
+    run: RunId,
+    feedback: Annotated[str, typer.Argument(help="What the new plan should do differently.")],
+    by: By = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     """Ask the planner for another plan.
 
@@ -219,7 +223,7 @@ def resume(run: RunId, by: By = None, dry_run: DryRun = False, as_json: Json = F
 @app.command("cancel-task", rich_help_panel=DECIDE)
 def cancel_task(
     run: RunId,
-    task: str,
+    task: Annotated[str, typer.Argument(help="The task's id; of an item of a map, id[0].")],
     by: By = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -236,8 +240,8 @@ def cancel_task(
 @app.command(rich_help_panel=DECIDE)
 def complete(
     run: RunId,
-    task: str,
-    output: str,
+    task: Annotated[str, typer.Argument(help="The id of the task that asks.")],
+    output: Annotated[str, typer.Argument(help="The answer: JSON, else taken as text.")],
     by: By = None,
     dry_run: DryRun = False,
     as_json: Json = False,

@@ -119,7 +119,7 @@ def fork(
 @app.command(rich_help_panel=RUN)
 def rerun(
     run: RunId,
-    failed: Annotated[bool, typer.Option("--failed", help="Only what has no value.")] = True,
+    failed: Annotated[bool, typer.Option("--failed", help="Only tasks that have no value.")] = True,
     id: NewId = None,
     detach: Detach = False,
     dry_run: DryRun = False,

@@ -107,7 +107,11 @@ def show(run: RunId, as_json: Json = False) -> None:
 
 
 @plan_app.command()
-def save(run: RunId, file: Path, as_json: Json = False) -> None:
+def save(
+    run: RunId,
+    file: Annotated[Path, typer.Argument(help="The file to write, as YAML.")],
+    as_json: Json = False,
+) -> None:
     """Write a run's plan to a file.
 
     Example: planloom plan save trip trip.yaml

@@ -25,8 +25,8 @@ def report(
 ) -> None:
     """A run as one HTML file: graph, timeline, cost, inputs and outputs, failures, decisions.
 
-    The file loads nothing and runs nothing. Inputs and outputs of tasks are in it: mind who reads
-    it.
+    The file loads nothing and runs nothing. It contains inputs and outputs of tasks, so think
+    about who gets it.
 
     Example: planloom report trip -o trip.html
     """

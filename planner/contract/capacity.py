@@ -30,7 +30,7 @@ Holder = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class CapacityRequest(Model):
-    """Input of `CapacityWorkflow`. `settings` without: the worker's own for that pool."""
+    """Input of `CapacityWorkflow`. Without `settings`, the worker's own for that pool count."""
 
     pool: Annotated[str, Field(min_length=1, max_length=100)]
     """The pool's name."""
@@ -43,7 +43,7 @@ class CapacityRequest(Model):
 
 
 class Reserve(Model):
-    """Room for a piece of work before it starts; answered at once unless `wait_seconds` is given.
+    """Reserves room for work before it starts; answered at once unless `wait_seconds` is given.
 
     The same holder asking again is told of the permit it has, or keeps its place.
     """
@@ -70,6 +70,8 @@ class Reserve(Model):
 
 
 class Renew(Model):
+    """Extends a permit, so that it does not end while its holder works."""
+
     holder: Holder
     """Who holds the permit."""
     ttl_seconds: Life = 60.0
@@ -77,6 +79,8 @@ class Renew(Model):
 
 
 class Release(Model):
+    """Gives a permit back."""
+
     holder: Holder
     """Who holds the permit."""
 
@@ -131,7 +135,7 @@ class SetCapacity(Model):
 
 
 class Because(Model):
-    """`drain` and `resume`: why, for those who look later."""
+    """Input of `drain` and `resume`: who did it and why, for those who look later."""
 
     reason: str = ""
     """Why; recorded."""
@@ -185,6 +189,8 @@ class Report(Model):
 
 
 class OpenBreaker(Model):
+    """A breaker that is open: it stops calls that would fail."""
+
     key: str
     """What it stops: a key or a model."""
     error_class: str
@@ -230,6 +236,8 @@ class PoolNotice(Model):
 
 
 class PenaltyReason(Model):
+    """One error that raised the penalty."""
+
     seconds_ago: float
     """When, in seconds before now."""
     reason: str
@@ -239,6 +247,8 @@ class PenaltyReason(Model):
 
 
 class WorkerView(Model):
+    """One worker process, as it last reported."""
+
     worker: str
     """The worker process."""
     parallel: int | None
@@ -250,6 +260,8 @@ class WorkerView(Model):
 
 
 class PermitView(Model):
+    """A permit that is held."""
+
     holder: str
     """Who holds it."""
     requests: int

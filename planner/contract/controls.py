@@ -20,6 +20,8 @@ from planloom.planner.language.values import (
 
 
 class ApprovePlan(Model):
+    """A person approves the plan that waits."""
+
     revision: int
     """The revision that is approved."""
     by: str | None = None
@@ -29,6 +31,8 @@ class ApprovePlan(Model):
 
 
 class RejectPlan(Model):
+    """A person rejects the plan that waits. The run ends as `rejected`."""
+
     revision: int
     """The revision that is rejected."""
     reason: str | None = None
@@ -57,6 +61,8 @@ class EditPlan(Model):
 
 
 class RequestReplan(Model):
+    """A person asks the planner for another plan."""
+
     feedback: str
     """What the new plan should do differently. The planner reads it."""
     by: str | None = None
@@ -95,6 +101,8 @@ class Resume(Model):
 
 
 class CancelTask(Model):
+    """A person cancels one task, or one item of a map."""
+
     id: str
     """The task's id. One item of a map is `id[0]`."""
     by: str | None = None
@@ -113,7 +121,7 @@ class CompleteTask(Model):
 
 
 class ApproveTask(Model):
-    """Lets a task with `approval: true` run, or not."""
+    """A person decides whether a task that waits for approval runs."""
 
     id: str
     """The task's id."""

@@ -61,11 +61,11 @@ class MajorThresholds(Model):
 
 
 class Approval(Model):
-    """Who must say yes before what. Without `timeout` it waits forever."""
+    """What a person must approve. Without `timeout` the run waits until somebody decides."""
 
     mode: ApprovalMode = "never"
     """What needs approval: nothing, the first plan, later plans, the first plan and material
-    changes, or every plan."""
+    changes, every plan, or (`tainted`) side effects that follow from outside data."""
     timeout: Seconds | None = None
     """How long to wait for a decision, in seconds or as `30s`, `5m`, `2h`. Without it, the run
     waits until somebody decides."""
@@ -76,10 +76,10 @@ class Approval(Model):
 
 
 class AgentApproval(Model):
-    """Of an agent: `tainted` asks before a side effect, once it saw what came from outside."""
+    """What a person must approve of an agent: side effects, once it has seen outside data."""
 
     mode: Literal["never", "tainted"] = "never"
-    """Whether the agent asks before such a side effect."""
+    """`tainted`: the agent asks before a side effect, once it has seen what came from outside."""
 
 
 class Replan(Model):
@@ -186,7 +186,8 @@ class Common(Model):
     """The model for all roles, or an object with a model for each role. Without it,
     `PLANLOOM_MODEL`."""
     tools: ToolNames | None = None
-    """The tools that may be used. Without it, all tools of the worker."""
+    """The tools that may be used. Without it, all tools of the worker; an agent or member that
+    names no `tools` then has none."""
     context: JsonValue = None
     """Any JSON that planner, agents and members read beside the goal or task."""
     budget: Budget = Field(default_factory=Budget)
@@ -213,7 +214,7 @@ def _approval_from_mode(value: object) -> object:
 
 
 class RunRequest(Common):
-    """Input of `DagWorkflow`. One of `goal`, `plan`, `template` is needed."""
+    """Input of `DagWorkflow`. One of `goal`, `plan`, `plan_blob`, `template` is needed."""
 
     goal: str | None = None
     """What you want, in words. The planner model writes a plan for it."""

@@ -305,6 +305,8 @@ class AgentResult(Model):
 
 
 class MemberReport(Model):
+    """One member of a team: its last answer, and how that came about."""
+
     outcome: Outcome
     """How the member's last answer ended."""
     fields: dict[str, JsonValue] = Field(default_factory=dict)
@@ -332,6 +334,8 @@ class MemberReport(Model):
 
 
 class JudgeReport(Model):
+    """How far a team's answers can be trusted."""
+
     verdict: Literal["trusted", "partial", "uncertain"]
     """Whether the answers can be trusted."""
     confidence: float

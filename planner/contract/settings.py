@@ -241,7 +241,7 @@ class Settings(Model):
     llm_queue_prefix: str | None = None
     """The prefix of the pools' task queues. Without it, `<task_queue>-llm`."""
     data_dir: str = ""
-    """The folder of blobs, cache, claims and the development database."""
+    """The folder of blobs, cache, claims and the development database. Without it, `.planloom`."""
     blob_url: str | None = None
     """Where large values are kept: a folder, or object storage (`s3://bucket/prefix`, `gs://…`,
     `az://account/container/prefix`). Without it, `<data_dir>/blobs`."""

@@ -88,10 +88,10 @@ class TeamSpec(Model):
 
 
 class Limits(Model):
-    """How many of a call for many run at once: agents or teams, members of each, and in all.
+    """How many agents or teams of a request run at once, with how many members and model calls.
 
-    With `calls` each team's share is `calls` through the teams that run, so that all members
-    together stay below it.
+    `calls` is divided by the number of teams that run at once, so that all their members together
+    stay below it.
     """
 
     agents: Annotated[int, Field(ge=1, le=64)] | None = None

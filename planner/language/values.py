@@ -182,7 +182,7 @@ Seconds = Annotated[
 class Stored(Model):
     """A value as history carries it: inline when small, else a preview and a blob.
 
-    `blob` is the SHA-256 (hex) of the content; `media` tells how the content reads back:
+    `blob` is the SHA-256 (hex) of the content; `media` says how the content reads back:
     `json` is a JSON text, `text` is a string's own UTF-8 bytes.
     """
 

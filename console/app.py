@@ -47,7 +47,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-plan_app = typer.Typer(help="Check, show, draw, save and compare plans.", no_args_is_help=True)
+plan_app = typer.Typer(
+    help="Check, store, show, draw, save and compare plans.", no_args_is_help=True
+)
 app.add_typer(plan_app, name="plan", rich_help_panel=PLANS)
 capacity_app = typer.Typer(
     help="Model endpoints: rate, calls, what waits, penalty, permits.\n\nExample: planloom capacity"

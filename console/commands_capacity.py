@@ -207,7 +207,7 @@ def drain(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Start no further call; they wait.
+    """Let new calls wait until capacity resume.
 
     Example: planloom capacity drain default
     """

@@ -204,7 +204,7 @@ def budget(
 
 @app.command(rich_help_panel=DECIDE)
 def pause(run: RunId, by: By = None, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Start nothing new; what runs goes on.
+    """Start no new task; those that run finish.
 
     Example: planloom pause trip
     """
@@ -246,7 +246,7 @@ def complete(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Answer a human task, as JSON or text.
+    """Answer a question to a person, as JSON or text.
 
     Example: planloom complete trip which '"blue"'
     """

@@ -98,7 +98,7 @@ def fork(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """A new run that reuses every finished output upstream of a task.
+    """Start a new run from a task on; it reuses every finished output upstream of it.
 
     Limits, tools, model, parameters and joiner are those of the run.
 

@@ -38,7 +38,7 @@ def watch(
     browser: Annotated[bool, typer.Option(help="With --web: open it at once.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Follow a run until it ends, and decide what it asks.
+    """Follow a run until it ends, and answer what it asks.
 
     On a terminal keys approve, reject, edit, answer, raise and pause; in a pipe it prints lines,
     with --json one object each time that something changes.
@@ -108,7 +108,7 @@ def result(
 
 @app.command(rich_help_panel=RUN)
 def progress(run: RunId, as_json: Json = False) -> None:
-    """Where a run stands now.
+    """Show where a run stands now, and what it waits for.
 
     Example: planloom progress trip
     """

@@ -23,7 +23,7 @@ def mcp(
         ),
     ] = None,
 ) -> None:
-    """An MCP server: a coding agent starts runs here, follows them, and passes decisions on.
+    """Serve MCP: a coding agent starts runs, follows them, and passes your decisions on.
 
     It speaks on standard input and output; with --http on http://127.0.0.1:PORT/mcp. The Temporal
     server is the one of your settings.

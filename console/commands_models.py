@@ -27,7 +27,7 @@ def models(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What the endpoints offer, which model is taken, and what they turned out to accept.
+    """Show what the endpoints offer, which model is used, and what they were found to accept.
 
     Without --probe no model is asked: it shows what the endpoints list, and what workers have
     learned in the last hour.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @plan_app.command()
 def check(
     file: Annotated[str, typer.Argument(help="A plan file, or - for standard input.")],
-    explain: Annotated[bool, typer.Option("--explain", help="What each pass did.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what each pass did.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check a plan without running it.

@@ -23,7 +23,7 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """A run as one HTML file: graph, timeline, cost, inputs and outputs, failures, decisions.
+    """Write a run as one HTML file: graph, timeline, cost, inputs and outputs, failures, decisions.
 
     The file loads nothing and runs nothing. It contains inputs and outputs of tasks, so think
     about who gets it.

@@ -267,7 +267,7 @@ def demo(
     keep: Annotated[bool, typer.Option(help="Leave server and Web UI up until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
-    """A real server runs a real plan over real data; no key needed.
+    """Run a plan over real data on a real server; no key is needed.
 
     Example: planloom demo
     """

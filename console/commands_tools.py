@@ -16,7 +16,7 @@ from planloom.console.app import PLANS, RUN, SETUP, Json, app, err, errors, fail
 
 @app.command(rich_help_panel=SETUP)
 def tools(as_json: Json = False) -> None:
-    """The tools a worker here would have, PLANLOOM_TOOLS included.
+    """List the tools that a worker here would have, those of PLANLOOM_TOOLS included.
 
     Example: planloom tools
     """
@@ -33,7 +33,7 @@ def tools(as_json: Json = False) -> None:
 
 @app.command(rich_help_panel=PLANS)
 def templates(as_json: Json = False) -> None:
-    """The templates, with their parameters.
+    """List the templates, with their parameters.
 
     Example: planloom templates
     """

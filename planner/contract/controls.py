@@ -87,7 +87,7 @@ class RaiseBudget(Model):
 
 
 class Pause(Model):
-    """Start nothing new; what runs goes on."""
+    """Start no new task; those that run finish."""
 
     by: str | None = None
     """Who sends it; recorded."""

@@ -225,7 +225,7 @@ class Watcher:
     def queries(self, now: float) -> None:
         """Every query once."""
         machine = self.process.machine
-        machine.view(self.state, now)
+        machine.details(self.state, now)
         machine.published(self.state)
 
     def _look(self) -> None:

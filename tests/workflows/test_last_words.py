@@ -29,7 +29,7 @@ async def test_a_child_that_is_asked_while_it_tells_its_end_reports_it_too(
 
     shell = SimpleNamespace(
         reports=asked == "before", _tells=tells, _jobs={}, _report=report,
-        _publish=lambda is_last: None, _let_go_now=lambda: 0,
+        _publish=lambda: None, _let_go_now=lambda: 0,
     )  # fmt: skip
     monkeypatch.setattr(workflow, "wait_condition", wait_condition)
     await Shell._leave(cast(Any, shell), "done")

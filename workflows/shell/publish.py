@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
-from planloom.workflows.machines.shared.machine import View
-
-DETAILS_EVERY_SECONDS = 1.0
-SIZE_A_SECOND = 2_000
-"""Of a run of 20,000 tasks they come every ten seconds: else their making would take a third of its
-time."""
+from planloom.workflows.machines.shared.machine import Published
 
 STATUS = SearchAttributeKey.for_keyword("PlanloomStatus")
 REVISION = SearchAttributeKey.for_int("PlanloomRevision")
@@ -21,42 +16,44 @@ AWAITING = SearchAttributeKey.for_keyword_list("PlanloomAwaiting")
 TENANT = SearchAttributeKey.for_keyword("PlanloomTenant")
 
 
+class LiveDetails(str):
+    """Current details that are made when the Web UI asks for them: see `runner`.
+
+    They list all tasks. Made again after each event, they took a fifth of a short run's workflow
+    code, and of 20,000 tasks a third.
+    """
+
+    make: Callable[[], str]
+
+
+def live_details(make: Callable[[], str]) -> LiveDetails:
+    details = LiveDetails()
+    details.make = make
+    return details
+
+
 class Publisher:
-    """Tells the server of changes: at once of the status, once a second of the details."""
+    """Tells the server of changes in what the search attributes show."""
 
     def __init__(self) -> None:
-        self._published: tuple[Any, ...] = ()
-        self._detailed_at = -DETAILS_EVERY_SECONDS
-        self._every = DETAILS_EVERY_SECONDS
+        self._published: Published | None = None
         self._has_tenant = False
 
-    def is_due(self, published: tuple[Any, ...], now: float) -> bool:
-        """Whether there is something to tell."""
-        if published != self._published:
-            return True
-        return now - self._detailed_at >= self._every
-
-    def publish(
-        self, view: View, published: tuple[Any, ...], known: Collection[str], now: float
-    ) -> None:
-        """Tell it. `known` are the search attributes that the server has: an unknown one would
-        hang the run."""
-        if published != self._published:
-            self._upsert(view, known)
-        self._published, self._detailed_at = published, now
-        self._every = max(DETAILS_EVERY_SECONDS, view.size / SIZE_A_SECOND)
-        workflow.set_current_details(view.details)
-
-    def _upsert(self, view: View, known: Collection[str]) -> None:
+    def publish(self, shown: Published, known: Collection[str]) -> None:
+        """Upsert what has changed. `known` are the search attributes that the server has: an
+        unknown one would hang the run."""
+        if shown == self._published:
+            return
+        self._published = shown
         updates: list[SearchAttributeUpdate[Any]] = []
         if STATUS.name in known:
-            updates.append(STATUS.value_set(view.status))
-        if REVISION.name in known and view.revision is not None:
-            updates.append(REVISION.value_set(view.revision))
+            updates.append(STATUS.value_set(shown.status))
+        if REVISION.name in known and shown.revision is not None:
+            updates.append(REVISION.value_set(shown.revision))
         if AWAITING.name in known:
-            updates.append(AWAITING.value_set([view.awaiting] if view.awaiting else []))
-        if TENANT.name in known and view.tenant and not self._has_tenant:
-            updates.append(TENANT.value_set(view.tenant))
+            updates.append(AWAITING.value_set([shown.awaiting] if shown.awaiting else []))
+        if TENANT.name in known and shown.tenant and not self._has_tenant:
+            updates.append(TENANT.value_set(shown.tenant))
             self._has_tenant = True
         if updates:
             workflow.upsert_search_attributes(updates)

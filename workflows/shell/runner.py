@@ -16,7 +16,8 @@ So the task that follows is refused once. The worker forgets the run and replays
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation, WorkflowActivationJob
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
@@ -25,6 +26,8 @@ from temporalio.worker import (
     WorkflowInstance,
     WorkflowInstanceDetails,
 )
+
+from planloom.workflows.shell.publish import LiveDetails
 
 Activate: TypeAlias = Callable[[WorkflowActivation], WorkflowActivationCompletion]
 
@@ -42,12 +45,23 @@ ENDS = (
 
 
 class InOrderRunner(UnsandboxedWorkflowRunner):
-    """Without a sandbox, and with results of local activities before all else."""
+    """Without a sandbox, with results of local activities before all else, and with details that
+    are made when they are asked for."""
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        instance = super().create_instance(det)
-        instance.activate = InOrder(instance.activate)  # type: ignore[method-assign]
-        return instance
+        instance: Any = super().create_instance(det)
+        instance.activate = InOrder(instance.activate)
+        instance.workflow_get_current_details = partial(
+            _made, instance.workflow_get_current_details
+        )
+        made: WorkflowInstance = instance
+        return made
+
+
+def _made(current: Callable[[], str]) -> str:
+    """The current details as text, for the query that the Web UI sends."""
+    details = current()
+    return details.make() if isinstance(details, LiveDetails) else details
 
 
 class InOrder:

@@ -55,7 +55,7 @@ from planloom.workflows.shell.effects import EFFECTS, Literals, long_texts_store
 from planloom.workflows.shell.ends import error_of, failure_of, is_cancelled
 from planloom.workflows.shell.family import ENDED, checked, of_a_child, secret_for
 from planloom.workflows.shell.outgoing import Outgoing, size_of
-from planloom.workflows.shell.publish import Publisher
+from planloom.workflows.shell.publish import Publisher, live_details
 from planloom.workflows.shell.signals import Signals
 
 S = TypeVar("S", bound=State)
@@ -150,6 +150,7 @@ class Shell(Generic[S]):
         self._outgoing = Outgoing()
         self._backlog: list[Command] = []
         self._publisher = Publisher()
+        workflow.set_current_details(live_details(self._details))
         self._bug: BaseException | None = None
 
     # -- events -----------------------------------------------------------------------------
@@ -437,7 +438,7 @@ class Shell(Generic[S]):
         )
         for key in [key for key in self._jobs if key != PARENT]:  # its timer costs no event more
             self._drop(key)
-        self._publish(is_last=True)
+        self._publish()
         if let_go >= CROWD:
             await self._calm()
         has_reported = False
@@ -476,8 +477,8 @@ class Shell(Generic[S]):
         secret = secret_for(self.state, ENDED)
         await self._signals.send(info.parent.workflow_id, ENDED, report, secret)
 
-    def _publish(self, is_last: bool = False) -> None:
-        now, published = workflow.time(), self.machine.published(self.state)
-        if is_last or self._publisher.is_due(published, now):
-            view = self.machine.view(self.state, now)
-            self._publisher.publish(view, published, self._known(self.state), now)
+    def _details(self) -> str:
+        return self.machine.details(self.state, workflow.time()) if self.is_read else ""
+
+    def _publish(self) -> None:
+        self._publisher.publish(self.machine.published(self.state), self._known(self.state))

@@ -27,12 +27,12 @@ from planloom.workflows.machines.agent.state import (
     talk_about,
 )
 from planloom.workflows.machines.agent.view import (
+    details,
     name_of,
     progress,
     published,
     result_of,
     usage,
-    view,
 )
 from planloom.workflows.machines.shared import permit
 from planloom.workflows.machines.shared.account import open_account
@@ -67,13 +67,13 @@ __all__ = [
     "begin",
     "check",
     "children",
+    "details",
     "ended",
     "may_continue",
     "progress",
     "published",
     "step",
     "usage",
-    "view",
 ]
 
 CANCELLED = "the run was cancelled"

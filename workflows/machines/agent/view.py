@@ -8,7 +8,7 @@ from planloom.planner.contract.requests import AgentRequest
 from planloom.planner.contract.results import AgentResult, usage_report
 from planloom.workflows.machines.agent import host
 from planloom.workflows.machines.agent.state import AgentState, Ended
-from planloom.workflows.machines.shared.machine import View
+from planloom.workflows.machines.shared.machine import Published
 from planloom.workflows.machines.shared.page import markdown_page, plain
 
 NOTES_SHOWN = 20
@@ -93,20 +93,19 @@ def usage(state: AgentState) -> dict[str, Any]:
     return usage_report(state.used).model_dump(mode="json")
 
 
-def published(state: AgentState) -> tuple[Any, ...]:
-    """What, when it changes, is worth an upsert of search attributes at once."""
-    # Until the catalog is known, nobody knows which search attributes there are.
-    return _status(state), _awaiting(state), bool(state.catalog.search_attributes)
+def published(state: AgentState) -> Published:
+    """What search attributes show."""
+    is_known = bool(state.catalog.search_attributes)
+    return Published(_status(state), _awaiting(state), None, state.request.tenant, is_known)
 
 
-def view(state: AgentState, now: float) -> View:
-    """What the Web UI shows."""
-    word, awaiting, talk = _status(state), _awaiting(state), state.talk
-    told = f"**{word}**: agent {name_of(state.request)}"
+def details(state: AgentState, now: float) -> str:
+    """The current details: how far the agent is."""
+    talk = state.talk
+    told = f"**{_status(state)}**: agent {name_of(state.request)}"
     if talk is not None:
         told += f", {talk.ended.turns} turns, {talk.ended.tool_calls} tool calls"
     if state.result is not None and state.result.reason:
         told += f"; {plain(state.result.reason)}"
     waits = [] if _is_over(state) else host.open_waits(state, now)
-    page = markdown_page(state.request.task, told, waits)
-    return View(word, awaiting, None, state.request.tenant, page)
+    return markdown_page(state.request.task, told, waits)

@@ -46,7 +46,7 @@ from planloom.workflows.machines.run.stopping import (
     stop_run,
     take_stop_when,
 )
-from planloom.workflows.machines.run.view import is_asleep, published, view
+from planloom.workflows.machines.run.view import details, is_asleep, published
 from planloom.workflows.machines.shared import account, permit
 from planloom.workflows.machines.shared.account import Over, open_account
 from planloom.workflows.machines.shared.budget import Amount
@@ -79,7 +79,7 @@ from planloom.workflows.machines.shared.events import (
 )
 from planloom.workflows.machines.shared.machine import Failed, Identity, Refusal, Step
 
-__all__ = ["begin", "check", "children", "ended", "may_continue", "published", "step", "view"]
+__all__ = ["begin", "check", "children", "details", "ended", "may_continue", "published", "step"]
 
 ROUNDS_MAX = 10_000
 """Bound of the moves after one event; a run that passes it has a bug in Planloom."""

@@ -94,7 +94,7 @@ def _class_of(record: Record) -> str | None:
 _ORDER = ("running", "ready", "waiting", "failed", "unknown", "cancelled", "skipped")
 
 
-def details(shown: Progress, records: Mapping[TaskId, Record], graph: str) -> str:
+def details_page(shown: Progress, records: Mapping[TaskId, Record], graph: str) -> str:
     """Markdown for the Web UI: a live table of tasks, and the graph as text."""
     counts = ", ".join(f"{n} {state}" for state, n in shown.counts.items())
     head = f"**{shown.status}**, revision {shown.revision}: {counts or 'no tasks yet'}"

@@ -15,11 +15,11 @@ from planloom.workflows.machines.run.finishing import estimate_of, usage_of
 from planloom.workflows.machines.run.people import questions_of, what_of
 from planloom.workflows.machines.run.record import REPORTS_MAX, Record, task_reports
 from planloom.workflows.machines.run.state import Doing, RunState, Stage, Wait
-from planloom.workflows.machines.run.status import details, progress
+from planloom.workflows.machines.run.status import details_page, progress
 from planloom.workflows.machines.shared import account, waits
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.estimates import unpriced
-from planloom.workflows.machines.shared.machine import View
+from planloom.workflows.machines.shared.machine import Published
 
 GRAPH_TASKS_MAX = 40
 _PHASES = {
@@ -279,23 +279,15 @@ def revisions_document(run: RunState) -> list[dict[str, Any]]:
     ]
 
 
-def view(run: RunState, now: float) -> View:
-    """What the Web UI shows."""
+def published(run: RunState) -> Published:
+    """What search attributes show."""
+    return Published(status_word(run), awaiting(run), run.revision, run.request.tenant)
+
+
+def details(run: RunState, now: float) -> str:
+    """The current details: what waits, the tasks, and the graph where it is small enough."""
     shown = progress_of(run, now)
-    plan = run.plan
     tree = ""
-    if plan is not None and len(shown.tasks) <= GRAPH_TASKS_MAX:
-        tree = text_graph(plan, shown.tasks)
-    return View(
-        status_word(run),
-        awaiting(run),
-        run.revision,
-        run.request.tenant,
-        details(shown, run.records, tree),
-        len(shown.tasks),
-    )
-
-
-def published(run: RunState) -> tuple[Any, ...]:
-    """What is worth an upsert of search attributes at once."""
-    return status_word(run), run.revision, awaiting(run)
+    if run.plan is not None and len(shown.tasks) <= GRAPH_TASKS_MAX:
+        tree = text_graph(run.plan, shown.tasks)
+    return details_page(shown, run.records, tree)

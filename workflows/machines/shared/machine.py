@@ -77,17 +77,17 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """What the Web UI shows: search attributes and current details (Markdown)."""
+class Published:
+    """What a workflow's search attributes show."""
 
     status: str
     awaiting: str | None
     revision: int | None
     """None for a workflow without revisions."""
     tenant: str | None
-    details: str
-    size: int = 0
-    """How many rows it was made of."""
+    is_known: bool | None = None
+    """Whether the worker has said which search attributes there are; None for a run, whose status
+    changes when it has."""
 
 
 S_contra = TypeVar("S_contra", contravariant=True)
@@ -116,10 +116,11 @@ class Machine(Protocol[S_contra]):
         """Child runs at work: their workflow ids by the keys of the commands that started them."""
         ...
 
-    def published(self, state: S_contra) -> tuple[Any, ...]:
-        """What, when it changes, is worth an upsert of search attributes at once. Cheap."""
+    def published(self, state: S_contra) -> Published:
+        """What search attributes show. Cheap: asked after each event."""
         ...
 
-    def view(self, state: S_contra, now: float) -> View:
-        """What the Web UI shows. May walk the whole state: asked once a second at most."""
+    def details(self, state: S_contra, now: float) -> str:
+        """The current details in the Web UI, as Markdown. May walk the whole state: made when
+        somebody looks."""
         ...

@@ -40,24 +40,24 @@ from planloom.workflows.machines.shared.machine import Failed, Identity, Refusal
 from planloom.workflows.machines.team import forming, judging, plan, speaking
 from planloom.workflows.machines.team.state import EarlyControl, Stage, TeamState
 from planloom.workflows.machines.team.view import (
+    details,
     progress,
     published,
     result_of,
     usage,
-    view,
 )
 
 __all__ = [
     "begin",
     "check",
     "children",
+    "details",
     "ended",
     "may_continue",
     "progress",
     "published",
     "step",
     "usage",
-    "view",
 ]
 
 CANCELLED = "the run was cancelled"

@@ -14,7 +14,7 @@ from planloom.workflows.machines.agent import host
 from planloom.workflows.machines.agent.view import GOAL_MAX_CHARS, NOTES_SHOWN
 from planloom.workflows.machines.run import view as run_view
 from planloom.workflows.machines.run.finishing import shown_answer
-from planloom.workflows.machines.shared.machine import View
+from planloom.workflows.machines.shared.machine import Published
 from planloom.workflows.machines.shared.page import markdown_page
 from planloom.workflows.machines.team.members import report_of, said_of
 from planloom.workflows.machines.team.plan import is_running, states_of_members
@@ -102,23 +102,24 @@ def usage(team: TeamState) -> dict[str, Any]:
     return usage_report(team.used).model_dump(mode="json")
 
 
-def published(team: TeamState) -> tuple[Any, ...]:
-    """What, when it changes, is worth an upsert of search attributes at once."""
+def published(team: TeamState) -> Published:
+    """What search attributes show."""
     if team.plan is not None and is_running(team):
         return run_view.published(team.plan)
-    # Until the catalog is known, nobody knows which search attributes there are.
-    return _status(team), _revision(team), _awaiting(team), bool(team.catalog.search_attributes)
+    is_known = bool(team.catalog.search_attributes)
+    shown = _status(team), _awaiting(team), _revision(team)
+    return Published(*shown, team.request.tenant, is_known)
 
 
 def _revision(team: TeamState) -> int | None:
     return team.plan.revision if team.plan is not None else None
 
 
-def view(team: TeamState, now: float) -> View:
-    """What the Web UI shows: the members, and what each claims; of a plan that runs, its tasks."""
+def details(team: TeamState, now: float) -> str:
+    """The current details: the members, and what each claims; of a plan that runs, its tasks."""
     if team.plan is not None and is_running(team):
-        return run_view.view(team.plan, now)
-    word, awaiting = _status(team), _awaiting(team)
+        return run_view.details(team.plan, now)
+    word = _status(team)
     head = f"**{word}**" + ("" if team.phase == word else f": {team.phase}")
     states = states_of_members(team)
     rows = []
@@ -127,5 +128,4 @@ def view(team: TeamState, now: float) -> View:
         claim = said.claim or said.summary
         rows.append((name, member.spec.role or "", states[name], str(member.attempts), claim))
     waits = [] if _is_over(team) else host.open_waits(team, now)
-    page = markdown_page(team.request.task, head, waits, COLUMNS, rows)
-    return View(word, awaiting, _revision(team), team.request.tenant, page)
+    return markdown_page(team.request.task, head, waits, COLUMNS, rows)

@@ -34,7 +34,7 @@ from planloom.workflows.machines.shared.events import (
     PlannerRetried,
     SignalIgnored,
 )
-from planloom.workflows.machines.shared.machine import Identity
+from planloom.workflows.machines.shared.machine import Identity, Published
 from tests.support.agents import CATALOG, agent, calls, drive, driver, result, says
 from tests.support.driving import Driver
 
@@ -285,7 +285,7 @@ def test_a_paused_agent_makes_no_call_and_goes_on_when_resumed() -> None:
     made.control("pause")
     made.returns("helper.1", calls(("echo", {"v": 1})))
     assert made.flight == {}
-    assert made.machine.view(made.state, made.now).status == "paused"
+    assert made.machine.published(made.state).status == "paused"
     made.control("resume", token=3)
     assert list(made.flight) == ["helper.1.c0"]
 
@@ -419,15 +419,10 @@ def test_members_report_what_their_answer_shows() -> None:
 
 def test_the_page_says_who_the_agent_is_and_how_it_ended() -> None:
     made = drive(tenant="acme")
-    assert machine.published(made.state) == ("running", None, False)
+    assert machine.published(made.state) == Published("running", None, None, "acme", False)
     made.returns("helper.1", says("done"))
-    seen = machine.view(made.state, made.now)
-    assert (seen.status, seen.awaiting, seen.revision, seen.tenant) == (
-        "completed",
-        None,
-        None,
-        "acme",
-    )
-    assert "**completed**: agent helper, 1 turns, 0 tool calls" in seen.details
+    assert machine.published(made.state) == Published("completed", None, None, "acme", False)
+    page = machine.details(made.state, made.now)
+    assert "**completed**: agent helper, 1 turns, 0 tool calls" in page
     later = machine.progress(made.state, made.now + 500)
     assert later["seconds"] == result(made).seconds

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from planloom.planner.contract.names import INVALID_REQUEST, STALE
-from planloom.workflows.machines.run.view import open_waits, progress_of, tasks_document, view
+from planloom.workflows.machines.run.view import details, open_waits, progress_of, tasks_document
 from planloom.workflows.machines.shared.commands import Refuse
 from tests.support.run_driver import Drive, plan, work
 
@@ -54,8 +54,8 @@ def test_progress_has_the_seconds_of_what_runs_and_each_wait_its_answer() -> Non
 def test_current_details_show_the_graph_as_text_and_the_command_of_each_wait() -> None:
     """They showed mermaid source, and no command."""
     drive = begun({"id": "ask", "human": "which?"}, work("b", "${ask}"))
-    details = view(drive.run, drive.now).details
-    assert "mermaid" not in details
-    assert "--name complete_task" in details
-    assert "· b: " in details
-    assert "<- ask" in details
+    page = details(drive.run, drive.now)
+    assert "mermaid" not in page
+    assert "--name complete_task" in page
+    assert "· b: " in page
+    assert "<- ask" in page

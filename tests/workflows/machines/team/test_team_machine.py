@@ -475,7 +475,7 @@ def test_a_paused_team_starts_no_turn() -> None:
     made.returns("ann.1", says("a"))
     made.returns("bob.1", says("b"))
     assert made.flight == {}
-    assert machine.view(made.state, made.now).status == "paused"
+    assert machine.published(made.state).status == "paused"
     made.control("resume")
     assert list(made.flight) == ["ann.2", "bob.2"]
 
@@ -542,7 +542,7 @@ def test_the_page_shows_each_member_and_what_it_claims() -> None:
     }
     made.breaks("bob.1", "auth", "no key")
     finish(made)
-    page = machine.view(made.state, made.now).details
+    page = machine.details(made.state, made.now)
     assert "**partial**" in page
     row = [c.strip() for c in page.partition("| ann")[2].split("\n")[0].split("|")]
     assert row[1:5] == ["role of ann", "succeeded", "1", "ann / says yes"]

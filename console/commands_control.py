@@ -72,7 +72,7 @@ async def _running(client: Client, run: str) -> str:
     from planloom import Refused
 
     state = await client.run(run).describe()
-    if state != "RUNNING":  # the server accepts a cancel for it without a word
+    if state != "RUNNING":
         raise Refused(f'run "{run}" has ended')
     return state
 
@@ -265,8 +265,9 @@ def cancel(run: RunId, dry_run: DryRun = False, yes: Yes = False, as_json: Json 
     confirm(f"Cancel run {run}?", yes=yes or dry_run)
 
     async def work(client: Client) -> None:
-        await _running(client, run)
-        if not dry_run:
+        if dry_run:
+            await _running(client, run)
+        else:
             await client.run(run).cancel()
 
     call(work)

@@ -57,8 +57,9 @@ def watch(
             await page.serve(lambda url: _open(url, browser=browser))
             return
         from planloom.console.live import follow
+        from planloom.console.this_run import ThisRun
 
-        handle = client.run(run)
+        handle = await ThisRun.of(client, run)
         await follow(handle, err, as_json=as_json)
         if not as_json and not err.is_terminal and (ended := await handle.progress()).reason:
             err.print(f"reason: {ended.reason}", soft_wrap=True)

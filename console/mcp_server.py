@@ -16,7 +16,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
 from pydantic import BaseModel, Field, ValidationError
 
-from planloom import Client, PlanloomError, Refused, Run, RunFailed
+from planloom import Client, PlanloomError, Run, RunFailed
 from planloom.console.mistakes import UsageError
 from planloom.console.run_report import report_of
 from planloom.planner.contract.requests import ApprovalMode
@@ -240,10 +240,7 @@ class Jobs:
 
     async def cancel(self, run: str) -> dict[str, Any]:
         async def work(client: Client) -> dict[str, Any]:
-            handle = client.run(run)
-            if await handle.describe() != "RUNNING":
-                raise Refused(f'run "{run}" has ended')
-            await handle.cancel()
+            await client.run(run).cancel()
             return {"run": run, "message": "it is being cancelled"}
 
         return await self._told(work)

@@ -334,7 +334,9 @@ class Run(Controls):
             raise (await self._translated(error)) from error
 
     async def cancel(self) -> None:
-        """Cancel the run; what has finished is kept in its result."""
+        """Cancel the run; what has finished is kept in its result. Refused if it has ended."""
+        if await self._status() not in (None, WorkflowExecutionStatus.RUNNING):
+            raise Refused(f'run "{self.id}" has ended')  # the server would take it silently
         try:
             await self._handle.cancel()
         except RPCError as error:

@@ -33,10 +33,9 @@ class Decision:
         return str(self.payload.get("by") or "")
 
 
-async def decisions_of(client: Client, run: str) -> list[Decision]:
+async def decisions_of(client: Client, run: str, run_id: str | None = None) -> list[Decision]:
     """The decisions in the order in which they came; updates that were refused leave no trace."""
     found: list[Decision] = []
-    run_id: str | None = None
     for _ in range(CHAIN_MAX):
         part, before = await _of_one_run(client, run, run_id)
         found = [*part, *found]

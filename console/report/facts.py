@@ -11,6 +11,7 @@ from typing import Any
 from planloom import Client, NoWorker, Refused, Run, RunFailed
 from planloom.console.mistakes import UsageError
 from planloom.console.report.decisions import Decision, decisions_of
+from planloom.console.this_run import ThisRun
 from planloom.planner.contract.results import (
     RESULT_MODELS,
     AgentResult,
@@ -76,13 +77,17 @@ async def facts_of(client: Client, id: str) -> RunFacts:
         NoSuchRun: no run of that id.
         UsageError: it is no run, agent or team.
     """
-    run = client.run(id)
-    kind = await run.workflow_type()
+    return await facts_of_run(client, await ThisRun.of(client, id))
+
+
+async def facts_of_run(client: Client, run: ThisRun) -> RunFacts:
+    """The same of a run whose handle is at hand."""
+    described = await run.described()
+    kind = described.workflow_type
     if kind not in RESULT_MODELS:
-        raise UsageError(f'"{id}" is a {kind}: no run, agent or team')
-    described = await client.temporal.get_workflow_handle(id).describe()
+        raise UsageError(f'"{run.id}" is a {kind}: no run, agent or team')
     facts = RunFacts(
-        id=id,
+        id=run.id,
         kind=kind,
         state=described.status.name if described.status else "RUNNING",
         started=described.start_time.astimezone(),
@@ -90,15 +95,14 @@ async def facts_of(client: Client, id: str) -> RunFacts:
     )
     request = await run.request()
     facts.request = request if isinstance(request, dict) else {}
-    facts.decisions = await decisions_of(client, id)
+    facts.decisions = await decisions_of(client, run.id, described.run_id)
     await _ask(run, facts)
     return facts
 
 
-async def live_facts(client: Client, before: RunFacts) -> RunFacts:
+async def live_facts(run: ThisRun, before: RunFacts) -> RunFacts:
     """The same run a moment later: what cannot have changed is not asked again."""
-    run = client.run(before.id)
-    described = await client.temporal.get_workflow_handle(before.id).describe()
+    described = await run.described()
     facts = RunFacts(
         id=before.id,
         kind=before.kind,

@@ -3,7 +3,8 @@
 The path holds a random token, so another user of this machine, or a page of another site in the
 same browser, can neither read the run nor decide about it. A request must also name this server in
 its `Host`, as a site that resolves its own name to 127.0.0.1 does not, and a decision must come
-from this page's own origin.
+from this page's own origin. The page is about the run that had the id when it was opened: a later
+run with the same id is neither shown nor decided about.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from typing import Any, ClassVar
 
 from planloom import Client, PlanloomError
 from planloom.console.report.answers import ALLOWED, payload_of
-from planloom.console.report.facts import RunFacts, facts_of, live_facts
+from planloom.console.report.facts import RunFacts, facts_of_run, live_facts
 from planloom.console.report.page import LIVE_POLICY, live_page, live_parts
+from planloom.console.this_run import ThisRun
 from planloom.planner.language.clean_text import clean_value
 
 LOOK_SECONDS = 0.7
@@ -64,7 +66,8 @@ class LivePage:
             NoSuchRun: no run of that id.
         """
         self._loop = asyncio.get_running_loop()
-        self._facts = await facts_of(self._client, self._run)
+        self._this = await ThisRun.of(self._client, self._run)
+        self._facts = await facts_of_run(self._client, self._this)
         thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         thread.start()
         ready(self.url)
@@ -87,13 +90,13 @@ class LivePage:
                 pause = LOOK_MAX_SECONDS
                 continue
             try:
-                self._facts = await live_facts(self._client, facts)
+                self._facts = await live_facts(self._this, facts)
             except PlanloomError as error:
                 self._tell(("trouble", str(error)))
                 pause = LOOK_MAX_SECONDS
                 continue
             if self._facts.is_over:  # the whole story, decisions included
-                self._facts = await facts_of(self._client, self._run)
+                self._facts = await facts_of_run(self._client, self._this)
             changed = self._changed(live_parts(self._facts))
             if changed:
                 self._tell(("parts", changed))
@@ -143,9 +146,7 @@ class LivePage:
         if update not in ALLOWED:
             return HTTPStatus.FORBIDDEN, f'"{update}" cannot be sent from here'
         try:
-            reply = self._in_loop(
-                self._client.run(self._run).update(update, payload_of(update, given))
-            )
+            reply = self._in_loop(self._this.update(update, payload_of(update, given)))
         except PlanloomError as error:
             return HTTPStatus.CONFLICT, str(error)
         return HTTPStatus.OK, reply.message

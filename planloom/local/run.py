@@ -112,19 +112,21 @@ class LocalRun(Controls):
         Raises:
             Refused: with the reason.
         """
-        if self.is_over:
-            how = "was closed before its end" if self._is_closed else "has ended"
-            raise Refused(f'run "{self.id}" {how}', "Stale")
+        self._refuse_after_the_end()
         try:
             return Reply.model_validate(await self._process.ask(name, payload))
         except ApplicationError as error:
             raise Refused(error.message, error.type or "") from None
 
     async def cancel(self) -> None:
-        """Cancel the run; what has finished is kept in its result."""
-        if self.is_over:
-            return
+        """Cancel the run; what has finished is kept in its result. Refused if it has ended."""
+        self._refuse_after_the_end()
         self._process.apply(CancelRequested())
+
+    def _refuse_after_the_end(self) -> None:
+        if self.is_over:
+            how = "was closed before its end" if self._is_closed else "has ended"
+            raise Refused(f'run "{self.id}" {how}', "Stale")
 
     async def stream(self) -> AsyncIterator[RunEvent]:
         """What happens, as it happens; the last event is `end`, with the result.

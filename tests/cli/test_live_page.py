@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from planloom import Client
+from planloom import Client, Refused
+from planloom.console.report.facts import facts_of_run
 from planloom.console.report.server import LivePage
+from planloom.console.this_run import ThisRun
 from tests.support.harness import Handle, Planloom
 
 HOSTILE = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"
@@ -63,8 +65,8 @@ def decision(url: str, update: str, given: dict[str, Any], **headers: str) -> tu
     return status, str(json.loads(text)["message"])
 
 
-async def start(planloom: Planloom, **more: Any) -> Handle:
-    handle = await planloom.start({"plan": PLAN, "approval": "plan", **more})
+async def start(planloom: Planloom, id: str | None = None, **more: Any) -> Handle:
+    handle = await planloom.start({"plan": PLAN, "approval": "plan", **more}, id=id)
     await planloom.until(handle, lambda p: p.awaiting == "approval")
     return handle
 
@@ -128,6 +130,47 @@ async def test_the_budget_is_raised_by_numbers_and_a_run_is_paused(planloom: Pla
             shown = await planloom.until(handle, lambda p: True)
             assert shown.status in ("paused", "waiting")
             await handle.cancel()
+
+
+async def test_the_page_is_of_one_run_and_not_of_a_later_one_with_its_id(
+    planloom: Planloom,
+) -> None:
+    """Revision 1 of the later run waits for the same approval: nobody has seen its plan here."""
+    async with planloom.worker():
+        first = await start(planloom)
+        async with served(planloom, first.id) as url:
+            await first.cancel()
+            await planloom.result(first)
+            later = await start(planloom, id=first.id)
+            approve = {"revision": 1, "by": "ada"}
+            refused = await asyncio.to_thread(decision, url, "approve_plan", approve)
+            assert refused == (409, f'run "{first.id}" has ended')
+            stopped = await asyncio.to_thread(decision, url, "pause", {})
+            assert stopped[0] == 409
+            assert (await planloom.progress(later)).awaiting == "approval"
+            await later.cancel()
+
+
+async def test_what_was_read_of_a_run_stays_readable_once_its_id_is_used_again(
+    planloom: Planloom,
+) -> None:
+    client = Client(planloom.client, planloom.task_queue)
+    async with planloom.worker():
+        first = await start(planloom)
+        this = await ThisRun.of(client, first.id)
+        await this.approve(by="ada")
+        await planloom.until(first, lambda p: p.awaiting == "human")
+        await this.cancel()
+        await planloom.result(first)
+        later = await start(planloom, id=first.id)
+        with pytest.raises(Refused, match="has ended"):
+            await this.cancel()
+        assert (await this.progress()).status == "cancelled"
+        facts = await facts_of_run(client, this)
+        assert (facts.state, facts.result and facts.result.status) == ("COMPLETED", "cancelled")
+        assert [d.by for d in facts.decisions] == ["ada"]
+        assert await client.run(first.id).describe() == "RUNNING"
+        await later.cancel()
 
 
 async def test_the_stream_tells_what_changes(planloom: Planloom) -> None:

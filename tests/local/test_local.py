@@ -118,6 +118,8 @@ async def test_a_cancelled_run_keeps_what_is_finished() -> None:
                 await run.cancel()
         result = await run.result(5)
         assert (result.status, result.tasks["six"].output) == ("cancelled", 6)
+        with pytest.raises(Refused, match="has ended"):
+            await run.cancel()
     finally:
         await run.close()
 

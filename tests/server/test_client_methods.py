@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from planloom import Client, PlanloomError, Refused, RunFailed
+from planloom import Client, NoSuchRun, PlanloomError, Refused, RunFailed
 from planloom.planner.contract.results import RunResult
 from planloom.stream import RunEvent
 from planloom.sync import Client as SyncClient
@@ -117,6 +117,10 @@ async def test_every_decision_is_a_method(planloom: Planloom) -> None:
         await stopped.cancel()
         result = await stopped.result(30)
         assert (result.status, result.tasks["six"].output) == ("cancelled", 6)
+        with pytest.raises(Refused, match="has ended"):
+            await stopped.cancel()
+        with pytest.raises(NoSuchRun):
+            await client.run("never-was").cancel()
 
 
 async def test_a_field_that_no_request_has_is_a_mistake_of_the_program(planloom: Planloom) -> None:

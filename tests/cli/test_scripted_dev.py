@@ -15,7 +15,8 @@ import pytest
 
 from planloom import Client, local
 from planloom.console.devserver import free_port
-from planloom.console.scripted import DATA
+from planloom.console.documents import settings_now
+from planloom.console.scripted import DATA, scripted
 from planloom.scripted_goals import LABEL, ScriptedGoal, scripted_goals, scripted_model
 
 ANSWERS = {
@@ -103,3 +104,40 @@ async def test_a_goal_is_approved_and_replanned_without_a_key(tmp_path: Path) ->
     assert (result.status, result.answer) == ("completed", ANSWERS["hottest"])
     assert json.loads(result.model_dump_json())["rounds"] == 1
     assert (tmp_path / ".planloom" / "scripted" / DATA.name).exists()
+
+
+SETTINGS = """
+task_queue = "ours"
+model = "gpt"
+tenants = {"a \\"b\\" ü" = 2.5}
+
+[pools.default]
+base_url = "http://127.0.0.1:9/v1"
+
+[mcp.tickets]
+url = "http://127.0.0.1:9/mcp"
+tools = ["get_*"]
+trust_hints = false
+
+[encryption]
+active = "k"
+
+[encryption.keys]
+k = {file = "k.key"}
+"""
+
+
+def test_all_settings_but_those_of_models_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients encrypt with the keys of the same file: a worker without them reads nothing."""
+    monkeypatch.chdir(tmp_path)
+    Path("planloom.toml").write_text(SETTINGS, encoding="utf-8")
+    as_written = settings_now()
+    with scripted(True, is_quiet=True):
+        used = settings_now()
+    same = {"task_queue", "tenants", "mcp", "encryption"}
+    assert used.model_dump(include=same) == as_written.model_dump(include=same)
+    assert used.encryption is not None
+    assert used.pools["default"].base_url != as_written.pools["default"].base_url
+    assert used.model != "gpt"

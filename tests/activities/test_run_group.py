@@ -119,7 +119,7 @@ async def test_a_failure_is_its_own(runner: ToolRunner) -> None:
     assert found["again"] == ('tool "fail": busy', 1.0)
     assert found["later"] == ('tool "fail": busy', 7.5)
     assert found["once"] == ('tool "fail": busy', None)
-    assert "not a number" in found["wrong"][0] or "integer" in found["wrong"][0]
+    assert "needs a whole number" in found["wrong"][0]
 
 
 async def test_a_condition_is_looked_at_where_blobs_can_be_read(runner: ToolRunner) -> None:

@@ -46,7 +46,7 @@ async def test_a_wrong_change_is_misuse_and_says_what_is_known(planloom: Planloo
         (("set", "nope", "parallel=2"), 'no pool "nope"'),
         (("set", "default", "parallel"), "write FIELD=VALUE"),
         (("set", "default", "parallel=0"), "needs 1 or more"),
-        (("set", "default", "requests_per_minute=-1"), "greater than 0"),
+        (("set", "default", "requests_per_minute=-1"), "needs more than 0"),
         (("set", "default", "speed=1"), "Fields: requests_per_minute"),
         (("set", "default"), "nothing to set"),
     ):

@@ -430,11 +430,13 @@ async def serve(
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """Run it on uvloop, where there is one (docs/decisions/0013-uvloop.md)."""
-    try:
+    make: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):  # Windows, PyPy
         import uvloop
-    except ImportError:  # Windows, PyPy
-        return asyncio.run(main)
-    return uvloop.run(main)
+
+        make = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=make) as runner:
+        return runner.run(main)
 
 
 def _refuse(problems: Sequence[Problem]) -> SystemExit:

@@ -373,7 +373,7 @@ async def test_what_people_set_acts_at_once_and_can_be_taken_back(planloom: Plan
         await pool.change("set", {"reset": True})
         assert (await planloom.result(handle))["status"] == "completed"
         assert (await state_of(planloom)).parallel_set is None
-        with pytest.raises(Refused, match="greater than 0"):
+        with pytest.raises(Refused, match="needs more than 0"):
             await pool.change("set", {"requests_per_minute": 0})
         with pytest.raises(Refused, match="nothing to set"):
             await pool.change("set", {})

@@ -43,6 +43,8 @@ class Terminal:
             stdin=child,
             stdout=child,
             stderr=child,
+            # A suite that a shell runs in the background inherits an ignored SIGINT.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(child)
 

@@ -63,6 +63,7 @@ def test_the_analysis_comes_to_the_figures_of_the_data() -> None:
     assert answer["snow"] == [{"days": 23}]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)  # thousands of items take a minute on a busy machine
 def test_the_extraction_covers_thousands_of_functions() -> None:
     result = example("extraction_map").main([])

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -25,6 +27,7 @@ def modules(folder: Path) -> list[str]:
     return [f"{name}.py" for name in sources]
 
 
+@pytest.mark.slow
 def test_a_users_type_checker_finds_nothing_wrong(tmp_path: Path) -> None:
     named = modules(tmp_path)
     assert len(named) > 12

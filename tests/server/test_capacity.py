@@ -72,7 +72,9 @@ async def test_a_call_starts_the_pools_workflow_on_demand(planloom: Planloom) ->
     assert (state.status, state.penalty, state.in_flight) == ("open", 0, 0)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize(
+    "workers", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 4]
+)
 async def test_a_pools_rate_holds_for_all_workers_together(
     planloom: Planloom, workers: int
 ) -> None:

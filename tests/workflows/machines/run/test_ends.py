@@ -8,14 +8,15 @@ from planloom.planner.contract.jobs import Resolved, TaskOutput
 from planloom.planner.language.values import Outcome, Stored, Usage
 from planloom.workflows.machines.run.state import Stage
 from planloom.workflows.machines.run.view import (
+    details,
     diff,
     estimate_document,
     graph,
     outputs,
     plan_document,
+    published,
     revisions_document,
     usage_document,
-    view,
 )
 from planloom.workflows.machines.shared.commands import (
     Answer,
@@ -171,7 +172,7 @@ def test_a_cap_of_tasks_that_is_reached_parks_and_a_raise_goes_on() -> None:
     drive = Drive(plan=plan(work("a"), work("b", "${a}")), budget=budget)
     drive.begin()
     drive.ends("a", 1)
-    assert view(drive.run, drive.now).awaiting == "budget"
+    assert published(drive.run).awaiting == "budget"
     drive.control("raise_budget", tasks=2)
     assert drive.sent(RunTool) == ["b#body"]
 
@@ -249,6 +250,7 @@ def test_the_details_show_what_runs_first() -> None:
     drive = Drive(plan=plan(work("a"), work("b")))
     drive.begin()
     drive.ends("a", 1)
-    shown = view(drive.run, drive.now)
+    shown = published(drive.run)
     assert (shown.status, shown.revision) == ("running", 1)
-    assert shown.details.index("| b") < shown.details.index("| a")
+    page = details(drive.run, drive.now)
+    assert page.index("| b") < page.index("| a")

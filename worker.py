@@ -89,6 +89,8 @@ from planloom.workflows.shell.converter import data_converter
 from planloom.workflows.shell.runner import InOrderRunner
 from planloom.workflows.team import TeamWorkflow
 
+T = TypeVar("T")
+
 log = logging.getLogger("planloom.worker")
 
 WORKFLOW_TASK_SECONDS = 8
@@ -99,8 +101,6 @@ another; the server's default is ten seconds."""
 WORKFLOWS: list[type] = [DagWorkflow, AgentWorkflow, TeamWorkflow, CapacityWorkflow]
 GARBAGE_EVERY = 10_000
 """New objects between two collections of the youngest generation; Python's own is 700."""
-T = TypeVar("T")
-
 SWITCH_SECONDS = 0.001
 """How long a thread that computes keeps the interpreter when the event loop wants it; Python's own
 is 0.005. A short run beside a hundred long calculations took 1.5 s, and 2.9 s without this."""

@@ -128,14 +128,18 @@ def patched_plan(job: PatchJob) -> PatchedPlan:
         return PatchedPlan(problem=f"a `test` of the patch does not hold: {_first_line(error)}")
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
         return PatchedPlan(problem=f"the patch does not apply: {_first_line(error)}")
-    except (*_NO_PATCH, ValueNotJsonError) as error:  # "-" names a place where nothing is yet
+    except (
+        TypeError,
+        KeyError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        ValueNotJsonError,  # "-" names a place where nothing is yet
+    ) as error:
         return PatchedPlan(
             problem=f"this is no RFC 6902 patch ({type(error).__name__}: {_first_line(error)}); "
             'write [{"op": "replace", "path": "/tasks/0/args/query", "value": "…"}]'
         )
-
-
-_NO_PATCH = (TypeError, KeyError, ValueError, AttributeError, IndexError)
 
 
 class _TooLargeError(Exception):

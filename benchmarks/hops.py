@@ -24,7 +24,6 @@ from tests.model_server import ModelServer, Seen
 Hops = dict[str, list[float]]
 """Milliseconds by the hop's name."""
 
-SCHEDULED = EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
 STARTED = EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED
 COMPLETED = EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
 TURN_SCHEDULED = EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED
@@ -96,19 +95,7 @@ async def _of_goal(b: Bench, model: ModelServer, work: Workload) -> Hops:
     assert result["status"] == "completed", result["reason"]
     planner, joiner = model.requests[before:]
     events = (await handle.fetch_history()).events
-    tools = {e.event_id for e in events if e.event_type == SCHEDULED and _is_tool(e)}
-    starts = [
-        _seconds(e)
-        for e in events
-        if e.event_type == STARTED
-        and e.activity_task_started_event_attributes.scheduled_event_id in tools
-    ]
-    ends = [
-        _seconds(e)
-        for e in events
-        if e.event_type == COMPLETED
-        and e.activity_task_completed_event_attributes.scheduled_event_id in tools
-    ]
+    starts, ends = _tool_times(events)
     written = work.written_seconds()
     first = [n for n, call in enumerate(work.calls) if not call.inputs]
     lines = [planner.at + written[n] for n in first]
@@ -122,9 +109,20 @@ async def _of_goal(b: Bench, model: ModelServer, work: Workload) -> Hops:
     }
 
 
-def _is_tool(scheduled: Any) -> bool:
-    kind = scheduled.activity_task_scheduled_event_attributes.activity_type.name
-    return bool(kind == "run_tool")
+def _tool_times(events: Sequence[Any]) -> tuple[list[float], list[float]]:
+    """When tools started, and when they ended, in seconds since 1970."""
+    tools = {
+        e.event_id
+        for e in events
+        if e.activity_task_scheduled_event_attributes.activity_type.name == "run_tool"
+    }
+    starts, ends = [], []
+    for e in events:
+        if e.activity_task_started_event_attributes.scheduled_event_id in tools:
+            starts.append(_seconds(e))
+        elif e.activity_task_completed_event_attributes.scheduled_event_id in tools:
+            ends.append(_seconds(e))
+    return starts, ends
 
 
 def _seconds(event: Any) -> float:

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution
-from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
+from temporalio.api.common.v1 import Payload
 
 from tests.model_server import Reply
 from tests.support.harness import Handle, Planloom
@@ -135,8 +134,8 @@ async def test_what_runs_are_told_stops_no_other_run(planloom: Planloom) -> None
             patch = [{"op": "add", "path": "/tasks/0", "value": large}, *COPIES]
             await waiting[0].signal("edit_plan", {"revision": 1, "patch": patch})
             for name in ("approve_plan", "edit_plan", "complete_task", "raise_budget", "pause"):
-                await signal(planloom, waiting[1], name, twice)
-                await signal(planloom, waiting[1], name, odd)
+                await planloom.signal_raw(waiting[1], name, *twice)
+                await planloom.signal_raw(waiting[1], name, *odd)
             await quick_run_beside(planloom, "expressions, patches, halves and payloads")
         assert turns.longest_seconds < TURN_MAX_SECONDS, turns
         for handle in waiting:  # they go on, whatever they were told
@@ -147,15 +146,3 @@ async def test_what_runs_are_told_stops_no_other_run(planloom: Planloom) -> None
         await check_tasks(planloom, [*waiting, *hostile])
     assert planloom.model.calls_paid("AGENT-CASE") == 2  # the call, and the answer
     print(f"longest turn of the event loop: {turns.longest_seconds:.2f} s")
-
-
-async def signal(planloom: Planloom, handle: Handle, name: str, payloads: list[Payload]) -> None:
-    """A signal with these payloads, whatever they are."""
-    await planloom.client.workflow_service.signal_workflow_execution(
-        SignalWorkflowExecutionRequest(
-            namespace=planloom.client.namespace,
-            workflow_execution=WorkflowExecution(workflow_id=handle.id),
-            signal_name=name,
-            input=Payloads(payloads=payloads),
-        )
-    )

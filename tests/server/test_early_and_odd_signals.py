@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution
-from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
+from temporalio.api.common.v1 import Payload
 from temporalio.client import WorkflowHandle
 
 from tests.support.harness import Planloom
@@ -26,18 +25,6 @@ HELD = {"tasks": [{"id": "t", "tool": "nap", "args": {"name": "t"}, "approval": 
 def script(planloom: Planloom, *plans: str) -> None:
     planloom.model.script(PLANNER, *plans)
     planloom.model.script(JOINER, FINISH)
-
-
-async def send(planloom: Planloom, handle: Handle, name: str, *payloads: Payload) -> None:
-    """A signal with these payloads, whatever they are."""
-    await planloom.client.workflow_service.signal_workflow_execution(
-        SignalWorkflowExecutionRequest(
-            namespace=planloom.client.namespace,
-            workflow_execution=WorkflowExecution(workflow_id=handle.id),
-            signal_name=name,
-            input=Payloads(payloads=payloads),
-        )
-    )
 
 
 def encoded(value: Any, encoding: bytes = b"json/plain") -> Payload:
@@ -178,7 +165,7 @@ async def test_no_signal_fails_the_workflow_task(
     """Two payloads, bytes on a typed signal, an unknown encoding: each failed it forever."""
     async with planloom.worker(**tools):
         handle = await planloom.start({"plan": ASKS})
-        await send(planloom, handle, name, *ODD[odd])
+        await planloom.signal_raw(handle, name, *ODD[odd])
         await planloom.until(handle, lambda p: p.awaiting == "human")
         await handle.execute_update("complete_task", {"id": "q", "output": "x"})
         result = await planloom.result(handle)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution
+from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
 from temporalio.client import (
     Client,
     WorkflowFailureError,
@@ -179,6 +181,17 @@ class Planloom:
         raise AssertionError(
             f"{handle.id} is not as wanted after {timeout} s; last progress: {last}; "
             f"{await self._state_of(handle)}"
+        )
+
+    async def signal_raw(self, handle: Handle, name: str, *payloads: Payload) -> None:
+        """Send a signal with these payloads, whatever they are."""
+        await self.client.workflow_service.signal_workflow_execution(
+            SignalWorkflowExecutionRequest(
+                namespace=self.client.namespace,
+                workflow_execution=WorkflowExecution(workflow_id=handle.id),
+                signal_name=name,
+                input=Payloads(payloads=payloads),
+            )
         )
 
     async def history(self, handle: Handle) -> WorkflowHistory:

@@ -138,7 +138,7 @@ async def test_a_paused_run_pauses_its_agents_and_teams(planloom: Planloom) -> N
     plan = {"tasks": [{"id": "a", "agent": spec, "args": {"task": "add"}}]}
     async with planloom.worker():
         handle = await planloom.start({"plan": plan})
-        await planloom.until(handle, lambda p: "a" in p.running)
+        await planloom.until(handle, lambda p: planloom.model.calls() == 1)
         await handle.execute_update("pause")
         child = planloom.client.get_workflow_handle(f"{handle.id}/a")
         for _ in range(3_000):

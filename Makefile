@@ -11,6 +11,9 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # The stamp's name holds a checksum of what the environment is made from.
 STAMP := $(VENV)/planloom-$(shell cat $(LOCK) pyproject.toml | cksum | cut -d ' ' -f 1).stamp
 
+# Tests start hundreds of processes; each would compile all of Planloom where the environment says not to keep byte code.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: setup demo dev test test-slow test-servers simulate simulate-planted chaos crash-sweep soak fuzz audit lint bench bench-full \
 	bench-page docs site screenshots lock converters stranger check-python check-links
 .DEFAULT_GOAL := setup

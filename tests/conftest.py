@@ -12,6 +12,7 @@ import pytest
 from temporalio.client import Client
 
 from planloom.console.devserver import DevServer
+from planloom.worker import collect_garbage_rarely
 from planloom.workflows.shell import shell
 from planloom.workflows.shell.converter import data_converter
 from tests.model_server import ModelServer
@@ -29,6 +30,11 @@ if SHORT_HISTORIES := os.environ.get("PLANLOOM_TEST_EVENTS_MAX"):
     shell.EVENTS_MAX = int(SHORT_HISTORIES)
 
 CLEARED_PREFIXES = ("OPENAI_", "PLANLOOM_", "TEMPORAL_", "OTEL_")
+
+
+def pytest_collection_finish() -> None:
+    """Seven thousand tests and their modules live to the end, and workers run beside them."""
+    collect_garbage_rarely()
 
 
 @pytest.fixture(autouse=True)

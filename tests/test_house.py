@@ -215,6 +215,17 @@ def test_no_source_file_is_longer_than_the_bound() -> None:
     assert {name: n for name, n in lengths.items() if n > LINES_MAX} == {}
 
 
+def test_no_page_or_source_holds_a_control_character() -> None:
+    """A generated page once held NUL bytes, which `grep` and editors take for a binary file."""
+    found = {
+        str(path.relative_to(CHECKOUT)): codes
+        for path in _tracked()
+        if path.suffix in {".md", ".py", ".toml", ".yaml", ".json", ".txt", ".lock"}
+        and (codes := sorted({c for c in path.read_bytes() if c < 32} - {9, 10}))
+    }
+    assert found == {}
+
+
 def test_no_tracked_file_names_a_registry_or_an_index() -> None:
     found = []
     for path in _tracked():

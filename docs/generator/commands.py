@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from typing import Any
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from generator.models import cell
 from planloom.cli import app
 
+EXAMPLE = "Example: "
 ABOUT = """\
 For people who type `planloom`. Results go to standard output, everything else to standard error.
 `NO_COLOR` turns colours off. `--debug` shows tracebacks. `TEMPORAL_UI_ADDRESS` says where the Web UI
@@ -45,15 +45,12 @@ def _command(command: Any, names: list[str]) -> list[str]:
         return parts
     rows = [_parameter(parameter) for parameter in command.params]
     table = "| argument or option | default | meaning |\n|---|---|---|\n" + "".join(rows)
-    before, _, after = re.sub(r"Examples?:", "\0", inspect.cleandoc(command.help or "")).partition(
-        "\0"
-    )
-    sample, _, rest = after.partition("\n\n")
-    text = f"\n## {' '.join(names)}\n\n" + "\n\n".join(
-        t.strip() for t in (before, rest) if t.strip()
-    )
-    if sample.strip():
-        lines = "\n".join(line.strip() for line in re.split(r"\s+—\s+", " ".join(sample.split())))
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    said = [p for p in paragraphs if p and not p.startswith(EXAMPLE)]
+    shown = [p.removeprefix(EXAMPLE) for p in paragraphs if p.startswith(EXAMPLE)]
+    text = f"\n## {' '.join(names)}\n\n" + "\n\n".join(said)
+    if shown:
+        lines = "\n".join(" ".join(each.split()) for each in shown)
         text += f"\n\n```bash\n{lines}\n```"
     text += "\n\n"
     return [text + (table if rows else ""), *parts]

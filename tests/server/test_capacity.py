@@ -116,6 +116,7 @@ class Endpoint:
         return Reply(text="answer", delay=self.seconds)
 
 
+@pytest.mark.slow
 async def test_one_429_slows_everyone_a_little_and_never_wipes_out_a_fan_out(
     planloom: Planloom,
 ) -> None:

@@ -22,6 +22,7 @@ def ended(calls: Calls) -> list[str]:
     return [c.removeprefix("end ") for c in calls() if c.startswith("end ")]
 
 
+@pytest.mark.slow
 async def test_a_worker_killed_twice_costs_no_finished_task(
     planloom: Planloom, tools: Tools, calls: Calls
 ) -> None:

@@ -160,6 +160,7 @@ async def test_what_a_run_refers_to_stays_and_what_a_deleted_run_left_goes(
     assert "seen seen" in planloom.model.seen("Enough?")[-1].text
 
 
+@pytest.mark.slow
 async def test_a_store_that_other_servers_use_is_left_alone(planloom: Planloom) -> None:
     blobs = BlobStore(planloom.data_dir / "blobs")
     name = await blobs.put_bytes(b"theirs")

@@ -9,7 +9,7 @@ import pytest
 from tests.simulation.cases import random_case
 from tests.simulation.runner import Found, report, run_case, run_seeds
 
-RUNS = int(os.environ.get("PLANLOOM_SIMULATED_RUNS", "5000"))
+RUNS = int(os.environ.get("PLANLOOM_SIMULATED_RUNS", "2000"))
 SEED = 1
 PARTS = 10
 

@@ -54,3 +54,17 @@ def test_every_page_says_who_it_is_for_and_what_comes_next() -> None:
         if not re.search(r"^(To read )?[Nn]ext:|^You have finished|To read next:", text, re.M):
             absent.append(f"{name_of(page)}: what next?")
     assert absent == []
+
+
+def test_a_page_has_one_name() -> None:
+    """What the site's navigation calls a page is its heading, or how that begins."""
+    site = (CHECKOUT / "mkdocs.yml").read_text(encoding="utf-8")
+    two = []
+    for name, file in re.findall(r"^ +- ([^:\n]+): (\S+\.md)$", site, re.M):
+        page = CHECKOUT / "docs" / file
+        if not page.is_file() or page.name == "index.md":  # made for the site from a file elsewhere
+            continue
+        heading = re.search(r"^# (.*)$", page.read_text(encoding="utf-8"), re.M)
+        if heading is None or not heading[1].startswith(name):
+            two.append(f"{file}: {name!r}, {heading and heading[1]!r}")
+    assert two == []

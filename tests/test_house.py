@@ -113,7 +113,7 @@ BREACHES = {
         "import planloom.cli",
         "import planloom.worker",
     ],
-    "planloom/client.py": [
+    "planloom/client/run.py": [
         "import planloom.workflows.dag",
         "import planloom.activities.storage.blobs",
         "import planloom.cli",

@@ -269,7 +269,8 @@ async def _said(process: asyncio.subprocess.Process) -> str:
 async def test_the_room_of_a_killed_holder_is_back_within_its_time(
     planloom: Planloom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("planloom.client.QUERY_SECONDS", 2.0)  # less than the wait for room
+    for module in ("run", "pool"):  # less than the wait for room
+        monkeypatch.setattr(f"planloom.client.{module}.ANSWER_SECONDS", 2.0)
     configure(planloom, "[pools.default]\nparallel = 4\n")
     root = Path(__file__).parents[2]
     async with planloom.worker():

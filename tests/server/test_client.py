@@ -20,7 +20,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from planloom import Client, NoServer, NoSuchRun, NoWorker, Refused, Run, TaskId, client
+from planloom import Client, NoServer, NoSuchRun, NoWorker, Refused, Run, TaskId
 from planloom.errors import UPDATE_ATTEMPTS, is_task_failing, is_unanswered, server_error
 from planloom.workflows.shell.converter import data_converter
 from tests.support.harness import Planloom
@@ -80,7 +80,7 @@ async def test_a_namespace_that_is_missing_is_no_missing_run(planloom: Planloom)
 async def test_a_question_that_no_worker_answers_is_told_as_that(
     planloom: Planloom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "QUERY_SECONDS", 1.0)
+    monkeypatch.setattr("planloom.client.run.ANSWER_SECONDS", 1.0)
     run = await Client(planloom.client, planloom.task_queue).start(WAITS)
     for ask in (run.query("progress"), run.update("pause")):
         with pytest.raises(NoWorker, match=planloom.task_queue):

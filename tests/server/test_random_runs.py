@@ -27,7 +27,7 @@ from tests.support.random_runs import (
     signals_from,
 )
 
-RUNS = int(os.environ.get("PLANLOOM_RANDOM_RUNS", "40"))
+RUNS = int(os.environ.get("PLANLOOM_RANDOM_RUNS", "25"))
 """More of them find more: set it for a longer search."""
 FIRST = int(os.environ.get("PLANLOOM_RANDOM_SEED", "0"))
 AT_ONCE = 8

@@ -13,7 +13,7 @@ from temporalio.client import Client
 
 from planloom.console.devserver import DevServer
 from planloom.worker import collect_garbage_rarely
-from planloom.workflows.shell import shell
+from planloom.workflows.shell import runner
 from planloom.workflows.shell.converter import data_converter
 from tests.model_server import ModelServer
 from tests.support.harness import Planloom
@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("planloom")
 
 if SHORT_HISTORIES := os.environ.get("PLANLOOM_TEST_EVENTS_MAX"):
     # Every run of every test continues as new after so many events.
-    shell.EVENTS_MAX = int(SHORT_HISTORIES)
+    runner.EVENTS_MAX = int(SHORT_HISTORIES)
 
 CLEARED_PREFIXES = ("OPENAI_", "PLANLOOM_", "TEMPORAL_", "OTEL_")
 

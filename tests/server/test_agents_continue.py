@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from planloom.workflows.shell import shell
+from planloom.workflows.shell import runner
 from tests.model_server import Reply
 from tests.server.test_agents import agent, call
 from tests.server.test_continue_as_new import runs_of
@@ -20,10 +20,10 @@ Tools = dict[str, str]
 @pytest.fixture(autouse=True)
 def short_histories() -> Iterator[None]:
     """Every history continues as new after some thirty events."""
-    before = shell.EVENTS_MAX
-    shell.EVENTS_MAX = 30
+    before = runner.EVENTS_MAX
+    runner.EVENTS_MAX = 30
     yield
-    shell.EVENTS_MAX = before
+    runner.EVENTS_MAX = before
 
 
 async def test_an_agent_goes_on_with_its_conversation_its_question_and_an_early_answer(
@@ -57,7 +57,7 @@ async def test_a_team_of_five_with_forty_rounds_completes(planloom: Planloom) ->
     ids = [f"m{n}" for n in range(5)]
     for id in ids:
         speaks(planloom, id, form(f"{id} says so"))
-    shell.EVENTS_MAX = 400
+    runner.EVENTS_MAX = 400
     async with planloom.worker():
         request = {"task": "Decide", "team": team(*ids), "rounds": 40, "consensus": False}
         handle = await planloom.start(request, "TeamWorkflow")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from planloom.workflows.shell import shell
+from planloom.workflows.shell import runner
 from tests.server.test_continue_as_new import runs_of
 from tests.server.test_teams import JUDGE, TRUSTED, form, speaks, team
 from tests.support.harness import Planloom
@@ -33,9 +33,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 @pytest.fixture(autouse=True)
 def own_length() -> Iterator[None]:
     """Histories continue as new where they do for users."""
-    before, shell.EVENTS_MAX = shell.EVENTS_MAX, 10_000
+    before, runner.EVENTS_MAX = runner.EVENTS_MAX, 10_000
     yield
-    shell.EVENTS_MAX = before
+    runner.EVENTS_MAX = before
 
 
 def told(what: str, began: float) -> None:

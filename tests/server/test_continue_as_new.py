@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from planloom.workflows.shell import shell
+from planloom.workflows.shell import runner
 from tests.support.harness import Planloom
 
 Calls = Callable[[], list[str]]
@@ -17,10 +17,10 @@ Tools = dict[str, str]
 @pytest.fixture(autouse=True)
 def short_histories() -> Iterator[None]:
     """Every history continues as new after some thirty events."""
-    before = shell.EVENTS_MAX
-    shell.EVENTS_MAX = 30
+    before = runner.EVENTS_MAX
+    runner.EVENTS_MAX = 30
     yield
-    shell.EVENTS_MAX = before
+    runner.EVENTS_MAX = before
 
 
 async def runs_of(planloom: Planloom, id: str) -> int:

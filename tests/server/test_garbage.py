@@ -18,7 +18,7 @@ from planloom.collecting import collect_garbage
 from planloom.planner.contract.garbage import GarbageJob
 from planloom.planner.contract.settings import settings_from
 from planloom.workflows.machines.run import batches
-from planloom.workflows.shell import shell
+from planloom.workflows.shell import runner
 from tests.cli.test_cli import planloom_cli
 from tests.model_server import Reply
 from tests.server.test_agents import call
@@ -109,7 +109,7 @@ async def test_what_a_run_refers_to_stays_and_what_a_deleted_run_left_goes(
 ) -> None:
     """A live run that has continued as new, with batches, a sub-plan and an agent; a retained one;
     a fork of a deleted one; and a deleted one."""
-    monkeypatch.setattr(shell, "EVENTS_MAX", 30)
+    monkeypatch.setattr(runner, "EVENTS_MAX", 30)
     monkeypatch.setattr(batches, "BATCHED_FROM", 10)
     monkeypatch.setattr(batches, "BATCH_ITEMS", 10)
     planloom.model.script(

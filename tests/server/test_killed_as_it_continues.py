@@ -23,9 +23,9 @@ MOMENTS = {"before it is said", "after it is said"}
 DYING = f"""
 import os, signal
 from temporalio import workflow
-from planloom.workflows.shell import opening, shell
+from planloom.workflows.shell import opening, runner, shell
 
-shell.EVENTS_MAX = {EVENTS_MAX}
+runner.EVENTS_MAX = {EVENTS_MAX}
 
 def _die(moment):
     try:

@@ -12,7 +12,7 @@ from temporalio.client import WorkflowFailureError
 from planloom.activities.storage.blobs import BlobStore
 from planloom.planner.contract import large_plans
 from planloom.workflows.machines.run import course
-from planloom.workflows.shell import shell
+from planloom.workflows.shell import runner
 from tests.support.harness import Planloom
 
 Calls = Callable[[], list[str]]
@@ -24,7 +24,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three tasks are a large plan, 2,500 characters a long text, 50 events a long history."""
     monkeypatch.setattr(course, "INLINE_TASKS_MAX", 2)
     monkeypatch.setattr(large_plans, "PART_CHARS", 2_500)
-    monkeypatch.setattr(shell, "EVENTS_MAX", 50)
+    monkeypatch.setattr(runner, "EVENTS_MAX", 50)
 
 
 def chain(length: int) -> dict[str, Any]:

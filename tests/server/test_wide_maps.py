@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from planloom.workflows.machines.run import batches
-from planloom.workflows.shell import shell
+from planloom.workflows.shell import runner
 from tests.support.harness import Planloom
 
 Calls = Callable[[], list[str]]
@@ -69,7 +69,7 @@ async def test_items_that_fail_are_holes_of_their_own(planloom: Planloom, tools:
 async def test_a_wide_map_goes_on_over_several_runs_and_no_item_runs_twice(
     planloom: Planloom, tools: Tools, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell, "EVENTS_MAX", 30)
+    monkeypatch.setattr(runner, "EVENTS_MAX", 30)
     args = {"name": "n${item}", "seconds": 0.01}
     task = {"id": "m", "map": "${first}", "tool": "nap", "args": args}
     first = {"id": "first", "tool": "echo", "args": {"value": [str(n) for n in range(85)]}}

@@ -1,11 +1,11 @@
-"""Results of local activities come before all else, in a workflow task that is run and replayed."""
+"""What comes to a run is applied in the order and under the length that any replay will see."""
 
 from __future__ import annotations
 
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation, WorkflowActivationJob
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 
-from planloom.workflows.shell.runner import TRIED_AGAIN, InOrder, activate_in_order
+from planloom.workflows.shell.runner import EVENTS_MAX, TRIED_AGAIN, InOrder
 
 
 def jobs(*names: str) -> WorkflowActivation:
@@ -22,11 +22,12 @@ def jobs(*names: str) -> WorkflowActivation:
 
 
 class Workflow:
-    """Answers each job with a command of its name; `ends` at the first, or `breaks` at the last."""
+    """Remembers what it was given."""
 
-    def __init__(self, ends: bool = False, breaks: bool = False) -> None:
+    def __init__(self) -> None:
         self.activations: list[list[str]] = []
-        self._ends, self._breaks = ends, breaks
+        self.lengths: list[int] = []
+        self.is_long: list[bool] = []
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         names = [
@@ -34,49 +35,53 @@ class Workflow:
             for job in act.jobs
         ]
         self.activations.append(names)
+        self.lengths.append(act.history_length)
+        self.is_long.append(act.continue_as_new_suggested)
         done = WorkflowActivationCompletion(run_id=act.run_id)
         done.successful.SetInParent()
-        for name in names:
-            done.successful.commands.add().update_response.protocol_instance_id = name
-        if self._ends:
-            done.successful.commands.add().complete_workflow_execution.SetInParent()
-        if self._breaks and len(self.activations) == 2:
-            done.failed.failure.message = "a bug"
         return done
 
 
-def commands(done: WorkflowActivationCompletion) -> list[str]:
-    return [c.update_response.protocol_instance_id for c in done.successful.commands]
-
-
-def test_a_result_comes_before_what_came_while_it_waited() -> None:
-    """Chaos run 100029: an update came first, and the run could not be replayed."""
+def test_a_result_among_others_is_tried_again() -> None:
+    """Chaos runs 100029 and 300022: whether replay applies the result before the update or after it
+    depends on where its marker is, and nothing tells."""
     workflow = Workflow()
-    done = activate_in_order(workflow.activate, jobs("pause", "remote", "result"))
-    assert workflow.activations == [["result"], ["pause", "remote"]]
-    assert commands(done) == ["result", "pause", "remote"]
+    refused = InOrder(workflow.activate)(jobs("pause", "remote", "result"))
+    assert refused.failed.failure.message == TRIED_AGAIN
+    assert workflow.activations == []
 
 
 def test_all_else_is_left_as_it_is() -> None:
     for names in (["pause", "remote"], ["result", "result"], []):
         workflow = Workflow()
-        activate_in_order(workflow.activate, jobs(*names))
+        InOrder(workflow.activate)(jobs(*names))
         assert workflow.activations == [names]
     workflow, replayed = Workflow(), jobs("pause", "result")
     replayed.is_replaying = True
-    activate_in_order(workflow.activate, replayed)
+    InOrder(workflow.activate)(replayed)
     assert workflow.activations == [["pause", "result"]]
 
 
-def test_a_run_that_has_ended_hears_no_more() -> None:
-    workflow = Workflow(ends=True)
-    activate_in_order(workflow.activate, jobs("pause", "result"))
-    assert workflow.activations == [["result"]]
+def test_a_result_alone_belongs_to_the_task_in_which_its_activity_began() -> None:
+    """Chaos run 200024: replay gives both tasks as one, with the length of the second."""
+    first_run, replay = Workflow(), Workflow()
+    run = InOrder(first_run.activate)
+    run(at(59, 10, "remote"))
+    run(at(62, 11, "result"))
+    again = InOrder(replay.activate)
+    again(at(62, 11, "remote", is_replaying=True))
+    again(at(62, 11, "result", is_replaying=True))
+    assert first_run.activations == replay.activations == [["remote"], ["result"]]
+    assert (first_run.lengths, replay.lengths) == ([59, 59], [62, 62])  # one number, one task
 
 
-def test_a_bug_in_the_second_part_is_told() -> None:
-    done = activate_in_order(Workflow(breaks=True).activate, jobs("pause", "result"))
-    assert done.failed.failure.message == "a bug"
+def test_a_long_history_is_told_when_it_is_long_though_its_number_waits() -> None:
+    workflow = Workflow()
+    run = InOrder(workflow.activate)
+    run(at(EVENTS_MAX, 10, "remote"))
+    run(at(EVENTS_MAX + 3, 11, "result"))
+    assert workflow.is_long == [False, True]
+    assert workflow.lengths == [EVENTS_MAX, EVENTS_MAX]
 
 
 def at(length: int, seconds: int, *names: str, is_replaying: bool = False) -> WorkflowActivation:

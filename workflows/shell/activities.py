@@ -6,7 +6,9 @@ that the worker registers every name in `ACTIVITIES`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -98,17 +100,43 @@ def _clip(summary: str) -> str:
     return summary if len(summary) <= 96 else summary[:95] + "…"
 
 
+@dataclass(slots=True)
+class LocalWork:
+    """The local activities of one workflow."""
+
+    at_work: int = 0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """One of them, until it has ended."""
+        self.at_work += 1
+        try:
+            yield
+        finally:
+            self.at_work -= 1
+
+
+LOCAL_WORK: ContextVar[LocalWork | None] = ContextVar("local_work", default=None)
+"""Of the workflow whose task this is, if it asks."""
+
+
+def _counted() -> AbstractContextManager[None]:
+    work = LOCAL_WORK.get()
+    return nullcontext() if work is None else work.counted()
+
+
 async def _local(
     name: str, args: Sequence[Any], result: type[T], *, seconds: float = 20, attempts: int = 3
 ) -> T:
     """A local activity: it takes no event before its end, and no queue."""
-    found: T = await workflow.execute_local_activity(
-        name,
-        args=args,
-        result_type=result,
-        start_to_close_timeout=timedelta(seconds=seconds),
-        retry_policy=RetryPolicy(maximum_attempts=attempts),
-    )
+    with _counted():
+        found: T = await workflow.execute_local_activity(
+            name,
+            args=args,
+            result_type=result,
+            start_to_close_timeout=timedelta(seconds=seconds),
+            retry_policy=RetryPolicy(maximum_attempts=attempts),
+        )
     return found
 
 
@@ -184,13 +212,14 @@ async def run_group(job: GroupJob, place: Place) -> GroupReply:
 
 async def run_local_tool(job: ToolJob, retry: Retry, timeout: float | None) -> TaskOutput:
     """A tool of a few milliseconds, in the workflow's own worker (`@tool(local=True)`)."""
-    output: TaskOutput = await workflow.execute_local_activity(
-        "run_tool",
-        job,
-        result_type=TaskOutput,
-        start_to_close_timeout=timedelta(seconds=timeout or 10),
-        retry_policy=_policy(retry),
-    )
+    with _counted():
+        output: TaskOutput = await workflow.execute_local_activity(
+            "run_tool",
+            job,
+            result_type=TaskOutput,
+            start_to_close_timeout=timedelta(seconds=timeout or 10),
+            retry_policy=_policy(retry),
+        )
     return output
 
 

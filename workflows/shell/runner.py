@@ -1,16 +1,23 @@
 """Runs workflow code so that what it does first is what its replay does first.
 
-A query that comes with a workflow task closes it at once. When a local activity has ended by then,
-its marker is recorded in that task, but its result reaches the workflow in the next one, together
-with the signals, updates and results that came meanwhile. The SDK would apply those first. Replay
-finds the marker in the earlier task and applies the result there: other commands come first, and
-the run fails its workflow task for good. (Chaos run 100029; temporalio 1.35.0.)
+A query that comes with a workflow task closes it at once. The result of a local activity then
+reaches the workflow in the next task, together with the signals, updates and results that came
+meanwhile. Its marker is recorded in the task that was closed if it had ended by then, and else in
+the next one: replay applies the result before the rest, or after. Nothing tells which. So such a
+task is refused. (Chaos runs 100029 and 300022; temporalio 1.35.0.)
+
+A task that was closed so, without a command, is one with the task that follows at once: replay
+applies its events when the second began, and with the length that the history had then. So the
+length that workflow code sees stays that of the task in which the result's activity began. And it
+asks whether the history is long only while no local activity is at work. (Chaos run 200024.)
 
 A query that is on its way while its worker dies reaches another one, with the whole history. That
 one also applies the events that wait for a workflow task, so that the answer is new. What comes
 later would be applied after them; replay applies all of it in one workflow task, signals first.
-So the task that follows is refused once. The worker forgets the run and replays it at the next try.
-(Chaos runs 200033 and 500003.)
+So the task that follows is refused. (Chaos runs 200033 and 500003.)
+
+The worker forgets the run whose task was refused, and the server gives the task out again at once:
+then the run is replayed, and what came is new to it in the order in which any replay finds it.
 """
 
 from __future__ import annotations
@@ -35,18 +42,13 @@ UNORDERED = ("query_workflow", "remove_from_cache")
 TRIED_AGAIN = (
     "a query was answered before this workflow task: it is tried again, from the beginning"
 )
-
-ENDS = (
-    "complete_workflow_execution",
-    "fail_workflow_execution",
-    "cancel_workflow_execution",
-    "continue_as_new_workflow_execution",
-)
+EVENTS_MAX = 10_000
+"""A longer history continues as new, even if the server has not suggested it."""
 
 
 class InOrderRunner(UnsandboxedWorkflowRunner):
-    """Without a sandbox, with results of local activities before all else, and with details that
-    are made when they are asked for."""
+    """Without a sandbox, in the order of any replay, and with details that are made when they are
+    asked for."""
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         instance: Any = super().create_instance(det)
@@ -71,6 +73,8 @@ class InOrder:
         self._activate = activate
         self._length = self._time_ns = 0
         """Of the last activation: events so far, and when its workflow task began."""
+        self._seen_length = 0
+        """Events so far, as the workflow's code was told."""
         self._is_ahead = False
         """A query has applied events before their workflow task."""
 
@@ -79,14 +83,20 @@ class InOrder:
             return self._activate(act)
         time_ns = act.timestamp.ToNanoseconds()
         is_of_last_task = time_ns == self._time_ns
-        if self._is_ahead and not is_of_last_task:
+        local = sum(_is_local_result(job) for job in act.jobs)
+        is_mixed = 0 < local < len(act.jobs) and not act.is_replaying
+        if is_mixed or (self._is_ahead and not is_of_last_task):
             return _refused(act)
         # It brings events for which no workflow task has begun yet.
         is_newer = act.history_length > self._length > 0
         if is_newer and is_of_last_task and not act.is_replaying:
             self._is_ahead = True
         self._length, self._time_ns = act.history_length, time_ns
-        return activate_in_order(self._activate, act)
+        act.continue_as_new_suggested |= act.history_length > EVENTS_MAX
+        if local < len(act.jobs) or not self._seen_length:
+            self._seen_length = act.history_length
+        act.history_length = self._seen_length
+        return self._activate(act)
 
 
 def _refused(act: WorkflowActivation) -> WorkflowActivationCompletion:
@@ -95,34 +105,5 @@ def _refused(act: WorkflowActivation) -> WorkflowActivationCompletion:
     return refused
 
 
-def activate_in_order(activate: Activate, act: WorkflowActivation) -> WorkflowActivationCompletion:
-    """Apply the results of local activities, let the workflow go on, then apply the rest."""
-    local = [job for job in act.jobs if _is_local_result(job)]
-    rest = [job for job in act.jobs if not _is_local_result(job)]
-    if act.is_replaying or not local or not rest:
-        return activate(act)
-    first = activate(_with(act, local))
-    if first.HasField("failed") or any(_ends(c) for c in first.successful.commands):
-        return first  # there is nobody left for the rest
-    then = activate(_with(act, rest))
-    if then.HasField("successful"):
-        commands = [*first.successful.commands, *then.successful.commands]
-        del then.successful.commands[:]
-        then.successful.commands.extend(commands)
-    return then
-
-
 def _is_local_result(job: WorkflowActivationJob) -> bool:
     return job.HasField("resolve_activity") and job.resolve_activity.is_local
-
-
-def _ends(command: object) -> bool:
-    return command.WhichOneof("variant") in ENDS  # type: ignore[attr-defined]
-
-
-def _with(act: WorkflowActivation, jobs: list[WorkflowActivationJob]) -> WorkflowActivation:
-    part = WorkflowActivation()
-    part.CopyFrom(act)
-    del part.jobs[:]
-    part.jobs.extend(jobs)
-    return part

@@ -70,8 +70,6 @@ PAUSE_SECONDS = 0.001
 CALM_TRIES = 20
 EVENTS_OF_A_SLEEP = 6
 PARENT = "shell:parent"
-EVENTS_MAX = 10_000
-"""A longer history continues as new, even if the server has not suggested it."""
 
 
 def _is_start_of(command: Command, id: str) -> bool:
@@ -123,7 +121,8 @@ class Shell(Generic[S]):
         self.is_read = state is not None
         """The state is there. Until then it is in `parts`, and what comes waits."""
         self._parts = parts
-        self.context = contextvars.copy_context()
+        self._local = activities.LocalWork()
+        self.take_context()
         self.reports = reports
         """The parent has continued as new: the result goes to it by signal."""
         self._adapter = adapter
@@ -152,6 +151,11 @@ class Shell(Generic[S]):
         self._publisher = Publisher()
         workflow.set_current_details(live_details(self._details))
         self._bug: BaseException | None = None
+
+    def take_context(self) -> None:
+        """What is started from now on runs in the present context."""
+        self.context = contextvars.copy_context()
+        self.context.run(activities.LOCAL_WORK.set, self._local)
 
     # -- events -----------------------------------------------------------------------------
 
@@ -377,9 +381,8 @@ class Shell(Generic[S]):
         return (self._is_alone or is_cancelled()) and not self._is_cancelled
 
     def _is_long(self) -> bool:
-        info = workflow.info()
-        length = info.get_current_history_length()
-        return info.is_continue_as_new_suggested() or length > EVENTS_MAX
+        # While a local activity is at work, a replay may see another length: see `runner`.
+        return not self._local.at_work and workflow.info().is_continue_as_new_suggested()
 
     def _may_continue(self) -> bool:
         return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 from typing import Any
 
 from temporalio import workflow
@@ -28,7 +27,7 @@ async def in_span(
         error = error_of(failed)
         fail_run_span(span, error)
         raise error
-    shell.context = contextvars.copy_context()
+    shell.take_context()
     try:
         result = await shell.run()
     except FailureError as error:

@@ -237,6 +237,8 @@ async def sweep(
                     rows[name] = one.row
                     await _all_points(one, every, at_once)
                     print(line_of(name, one.row), flush=True)
+                    for line in one.row.found:
+                        print(f"VIOLATION {line}", flush=True)
     return rows
 
 
@@ -265,10 +267,7 @@ def line_of(name: str, row: Swept) -> str:
 async def main(names: list[str], every: int, at_once: int) -> int:
     with tempfile.TemporaryDirectory(prefix="planloom-sweep-") as folder:
         rows = await sweep(names or list(RUNS), every, Path(folder), at_once)
-    found = [line for row in rows.values() for line in row.found]
-    for line in found:
-        print(f"VIOLATION {line}")
-    return len(found)
+    return sum(len(row.found) for row in rows.values())
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from tests.chaos.checks import Ended, violations
 from tests.chaos.ledger import Ledger
 from tests.chaos.models import Models
 from tests.chaos.site import Site
-from tests.chaos.storm import Attended, wait_for
+from tests.chaos.storm import Attended, keep, wait_for
 from tests.model_server import ModelServer
 from tests.support.nursery import Nursery
 
@@ -158,7 +158,10 @@ class Sweep:
         self.row.points.append(n)
         self.row.unknown += ended.story.unknown
         self.row.lost += sum(ended.story.lost.values())
-        self.row.found += [f"{self.name}, event {n}: {line}" for line in violations(calm, ended)]
+        broken = violations(calm, ended)
+        self.row.found += [f"{self.name}, event {n}: {line}" for line in broken]
+        if broken:
+            self.row.found.append(f"{self.name}, event {n}: its histories are in {keep(ended)}")
 
     async def _once(self, n: int) -> Ended:
         case = self._make(self._base + n)

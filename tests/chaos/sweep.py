@@ -158,7 +158,7 @@ class Sweep:
         self.row.points.append(n)
         self.row.unknown += ended.story.unknown
         self.row.lost += sum(ended.story.lost.values())
-        broken = violations(calm, ended)
+        broken = list(violations(calm, ended))
         self.row.found += [f"{self.name}, event {n}: {line}" for line in broken]
         if broken:
             self.row.found.append(f"{self.name}, event {n}: its histories are in {keep(ended)}")

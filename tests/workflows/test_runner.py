@@ -5,7 +5,12 @@ from __future__ import annotations
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation, WorkflowActivationJob
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 
-from planloom.workflows.shell.runner import EVENTS_MAX, TRIED_AGAIN, InOrder
+from planloom.workflows.shell.runner import (
+    EVENTS_FAR_TOO_MANY,
+    EVENTS_MAX,
+    TRIED_AGAIN,
+    InOrder,
+)
 
 
 def jobs(*names: str) -> WorkflowActivation:
@@ -75,13 +80,30 @@ def test_a_result_alone_belongs_to_the_task_in_which_its_activity_began() -> Non
     assert (first_run.lengths, replay.lengths) == ([59, 59], [62, 62])  # one number, one task
 
 
-def test_a_long_history_is_told_when_it_is_long_though_its_number_waits() -> None:
+def test_where_a_result_comes_a_history_is_not_long() -> None:
+    """The sweep of `graph`, event 27: the marker was in the task before, and so it came in replay
+    before the history was long. After the result, both see how long it is."""
     workflow = Workflow()
     run = InOrder(workflow.activate)
-    run(at(EVENTS_MAX, 10, "remote"))
-    run(at(EVENTS_MAX + 3, 11, "result"))
-    assert workflow.is_long == [False, True]
-    assert workflow.lengths == [EVENTS_MAX, EVENTS_MAX]
+    for act in (
+        at(EVENTS_MAX, 10, "remote"),
+        at(EVENTS_MAX + 3, 11, "result"),
+        at(EVENTS_MAX + 5, 12, "pause", "result", is_replaying=True),
+        at(EVENTS_MAX + 9, 13, "pause"),
+        at(EVENTS_FAR_TOO_MANY + 1, 14, "result"),
+    ):
+        run(act)
+    assert workflow.is_long == [False, False, False, True, True]
+
+
+def test_what_the_server_suggests_is_told_but_where_a_result_comes() -> None:
+    workflow = Workflow()
+    run = InOrder(workflow.activate)
+    for names in (["remote"], ["result"]):
+        act = at(50, 10, *names)
+        act.continue_as_new_suggested = True
+        run(act)
+    assert workflow.is_long == [True, False]
 
 
 def at(length: int, seconds: int, *names: str, is_replaying: bool = False) -> WorkflowActivation:

@@ -7,9 +7,11 @@ the next one: replay applies the result before the rest, or after. Nothing tells
 task is refused. (Chaos runs 100029 and 300022; temporalio 1.35.0.)
 
 A task that was closed so, without a command, is one with the task that follows at once: replay
-applies its events when the second began, and with the length that the history had then. So the
-length that workflow code sees stays that of the task in which the result's activity began. And it
-asks whether the history is long only while no local activity is at work. (Chaos run 200024.)
+applies its events when the second began, and with the length that the history had then. A result
+alone reaches the workflow in the next task, and replay in the task that was closed if the marker is
+there. So the length that workflow code sees stays that of the task in which the result's activity
+began, and a history is not long to it where a result comes, or while a local activity is at work.
+(Chaos run 200024, and the sweep of `graph`.)
 
 A query that is on its way while its worker dies reaches another one, with the whole history. That
 one also applies the events that wait for a workflow task, so that the answer is new. What comes
@@ -44,6 +46,8 @@ TRIED_AGAIN = (
 )
 EVENTS_MAX = 10_000
 """A longer history continues as new, even if the server has not suggested it."""
+EVENTS_FAR_TOO_MANY = 40_000
+"""A history that is so long is long at any moment: the server ends a workflow at 51,200 events."""
 
 
 class InOrderRunner(UnsandboxedWorkflowRunner):
@@ -92,7 +96,9 @@ class InOrder:
         if is_newer and is_of_last_task and not act.is_replaying:
             self._is_ahead = True
         self._length, self._time_ns = act.history_length, time_ns
-        act.continue_as_new_suggested |= act.history_length > EVENTS_MAX
+        least = EVENTS_FAR_TOO_MANY if local else EVENTS_MAX
+        is_long = act.history_length > least or (act.continue_as_new_suggested and not local)
+        act.continue_as_new_suggested = is_long
         if local < len(act.jobs) or not self._seen_length:
             self._seen_length = act.history_length
         act.history_length = self._seen_length

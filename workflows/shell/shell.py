@@ -56,6 +56,7 @@ from planloom.workflows.shell.ends import error_of, failure_of, is_cancelled
 from planloom.workflows.shell.family import ENDED, checked, of_a_child, secret_for
 from planloom.workflows.shell.outgoing import Outgoing, size_of
 from planloom.workflows.shell.publish import Publisher, live_details
+from planloom.workflows.shell.runner import EVENTS_FAR_TOO_MANY
 from planloom.workflows.shell.signals import Signals
 
 S = TypeVar("S", bound=State)
@@ -382,7 +383,8 @@ class Shell(Generic[S]):
 
     def _is_long(self) -> bool:
         # While a local activity is at work, a replay may see another length: see `runner`.
-        return not self._local.at_work and workflow.info().is_continue_as_new_suggested()
+        is_sure = not self._local.at_work or _length() > EVENTS_FAR_TOO_MANY
+        return is_sure and workflow.info().is_continue_as_new_suggested()
 
     def _may_continue(self) -> bool:
         return (

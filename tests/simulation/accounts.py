@@ -34,8 +34,8 @@ class Accounts:
     """Human tasks that may have been asked and answered early in one step: those count."""
     group: dict[TaskId, UnitEnd] = field(default_factory=dict)
     """What a group reports by the newest event of its members, by name."""
-    is_reply: bool = False
-    """The newest event is such a report: who is not in it has not run."""
+    reply_of: str = ""
+    """The group whose report the newest event is: a member that is not in it has not run."""
     outside: Usage = field(default_factory=Usage)
     """What planner and joiner said they used."""
     is_estimated: bool = False
@@ -48,7 +48,7 @@ class Accounts:
 
     def before(self, run: RunState, event: Event) -> None:
         """Count what the end of a body tells."""
-        self.group, self.is_reply = {}, False
+        self.group, self.reply_of = {}, ""
         if not isinstance(event, Returned | Broke):
             return
         pending = run.pending.get(event.key)
@@ -57,7 +57,7 @@ class Accounts:
             self.is_estimated |= isinstance(found, Failure) and found.is_cancelled
             self.outside += found.usage
         if pending is not None and pending.rule is Rule.GROUP and isinstance(event, Returned):
-            members, self.is_reply = run.groups[event.key].members, True
+            members, self.reply_of = run.groups[event.key].members, event.key
             self.group = {n: e for e in found.ends if (n := name_of(e)) in members}
         if pending is not None and pending.rule is Rule.CHILD_LOOK and isinstance(found, str):
             child = run.children.get(pending.subject)
@@ -138,10 +138,11 @@ class Accounts:
             return True  # it was changed while it was at work: nobody says how far it came
         outcome = record.outcome if index is None else record.item_outcomes[index]
         end = self.group.get(TaskId(key))
-        if outcome is None or key in record.again:
-            return False  # it was given back
         has_begun = end is not None and end.has_begun
-        return has_begun or (outcome is Outcome.CANCELLED and not self.is_reply)
+        if outcome is None or key in record.again:
+            # Given back; or it has failed, and another round begins in the same step.
+            return has_begun and end is not None and end.alone_in is None
+        return has_begun or (outcome is Outcome.CANCELLED and work.group != self.reply_of)
 
     def _has_followed(self, run: RunState, name: TaskId) -> bool:
         """Whether a task ran in a group, after others: it was at work at no time between steps."""

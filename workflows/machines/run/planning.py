@@ -35,6 +35,7 @@ from planloom.workflows.machines.run.state import (
     Rule,
     RunState,
     Stage,
+    StopKind,
     Wait,
 )
 from planloom.workflows.machines.run.tasks import add_tasks
@@ -92,6 +93,10 @@ def planning_of(run: RunState) -> Planning:
 def begin_planning(run: RunState, step: Step, planning: Planning) -> NoPlan | None:
     """Have the planner write a plan; tells at once when there can be none."""
     goal = goal_of(run)
+    if run.stop is not None and run.stop.kind is StopKind.BUDGET:
+        run.planning = planning
+        planning.names = dict(goal.twins), dict(goal.aliases)
+        return NoPlan(run.stop.reason, is_over_budget=True)  # nothing is opened again for it
     if planning.purpose is not Purpose.FIRST:
         goal.rounds += 1
         # The joiner and the planner are shown what has ended.

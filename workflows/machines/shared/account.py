@@ -267,10 +267,15 @@ def _with_overrun(ledger: Ledger, least: Amount) -> Amount:
 
 
 def ask_for_parked(account: Account) -> list[Command]:
-    """Ask the parent for what the first parked call lacks, if it lacks any budget."""
-    parked = account.parked.values()
-    first = next((p for p in parked if p.lack is not None and not p.is_late), None)
-    return ask_parent(account, first.least) if first is not None else []
+    """Ask the parent for what the first parked call lacks, if it lacks any budget.
+
+    What a pause or the end of the time holds up is not tried again when it is given room: it
+    lacks nothing more, though it is still parked.
+    """
+    free = account.ledger.free
+    lacking = (p.least for p in account.parked.values() if p.lack is not None and not p.is_late)
+    first = next((least for least in lacking if not least.clipped_to(free).covers(least)), None)
+    return ask_parent(account, first) if first is not None else []
 
 
 def key_of_child(name: str, keys: Iterable[str]) -> str | None:

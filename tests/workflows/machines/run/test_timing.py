@@ -10,7 +10,7 @@ from planloom.planner.contract.requests import Grant, Lineage
 from planloom.planner.language.values import Usage
 from planloom.workflows.machines.run import view
 from planloom.workflows.machines.shared.commands import Refuse, RunTool, Tell, WritePlan
-from planloom.workflows.machines.shared.events import DeadlineMoved, GrantAsked
+from planloom.workflows.machines.shared.events import DeadlineMoved, GrantAsked, HistoryLong
 from tests.support.run_driver import START, Drive, plan, work
 
 
@@ -159,3 +159,23 @@ def test_a_replan_that_is_asked_for_when_the_time_is_over_does_not_lift_its_end(
     drive.control("request_replan", feedback="otherwise")
     drive.control("approve_plan", revision=1)
     assert (drive.result.status, drive.result.reason) == ("partial", "budget: its 60 s are over")
+
+
+def test_a_replan_asked_for_after_the_end_of_the_time_opens_nothing_again() -> None:
+    """Two replans were asked for: the second forgot that the run was being stopped."""
+    drive = Drive(
+        plan=plan(work("a"), work("b")), joiner=True, budget={"seconds": 5, "on_budget": "partial"}
+    )
+    drive.begin()
+    drive.signal("request_replan", feedback="otherwise")
+    assert drive.sent(WritePlan) == ["planner.1"]
+    drive.signal("request_replan", feedback="otherwise")
+    drive.fires("budget.seconds", after=6.0)
+    drive.send(HistoryLong())
+    drive.cancelled("a#body")
+    drive.cancelled("planner.1")
+    assert drive.run.stop is not None
+    assert drive.sent(WritePlan) == []
+    drive.cancelled("b#body")
+    assert drive.run.result is not None
+    assert drive.run.result.status == "partial"

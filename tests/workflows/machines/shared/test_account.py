@@ -6,7 +6,7 @@ from planloom.planner.contract.controls import GrantWanted, RaiseBudget
 from planloom.planner.contract.requests import Grant, Lineage, RunRequest
 from planloom.planner.language.values import Usage
 from planloom.workflows.machines.shared import account
-from planloom.workflows.machines.shared.account import Account, open_account
+from planloom.workflows.machines.shared.account import Account, Parked, open_account
 from planloom.workflows.machines.shared.budget import NOTHING, Amount
 from planloom.workflows.machines.shared.commands import Tell
 from planloom.workflows.machines.shared.machine import Identity
@@ -64,3 +64,18 @@ def test_who_waits_for_time_asks_the_parent_for_no_budget() -> None:
     own = open_account(RunRequest(goal="x"), Identity("boss/run", "k", lineage), NOW)
     account.reserve(own, "a", Amount(5), Amount(5), NOW)
     assert account.ask_for_parked(own) == []
+
+
+def test_who_is_given_room_and_is_held_up_otherwise_asks_for_no_more() -> None:
+    """A child that was paused asked again after every answer, for twice as much each time."""
+    own = open_account(
+        RunRequest(goal="x"),
+        Identity("boss/run", "k", Lineage(parent="boss", grant=Grant(tasks=1))),
+        NOW,
+    )
+    account.reserve(own, "a", Amount(tasks=1), Amount(tasks=1), NOW)
+    account.reserve(own, "b", Amount(tasks=1), Amount(tasks=1), NOW)
+    own.parked["b"] = Parked(Amount(tasks=1), Amount(tasks=1), lack="b needs 1 task; 0 of 1 free")
+    assert len(account.ask_for_parked(own)) == 1
+    account.raise_caps(own, RaiseBudget(tasks=3, by="parent"))
+    assert account.ask_for_parked(own) == []  # it is still parked, but lacks nothing

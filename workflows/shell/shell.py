@@ -400,8 +400,7 @@ class Shell(Generic[S]):
         if self._children.has_unasked():
             await self._children.hand_over(self._signals)
             return
-        # A result of a local activity comes before the signals of its workflow task (`runner`):
-        # they would be lost with a run that ended at once.
+        # One more workflow task: what has come meanwhile is applied, and not lost with this run.
         pause = workflow.sleep(PAUSE_SECONDS, summary="before it continues as new")
         await self._to_its_end(pause)
         if not self._may_go():

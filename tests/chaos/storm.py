@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -96,12 +96,8 @@ class Batch:
     def _check(self, calm: Ended, storm: Ended) -> None:
         seed = storm.case.seed
         if calm.result is None:
-            self.report.found.append(f"case {seed}: stuck in calm: {calm.stuck}")
-            self.report.found.append(f"case {seed}: its histories are in {keep(calm)}")
-        found = [f"case {seed}: {line}" for line in violations(calm, storm)]
-        if found:
-            found += [f"case {seed}: its histories are in {keep(storm)}"]
-        self.report.found += found
+            self.report.found += told(f"case {seed}", [f"stuck in calm: {calm.stuck}"], calm)
+        self.report.found += told(f"case {seed}", violations(calm, storm), storm)
         self.report.done += Counter(
             {
                 "tool calls": sum(e.what == "start" for e in storm.entries),
@@ -315,8 +311,15 @@ class Attended:
         )
 
 
-def keep(ended: Ended) -> Path:
-    """The histories of a run that broke a rule, for whoever looks for the reason."""
+def told(name: str, broken: Iterable[str], ended: Ended) -> list[str]:
+    """The rules that a run broke, a line each; the last says where its histories are kept."""
+    lines = [f"{name}: {line}" for line in broken]
+    if lines:
+        lines[-1] += f" (histories: {_keep(ended)})"
+    return lines
+
+
+def _keep(ended: Ended) -> Path:
     folder = KEPT / f"case-{ended.case.seed}"
     folder.mkdir(parents=True, exist_ok=True)
     for n, history in enumerate(ended.story.histories):

@@ -25,7 +25,7 @@ from tests.chaos.checks import Ended, violations
 from tests.chaos.ledger import Ledger
 from tests.chaos.models import Models
 from tests.chaos.site import Site
-from tests.chaos.storm import Attended, keep, wait_for
+from tests.chaos.storm import Attended, told, wait_for
 from tests.model_server import ModelServer
 from tests.support.nursery import Nursery
 
@@ -158,10 +158,7 @@ class Sweep:
         self.row.points.append(n)
         self.row.unknown += ended.story.unknown
         self.row.lost += sum(ended.story.lost.values())
-        broken = list(violations(calm, ended))
-        self.row.found += [f"{self.name}, event {n}: {line}" for line in broken]
-        if broken:
-            self.row.found.append(f"{self.name}, event {n}: its histories are in {keep(ended)}")
+        self.row.found += told(f"{self.name}, event {n}", violations(calm, ended), ended)
 
     async def _once(self, n: int) -> Ended:
         case = self._make(self._base + n)
@@ -248,7 +245,7 @@ async def sweep(
 async def _all_points(one: Sweep, every: int, at_once: int) -> None:
     calm = await one.calm()
     if calm.result is None:
-        one.row.found.append(f"{one.name}: stuck in calm: {calm.stuck}")
+        one.row.found += told(one.name, [f"stuck in calm: {calm.stuck}"], calm)
         return
     room = asyncio.Semaphore(at_once)
 

@@ -138,10 +138,10 @@ class Accounts:
             return True  # it was changed while it was at work: nobody says how far it came
         outcome = record.outcome if index is None else record.item_outcomes[index]
         end = self.group.get(TaskId(key))
-        has_begun = end is not None and end.has_begun
         if outcome is None or key in record.again:
             # Given back; or it has failed, and another round begins in the same step.
-            return has_begun and end is not None and end.alone_in is None
+            return end is not None and end.has_begun and end.alone_in is None
+        has_begun = end is not None and end.has_begun
         return has_begun or (outcome is Outcome.CANCELLED and work.group != self.reply_of)
 
     def _has_followed(self, run: RunState, name: TaskId) -> bool:

@@ -87,19 +87,20 @@ class InOrder:
             return self._activate(act)
         time_ns = act.timestamp.ToNanoseconds()
         is_of_last_task = time_ns == self._time_ns
-        local = sum(_is_local_result(job) for job in act.jobs)
-        is_mixed = 0 < local < len(act.jobs) and not act.is_replaying
-        if is_mixed or (self._is_ahead and not is_of_last_task):
+        are_local = [_is_local_result(job) for job in act.jobs]
+        has_local, is_mixed = any(are_local), len(set(are_local)) > 1
+        if (is_mixed and not act.is_replaying) or (self._is_ahead and not is_of_last_task):
             return _refused(act)
         # It brings events for which no workflow task has begun yet.
         is_newer = act.history_length > self._length > 0
         if is_newer and is_of_last_task and not act.is_replaying:
             self._is_ahead = True
         self._length, self._time_ns = act.history_length, time_ns
-        least = EVENTS_FAR_TOO_MANY if local else EVENTS_MAX
-        is_long = act.history_length > least or (act.continue_as_new_suggested and not local)
-        act.continue_as_new_suggested = is_long
-        if local < len(act.jobs) or not self._seen_length:
+        if has_local:
+            act.continue_as_new_suggested = act.history_length > EVENTS_FAR_TOO_MANY
+        else:
+            act.continue_as_new_suggested |= act.history_length > EVENTS_MAX
+        if is_mixed or not has_local:
             self._seen_length = act.history_length
         act.history_length = self._seen_length
         return self._activate(act)

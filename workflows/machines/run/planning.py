@@ -93,9 +93,8 @@ def planning_of(run: RunState) -> Planning:
 def begin_planning(run: RunState, step: Step, planning: Planning) -> NoPlan | None:
     """Have the planner write a plan; tells at once when there can be none."""
     goal = goal_of(run)
+    run.planning, planning.names = planning, (dict(goal.twins), dict(goal.aliases))
     if run.stop is not None and run.stop.kind is StopKind.BUDGET:
-        run.planning = planning
-        planning.names = dict(goal.twins), dict(goal.aliases)
         return NoPlan(run.stop.reason, is_over_budget=True)  # nothing is opened again for it
     if planning.purpose is not Purpose.FIRST:
         goal.rounds += 1
@@ -104,10 +103,9 @@ def begin_planning(run: RunState, step: Step, planning: Planning) -> NoPlan | No
             r.is_tainted and r.outcome is not None for r in run.records.values()
         )
         reopen(run)
-        planning.names = dict(goal.twins), dict(goal.aliases)
     goal.book.accepted = []
     goal.refused, goal.deferred = [], []
-    run.planning, run.stage = planning, Stage.PLANNING
+    run.stage = Stage.PLANNING
     return _call_planner(run, step)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import DOCS, blocks_of
 from tests.model_server import Reply
 from tests.support.harness import Planloom
 from tests.support.tools import SOURCE
@@ -427,6 +428,8 @@ async def test_the_demo_ends_with_an_answer_and_a_real_fallback(planloom: Planlo
     assert "The wettest day was 2015-03-15" in done.out
     assert 'Task "snow" really failed' in done.err
     assert "times the ideal" in done.err
+    (shown,) = (b.text for b in blocks_of(DOCS / "tutorials/first-run.md") if b.language == "text")
+    assert shown in done.err, "what the tutorial shows is what a reader sees"
     assert "/namespaces/default/workflows/demo-weather" not in done.err  # it would be dead
 
 

@@ -30,11 +30,12 @@ PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=au
 """For blocks that are tests."""
 SECONDS = 600.0
 """After this a command is taken to hang. A busy machine is slow, not wrong."""
+DRAINED = "default: drained: calls wait until resume"
 FORM = "SUMMARY: s\nCLAIM: c\nEVIDENCE: e\nCONFIDENCE: 0.9\nRESULT: r\nNEXT_STEP: none"
 SAID = {
     "README.md": ["42", "42 and 1024 make 1066", "France has more"],
     "docs/how-to/agents-and-teams.md": ["verdict: trusted", '"agent":"lead"'],
-    "docs/how-to/capacity.md": ["not used yet", "allowed:true", "drained by ops: night"],
+    "docs/how-to/capacity.md": ["not used yet", "allowed:true", "drained by ops: night", DRAINED],
     "docs/contract.md": ["twice", "revision 2 approved by timeout"],
     "docs/how-to/python.md": ["completed 43 2", "town", "answer: Lyon", "task distinct: succeeded"],
     "docs/how-to/observe.md": ["no rate for XYZ"],

@@ -512,7 +512,7 @@ async def test_definition_files_are_checked_and_run_from_where_they_are(planloom
     assert (every.code, "valid: researcher" in every.out) == (0, True)
     assert bad.code == 2
     assert "valid: mine (mine.md)" in bad.out
-    assert 'Did you mean "tools"?' in bad.err
+    assert 'no field "toools". Did you mean "tools"?' in bad.err
     assert "builder" in shown.out
     assert (one.code, "as you wish" in one.out) == (0, True)
     assert (refused.code, 'Did you mean "tools"?' in refused.err) == (2, True)

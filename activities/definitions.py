@@ -267,7 +267,7 @@ def _object(value: Any) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise ValueError(f"needs fields (name: value), found a {type(value).__name__}")
-    return {clean_text(str(k)): clean_value(v) for k, v in value.items()}
+    return {clean_text(k): clean_value(v) for k, v in value.items()}
 
 
 def _by_lines(head: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from planloom.planner.language.clean_text import clean_text
+from planloom.planner.language.clean_text import clean_text, clean_value
 
 CALLS_MAX = 128
 ID_CHARS = 9
@@ -111,8 +111,9 @@ class CallAssembler:
                 continue
             id = call.id if call.id and call.id not in seen else uuid.uuid4().hex[:ID_CHARS]
             seen.add(id)
+            extra: Any = clean_value(call.extra)
             found.append(
-                ToolCall(clean_text(id), clean_text(call.name), clean_text(call.text), call.extra)
+                ToolCall(clean_text(id), clean_text(call.name), clean_text(call.text), extra)
             )
         return tuple(found)
 

@@ -281,6 +281,19 @@ def test_a_file_of_others_is_refused_and_never_stands_for_more_than_it_is(
         problem.model_dump_json()
 
 
+def test_keys_that_are_no_texts_are_texts_at_any_depth(tmp_path: Path) -> None:
+    """Found by a million fuzzed inputs: a number as a key, deep in a file, broke its reader."""
+    path = tmp_path / "x.yaml"
+    schema = '{type: object, properties: {1: {enum: [{2: "\\ud83d"}]}, on: {type: string}}}'
+    path.write_text(f"id: x\ndescription: d\nsystem: s\noutput_schema: {schema}\n")
+    spec = read_definition(path, "agent").spec
+    assert spec is not None
+    assert spec.output_schema["properties"] == {  # type: ignore[index, union-attr]
+        "1": {"enum": [{"2": "\ufffd"}]},
+        "on": {"type": "string"},
+    }
+
+
 def test_only_plain_files_of_the_workspace_with_a_readable_name_are_looked_at(
     tmp_path: Path,
 ) -> None:

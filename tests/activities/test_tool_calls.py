@@ -23,6 +23,17 @@ def read(*deltas: list[Any]) -> list[tuple[str, str]]:
     return [(c.name, c.arguments) for c in assembler.calls()]
 
 
+def test_fields_that_go_back_with_a_call_can_be_encoded() -> None:
+    """Found by a million fuzzed inputs: half a character in one, and no history could hold it."""
+    assembler = CallAssembler()
+    sign = {"google": {"thought_signature": "\ud83d", "\udc00": ["\ud83d\ude00"]}}
+    assembler.add_delta([piece("f", "{}", index=0, id="a", extra_content=sign)])
+    (call,) = assembler.calls()
+    assert call.extra == {
+        "extra_content": {"google": {"thought_signature": "\ufffd", "\ufffd": ["\U0001f600"]}}
+    }
+
+
 TWO = [("f", '{"x":1}'), ("g", '{"y":2}')]
 
 

@@ -210,7 +210,9 @@ def inputs_of(
             fields["task"], inputs["task"] = task.preview or "", task
         args = resolved.get("args", Stored())
         if not args.is_inline:  # without them, it could do more than it was meant to
+            is_long = args.size_bytes > ARGS_MAX_BYTES
             what = f"has {args.size_bytes:,} bytes, at most {ARGS_MAX_BYTES:,}"
+            what = what if is_long else "is nested too deep"
             message = f"tasks.{command.task}.args: {what}. Put large values in context."
             return Failure(message, "tool")
         given = args.value

@@ -287,6 +287,8 @@ DISGUISED = {
     "192.88.99.1": "never reached",
     "fe80::1%eth0": "never reached",
     "fd00:ec2::254": "never reached",
+    "fd00:ec2::23": "never reached",
+    "fd20:ce::254": "never reached",
     "255.255.255.255": "not the address of a server",
     "224.0.0.1": "not the address of a server",
     "ff02::1": "not the address of a server",

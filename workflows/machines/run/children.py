@@ -172,6 +172,10 @@ def _problem_with(body: Body, task: str, request: RunRequest) -> str | None:
     """Arguments of an agent or team that would make it more than a part of its run."""
     if body.kind == "plan":
         return None  # they are the parameters of the template
+    if body.kind in body.args:  # who it is, and what it may call, stands where a person looks
+        return (
+            f"tasks.{task}.args.{body.kind}: the task itself names its {body.kind}. Leave it out."
+        )
     asking = ("approval",) if request.approval.mode == "tainted" else ()
     for name in (*OF_THE_RUN, *asking):
         if name in body.args:

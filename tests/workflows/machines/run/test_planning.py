@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from planloom.planner.contract.controls import RequestReplan
 from planloom.planner.contract.jobs import JoinReply
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import Stored, Usage
 from planloom.workflows.machines.run.narrowing import narrowed
 from planloom.workflows.machines.shared.commands import Cancel, JoinOutcomes, RunTool, WritePlan
-from planloom.workflows.machines.shared.events import CancelRequested
+from planloom.workflows.machines.shared.events import CancelRequested, ControlTaken
 from tests.support.run_driver import Drive, work
 
 REFUSED = {"id": "a", "tool": "work", "args": {"kee": "wrong"}}
@@ -128,3 +129,28 @@ def test_what_a_person_gave_a_task_stays_when_the_planner_repeats_it() -> None:
     task = Task.model_validate(work("a", priority="high", cache="shared"))
     assert narrowed(task, request, known=task) is task
     assert narrowed(task, request, known=Task.model_validate(work("a"))).priority is None
+
+
+def test_a_task_that_the_planner_repeats_is_narrowed_inside() -> None:
+    """Found: its own priority was the one it had, and so that of its sub-plan was not looked at."""
+    request = RunRequest.model_validate({"goal": "x"})
+    known = Task.model_validate({"id": "s", "plan": {"tasks": [work("x")]}})
+    wide = Task.model_validate({"id": "s", "plan": {"tasks": [work("x", priority="critical")]}})
+    assert "critical" not in str(narrowed(wide, request, known=known).model_dump())
+    below = Task.model_validate(
+        work("f", fallback={"plan": {"tasks": [work("x", priority="critical")]}})
+    )
+    known = Task.model_validate(work("f", fallback=7))
+    assert "critical" not in str(narrowed(below, request, known=known).model_dump())
+    assert narrowed(wide, request, known=wide) is wide  # as a person may have given it
+
+
+def test_a_task_that_waits_for_a_persons_yes_still_does_when_the_planner_repeats_it() -> None:
+    drive = Drive(plan={"tasks": [work("a"), work("b", "x${a}", approval=True)]}, joiner=True)
+    drive.begin()
+    drive.send(ControlTaken("request_replan", RequestReplan(feedback="otherwise")))
+    drive.ends("a", 1)
+    drive.wrote(work("b", "y${a}"))
+    assert drive.run.tasks["b"].args == {"key": "y${a}"}  # type: ignore[index]
+    assert drive.sent(RunTool) == []
+    assert list(drive.run.held) == ["b"]

@@ -24,10 +24,22 @@ FILE_VARIABLES = (
     "OTEL_EXPORTER_OTLP_CERTIFICATE",
     "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
     "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    *(
+        f"OTEL_EXPORTER_OTLP_{signal}_{file}"
+        for signal in ("TRACES", "METRICS", "LOGS")
+        for file in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
+    ),
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+    "OPENSSL_CONF",
+    *("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    *("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH"),
+    *("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_CERTIFICATE_PATH"),
+    *("KUBECONFIG", "NETRC", "PGPASSFILE", "DOCKER_CONFIG"),
 )
-"""Variables that name a file which this worker reads as settings."""
+"""Variables that name a file which this worker, or a library or a program of its user, reads as
+settings or as a key: it may lie in the workspace under any name."""
 SYSTEM = ("/proc", "/sys", "/dev")
 """Where a process sees itself: a workspace `/` holds the worker's environment, with its keys."""
 DATA_PARTS = (

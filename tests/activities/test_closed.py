@@ -216,7 +216,14 @@ def test_settings_data_tools_and_definitions_of_a_worker_are_closed(
         "odd": ModuleType("odd"),
         "json": sys.modules["json"],
     }
-    environment = {"PLANLOOM_CONFIG": "conf/here.toml", "TEMPORAL_TLS_CLIENT_KEY_PATH": "tls/k"}
+    environment = {
+        "PLANLOOM_CONFIG": "conf/here.toml",
+        "TEMPORAL_TLS_CLIENT_KEY_PATH": "tls/k",
+        "GOOGLE_APPLICATION_CREDENTIALS": "gcp.json",
+        "AWS_SHARED_CREDENTIALS_FILE": "conf/aws.txt",
+        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY": "tls/traces",
+        "OPENSSL_CONF": "ssl.cnf",
+    }
     trusted = trusted_places(
         Settings(workspace=".", data_dir="store", blob_url="values"),
         environment,
@@ -224,6 +231,7 @@ def test_settings_data_tools_and_definitions_of_a_worker_are_closed(
         import_path=["", "/usr/lib/python3"],
     )
     for name in (
+        *("gcp.json", "conf/aws.txt", "tls/traces", "ssl.cnf"),
         *("conf/here.toml", "tls/k", "store/x", "values/ab/abcd", "my_tools.py"),
         *("pack/__init__.py", "pack/later.py", "xdg/planloom/agents/a.md"),
     ):

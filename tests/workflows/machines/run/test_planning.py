@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from planloom.planner.contract.controls import RequestReplan
 from planloom.planner.contract.jobs import JoinReply
 from planloom.planner.contract.requests import RunRequest
@@ -154,3 +156,41 @@ def test_a_task_that_waits_for_a_persons_yes_still_does_when_the_planner_repeats
     assert drive.run.tasks["b"].args == {"key": "y${a}"}  # type: ignore[index]
     assert drive.sent(RunTool) == []
     assert list(drive.run.held) == ["b"]
+
+
+def test_a_yes_is_for_the_task_as_it_was_written() -> None:
+    """Found: a task that was allowed, failed and was written otherwise acted unasked."""
+    drive = Drive(plan={"tasks": [work("a"), work("b", "1", approval=True)]}, joiner=True)
+    drive.begin()
+    drive.control("approve_task", id="b")
+    assert drive.sent(RunTool) == ["b#body"]
+    drive.breaks("b#body")
+    drive.send(ControlTaken("request_replan", RequestReplan(feedback="otherwise")))
+    drive.ends("a", 1)
+    drive.wrote(work("b", "1000"))
+    assert drive.sent(RunTool) == []
+    assert list(drive.run.held) == ["b"]
+
+
+def test_an_early_yes_is_for_the_task_as_it_was_written_too() -> None:
+    drive = Drive(plan={"tasks": [work("a"), work("b", "1 ${a}", approval=True)]})
+    drive.begin()
+    drive.control("approve_task", id="b")
+    plan = {"tasks": [work("a"), work("b", "1000 ${a}", approval=True)]}
+    drive.control("edit_plan", revision=1, plan=plan)
+    drive.ends("a", 1)
+    assert drive.sent(RunTool) == []
+    assert list(drive.run.held) == ["b"]
+    assert any("early approval was not used" in note for note in drive.run.notes)
+
+
+def test_an_early_answer_is_for_the_question_as_it_was_written() -> None:
+    def asking(question: str) -> dict[str, Any]:
+        return {"tasks": [work("a"), {"id": "q", "human": question, "depends_on": ["a"]}]}
+
+    drive = Drive(plan=asking("May it look?"))
+    drive.begin()
+    drive.control("complete_task", id="q", output="yes")
+    drive.control("edit_plan", revision=1, plan=asking("May it pay?"))
+    drive.ends("a", 1)
+    assert drive.run.questions["q"].text == "May it pay?"

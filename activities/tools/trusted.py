@@ -12,7 +12,7 @@ import platformdirs
 
 from planloom import planner
 from planloom.activities.tools.closed import Trusted
-from planloom.activities.tools.commands import started_by
+from planloom.activities.tools.commands import MANIFESTS, started_by
 from planloom.planner.contract.settings import Settings
 
 FILE_VARIABLES = (
@@ -80,12 +80,16 @@ def trusted_places(
         Path(sys.prefix),
         *files,
     ]
-    searched = sys.path if import_path is None else import_path
+    searched = _real(
+        Path(folder or ".") for folder in (sys.path if import_path is None else import_path)
+    )
+    # Whoever starts the worker from here (`uv run`, `make dev`) runs what these files say.
+    own = [Path(name) for name in MANIFESTS] if Path.cwd().resolve() in searched else []
     return Trusted(
         closed=_real(closed),
         packages=_real(packages),
-        fixed=_real([*program, *started.manifests]),
-        import_path=_real(Path(folder or ".") for folder in searched),
+        fixed=_real([*program, *own, *started.manifests]),
+        import_path=searched,
         script_folders=_real(started.folders),
     )
 

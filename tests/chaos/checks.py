@@ -108,20 +108,29 @@ def _plain(entry: Entry) -> tuple[str, str, str, str]:
 def _of_repeats(calm: Ended, storm: Ended) -> Iterator[str]:
     """A finished call is not made again: each call more is one of an attempt that was lost.
 
-    A run that went another way, as a task of it is in doubt, has made other calls.
+    A run that went another way, as a task of it is in doubt, has made other calls. Each worker
+    keeps results on its own disk, so what one has cached another may have to ask for.
     """
     if is_unknown(storm):
         return
     ahead = sum(
         sum(r.get("speculation", {}).values()) for r in storm.story.results if isinstance(r, dict)
     )
+    missed = max(0, _hits(calm) - _hits(storm))
     lost = storm.story.lost_of(*MODEL_CALLS)
-    if storm.paid > calm.paid + lost + ahead:
+    if storm.paid > calm.paid + lost + ahead + missed:
         yield f"{storm.paid} model calls instead of {calm.paid}, and {lost} attempts were lost"
     ran, calmly = (sum(e.what == "start" for e in of.entries) for of in (storm, calm))
     lost = storm.story.lost_of("run_tool")
-    if ran > calmly + lost + ahead:
+    if ran > calmly + lost + ahead + missed:
         yield f"{ran} tool calls instead of {calmly}, and {lost} attempts were lost"
+
+
+def _hits(ended: Ended) -> int:
+    """How often a result came from a cache."""
+    assert ended.result is not None
+    hits: int = ended.result.get("usage", {}).get("cache_hits", 0)
+    return hits
 
 
 # -- results ----------------------------------------------------------------------------------

@@ -245,6 +245,17 @@ async def test_a_definition_gives_its_turns_schema_and_strategy(tmp_path: Path) 
     assert team.strategy == "sequential"
 
 
+def test_names_of_fields_are_texts_whatever_they_look_like(tmp_path: Path) -> None:
+    """Found: one such file, in the workspace or below, broke the list of all definitions."""
+    schema = "{enum: [{1: a}], properties: {2: {yes: no}, null: {}, 2024-01-01: {}}}"
+    (tmp_path / "x.yaml").write_text(f"id: x\nsystem: s\noutput_schema: {schema}\n")
+    found = read_definition(tmp_path / "x.yaml", "agent")
+    assert isinstance(found.spec, AgentSpec)
+    assert found.spec.output_schema is not None
+    assert found.spec.output_schema["enum"] == [{"1": "a"}]
+    assert set(found.spec.output_schema["properties"]) == {"2", "None", "2024-01-01"}  # type: ignore[arg-type]
+
+
 DOUBLING = "a0: &a0 [x, x]\n" + "".join(
     f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)
 )
@@ -265,6 +276,8 @@ MERGING = "a0: &a0 {k: v}\n" + "".join(
         ("a: !!timestamp soon", "this is no timestamp"),
         ("a: \0", "special characters are not allowed"),
         ("a: " + "9" * 5_000, "this is no int"),
+        ("a: 0x" + "f" * 5_000, "this is no int"),
+        ("a: [.inf, .nan]", "this is no float"),
         ('{id: "\\ud83d", members: []}', "is not an id"),
     ],
 )

@@ -31,11 +31,13 @@ from planloom.activities.models.thoughts import ThoughtFilter, without_thoughts
 from planloom.activities.models.tool_calls import CallAssembler, ToolCall
 from planloom.activities.models.usage_reports import plain_report, total_from, usage_from
 from planloom.planner.language.clean_text import TextCleaner, clean_text, clean_value
-from planloom.planner.language.values import Usage
+from planloom.planner.language.values import Usage, is_deeper
 
 WORDS_MAX_CHARS = 300
 ANSWER_MAX_CHARS = 2_000_000
 """Words, thoughts and arguments together: half a million tokens."""
+EXTRA_MAX_DEPTH = 100
+"""What is handed back to the endpoint is left out where it is nested deeper: the answer counts."""
 _USAGE = ("usage", "usageMetadata", "usage_metadata")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _STATUS_KEYS = ("code", "status", "status_code", "statusCode", "http_status", "error_code")
@@ -212,7 +214,11 @@ class ReplyBuilder:
         reason = "stop" if is_stopped else self._true_reason(request, usage, calls)
         self._check(reason, text, usage, is_stopped=is_stopped)
         reasoning = clean_text("".join(self._reasoning))
-        extra = {k: reasoning if v == "" else clean_value(v) for k, v in self._extra.items()}
+        extra = {
+            k: reasoning if v == "" else clean_value(v)
+            for k, v in self._extra.items()
+            if not is_deeper(v, EXTRA_MAX_DEPTH)
+        }
         return ChatReply(
             text=text,
             tool_calls=calls,

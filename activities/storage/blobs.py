@@ -103,8 +103,8 @@ class BlobStore:
         limit = INLINE_MAX_BYTES if inline_max_bytes is None else inline_max_bytes
         try:
             value = clean_value(value)  # a tool may give half of a character back
-        except RecursionError:
-            raise ValueNotJsonError("it is nested too deep") from None
+        except ValueError as error:
+            raise ValueNotJsonError(str(error)) from None
         if isinstance(value, str):
             content = value.encode()
             if len(content) <= limit and len(json.dumps(value)) <= limit:

@@ -226,7 +226,7 @@ def build_workers(
     parts.models.find_limiter = limiters.limiter
     capacity = CapacityActivities(client, settings)
     data = Path(settings.data_dir)
-    cache = ResultCache(data / "cache", parts.blobs, sealer=parts.keys)
+    cache = ResultCache(parts.blobs, data / "locks")
     runner = ToolRunner(
         parts.registry,
         parts.blobs,

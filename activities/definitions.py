@@ -27,7 +27,7 @@ from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.threads import in_computing_thread
 from planloom.planner.compile.team_check import team_problems
 from planloom.planner.contract.jobs import LoadedDefinition, LoadJob
-from planloom.planner.language.clean_text import clean_value
+from planloom.planner.language.clean_text import clean_text, clean_value
 from planloom.planner.language.definitions import AgentSpec, TeamSpec, name_taken
 from planloom.planner.language.team_links import check_links
 from planloom.planner.language.values import Problem
@@ -267,16 +267,7 @@ def _object(value: Any) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise ValueError(f"needs fields (name: value), found a {type(value).__name__}")
-    document = clean_value(_with_texts_as_keys(value))
-    assert isinstance(document, dict)
-    return document
-
-
-def _with_texts_as_keys(value: Any) -> Any:
-    """The value as JSON would have it: names of fields are texts, also `1:` and `yes:`."""
-    if isinstance(value, dict):
-        return {str(k): _with_texts_as_keys(v) for k, v in value.items()}
-    return [_with_texts_as_keys(v) for v in value] if isinstance(value, list) else value
+    return {clean_text(k): clean_value(v) for k, v in value.items()}
 
 
 def _by_lines(head: str) -> dict[str, str]:

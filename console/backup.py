@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DATABASE = "temporal.db"
-PARTS = ("blobs", "cache", "tool_times.json", "endpoints.json")
+PARTS = ("blobs", "tool_times.json", "endpoints.json")
 _BESIDE = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
 
 

@@ -60,7 +60,7 @@ async def collect_garbage(settings: Settings, job: GarbageJob) -> GarbageReport:
     """
     keys = key_ring(settings)
     blobs = open_blobs(settings, keys)
-    cache = ResultCache(Path(settings.data_dir) / "cache", blobs, sealer=keys)
+    cache = ResultCache(blobs, Path(settings.data_dir) / "locks")
     config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     config.setdefault("target_host", "localhost:7233")
     began = datetime.now(UTC) - timedelta(seconds=LATE_SECONDS)

@@ -81,7 +81,8 @@ def _is_json_number(value: float) -> bool:
 
 class BoundedLoader(yaml.SafeLoader):
     """PyYAML's own rules, for files of others: forty lines of aliases do not stand for 2^40 values,
-    no value is inside itself, and what is not what its tag says is an error like others.
+    no value is inside itself, what is not what its tag says is an error like others, and keys are
+    texts.
     """
 
     def __init__(self, text: str) -> None:
@@ -124,6 +125,13 @@ class BoundedLoader(yaml.SafeLoader):
             message = f"this is no {node.tag.rpartition(':')[2][:40]}"
             raise ConstructorError(None, None, message, node.start_mark) from None
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                key.tag = "tag:yaml.org,2002:str"  # names of fields are texts, as in JSON
+        return super().construct_mapping(node, deep)
+
 
 class _Loader(BoundedLoader):
     """Scalars by the rules of YAML 1.2's core schema; no key twice, and nothing but JSON."""
@@ -144,10 +152,6 @@ class _Loader(BoundedLoader):
                     message = f'the key "{key.value}" stands here and in line {seen[key.value]}'
                     raise DocumentError(message, line, "Keep one of them.")
                 seen[key.value] = line
-        self.flatten_mapping(node)
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                key.tag = "tag:yaml.org,2002:str"  # names of fields are texts, as in JSON
         return super().construct_mapping(node, deep)
 
 

@@ -168,7 +168,7 @@ async def test_blobs_claims_and_cached_results_are_sealed(tmp_path: Path) -> Non
     claims = ClaimStore(blobs.backend.within("claims"))
     claim = claims.claim("c" * 64, tool="canary", attempt=1)
     claims.finish(claim, TaskOutput(output=Stored(value="canary", size_bytes=6)))
-    cache = ResultCache(tmp_path / "cache", blobs, sealer=RING)
+    cache = ResultCache(blobs, tmp_path / "locks")
     await cache.put("k" * 64, CacheEntry(output=Stored(value="canary", size_bytes=6)))
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert len(files) == 4
@@ -176,7 +176,8 @@ async def test_blobs_claims_and_cached_results_are_sealed(tmp_path: Path) -> Non
     assert await blobs.load(stored) == "canary " * 2000
     assert claims.claim("c" * 64, tool="canary", attempt=2).state == "done"
     assert (await cache.get("k" * 64)) is not None
-    assert await ResultCache(tmp_path / "cache", blobs).get("k" * 64) is None
+    unkeyed = BlobStore(FolderBackend(tmp_path / "blobs"))
+    assert await ResultCache(unkeyed, tmp_path / "locks").get("k" * 64) is None
 
 
 async def test_values_from_before_there_was_a_key_are_read_and_sealed_when_stored_again(

@@ -28,7 +28,7 @@ from planloom.activities.models.errors import ModelError
 from planloom.activities.models.finish_reasons import class_of_broken, end_of, is_known_bad, is_said
 from planloom.activities.models.sse import SseDecoder, is_event_stream
 from planloom.activities.models.thoughts import ThoughtFilter, without_thoughts
-from planloom.activities.models.tool_calls import CallAssembler, ToolCall
+from planloom.activities.models.tool_calls import EXTRA_MAX_DEPTH, CallAssembler, ToolCall
 from planloom.activities.models.usage_reports import plain_report, total_from, usage_from
 from planloom.planner.language.clean_text import TextCleaner, clean_text, clean_value
 from planloom.planner.language.values import Usage, is_deeper
@@ -36,8 +36,6 @@ from planloom.planner.language.values import Usage, is_deeper
 WORDS_MAX_CHARS = 300
 ANSWER_MAX_CHARS = 2_000_000
 """Words, thoughts and arguments together: half a million tokens."""
-EXTRA_MAX_DEPTH = 100
-"""What is handed back to the endpoint is left out where it is nested deeper: the answer counts."""
 _USAGE = ("usage", "usageMetadata", "usage_metadata")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _STATUS_KEYS = ("code", "status", "status_code", "statusCode", "http_status", "error_code")

@@ -60,8 +60,11 @@ class Backend(Protocol):
     is_local: bool
     """On this machine's disk: a small value is read faster than a thread starts."""
 
-    def within(self, folder: str) -> Backend:
-        """A backend for other values in the same place, in a folder that no name can begin with."""
+    def within(self, folder: str, *, is_durable: bool = True) -> Backend:
+        """A backend for other values in the same place, in a folder that no name can begin with.
+
+        What need not be durable may be lost in a power cut, and is written sooner.
+        """
         ...
 
     def put(self, name: str, content: bytes) -> None:
@@ -104,12 +107,13 @@ class FolderBackend:
 
     is_local = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_durable: bool = True) -> None:
         self.folder = folder
         self.place = str(folder)
+        self._is_durable = is_durable
 
-    def within(self, folder: str) -> FolderBackend:
-        return FolderBackend(self.folder / folder)
+    def within(self, folder: str, *, is_durable: bool = True) -> FolderBackend:
+        return FolderBackend(self.folder / folder, is_durable=is_durable)
 
     def path(self, name: str) -> Path:
         return self.folder / name[:2] / name
@@ -137,9 +141,11 @@ class FolderBackend:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(descriptor)
+                if self._is_durable:
+                    os.fsync(descriptor)
             yield part, path
-            _sync_folder(path.parent)
+            if self._is_durable:
+                _sync_folder(path.parent)
         finally:
             part.unlink(missing_ok=True)
 
@@ -150,7 +156,8 @@ class FolderBackend:
             folder = folder.parent
         for each in reversed(missing):
             each.mkdir(mode=0o700, exist_ok=True)
-            _sync_folder(each.parent)
+            if self._is_durable:
+                _sync_folder(each.parent)
 
     def get(self, name: str) -> bytes | None:
         try:
@@ -222,7 +229,7 @@ class ObjectBackend:
         self._store = store
         self._prefix = prefix
 
-    def within(self, folder: str) -> ObjectBackend:
+    def within(self, folder: str, *, is_durable: bool = True) -> ObjectBackend:
         return ObjectBackend(f"{self.place}/{folder}", self._store, f"{self._prefix}{folder}/")
 
     def _key(self, name: str) -> str:

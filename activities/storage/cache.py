@@ -1,7 +1,8 @@
-"""Results by content: the same question asked again is answered from disk, asked at once only once.
+"""Results by content: the same question asked again is answered from the store, and asked at once
+only once.
 
-A key is made of what was called, its version and its arguments. Values are `Stored`, so an entry is
-small; large values stay in the blob store.
+Entries lie in the store that all workers share, beside the blobs. A key is made of what was called,
+its version and its arguments. Values are `Stored`, so an entry is small; large values are blobs.
 """
 
 from __future__ import annotations
@@ -10,19 +11,18 @@ import asyncio
 import hashlib
 import json
 import logging
-import os
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import Field
 
+from planloom.activities.storage.backends import Entry, short_reason
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.json_values import json_text
-from planloom.activities.storage.sealed import Sealer
 from planloom.activities.storage.threads import in_storage_thread
 from planloom.planner.contract.requests import CacheMode
 from planloom.planner.language.values import JsonValue, Model, Stored, Usage
@@ -34,6 +34,8 @@ LOCK_POLL_SECONDS = (0.01, 0.25)
 PRUNE_EVERY = 1_000
 MAX_BYTES = 256 * 1024 * 1024
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -69,62 +71,63 @@ def cache_key(
 
 
 class ResultCache:
-    """Entries under `folder`, one small JSON file each, least lately used pruned first."""
+    """Entries in the folder `cache` of the blobs' store.
+
+    `locks` is a folder for the locks of calls in flight, where the store is not a folder itself:
+    equal calls of processes that do not see the same locks are made by each of them.
+    """
 
     def __init__(
         self,
-        folder: Path,
         blobs: BlobStore,
+        locks: Path,
         *,
-        sealer: Sealer | None = None,
         wait_seconds: float = LOCK_WAIT_SECONDS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._sealer = sealer
-        self._folder = folder
         self._blobs = blobs
+        self._backend = blobs.backend.within("cache", is_durable=False)
+        self._locks = Path(self._backend.place) / "locks" if self._backend.is_local else locks
         self._wait_seconds = wait_seconds
         self._max_bytes = max_bytes
         self._flights: dict[str, tuple[asyncio.Lock, int]] = {}
         self._puts = 0
 
-    def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / f"{key}.json"
-
     async def get(self, key: str) -> CacheEntry | None:
         """The entry, or None if it is absent, unreadable, or its blob is gone."""
-        path = self._path(key)
         try:
-            entry = self._read(key, path.read_bytes())
-        except OSError:
+            content = await self._at_once_or_in_thread(self._backend.get, key)
+            entry = _entry(content)
+            if content is None or entry is None or not await self._blobs.keep(entry.output):
+                return None
+            # Used now: it is pruned last, and no garbage collection takes it.
+            if not await self._at_once_or_in_thread(self._backend.keep, key, len(content)):
+                await in_storage_thread(self._backend.put, key, content)
+        except Exception as error:  # the store is away, or its key is gone: the call is made
+            log.warning("no cached result from %s: %s", self._backend.place, short_reason(error))
             return None
-        if entry is None:
-            return None
-        if not await self._blobs.keep(entry.output):
-            return None
-        try:
-            os.utime(path)  # used now: pruned last
-        except OSError:
-            return entry
         return entry
 
     async def put(self, key: str, entry: CacheEntry) -> None:
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
+        """Store an entry.
+
+        Raises:
+            Exception: the store cannot be written.
+        """
         content = json_text(entry.model_dump(mode="json")).encode()
-        part.write_bytes(self._sealer.seal(content, key) if self._sealer else content)
-        part.replace(path)
+        await in_storage_thread(self._backend.put, key, content)
         self._puts += 1
-        if self._puts % PRUNE_EVERY == 0:
+        # A bucket has room, and is listed slowly: `planloom gc` removes what is old there.
+        if self._backend.is_local and self._puts % PRUNE_EVERY == 0:
             await in_storage_thread(self.prune, self._max_bytes)
 
-    def _read(self, key: str, content: bytes) -> CacheEntry | None:
-        try:
-            text = self._sealer.unseal(content, key) if self._sealer else content
-            return CacheEntry.model_validate_json(text)
-        except Exception:  # damaged, or its key has gone: the call is made again
-            return None
+    async def _at_once_or_in_thread(
+        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        # A small file takes less time than a thread's hand-over.
+        if self._backend.is_local:
+            return function(*args, **kwargs)
+        return await in_storage_thread(function, *args, **kwargs)
 
     async def get_or_run(
         self, key: str, run: Callable[[], Awaitable[CacheEntry]]
@@ -141,8 +144,9 @@ class ResultCache:
             entry = await run()
             try:
                 await self.put(key, entry)
-            except OSError as error:  # a full disk: what was paid for is not lost with it
-                log.warning("a result is not cached in %s: %s", self._folder, error)
+            except Exception as error:  # a full disk: what was paid for is not lost with it
+                reason = short_reason(error)
+                log.warning("a result is not cached in %s: %s", self._backend.place, reason)
             return entry, False
 
     @asynccontextmanager
@@ -180,7 +184,7 @@ class ResultCache:
 
     async def _file_lock(self, key: str, deadline: float) -> FileLock | None:
         # The kernel lets go of it when its holder is killed. Polled, because flock has no await.
-        path = self._folder / "locks" / f"{key}.lock"
+        path = self._locks / f"{key}.lock"
         lock = FileLock(path, thread_local=False)
         pause, longest = LOCK_POLL_SECONDS
         while True:
@@ -193,44 +197,51 @@ class ResultCache:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, longest)
             except OSError as error:
-                log.warning("the cache in %s cannot be locked: %s", self._folder, error)
+                log.warning("the cache cannot be locked in %s: %s", self._locks, error)
                 return None
             else:
                 return lock
 
-    def outputs(self) -> Iterator[tuple[Path, float, Stored | None]]:
-        """Each entry's file, when it was used last, and its value; None when it cannot be read."""
-        for path in self._folder.glob("??/*.json"):
-            try:
-                used, content = path.stat().st_mtime, path.read_bytes()
-            except OSError:
-                continue
-            entry = self._read(path.stem, content)
-            yield path, used, entry.output if entry else None
+    def entries(self) -> list[Entry]:
+        """All entries, with when each was used last, to an hour."""
+        return list(self._backend.entries())
+
+    def output(self, key: str) -> Stored | None:
+        """The value of an entry; None when it cannot be read.
+
+        Raises:
+            Exception: the store cannot be read.
+        """
+        entry = _entry(self._backend.get(key))
+        return entry.output if entry else None
+
+    def delete_older(self, key: str, before: float) -> bool:
+        """Delete an entry unless it was used since `before`; whether it was deleted."""
+        return self._backend.delete_older(key, before)
 
     def prune(self, max_bytes: int) -> int:
         """Delete the entries used least lately until the rest is small enough; how many went.
 
         Lock files unused for a day go too: an hour-long call must keep its own.
         """
-        entries = []
-        for path in self._folder.glob("??/*.json"):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                continue  # another worker prunes too
-            entries.append((stat.st_mtime, stat.st_size, path))
-        entries.sort(key=lambda e: e[0])
-        total = sum(size for _, size, _ in entries)
+        entries = sorted(self.entries(), key=lambda e: e.modified)
+        total = sum(e.size for e in entries)
         gone = 0
-        for _, size, path in entries:
+        for entry in entries:
             if total <= max_bytes:
                 break
-            path.unlink(missing_ok=True)
-            total -= size
+            self._backend.delete(entry.name)
+            total -= entry.size
             gone += 1
         day_ago = time.time() - 86400
-        for path in (self._folder / "locks").glob("*.lock"):
+        for path in self._locks.glob("*.lock"):
             if path.stat().st_mtime < day_ago:
                 path.unlink(missing_ok=True)
         return gone
+
+
+def _entry(content: bytes | None) -> CacheEntry | None:
+    try:
+        return None if content is None else CacheEntry.model_validate_json(content)
+    except ValueError:  # damaged: the call is made again
+        return None

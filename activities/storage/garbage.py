@@ -54,7 +54,7 @@ def names_in(content: bytes) -> set[str]:
 
 
 class Garbage:
-    """One collection over a store and this machine's cache. Make it before the server is asked:
+    """One collection over a store and the cache in it. Make it before the server is asked:
     what is stored later is not seen, and so it stays."""
 
     def __init__(self, backend: Backend, cache: ResultCache, *, before: float) -> None:
@@ -117,13 +117,13 @@ class Garbage:
     def _used_outputs(self, report: GarbageReport) -> set[str]:
         """Blobs of cached results that were used lately; the other results go."""
         names: set[str] = set()
-        for path, used, output in self._cache.outputs():
-            if used >= self._before:
-                names |= {output.blob} if output and output.blob else set()
-                continue
-            _add(report.removed, "cached results", Entry(path.name, path.stat().st_size, used))
-            if not report.is_dry_run:
-                path.unlink(missing_ok=True)
+        for entry in self._cache.entries():
+            if entry.modified < self._before and (
+                report.is_dry_run or self._cache.delete_older(entry.name, self._before)
+            ):
+                _add(report.removed, "cached results", entry)
+            elif (output := self._cache.output(entry.name)) and output.blob:
+                names.add(output.blob)
         return names
 
     def _named_by(self, entries: Iterable[Entry]) -> set[str]:

@@ -19,7 +19,7 @@ class MemoryBackend:
         self._within: dict[str, MemoryBackend] = {}
         self._lock = threading.Lock()
 
-    def within(self, folder: str) -> MemoryBackend:
+    def within(self, folder: str, *, is_durable: bool = True) -> MemoryBackend:
         return self._within.setdefault(folder, MemoryBackend())
 
     def put(self, name: str, content: bytes) -> None:

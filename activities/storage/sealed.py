@@ -28,8 +28,8 @@ class SealedBackend:
         self.place = inner.place
         self.is_local = inner.is_local
 
-    def within(self, folder: str) -> SealedBackend:
-        return SealedBackend(self._inner.within(folder), self._sealer)
+    def within(self, folder: str, *, is_durable: bool = True) -> SealedBackend:
+        return SealedBackend(self._inner.within(folder, is_durable=is_durable), self._sealer)
 
     def put(self, name: str, content: bytes) -> None:
         self._inner.put(name, self._sealer.seal(content, name))

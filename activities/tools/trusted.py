@@ -43,7 +43,7 @@ settings or as a key: it may lie in the workspace under any name."""
 SYSTEM = ("/proc", "/sys", "/dev")
 """Where a process sees itself: a workspace `/` holds the worker's environment, with its keys."""
 DATA_PARTS = (
-    *("blobs", "cache", "claims", "tool_times.json"),
+    *("blobs", "locks", "tool_times.json"),
     *("temporal.db", "temporal.db-wal", "temporal.db-shm", "temporal-server.log"),
 )
 """What is closed of a data folder that is the workspace itself, or holds it."""

@@ -241,7 +241,8 @@ class Settings(Model):
     llm_queue_prefix: str | None = None
     """The prefix of the pools' task queues. Without it, `<task_queue>-llm`."""
     data_dir: str = ""
-    """The folder of blobs, cache, claims and the development database. Without it, `.planloom`."""
+    """The folder of the development database and, without `blob_url`, of blobs, claims and cached
+    results. Without it, `.planloom`."""
     blob_url: str | None = None
     """Where large values are kept: a folder, or object storage (`s3://bucket/prefix`, `gs://…`,
     `az://account/container/prefix`). Without it, `<data_dir>/blobs`."""

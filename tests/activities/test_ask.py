@@ -82,7 +82,7 @@ async def bench(server: ModelServer, tmp_path: Path) -> AsyncIterator[Bench]:
     settings = Settings(pools={"default": PoolSettings(base_url=server.url)})
     client = ModelClient(settings, {})
     blobs = BlobStore(tmp_path / "blobs")
-    cache = ResultCache(tmp_path / "cache", blobs)
+    cache = ResultCache(blobs, tmp_path / "locks")
     yield Bench(server, ModelActivities(client, blobs, cache), blobs)
     await client.close()
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from planloom.activities.storage.backends import FolderBackend
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache, cache_key
 from planloom.planner.language.values import Stored, Usage
+from tests.support.s3 import s3
 
 KEY = cache_key("tool", "t", "1", {"a": 1}, mode="shared")
 
@@ -23,7 +25,7 @@ def entry(value: str = "v") -> CacheEntry:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> ResultCache:
-    return ResultCache(tmp_path / "cache", BlobStore(tmp_path / "blobs"))
+    return ResultCache(BlobStore(tmp_path / "blobs"), tmp_path / "locks")
 
 
 def test_everything_a_result_depends_on_is_in_the_key() -> None:
@@ -113,7 +115,7 @@ from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache
 from planloom.planner.language.values import Stored
 root, key, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-cache = ResultCache(root / "cache", BlobStore(root / "blobs"))
+cache = ResultCache(BlobStore(root / "blobs"), root / "locks")
 async def run():
     print("running", flush=True)
     await asyncio.sleep(seconds)
@@ -157,7 +159,7 @@ async def test_a_killed_process_lets_go(cache: ResultCache, tmp_path: Path) -> N
 
 
 async def test_waiting_has_an_end(tmp_path: Path) -> None:
-    cache = ResultCache(tmp_path / "cache", BlobStore(tmp_path / "blobs"), wait_seconds=0.2)
+    cache = ResultCache(BlobStore(tmp_path / "blobs"), tmp_path / "locks", wait_seconds=0.2)
 
     async def run() -> CacheEntry:
         return entry("mine")
@@ -173,7 +175,7 @@ async def test_an_entry_whose_blob_has_gone_or_that_is_torn_is_none(
     gone = CacheEntry(output=Stored(blob="0" * 64, size_bytes=9))
     await cache.put(KEY, gone)
     assert await cache.get(KEY) is None
-    (tmp_path / "cache" / KEY[:2] / f"{KEY}.json").write_text("{torn")
+    (tmp_path / "blobs/cache" / KEY[:2] / KEY).write_text("{torn")
     assert await cache.get(KEY) is None
 
 
@@ -181,7 +183,7 @@ async def test_pruning_drops_what_was_used_least_lately(cache: ResultCache, tmp_
     keys = [cache_key("tool", str(i), "1", {}, mode="shared") for i in range(4)]
     for age, key in enumerate(keys):
         await cache.put(key, entry())
-        path = tmp_path / "cache" / key[:2] / f"{key}.json"
+        path = tmp_path / "blobs/cache" / key[:2] / key
         os.utime(path, (1_000_000 + age, 1_000_000 + age))
     size = path.stat().st_size
     await cache.get(keys[0])  # used now
@@ -192,8 +194,9 @@ async def test_pruning_drops_what_was_used_least_lately(cache: ResultCache, tmp_
 
 async def test_a_result_that_cannot_be_cached_is_not_lost_with_its_price(tmp_path: Path) -> None:
     """The disk is full, or a file lies where the folder should be: `run` is not called again."""
-    (tmp_path / "cache").write_text("no folder")
-    cache = ResultCache(tmp_path / "cache", BlobStore(tmp_path / "blobs"))
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs/cache").write_text("no folder")
+    cache = ResultCache(BlobStore(tmp_path / "blobs"), tmp_path / "locks")
     runs = 0
 
     async def run() -> CacheEntry:
@@ -203,3 +206,46 @@ async def test_a_result_that_cannot_be_cached_is_not_lost_with_its_price(tmp_pat
 
     made, was_there = await cache.get_or_run(KEY, run)
     assert (made.output.value, was_there, runs) == ("paid", False, 1)
+
+
+@pytest.mark.parametrize("place", ["folder", "s3"])
+async def test_workers_with_a_disk_each_share_results_through_their_store(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache was in each worker's own data folder, so each of them paid for the same call."""
+    runs = 0
+
+    async def run() -> CacheEntry:
+        nonlocal runs
+        runs += 1
+        return entry()
+
+    with s3(monkeypatch):
+        store = str(tmp_path / "blobs") if place == "folder" else "s3://bucket/runs"
+        one, other = (ResultCache(BlobStore(store), tmp_path / n / "locks") for n in "ab")
+        assert await one.get_or_run(KEY, run) == (entry(), False)
+        assert await other.get_or_run(KEY, run) == (entry(), True)
+        assert runs == 1
+
+
+async def test_a_store_that_is_away_costs_one_call_and_loses_no_result(tmp_path: Path) -> None:
+    class Away(FolderBackend):
+        def within(self, folder: str, *, is_durable: bool = True) -> Away:
+            return Away(self.folder / folder)
+
+        def get(self, name: str) -> bytes | None:
+            raise RuntimeError("503 Slow Down")
+
+        def put(self, name: str, content: bytes) -> None:
+            raise RuntimeError("503 Slow Down")
+
+    runs = 0
+
+    async def run() -> CacheEntry:
+        nonlocal runs
+        runs += 1
+        return entry("paid")
+
+    cache = ResultCache(BlobStore(Away(tmp_path)), tmp_path / "locks")
+    assert await cache.get_or_run(KEY, run) == (entry("paid"), False)
+    assert runs == 1

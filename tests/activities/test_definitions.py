@@ -245,17 +245,6 @@ async def test_a_definition_gives_its_turns_schema_and_strategy(tmp_path: Path) 
     assert team.strategy == "sequential"
 
 
-def test_names_of_fields_are_texts_whatever_they_look_like(tmp_path: Path) -> None:
-    """Found: one such file, in the workspace or below, broke the list of all definitions."""
-    schema = "{enum: [{1: a}], properties: {2: {yes: no}, null: {}, 2024-01-01: {}}}"
-    (tmp_path / "x.yaml").write_text(f"id: x\nsystem: s\noutput_schema: {schema}\n")
-    found = read_definition(tmp_path / "x.yaml", "agent")
-    assert isinstance(found.spec, AgentSpec)
-    assert found.spec.output_schema is not None
-    assert found.spec.output_schema["enum"] == [{"1": "a"}]
-    assert set(found.spec.output_schema["properties"]) == {"2", "None", "2024-01-01"}  # type: ignore[arg-type]
-
-
 DOUBLING = "a0: &a0 [x, x]\n" + "".join(
     f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)
 )
@@ -292,6 +281,19 @@ def test_a_file_of_others_is_refused_and_never_stands_for_more_than_it_is(
     assert any(said in problem.message for problem in found.problems), found.problems
     for problem in found.problems:
         problem.model_dump_json()
+
+
+def test_keys_that_are_no_texts_are_texts_at_any_depth(tmp_path: Path) -> None:
+    """Found by a million fuzzed inputs: a number as a key, deep in a file, broke its reader."""
+    path = tmp_path / "x.yaml"
+    schema = '{type: object, properties: {1: {enum: [{2: "\\ud83d"}]}, on: {type: string}}}'
+    path.write_text(f"id: x\ndescription: d\nsystem: s\noutput_schema: {schema}\n")
+    spec = read_definition(path, "agent").spec
+    assert spec is not None
+    assert spec.output_schema["properties"] == {  # type: ignore[index, union-attr]
+        "1": {"enum": [{"2": "\ufffd"}]},
+        "on": {"type": "string"},
+    }
 
 
 def test_only_plain_files_of_the_workspace_with_a_readable_name_are_looked_at(

@@ -52,7 +52,7 @@ def store(
 
 
 def collection(blobs: BlobStore, folder: Path) -> Garbage:
-    return Garbage(blobs.backend, ResultCache(folder / "cache", blobs), before=time.time() - 86_400)
+    return Garbage(blobs.backend, ResultCache(blobs, folder / "locks"), before=time.time() - 86_400)
 
 
 async def blob_of(blobs: BlobStore, value: object) -> str:
@@ -102,12 +102,10 @@ async def test_a_value_that_is_stored_or_cached_again_while_it_is_collected_stay
     cached = await blobs.store_value("cached " * 1000)
     taken = await blobs.store_value("taken " * 1000)
     assert None not in (again.blob, cached.blob, taken.blob)
-    cache = ResultCache(tmp_path / "cache", blobs)
-    await cache.put("a" * 64, CacheEntry(output=cached))
+    cache = ResultCache(blobs, tmp_path / "locks")
     await cache.put("b" * 64, CacheEntry(output=taken))
     age()
-    file = tmp_path / "cache" / "bb" / f"{'b' * 64}.json"
-    os.utime(file, (time.time() - WEEK,) * 2)
+    await cache.put("a" * 64, CacheEntry(output=cached))
     garbage = collection(blobs, tmp_path)
     assert (await blobs.store_value("again " * 1000)).blob == again.blob
     assert await cache.get("b" * 64)
@@ -115,7 +113,7 @@ async def test_a_value_that_is_stored_or_cached_again_while_it_is_collected_stay
     assert [is_there(blobs, n) for n in (again.blob, cached.blob, taken.blob)] == [True] * 3
     assert not done.removed
     age()
-    os.utime(file, (time.time() - WEEK,) * 2)
+    assert await cache.get("a" * 64)
     done = collection(blobs, tmp_path).collect(Retained(), GarbageReport(is_dry_run=False))
     assert {what: n.count for what, n in done.removed.items()} == {"blobs": 2, "cached results": 1}
     assert is_there(blobs, cached.blob)

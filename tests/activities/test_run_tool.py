@@ -129,7 +129,7 @@ class House:
             self.registry,
             blobs,
             workspace=self.root,
-            cache=ResultCache(self.root / "cache", blobs),
+            cache=ResultCache(blobs, self.root / "locks"),
             claims=ClaimStore(self.root / "claims"),
         )
 

@@ -23,6 +23,17 @@ def read(*deltas: list[Any]) -> list[tuple[str, str]]:
     return [(c.name, c.arguments) for c in assembler.calls()]
 
 
+def test_fields_that_go_back_with_a_call_can_be_encoded() -> None:
+    """Found by a million fuzzed inputs: half a character in one, and no history could hold it."""
+    assembler = CallAssembler()
+    sign = {"google": {"thought_signature": "\ud83d", "\udc00": ["\ud83d\ude00"]}}
+    assembler.add_delta([piece("f", "{}", index=0, id="a", extra_content=sign)])
+    (call,) = assembler.calls()
+    assert call.extra == {
+        "extra_content": {"google": {"thought_signature": "\ufffd", "\ufffd": ["\U0001f600"]}}
+    }
+
+
 TWO = [("f", '{"x":1}'), ("g", '{"y":2}')]
 
 
@@ -172,3 +183,13 @@ def test_endless_calls_and_pieces_are_bounded() -> None:
     for _ in range(100_000):
         assembler.add_delta([piece("f", '{"x')])
     assert len(assembler.calls()) == CALLS_MAX
+
+
+def test_a_call_beside_a_field_nested_without_end_is_not_lost() -> None:
+    deep: Any = "x"
+    for _ in range(600):
+        deep = [deep]
+    assembler = CallAssembler()
+    assembler.add_whole([piece("f", "{}", id="a", extra_content=deep)])
+    (call,) = assembler.calls()
+    assert (call.name, call.extra) == ("f", {})

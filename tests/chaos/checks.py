@@ -108,8 +108,8 @@ def _plain(entry: Entry) -> tuple[str, str, str, str]:
 def _of_repeats(calm: Ended, storm: Ended) -> Iterator[str]:
     """A finished call is not made again: each call more is one of an attempt that was lost.
 
-    A run that went another way, as a task of it is in doubt, has made other calls. Each worker
-    keeps results on its own disk, so what one has cached another may have to ask for.
+    A run that went another way, as a task of it is in doubt, has made other calls. A result that
+    the full disk did not cache, or whose blob was away, is asked for again.
     """
     if is_unknown(storm):
         return

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from random import Random
@@ -146,8 +147,8 @@ def model_replies(random: Random) -> None:
     except ModelError as error:
         str(error).encode()
         return
-    reply.text.encode()
     json.dumps(reply.as_message(), ensure_ascii=False).encode()
+    json.dumps(asdict(reply), ensure_ascii=False, default=str).encode()
 
 
 def call_arguments(random: Random) -> None:

@@ -43,7 +43,8 @@ def unobserved(_: ToolJob) -> AbstractContextManager[None]:
 
 
 class GroupActivities:
-    """What a worker registers for groups. `observe` is entered around each tool call."""
+    """What a worker registers for groups. `observe` is entered around each tool call; the task of
+    the job that it is given is named as an activity would be, `rows[3]` for an item."""
 
     def __init__(self, runner: ToolRunner, observe: ToolObserver = unobserved) -> None:
         self._runner = runner
@@ -160,7 +161,7 @@ class _Group:
         job = self.walk.job_of(name)
         deadline = None if task.timeout is None else before_timeout(task.timeout)
         try:
-            with self.observe(job):
+            with self.observe(job.model_copy(update={"task": name})):
                 return {"output": await self._call(job, deadline)}
         except ToolCallError as failure:
             return self._failed(name, failure)

@@ -63,10 +63,12 @@ def _definitions(kind: str, words: list[str], as_json: bool) -> None:
             say(f"{'not valid' if row['problems'] else 'valid'}: {row['name']} ({row['file']})")
     else:
         _print_rows(kind, rows)
+    from planloom.planner.language.values import Problem
+
     for row in rows:
         for problem in row["problems"]:
-            text = f"{problem['path']}: {problem['message']} {problem['hint']}".strip()
-            err.print(f"{row['file']}: {text}", markup=False, soft_wrap=True)
+            text = f"{row['file']}: {Problem.model_validate(problem).line()}"
+            err.print(text, markup=False, soft_wrap=True)
         for warning in row["warnings"]:
             err.print(f"warning: {row['name']}: {warning}", markup=False, soft_wrap=True)
     if any(r["problems"] for r in rows):

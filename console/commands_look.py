@@ -56,13 +56,10 @@ def watch(
                 raise UsageError(f"port {port} cannot be used: {error.strerror}") from None
             await page.serve(lambda url: _open(url, browser=browser))
             return
-        from planloom.console.live import follow
+        from planloom.console import live
         from planloom.console.this_run import ThisRun
 
-        handle = await ThisRun.of(client, run)
-        await follow(handle, err, as_json=as_json)
-        if not as_json and not err.is_terminal and (ended := await handle.progress()).reason:
-            err.print(f"reason: {ended.reason}", soft_wrap=True)
+        await live.watch(await ThisRun.of(client, run), out, err, as_json=as_json)
 
     with errors():
         checked_port("--port", port, lowest=0)

@@ -170,10 +170,10 @@ def gc(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Remove blobs, claims and cached results that no run refers to, also beside running workers.
+    """Remove blobs, claims and cached results that no run refers to, also while workers run.
 
-    Every run that the server keeps is asked, those that have ended included. Set a namespace's
-    retention to decide how long that is.
+    It reads every run that the server still keeps, also those that have ended. The namespace's
+    retention says how long the server keeps a run.
 
     Example: planloom gc --older-than 7d --dry-run
     """

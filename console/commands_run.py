@@ -250,10 +250,14 @@ def dev(
     """
     with errors():
         from planloom.console.dev import run_dev
+        from planloom.console.documents import settings_file
         from planloom.console.scripted import scripted
 
-        with scripted(is_scripted, is_quiet=as_json):
+        written = settings_file()
+        with scripted(is_scripted, is_quiet=as_json) as read_settings:
             run_dev(
+                written,
+                read_settings,
                 port=port,
                 ui_port=ui_port,
                 has_worker=not no_worker,

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -17,12 +17,11 @@ from urllib.parse import urlsplit
 from planloom.console.app import err, fail, say
 from planloom.console.codec_server import codec_server_for
 from planloom.console.devserver import DevServer, DevServerError
-from planloom.console.documents import settings_now
 from planloom.console.mistakes import PORT_MAX, UsageError, checked_port
 from planloom.console.processes import stop_process, worker_process
 from planloom.console.reload import Sources
 from planloom.console.runs import UI_PORT_ABOVE
-from planloom.planner.contract.settings import Settings, shown_address
+from planloom.planner.contract.settings import Settings, SettingsError, shown_address
 
 LOOK_SECONDS = 0.3
 STARTED_SECONDS = 10.0
@@ -31,6 +30,8 @@ RESTART_MAX_SECONDS = 30.0
 
 
 def run_dev(
+    settings_file: Path,
+    read_settings: Callable[[], Settings],
     *,
     port: int | None,
     ui_port: int | None,
@@ -40,14 +41,15 @@ def run_dev(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM. With `as_json` standard output is one object, when it is up.
 
+    `settings_file` is the one that a person writes: when it changes, the worker starts again.
+
     Raises:
         UsageError: a port that there is not.
         SettingsError: the settings cannot be used.
     """
     ports = _ports(port, ui_port)
-    settings = settings_now() if has_worker else None
-    data = os.environ.get("PLANLOOM_DATA_DIR") or ".planloom"
-    server = DevServer(in_memory=in_memory, data_dir=Path(data), **ports)
+    settings = read_settings()
+    server = DevServer(in_memory=in_memory, data_dir=Path(settings.data_dir), **ports)
     codec = codec_server_for(server)
     try:
         server.start()
@@ -56,13 +58,12 @@ def run_dev(
             codec.stop()
         raise fail(str(error), error.hint, kind="no_server") from None
     worker = None
-    if settings is not None:
-        config = Path(os.environ.get("PLANLOOM_CONFIG") or "planloom.toml")
-        sources = Sources(settings.tools, config)
+    if has_worker:
+        sources = Sources(settings.tools, settings_file)
         environment = {**os.environ, "TEMPORAL_ADDRESS": server.address}
-        worker = _Worker(environment, sources, sys.stderr if as_json else None)
+        worker = _Worker(environment, sources, read_settings, sys.stderr if as_json else None)
     try:
-        warnings = missing_keys(settings, os.environ) if settings is not None else []
+        warnings = missing_keys(settings, os.environ) if has_worker else []
         codec_address = codec.address if codec is not None else None
         _say_where(server, codec_address, warnings, as_json=as_json)
         signal.signal(signal.SIGTERM, _interrupt)
@@ -107,11 +108,16 @@ class _Worker:
     settings change. What it was doing is done again by the next one."""
 
     def __init__(
-        self, environment: dict[str, str], sources: Sources, out: IO[Any] | None = None
+        self,
+        environment: dict[str, str],
+        sources: Sources,
+        read_settings: Callable[[], Settings],
+        out: IO[Any] | None = None,
     ) -> None:
         self._environment = environment
         self._out = out
         self._sources = sources
+        self._read_settings = read_settings
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._again_at: float | None = None
@@ -130,12 +136,7 @@ class _Worker:
         """
         now = time.monotonic()
         if changed := self._sources.changed():
-            named = ", ".join(path.name for path in changed[:5])
-            err.print(f"{named} changed: the worker starts again", markup=False, soft_wrap=True)
-            self.stop()
-            # From now on a mistake in a file is one to correct, and no reason to end.
-            self._has_worked, self._pause = True, 1.0
-            self.start()
+            self._start_again(", ".join(path.name for path in changed[:5]))
             return
         if self._again_at is not None:
             if now >= self._again_at:
@@ -153,6 +154,20 @@ class _Worker:
         err.print(text, markup=False, soft_wrap=True)
         self._again_at, self._has_worked = now + self._pause, True
         self._pause = min(RESTART_MAX_SECONDS, self._pause * 2)
+
+    def _start_again(self, changed: str) -> None:
+        """Start it from the files as they are now; with settings that cannot be used it goes on as
+        it is. A mistake in a file is one to correct, and no reason to end."""
+        try:
+            self._sources.watch(self._read_settings().tools)
+        except SettingsError as error:
+            text = f"warning: {changed} changed, but the settings cannot be used: {error}"
+            err.print(text, markup=False, soft_wrap=True)
+            return
+        err.print(f"{changed} changed: the worker starts again", markup=False, soft_wrap=True)
+        self.stop()
+        self._has_worked, self._pause = True, 1.0
+        self.start()
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:

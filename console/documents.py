@@ -173,23 +173,35 @@ def _as_written(problem: Problem, document: Document) -> Problem:
     )
 
 
+def settings_file(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the settings file is, or would be."""
+    return Path(environment.get("PLANLOOM_CONFIG") or "planloom.toml")
+
+
+def settings_document(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The settings file as it stands; empty where there is none.
+
+    Raises:
+        SettingsError: it cannot be read, or PLANLOOM_CONFIG names a file that is not there.
+    """
+    path = settings_file(environment)
+    if not path.is_file():
+        if environment.get("PLANLOOM_CONFIG"):
+            raise SettingsError.of(str(path), "no such file (named by PLANLOOM_CONFIG)")
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError.of(str(path), str(error)) from None
+
+
 def settings_now(environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings from the environment and `planloom.toml`.
 
     Raises:
         SettingsError: with every problem found.
     """
-    named = environment.get("PLANLOOM_CONFIG")
-    path = Path(named or "planloom.toml")
-    if not path.is_file():
-        if named:
-            raise SettingsError.of(str(path), "no such file (named by PLANLOOM_CONFIG)")
-        return settings_from(environment, {})
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError.of(str(path), str(error)) from None
-    return settings_from(environment, document)
+    return settings_from(environment, settings_document(environment))
 
 
 def tool_specs_now() -> list[ToolSpec]:

@@ -27,6 +27,16 @@ LEAVES = ("q", "\x03", "\x04")
 ENDED = ("completed", "partial", "failed", "rejected", "cancelled")
 
 
+async def watch(run: Run, out: Console, err: Console, *, as_json: bool = False) -> None:
+    """`planloom watch`: on a terminal the live view; else lines, which are its output."""
+    if as_json or (out.is_terminal and err.is_terminal and not err.is_dumb_terminal):
+        await follow(run, err, as_json=as_json)
+        return
+    await _as_lines(run, to_stderr=False)
+    if reason := (await run.progress()).reason:
+        print_safely(f"reason: {reason}")
+
+
 async def follow(
     run: Run, err: Console, *, is_quiet: bool = False, as_json: bool = False, has_keys: bool = True
 ) -> None:
@@ -48,7 +58,7 @@ async def follow(
                 async for shown in _states(run):
                     live.update(live_view(shown, err.width, err.height))
     else:
-        await _as_lines(run)
+        await _as_lines(run, to_stderr=True)
 
 
 def _live(err: Console) -> Live:
@@ -77,7 +87,7 @@ async def _on_terminal(run: Run, err: Console) -> None:
                 live = stack.enter_context(_live(err))
 
 
-async def _as_lines(run: Run) -> None:
+async def _as_lines(run: Run, *, to_stderr: bool) -> None:
     last, waits = "", list[str]()
     async for shown in _states(run):
         now = shown.progress
@@ -85,10 +95,10 @@ async def _as_lines(run: Run) -> None:
         at = f"{now.seconds:6.1f}s"
         if line != last:
             last = line
-            print_safely(f"{at} {line}", to_stderr=True)
+            print_safely(f"{at} {line}", to_stderr=to_stderr)
         for each in wait_lines(run.id, now.waits):
             if each not in waits:
-                print_safely(f"{at} {each}", to_stderr=True)
+                print_safely(f"{at} {each}", to_stderr=to_stderr)
         waits = wait_lines(run.id, now.waits)
 
 

@@ -28,6 +28,11 @@ class Sources:
         self._seen = now
         return found
 
+    def watch(self, tools: Sequence[str]) -> None:
+        """From now on these tool modules. What changed since the last `changed` is still told."""
+        self._tools = list(tools)
+        self._seen = {path: self._seen.get(path, at) for path, at in self._stamps().items()}
+
     def _stamps(self) -> dict[Path, tuple[int, int]]:
         stamps: dict[Path, tuple[int, int]] = {}
         for path in {self._settings, *self._modules()}:

@@ -93,7 +93,7 @@ async def require_worker(client: Client) -> None:
     """Fail early when nobody polls the queue.
 
     Raises:
-        NoWorker: no poller was seen in the last minute.
+        NoWorker: the server knows no poller. It remembers one that is gone for five minutes.
     """
     from temporalio.api.enums.v1 import TaskQueueType
     from temporalio.api.taskqueue.v1 import TaskQueue

@@ -7,13 +7,14 @@ import json
 import os
 import shlex
 import shutil
-import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from planloom import planner
 from planloom.console.app import say
+from planloom.console.documents import settings_document, settings_now
+from planloom.planner.contract.settings import Settings
 from planloom.scripted_goals import ScriptedGoal, scripted_goals, scripted_model
 
 NO_KEY = "no-key-is-needed"
@@ -23,46 +24,54 @@ DATA = Path(planner.__file__).parent / "library" / "data" / "seattle-weather.csv
 
 
 @contextlib.contextmanager
-def scripted(is_wanted: bool, *, is_quiet: bool = False) -> Iterator[None]:
+def scripted(is_wanted: bool, *, is_quiet: bool = False) -> Iterator[Callable[[], Settings]]:
     """While it lasts, workers started here ask a script instead of a model.
 
     Their workspace is a folder with the data that the script's goals are about. What
     `planloom.toml` says of models is not used; all else is, since clients go by the same file:
-    they encrypt with its keys and send to its task queue.
+    they encrypt with its keys and send to its task queue. What is given reads the settings; it is
+    called again when `planloom.toml` has changed.
+
+    Raises:
+        SettingsError: the settings cannot be used.
     """
     if not is_wanted:
-        yield
+        yield settings_now
         return
     goals = scripted_goals()
-    data = Path(os.environ.get("PLANLOOM_DATA_DIR") or ".planloom")
+    before = dict(os.environ)
+    data = Path(settings_now(before).data_dir)
     if not data.exists():
         data.mkdir(mode=0o700, parents=True)  # as a worker makes it: it warns of open ones
     folder = data / "scripted"
     folder.mkdir(mode=0o700, exist_ok=True)
     shutil.copy(DATA, folder)
-    settings = folder / "planloom.toml"
-    settings.write_text(_without_models(_settings_here()), encoding="utf-8")
+    made = folder / "planloom.toml"
+
+    def read() -> Settings:
+        made.write_text(_without_models(settings_document(before)), encoding="utf-8")
+        return settings_now()
+
     with scripted_model(goals) as model:
         changed = {
-            "PLANLOOM_TOOLS": os.environ.get("PLANLOOM_TOOLS") or ",".join(_tools()),
-            "PLANLOOM_CONFIG": str(settings),
+            "PLANLOOM_CONFIG": str(made),
             "PLANLOOM_WORKSPACE": str(folder),
             "PLANLOOM_MODEL": model.name,
             "OPENAI_BASE_URL": model.url,
             "OPENAI_API_KEY": NO_KEY,
         }
-        before = {name: os.environ.get(name) for name in changed}
         os.environ.update(changed)
         try:
+            read()
             if not is_quiet:
                 _say_goals(goals)
-            yield
+            yield read
         finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
+            for name in changed:
+                if name in before:
+                    os.environ[name] = before[name]
                 else:
-                    os.environ[name] = value
+                    os.environ.pop(name, None)
 
 
 def _say_goals(goals: list[ScriptedGoal]) -> None:
@@ -71,21 +80,6 @@ def _say_goals(goals: list[ScriptedGoal]) -> None:
         say(f"  planloom run {shlex.quote(goal.goal)}")
         say(f"    shows {goal.shows}")
     say("Add --approval plan to approve the plan first: planloom approve RUN")
-
-
-def _tools() -> list[str]:
-    """The tool modules that the settings file here names."""
-    named = _settings_here().get("tools")
-    return [str(name) for name in named] if isinstance(named, list) else []
-
-
-def _settings_here() -> dict[str, Any]:
-    """The settings file as it stands; nothing of one that cannot be read."""
-    path = Path(os.environ.get("PLANLOOM_CONFIG") or "planloom.toml")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def _without_models(document: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ NOTIFY_URL     where messages are posted, as JSON with a field `text`
 NOTIFY_SECRET  signs the links; 16 characters or more
 NOTIFY_LINK    the address under which this program is reached, for links (without it: no links)
 NOTIFY_LISTEN  host:port to serve links on; default 127.0.0.1:8088
+NOTIFY_SECONDS how often it looks; default 5
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ EventKind = Literal["status", "plan", "task", "wait", "answered", "note", "end"]
 class RunEvent:
     """One thing that happened.
 
-    | kind | means | set beside it |
+    | kind | means | other fields that are set |
     |---|---|---|
     | `status` | the run's status changed | `state` |
     | `plan` | there is a new revision of the plan | `revision` |

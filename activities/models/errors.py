@@ -174,13 +174,18 @@ def is_unreachable(exc: BaseException | None) -> bool:
 # How long a server asks us to wait.
 
 
-def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:
+def retry_after_seconds(
+    headers: Mapping[str, str], now: float, body: object = None
+) -> float | None:
     """Seconds the server asks to wait, at most 300; None when it says nothing usable.
 
     `now` is in seconds since the epoch. `retry-after-ms` and `retry-after` (seconds, an HTTP date,
-    or a span such as `6m0s`) win; else the larger reset among the used-up rate-limit buckets.
+    or a span such as `6m0s`) win, then the words of the body; else the larger reset among the
+    used-up rate-limit buckets.
     """
     asked = _explicit_wait(headers, now)
+    if asked is None:
+        asked = wait_in_body(body)
     return _bounded(_reset_wait(headers, now) if asked is None else asked)
 
 
@@ -255,17 +260,12 @@ def _span_or_moment(text: str, now: float) -> float:
 
 
 def requested_wait_seconds(exc: BaseException, now: float) -> float | None:
-    """Seconds that the answer behind `exc` asks to wait, or None: by its headers, else its words,
-    else the resets of its rate limits."""
+    """Seconds that the answer behind `exc` asks to wait, or None."""
     if isinstance(exc, ModelError):
         return exc.retry_after
     if not isinstance(exc, openai.APIStatusError):
         return None
-    headers = dict(exc.response.headers)
-    asked = _explicit_wait(headers, now)
-    if asked is None:
-        asked = wait_in_body(body_of(exc))
-    return _bounded(_reset_wait(headers, now) if asked is None else asked)
+    return retry_after_seconds(exc.response.headers, now, body_of(exc))
 
 
 # What the workflow is told.

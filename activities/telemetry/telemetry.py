@@ -367,8 +367,7 @@ class _SpanInbound(ActivityInboundInterceptor):
         job = input.args[0]
         what = _subject(info.activity_type, job)
         began, error = time.perf_counter(), None
-        task = getattr(job, "task", None) or task_of(info, job)
-        attributes = _attributes(info, job, task, info.attempt)
+        attributes = _attributes(info, job, task_of(info, job), info.attempt)
         attributes["gen_ai.operation.name"] = operation
         if operation == "execute_tool":
             attributes |= _tool_names(what)

@@ -275,7 +275,7 @@ def tool(function: Callable[P, R] | None = None, /, **given: Any) -> Any:
     `idempotent`);
     `timeout` (seconds or "30s"); `cost` (usd per call); `pool`; `examples` (calls as the planner
     should write them); `check` (was a claimed act done? its result, or None); `fingerprint` (what
-    the result depends on beside the arguments); `version` (default: a hash of source and schema).
+    the result depends on besides the arguments); `version` (default: a hash of source and schema).
 
     Raises:
         ToolDefinitionError: at import, when the function cannot be a tool.

@@ -64,4 +64,4 @@ def _parameter(parameter: Any) -> str:
     if parameter.required:
         default = "required"
     text = getattr(parameter, "help", None) or ""
-    return f"| `{label}` | {default} | {cell(text)} |\n"
+    return f"| `{cell(label)}` | {default} | {cell(text)} |\n"

@@ -137,6 +137,8 @@ def kind_of(field: dict[str, Any], shown: dict[str, type[BaseModel]]) -> str:
             return f"list of {kind_of(field.get('items', {}), shown)}"
         case "object" if isinstance(field.get("additionalProperties"), dict):
             return f"map to {kind_of(field['additionalProperties'], shown)}"
+        case "object" if len(found := list(field.get("patternProperties", {}).values())) == 1:
+            return f"map to {kind_of(found[0], shown)}"
     return str(field.get("type", "any JSON")) + _bounds(field)
 
 

@@ -26,7 +26,7 @@ OTHERS = {
     "PLANLOOM_CONFIG": "The settings file. Without it, `planloom.toml` in the working folder.",
     "PLANLOOM_TOOLS": "Modules to import tools from, separated by commas: `tools` of the file. They are looked up in the working folder first.",
     "PLANLOOM_KEY_VARIABLES": "Names of variables that may hold a model key although they do not end in `_API_KEY`, separated by commas.",
-    "PLANLOOM_HTTP_ALLOW_PRIVATE": "What `http_get` may reach beside public addresses: `0` (default), `1` for all private addresses, or networks such as `10.1.0.0/16,127.0.0.1`.",
+    "PLANLOOM_HTTP_ALLOW_PRIVATE": "What `http_get` may reach beyond public addresses: `0` (default), `1` for all private addresses, or networks such as `10.1.0.0/16,127.0.0.1`.",
     "PLANLOOM_HTTP_PROXY": "A proxy for `http_get`. The proxy variables of the environment are not used.",
     "PLANLOOM_LOG": "`json` writes log lines as JSON objects. Without it, text.",
     "PLANLOOM_LOG_LEVEL": "The lowest level that is logged: `DEBUG`, `INFO`, `WARNING` (default), `ERROR`.",
@@ -206,6 +206,7 @@ def _section(model: type[BaseModel], shown: dict[str, type[BaseModel]]) -> str:
     if absent := set(properties) - set(examples):
         raise ValueError(f"{model.__name__}: no example of {', '.join(sorted(absent))}")
     by_field = {field: variable for variable, field in VARIABLES.items()}
+    by_field["tools"] = "PLANLOOM_TOOLS"
     table = TABLES[model.__name__]
     is_top = model is Settings
     head = f"\n## `{table}`\n" if table else "\n## Top level\n"
@@ -219,7 +220,7 @@ def _section(model: type[BaseModel], shown: dict[str, type[BaseModel]]) -> str:
         + f"{sentence(model, name, field)} | `{examples[name]}` |\n"
         for name, field in properties.items()
     ]
-    return head + "---|" * (6 if is_top else 5) + "\n" + "".join(rows)
+    return head + "---|" * (5 if is_top else 4) + "\n" + "".join(rows)
 
 
 def _linked(kind: str) -> str:

@@ -139,11 +139,12 @@ class LocalRun(Controls):
             self._world.changed.clear()
             if self._process.bug is not None:
                 raise self._process.bug
-            now = self._progress()
+            # Asked with the look, not after it: who reads the events may end the run meanwhile.
+            now, is_over = self._progress(), self.is_over
             for event in changes(before, now):
                 yield event
             before = now
-            if self.is_over:
+            if is_over:
                 break
             await self._world.changed.wait()
             await asyncio.sleep(0)  # what ends in the same turn of the loop comes together

@@ -145,13 +145,6 @@ class ApproveTask(Model):
     """Why; recorded."""
 
 
-class Nothing(Model):
-    """A control without arguments: `pause`, `resume`."""
-
-    by: str | None = None
-    """Who sends it; recorded."""
-
-
 class GrantWanted(Model):
     """A child run has used its grant up: signalled to its parent. Not typed by people."""
 

@@ -20,7 +20,7 @@ class McpSettings(Model):
     args: list[str] = Field(default_factory=list)
     """The program's arguments."""
     env: dict[str, str] = Field(default_factory=dict)
-    """Variables of the program beside PATH, HOME and the like. None of them may be secret."""
+    """Variables of the program, in addition to PATH, HOME and the like. None may be secret."""
     env_from: list[str] = Field(default_factory=list)
     """Names of variables that are passed on from the worker's environment, such as tokens."""
     url: str | None = None

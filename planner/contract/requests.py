@@ -189,7 +189,7 @@ class Common(Model):
     """The tools that may be used. Without it, all tools of the worker; an agent or member that
     names no `tools` then has none."""
     context: JsonValue = None
-    """Any JSON that planner, agents and members read beside the goal or task."""
+    """Any JSON that planner, agents and members read in addition to the goal or task."""
     budget: Budget = Field(default_factory=Budget)
     """Caps over the run and everything below it."""
     on_budget: Literal["park", "partial"] = "park"

@@ -115,7 +115,7 @@ class TaskReport(Model):
 
 
 class EstimateReport(Model):
-    """Low, likely and worst beside what it came to; None where nothing is known."""
+    """Low, likely and worst, and the actual value; None where nothing is known."""
 
     tokens: tuple[int, int, int] | None = None
     """Tokens: low, likely, worst."""
@@ -151,7 +151,7 @@ class RunResult(Model):
     usage: UsageReport = Field(default_factory=UsageReport)
     """What the whole run used, everything below it included."""
     estimate: EstimateReport | None = None
-    """The estimate beside what it came to."""
+    """The estimate, with the actual values."""
     critical_path: list[str] = Field(default_factory=list)
     """The tasks on the longest path, in order."""
     critical_path_seconds: float = 0.0

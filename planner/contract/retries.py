@@ -65,7 +65,7 @@ class RetryOverride(Model):
     retryable: bool | None = None
     """Whether failures of this class are repeated at all."""
     attempts_max: Annotated[int, Field(ge=1)] | None = None
-    """The most attempts, beside the task's own limit. The smaller number counts."""
+    """The most attempts. The task has its own limit too; the smaller number counts."""
     waits_max: Annotated[int, Field(ge=0)] | None = None
     """How often the endpoint may ask to wait without using up an attempt."""
     initial_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None

@@ -231,7 +231,7 @@ def _is_pattern(name: str) -> bool:
 
 
 class Settings(Model):
-    """Everything a worker or the CLI is configured by, beside Temporal's own settings."""
+    """The settings of workers and of the command line, apart from Temporal's own."""
 
     task_queue: str = "planloom"
     """The task queue of workflows, planner, joiner and tools. Also the prefix of other names."""

@@ -159,7 +159,7 @@ class Task(Body):
     description: str = ""
     """What the task is for, in words. Shown in the Web UI and to the joiner."""
     depends_on: list[TaskId] = Field(default_factory=list)
-    """Tasks to wait for, beside those that the task refers to."""
+    """Tasks to wait for, in addition to those that the task refers to."""
     when: str | None = None
     """A condition over outcomes. If it is false, the task is skipped. Without it, the task always
     runs."""

@@ -107,10 +107,6 @@ class Frontier:
         """No task is left that could still run."""
         return self.is_closed and self.open == 0
 
-    @property
-    def slots_held(self) -> int:
-        return self.slots
-
     def state_of(self, task: TaskId) -> State | Outcome | None:
         entry = self.entries.get(task)
         return entry.state if entry else None

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from planloom.planner.contract.requests import RunRequest
 from tests.simulation.chance import Chance, weighted
-from tests.simulation.plans import names_of, random_plan
+from tests.simulation.plans import random_plan
 
 Document = dict[str, Any]
 
@@ -164,9 +164,3 @@ def _steady_body(body: Document, id: str, mark: str, random: Random) -> Document
     if args:
         body["args"] = args
     return body
-
-
-def tasks_of(case: Case) -> list[str]:
-    """The ids of the tasks of its plan."""
-    plan = case.request.get("plan") or case.first_plan
-    return names_of(plan) if plan else []

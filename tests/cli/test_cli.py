@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import DOCS, blocks_of
 from tests.model_server import Reply
 from tests.support.harness import Planloom
 from tests.support.tools import SOURCE
@@ -427,6 +428,8 @@ async def test_the_demo_ends_with_an_answer_and_a_real_fallback(planloom: Planlo
     assert "The wettest day was 2015-03-15" in done.out
     assert 'Task "snow" really failed' in done.err
     assert "times the ideal" in done.err
+    (shown,) = (b.text for b in blocks_of(DOCS / "tutorials/first-run.md") if b.language == "text")
+    assert shown in done.err, "what the tutorial shows is what a reader sees"
     assert "/namespaces/default/workflows/demo-weather" not in done.err  # it would be dead
 
 
@@ -509,7 +512,7 @@ async def test_definition_files_are_checked_and_run_from_where_they_are(planloom
     assert (every.code, "valid: researcher" in every.out) == (0, True)
     assert bad.code == 2
     assert "valid: mine (mine.md)" in bad.out
-    assert 'Did you mean "tools"?' in bad.err
+    assert 'no field "toools". Did you mean "tools"?' in bad.err
     assert "builder" in shown.out
     assert (one.code, "as you wish" in one.out) == (0, True)
     assert (refused.code, 'Did you mean "tools"?' in refused.err) == (2, True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
 
 from planloom import Client, RunFailed
 from planloom.console.reload import Sources
-from tests.cli.test_scripted_dev import dev
+from tests.cli.test_scripted_dev import dev, touch
 
 TOOL = '''from planloom import tool
 
@@ -19,12 +18,6 @@ def greet(name: str) -> str:
     """Greet somebody."""
     return f"WORD {name}"
 '''
-
-
-def touch(path: Path, text: str) -> None:
-    path.write_text(text)
-    at = path.stat().st_mtime_ns + 1_000_000
-    os.utime(path, ns=(at, at))
 
 
 def test_changes_of_settings_modules_and_what_is_beside_them_are_seen_once(tmp_path: Path) -> None:
@@ -46,6 +39,19 @@ def test_changes_of_settings_modules_and_what_is_beside_them_are_seen_once(tmp_p
     assert [p.name for p in sources.changed()] == ["helper.py"]
 
 
+def test_tools_that_the_settings_file_names_later_are_watched_too(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("")
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "tools.py").write_text("")
+    sources = Sources(["mine"], tmp_path / "planloom.toml", tmp_path)
+    touch(tmp_path / "mine.py", "x = 1")
+    sources.watch(["mine", "more"])
+    assert [p.name for p in sources.changed()] == ["mine.py"], "no change is lost on the way"
+    touch(more / "tools.py", "x = 1")
+    assert [p.name for p in sources.changed()] == ["tools.py"]
+
+
 @pytest.mark.timeout(400)  # a server, and a worker that starts twice
 async def test_a_tool_that_is_edited_is_used_by_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -53,12 +59,14 @@ async def test_a_tool_that_is_edited_is_used_by_the_next_run(
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     module = tmp_path / "greetings.py"
     module.write_text(TOOL.replace("WORD", "hello"))
-    (tmp_path / "planloom.toml").write_text('tools = ["greetings"]\n')
+    (tmp_path / "planloom.toml").write_text('tools = ["greetings"]\ndata_dir = "data"\n')
     plan = {
         "tasks": [{"id": "g", "tool": "greet", "args": {"name": "Ana"}}],
         "answer": "${g}",
     }
-    async with dev(tmp_path) as (address, _):
+    async with dev(tmp_path, in_memory=False) as (address, _):
+        assert (tmp_path / "data" / "temporal.db").exists(), "the database is in the file's folder"
+        assert not (tmp_path / ".planloom").exists()
         client = await Client.connect(target_host=address)
         assert (await client.run(plan=plan, timeout=60)).answer == "hello Ana"
         touch(module, module.read_text().replace("hello", "good evening"))

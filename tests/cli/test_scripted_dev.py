@@ -15,8 +15,10 @@ import pytest
 
 from planloom import Client, local
 from planloom.console.devserver import free_port
-from planloom.console.documents import settings_now
+from planloom.console.documents import settings_file, settings_now
+from planloom.console.reload import Sources
 from planloom.console.scripted import DATA, scripted
+from planloom.planner.contract.settings import SettingsError
 from planloom.scripted_goals import LABEL, ScriptedGoal, scripted_goals, scripted_model
 
 ANSWERS = {
@@ -58,12 +60,22 @@ async def test_a_goal_that_is_not_in_the_script_is_refused_and_the_others_are_na
         assert str(asked.answer).startswith(LABEL)
 
 
+def touch(path: Path, text: str) -> None:
+    """Write it, at a time that differs from the last one also where clocks are coarse."""
+    path.write_text(text, encoding="utf-8")
+    at = path.stat().st_mtime_ns + 1_000_000
+    os.utime(path, ns=(at, at))
+
+
 @contextlib.asynccontextmanager
-async def dev(folder: Path, *options: str) -> AsyncIterator[tuple[str, list[str]]]:
+async def dev(
+    folder: Path, *options: str, in_memory: bool = True
+) -> AsyncIterator[tuple[str, list[str]]]:
     """`planloom dev`, until its worker polls: its address, and what it has printed."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "planloom.cli", "dev", "--in-memory", *options),
+        *(sys.executable, "-P", "-m", "planloom.cli", "dev", *options),
+        *(["--in-memory"] if in_memory else []),
         *("--port", str(port), "--ui-port", str(free_port())),
         cwd=folder,
         env={**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
@@ -141,3 +153,41 @@ def test_all_settings_but_those_of_models_stay(
     assert used.encryption is not None
     assert used.pools["default"].base_url != as_written.pools["default"].base_url
     assert used.model != "gpt"
+
+
+def test_the_file_that_a_person_writes_is_watched_and_not_the_one_made_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The made one was watched: an edit of planloom.toml did nothing until the next start."""
+    monkeypatch.chdir(tmp_path)
+    written = settings_file()
+    written.write_text('tools = ["mine"]\nmodel = "gpt"\n', encoding="utf-8")
+    with scripted(True, is_quiet=True) as read:
+        sources = Sources(read().tools, written)
+        made = settings_file()
+        assert made != written
+        read()
+        touch(made, "")
+        assert sources.changed() == []
+        touch(written, 'tools = ["mine", "more"]\ndata_dir = "elsewhere"\n')
+        assert sources.changed() == [written]
+        assert read().tools == ["mine", "more"]
+        touch(written, "tools = [")
+        with pytest.raises(SettingsError, match=r"planloom\.toml"):
+            read()
+        assert settings_now().tools == ["mine", "more"], "what a worker has"
+    assert settings_file() == written
+
+
+def test_a_settings_file_that_cannot_be_read_is_said_and_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken for an empty one: the worker then had neither keys nor task queue of it."""
+    monkeypatch.chdir(tmp_path)
+    Path("planloom.toml").write_text("tools = [", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"planloom\.toml"), scripted(True, is_quiet=True):
+        pass
+    monkeypatch.setenv("PLANLOOM_CONFIG", "gone.toml")
+    with pytest.raises(SettingsError, match="no such file"), scripted(True, is_quiet=True):
+        pass
+    assert not Path(".planloom").exists()

@@ -134,5 +134,6 @@ async def test_a_dumb_terminal_and_a_pipe_get_lines_as_things_happen(planloom: P
         lines = await planloom_cli(planloom, "watch", "dumb")
         objects = await planloom_cli(planloom, "watch", "dumb", "--json")
     assert "waiting for human: q: Is 42 right?" in terminal.seen
-    assert "completed: 2 succeeded" in lines.err
+    assert "completed: 2 succeeded" in lines.out, "a pipe gets them: they went to standard error"
+    assert lines.err == ""
     assert json.loads(objects.out.splitlines()[-1])["status"] == "completed"

@@ -26,18 +26,21 @@ from tests.support.harness import Planloom
 
 BIN = Path(sys.executable).parent
 RUNS = "WorkflowType IN ('DagWorkflow', 'AgentWorkflow', 'TeamWorkflow') AND TaskQueue = 'planloom'"
+PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto"]
+"""For blocks that are tests."""
 SECONDS = 600.0
 """After this a command is taken to hang. A busy machine is slow, not wrong."""
+DRAINED = "default: drained: calls wait until resume"
 FORM = "SUMMARY: s\nCLAIM: c\nEVIDENCE: e\nCONFIDENCE: 0.9\nRESULT: r\nNEXT_STEP: none"
 SAID = {
     "README.md": ["42", "42 and 1024 make 1066", "France has more"],
     "docs/how-to/agents-and-teams.md": ["verdict: trusted", '"agent":"lead"'],
-    "docs/how-to/capacity.md": ["not used yet", "allowed:true", "drained by ops: night"],
+    "docs/how-to/capacity.md": ["not used yet", "allowed:true", "drained by ops: night", DRAINED],
     "docs/contract.md": ["twice", "revision 2 approved by timeout"],
     "docs/how-to/python.md": ["completed 43 2", "town", "answer: Lyon", "task distinct: succeeded"],
     "docs/how-to/observe.md": ["no rate for XYZ"],
     "docs/how-to/schedule.md": ["nightly-report"],
-    "docs/how-to/test.md": ["sum.yaml: valid"],
+    "docs/how-to/test.md": ["1 passed", "sum.yaml: valid", "2 passed"],
     "docs/tutorials/approvals.md": ["approve", "checked by ops", "France has more"],
     "docs/tutorials/goal-with-a-model.md": ["France has more", "compare"],
     "docs/tutorials/own-tool-and-plan.md": ["convert", "573.6 euros", "1147.2 euros"],
@@ -141,7 +144,7 @@ async def reader(planloom: Planloom) -> AsyncIterator[Callable[[Block, int], obj
             if block.language == "python":
                 script = planloom.folder / f"block_{number}.py"
                 script.write_text(block.text, encoding="utf-8")
-                command = [sys.executable, str(script)]
+                command = [sys.executable, *PYTEST * ("def test_" in block.text), str(script)]
             else:
                 kept = f"[ -f {variables} ] && . {variables}\n"
                 text = f"{kept}set -e\n{block.text}\nexport -p > {variables}\n"

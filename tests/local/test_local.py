@@ -110,6 +110,21 @@ async def test_a_handle_decides_like_a_run_on_a_server() -> None:
         await run.close()
 
 
+async def test_what_happens_while_an_event_is_handled_is_told_before_the_end() -> None:
+    """An answer given in the loop ended the run: the task's end and `answered` were left out."""
+    run = local.start(plan({"id": "q", "human": "Which?"}, answer="${q}"))
+    told = []
+    try:
+        async for event in run.stream():
+            told.append((event.kind, event.task, event.state))
+            if event.kind == "wait":
+                await run.answer("blue")
+    finally:
+        await run.close()
+    assert {("task", "q", "succeeded"), ("answered", "q", None)} <= set(told)
+    assert told[-2:] == [("status", None, "completed"), ("end", None, "completed")]
+
+
 async def test_a_cancelled_run_keeps_what_is_finished() -> None:
     run = local.start(ASKS)
     try:

@@ -340,4 +340,4 @@ def test_an_idle_task_gives_its_slot_back_once() -> None:
     frontier.end(TaskId("a"), Outcome.SUCCEEDED)
     frontier.end(TaskId("b"), Outcome.SUCCEEDED)
     frontier.check()
-    assert frontier.slots_held == 0
+    assert frontier.slots == 0

@@ -185,12 +185,24 @@ async def test_a_tools_own_log_line_has_its_run_task_and_revision(planloom: Plan
             return n
         """
     )
-    tasks = [{"id": name, "tool": name, "args": {"n": 1}} for name in ("loud", "near")]
+    tasks = [
+        {"id": "loud", "tool": "loud", "args": {"n": 1}},
+        {"id": "near", "tool": "near", "args": {"n": 1}},
+        {"id": "rows", "map": [2, 3], "tool": "loud", "args": {"n": "${item}"}, "fuse": True},
+        {"id": "alone", "map": [4, 5], "tool": "loud", "args": {"n": "${item}"}, "fuse": False},
+    ]
     async with planloom.worker_process(PLANLOOM_TOOLS=module, PLANLOOM_LOG="json") as worker:
         handle = await planloom.start({"plan": {"tasks": tasks}})
         await planloom.result(handle)
         await worker.stop()
         lines = [json.loads(x) for x in worker.output.splitlines() if x.startswith("{")]
-    seen = {x["logger"]: (x["run"], x["task"], x["revision"], x["message"]) for x in lines}
-    assert seen["loud"] == (handle.id, "loud", 1, "n is 1")
-    assert seen["near"] == (handle.id, "near", 1, "n is 1")
+    seen = {(x["logger"], x["task"], x["message"]) for x in lines}
+    assert seen == {
+        ("loud", "loud", "n is 1"),
+        ("near", "near", "n is 1"),
+        ("loud", "rows[0]", "n is 2"),
+        ("loud", "rows[1]", "n is 3"),
+        ("loud", "alone[0]", "n is 4"),
+        ("loud", "alone[1]", "n is 5"),
+    }
+    assert {(x["run"], x["revision"]) for x in lines} == {(handle.id, 1)}

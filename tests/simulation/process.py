@@ -28,7 +28,6 @@ from planloom.workflows.machines.shared.events import (
     Event,
     Failure,
     HistoryLong,
-    Returned,
     TimeReached,
 )
 from tests.simulation.effects import end_of
@@ -331,7 +330,3 @@ class Process:
 
     def cancel(self) -> None:
         self.world.cancel_process(self)
-
-
-def returned(key: str, value: Any) -> Returned:
-    return Returned(key, value)

@@ -294,7 +294,13 @@ def test_what_an_mcp_server_is_started_from_is_not_written(
 
 def test_a_data_folder_that_is_the_workspace_closes_what_is_planlooms_there(work: Path) -> None:
     trusted = trusted_places(Settings(workspace=".", data_dir="."), {}, import_path=[])
-    for name in ("blobs/ab/abcd", "cache/x", "claims/y", "tool_times.json", "temporal.db-wal"):
+    for name in (
+        "blobs/ab/abcd",
+        "blobs/claims/y",
+        "locks/x",
+        "tool_times.json",
+        "temporal.db-wal",
+    ):
         assert _closed(work, trusted, name) == (True, True)
     assert _closed(work, trusted, "notes.md") == (False, False)
 

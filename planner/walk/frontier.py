@@ -65,6 +65,8 @@ class Entry:
     """Those of the running items that a group runs."""
     units_again: list[int] = field(default_factory=list)
     """Items that a group gave back: they start once more."""
+    units_skipped: set[int] = field(default_factory=set)
+    """Items behind the next one that are not to start."""
     group: str = ""
     """The group that runs it, or that it follows: it holds no slot itself."""
 
@@ -278,8 +280,14 @@ class Frontier:
             entry.units_again.remove(unit.index)
             return
         entry.unit_next += 1
+        self._push_next(entry)
+
+    def _push_next(self, entry: Entry) -> None:
+        while entry.unit_next in entry.units_skipped:
+            entry.units_skipped.discard(entry.unit_next)
+            entry.unit_next += 1
         if entry.unit_next < entry.unit_count:
-            self._push(Unit(unit.task, entry.unit_next))
+            self._push(Unit(entry.node.id, entry.unit_next))
 
     def expand(self, task: TaskId, count: int, *, ended: int = 0, weight: int = 1) -> None:
         """A running map has `count` items: its own slot is freed, and its units become ready.
@@ -309,13 +317,26 @@ class Frontier:
             self._release(entry)
         return entry.units_left == 0
 
+    def skip_unit(self, task: TaskId, index: int) -> bool:
+        """An item that has not started will not; True when none of its map is left."""
+        entry = self.entries[task]
+        if index in entry.units_again:
+            entry.units_again.remove(index)
+        elif index in range(entry.unit_next, entry.unit_count) and index not in entry.units_skipped:
+            entry.units_skipped.add(index)
+            self._push_next(entry)
+        else:
+            raise InvalidTransition(task, entry.state, f"skip of item {index}")
+        entry.units_left -= 1
+        return entry.units_left == 0
+
     def abandon_units(self, task: TaskId) -> int:
         """Items of a map that have not started will not: how many. The running ones still end."""
         entry = self.entries[task]
         waiting = entry.units_left - len(entry.units_running)
         entry.units_left = len(entry.units_running)
         entry.unit_count = entry.unit_next
-        entry.units_again = []
+        entry.units_again, entry.units_skipped = [], set()
         return waiting
 
     def hold(self, task: TaskId) -> None:
@@ -367,7 +388,7 @@ class Frontier:
         """
         if self.is_paused or self.is_stopped:
             return
-        heap, seen = list(self.heap), set[Unit]()
+        heap, seen = [*self.heap], set[Unit]()
         while heap:
             unit = heappop(heap)[-1]
             if unit not in seen and self._is_startable(unit):
@@ -378,7 +399,6 @@ class Frontier:
         self, group: str, units: Sequence[Unit], followers: Sequence[TaskId], slots: int
     ) -> None:
         """Start units that may start now as a group that holds `slots`; `followers` run after them.
-
         Items of a map come in order, from the one that is next.
         """
         for unit in units:
@@ -450,7 +470,7 @@ class Frontier:
             entry = self.entries[again.pop()]
             entry.state, entry.is_blocked = State.WAITING, False
             entry.unit_count = entry.unit_next = entry.units_left = 0
-            entry.weight, entry.units_again = 1, []
+            entry.weight, entry.units_again, entry.units_skipped = 1, [], set()
             self.open += 1
             self._count_again(entry.node.id)
             for dependent in self.dependents.get(entry.node.id, ()):

@@ -193,6 +193,8 @@ def _add_units(choice: _Choice, unit: Unit) -> None:
     is_next = unit.index == entry.unit_next
     for index in range(unit.index, entry.unit_count if is_next else unit.index + 1):
         each = replace(unit, index=index)
+        if index in entry.units_skipped:
+            continue
         if not choice.add(each):
             return
         choice.units.append(each)

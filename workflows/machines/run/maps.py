@@ -32,10 +32,14 @@ def close_map(run: RunState, step: Step, task: TaskId) -> None:
     """All items have ended: the output is the list of theirs, null where there is none."""
     record = run.records[task]
     ended = record.item_outcomes
-    if Outcome.CANCELLED in ended or None in ended:
+    counts = record.item_counts() or {}
+    # One item that was cancelled by itself is a hole like any other.
+    is_stopped = None in ended or run.stop is not None or task in run.cancelled_why
+    is_cancelled = Outcome.CANCELLED in ended or None in ended
+    if is_cancelled and (is_stopped or set(counts) == {Outcome.CANCELLED.value}):
         end_map(run, step, task, Outcome.CANCELLED, None)
         return
-    if good_of(record.item_counts() or {}) == 0:
+    if good_of(counts) == 0:
         skipped = run.tasks[task].on_error == "skip"
         end_map(run, step, task, Outcome.SKIPPED if skipped else Outcome.FAILED, None)
         return

@@ -6,11 +6,14 @@ the run is stopped.
 
 from __future__ import annotations
 
+import re
+
 from planloom.planner.compile.passes.prune import is_kept_for_itself
 from planloom.planner.language.conditions import roots_of_condition
 from planloom.planner.language.values import Outcome, TaskId
 from planloom.planner.walk.frontier import State
-from planloom.workflows.machines.run.maps import end_map
+from planloom.planner.walk.names import unit_name
+from planloom.workflows.machines.run.maps import close_map, end_map
 from planloom.workflows.machines.run.state import Rule, RunState, Stop, StopKind
 from planloom.workflows.machines.run.tasks import cancel_waiting_task, spare
 from planloom.workflows.machines.run.units import cancel_unit, works_of
@@ -19,10 +22,14 @@ from planloom.workflows.machines.shared.commands import Cancel
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.machine import Step
 
+_ITEM = re.compile(r"(.+)\[(\d{1,9})\]")
+
 
 def problem_with_cancel(run: RunState, task: TaskId) -> str | None:
     """Why one task cannot be cancelled, or None."""
     state = run.frontier.state_of(task)
+    if state is None and (item := _item_of(run, task)) is not None:
+        return _problem_with_item(run, *item)
     if state is None:
         known = ", ".join(run.tasks)[:200] or "none yet"
         return f'cancel_task: no task "{task}". Tasks: {known}'
@@ -34,6 +41,9 @@ def problem_with_cancel(run: RunState, task: TaskId) -> str | None:
 def cancel_task(run: RunState, step: Step, task: TaskId, reason: str) -> None:
     """Cancel one task that has not ended."""
     run.cancelled_why[task] = reason
+    if task not in run.tasks and (item := _item_of(run, task)) is not None:
+        _cancel_item(run, step, *item)
+        return
     if run.frontier.state_of(task) is not State.RUNNING:
         cancel_waiting_task(run, step, task, reason)
         return
@@ -45,6 +55,41 @@ def cancel_task(run: RunState, step: Step, task: TaskId, reason: str) -> None:
     is_running = run.frontier.state_of(task) is State.RUNNING
     if not works and is_running and task not in run.lists:
         end_map(run, step, task, Outcome.CANCELLED, None)
+
+
+def _item_of(run: RunState, name: str) -> tuple[TaskId, int] | None:
+    """The map and the index of `rows[3]`; None when it is no item of a task of the run."""
+    found = _ITEM.fullmatch(name)
+    return (TaskId(found[1]), int(found[2])) if found and found[1] in run.tasks else None
+
+
+def _problem_with_item(run: RunState, task: TaskId, index: int) -> str | None:
+    record, state = run.records[task], run.frontier.state_of(task)
+    if run.tasks[task].map is None:
+        return f'cancel_task: task "{task}" has no items: cancel it by its own id'
+    if isinstance(state, Outcome):
+        return f'cancel_task: task "{task}" has ended: {state}'
+    if task in run.cancelled_why:
+        return f'cancel_task: all of "{task}" is being cancelled'
+    if not record.item_outcomes:
+        return f'cancel_task: the items of "{task}" are not known yet'
+    if record.batches is not None:
+        return f'cancel_task: the items of "{task}" run in batches: cancel the whole task'
+    if index >= len(record.item_outcomes):
+        return f'cancel_task: "{task}" has {len(record.item_outcomes)} items, the first is [0]'
+    if (outcome := record.item_outcomes[index]) is not None:
+        return f'cancel_task: item [{index}] of "{task}" has ended: {outcome}'
+    return None
+
+
+def _cancel_item(run: RunState, step: Step, task: TaskId, index: int) -> None:
+    key = unit_name(task, index)
+    if key in run.works:
+        cancel_unit(run, step, key)
+        return
+    run.records[task].item_outcomes[index] = Outcome.CANCELLED
+    if run.frontier.skip_unit(task, index):
+        close_map(run, step, task)
 
 
 def call_off(run: RunState, step: Step, task: TaskId, reason: str) -> None:

@@ -42,6 +42,7 @@ def add_tasks(
         if found is None:
             found = tuple(i for i in inputs_of(task) if i in names)
         run.inputs[task.id] = found
+        run.cancelled_why.pop(task.id, None)  # that was said of it as it was written before
         before = run.records.get(task.id)
         run.records[task.id] = Record(task.id, version=run.dropped.pop(task.id, 1))
         if before is not None:

@@ -410,7 +410,7 @@ def end_cancelled(
         key,
         Outcome.CANCELLED,
         None,
-        reason=cancel_reason(run, work.unit.task),
+        reason=cancel_reason(run, work.unit),
         usage=usage,
         tasks=_counted(work, tasks),
     )
@@ -455,15 +455,18 @@ def fallback_granted(run: RunState, step: Step, key: str, granted: Amount) -> No
 
 def fallback_refused(run: RunState, step: Step, key: str, lack: str) -> None:
     """There will be no budget for the alternative path."""
-    record = run.records[run.works[key].unit.task]
+    task = run.works[key].unit.task
+    record = run.records[task]
     record.error = f"{record.error}; no budget for the fallback: {lack}"
-    end_unit(run, step, key, Outcome.FAILED, None, tasks=0)
+    skipped = run.tasks[task].on_error == "skip"
+    end_unit(run, step, key, Outcome.SKIPPED if skipped else Outcome.FAILED, None, tasks=0)
 
 
-def cancel_reason(run: RunState, task: TaskId) -> str:
-    """Why a task was cancelled, for its record."""
+def cancel_reason(run: RunState, unit: Unit) -> str:
+    """Why a task or item was cancelled, for the task's record."""
     stopped = run.stop.reason if run.stop is not None else None
-    return run.cancelled_why.get(task) or stopped or "cancelled"
+    known = run.cancelled_why
+    return known.get(unit.task) or stopped or known.get(TaskId(key_of(unit))) or "cancelled"
 
 
 # -- speculation ----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from planloom.planner.language.plan import MAP_ITEMS_MAX
 from planloom.planner.language.values import Outcome, Stored
 from planloom.workflows.machines.run.stopping import problem_with_cancel
 from planloom.workflows.machines.run.view import progress_of
-from planloom.workflows.machines.shared.commands import Cancel, Resolve, RunTool
+from planloom.workflows.machines.shared.commands import Answer, Cancel, Refuse, Resolve, RunTool
 from tests.support.run_driver import Drive, plan, work
 
 LARGE = Stored(blob="b" * 64, size_bytes=9_000, preview="…")
@@ -112,3 +112,48 @@ def test_a_map_at_work_runs_as_one_task() -> None:
     drive.ends("m[0]", 1)
     assert progress_of(drive.run, drive.now).running == ["m"]
     assert problem_with_cancel(drive.run, "m") is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_one_item_that_is_cancelled_is_a_hole_and_the_others_keep_their_values(
+    parallel: int,
+) -> None:
+    drive = Drive(plan=plan(work("m", "${item}", map=[1, 2, 3])), budget={"parallel": parallel})
+    drive.begin()
+    answer = drive.control("cancel_task", id="m[1]", by="ops")
+    assert isinstance(answer, Answer)
+    if parallel == 3:
+        assert drive.sent(Cancel) == ["m[1]#body"]
+        drive.cancelled("m[1]#body")
+    assert drive.outcome("m") is None
+    drive.ends("m[0]", "a")
+    if parallel == 1:
+        assert drive.sent(RunTool) == ["m[2]#body"]
+    drive.ends("m[2]", "c")
+    assert drive.run.value_of("m") == Stored(value=["a", None, "c"])
+    report = drive.result.tasks["m"]
+    assert (report.outcome, report.items) == ("succeeded", {"succeeded": 2, "cancelled": 1})
+    assert (drive.result.status, drive.result.usage.tasks) == ("partial", 2 + (parallel == 3))
+    assert "[1]" in (drive.result.reason or "")
+
+
+def test_items_that_cannot_be_cancelled_are_refused_with_the_reason() -> None:
+    drive = Drive(plan=plan(work("m", "${item}", map=[1, 2]), work("x")), budget={"parallel": 1})
+    drive.begin()
+
+    def refused(id: str) -> str:
+        answer = drive.control("cancel_task", id=id)
+        assert isinstance(answer, Refuse)
+        return answer.message
+
+    assert "has 2 items" in refused("m[2]")
+    assert "has no items" in refused("x[0]")
+    assert "no task" in refused("y[0]")
+    assert isinstance(drive.control("cancel_task", id="m[1]"), Answer)
+    assert "has ended: cancelled" in refused("m[1]")
+    assert isinstance(drive.control("cancel_task", id="m[0]"), Answer)
+    assert "has ended: cancelled" in refused("m[1]")
+    drive.cancelled("m[0]#body")
+    assert drive.outcome("m") == "cancelled"
+    drive.ends("x", 1)
+    assert drive.result.tasks["m"].reason == "cancelled by a person"

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from planloom.planner.contract.jobs import ErrorClass
+from planloom.planner.contract.requests import TenantName
 from planloom.planner.contract.settings import PoolSettings
 from planloom.planner.language.values import JsonValue, Model, PriorityName, parse_seconds
 
@@ -121,14 +122,14 @@ class SetCapacity(Model):
     """Permits: model calls at once."""
     max_runs: Annotated[int, Field(ge=1)] | None = None
     """Permits: holders at once."""
-    tenants: dict[str, Annotated[float, Field(ge=0.001, le=1000)]] | None = None
+    tenants: dict[TenantName, Annotated[float, Field(ge=0.001, le=1000)]] | None = None
     """Weights by which tenants share the pool."""
     reset: bool = False
     """Whether to go back to what the settings say first."""
 
     @model_validator(mode="after")
     def _changes_something(self) -> SetCapacity:
-        if not self.model_fields_set:
+        if not self.model_dump(exclude_none=True, exclude_defaults=True):
             names = ", ".join(type(self).model_fields)
             raise ValueError(f"nothing to set; one of {names}")
         return self

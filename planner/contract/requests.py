@@ -179,6 +179,9 @@ def _short_enough(tenant: str) -> str:
     return tenant
 
 
+TenantName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_short_enough)]
+
+
 class Common(Model):
     """Fields that runs of plans, agents and teams share."""
 

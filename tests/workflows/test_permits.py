@@ -231,3 +231,14 @@ def test_no_limit_is_passed_and_everyone_is_served_in_the_end(
         now += 5
         state = sweep(state, limits, now)
     assert not state.waiting
+
+
+def test_who_asks_again_without_waiting_keeps_its_place() -> None:
+    state = taken(Permits(), ONE, ask("first"))
+    state = taken(state, ONE, ask("second", deadline=60.0))
+    state = taken(state, ONE, ask("third", deadline=60.0))
+    found = decision(state, ONE, ask("second", deadline=10.0), now=10.0)
+    assert (found.allowed, found.waits, found.position) == (False, True, 1)
+    state = taken(state, ONE, ask("second", deadline=10.0), now=10.0)
+    assert [w.ask.deadline for w in state.waiting] == [60.0, 60.0]
+    assert release(state, "first")[0].waiting

@@ -258,7 +258,20 @@ def test_what_people_set_acts_at_once_and_outlives_a_workers_file() -> None:
     assert view_of(one, T).overrides == {}
 
 
-@pytest.mark.parametrize("change", [{"requests_per_minute": 0}, {"parallel": -1}, {}])
+@pytest.mark.parametrize("change", [{"tenants": {"x" * 65: 2}}, {"tenants": {"": 1}}])
+def test_a_tenant_that_the_server_would_refuse_is_not_set(change: dict[str, Any]) -> None:
+    """The server takes rate and weights together: with one wrong name neither was set."""
+    with pytest.raises(ValueError, match=r"at most 64|at least 1"):
+        SetCapacity.model_validate(change)
+    with pytest.raises(ValueError, match="more than 64 bytes"):
+        SetCapacity.model_validate({"tenants": {"ü" * 33: 2}})
+    assert SetCapacity.model_validate({"tenants": {}}).tenants == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"requests_per_minute": 0}, {"parallel": -1}, {}, {"parallel": None}, {"reset": False}],
+)
 def test_a_rate_of_nothing_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"greater than|nothing to set"):
         SetCapacity.model_validate(change)
@@ -293,6 +306,8 @@ def test_permits_are_limited_by_the_parallelism_when_nothing_else_is_said() -> N
     assert one.answer("b", T + 1).allowed
     assert not one.release(Release(holder="a"), T + 1).allowed
     assert one.renew(Renew(holder="b", ttl_seconds=10), T + 2).expires_in_seconds == 10
+    assert [p.holder for p in view_of(one, T + 11).permits] == ["b"]
+    assert view_of(one, T + 12).permits == []
     assert one.answer("b", T + 12).reasons == ["no room in the time given"]
 
 

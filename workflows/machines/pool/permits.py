@@ -124,8 +124,11 @@ def reserve(state: Permits, limits: Limits, ask: Ask, now: float) -> tuple[Permi
         reasons = [f"{line} can never be met" for line in alone]
         state = release(state, ask.holder)[0]
         return state, Decision(allowed=False, reasons=reasons, **projected)
-    may_wait = ask.deadline is not None and ask.deadline > now
     old = state.entry(ask.holder)
+    if old is not None and (ask.deadline or 0.0) <= now:
+        # It asks again without waiting: it keeps its place for as long as it was to wait.
+        ask = ask.model_copy(update={"deadline": old.ask.deadline})
+    may_wait = ask.deadline is not None and ask.deadline > now
     entry = old.model_copy(update={"ask": ask}) if old else Waiting(ask=ask, since=now)
     others = [w for w in state.waiting if w.ask.holder != ask.holder]
     state = state.model_copy(update={"waiting": _bounded([*others, entry], now)})

@@ -59,6 +59,7 @@ def view_of(pool: Pool, now: float) -> CapacityState:
                 expires_in_seconds=round(p.expires - now, 1),
             )
             for p in state.permits.active
+            if p.expires > now
         ],
         permits_waiting=permits.waiting_by_priority(state.permits),
         longest_wait_seconds=round(permits.longest_wait(state.permits, now), 1),

@@ -145,7 +145,6 @@ def _stored(host: Host, talk: Talk, part: str, end: Returned | Broke) -> None:
 
 def _sum_up(host: Host, talk: Talk) -> None:
     """Have large inputs summed up before the first turn; each once for all who read it."""
-    talk.doing = Doing.SUMMING
     if not talk.is_prepared:
         talk.is_prepared = True
         if talk.context is not None and not talk.context.is_inline:
@@ -155,6 +154,7 @@ def _sum_up(host: Host, talk: Talk) -> None:
         talk.opened |= talk.inputs
         for name, stored in talk.inputs.items():
             _want_summary(host, talk, name, stored)
+    talk.doing = Doing.SUMMING  # not before: one that is too large for a summary is told at once
     _go_on_after_summaries(host, talk)
 
 

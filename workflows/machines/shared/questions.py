@@ -7,7 +7,7 @@ two quick answers to two questions keep their order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from planloom.planner.contract.controls import ChildAsks, CompleteTask
@@ -89,11 +89,12 @@ def answer(questions: Questions, given: CompleteTask, now: float) -> list[Answer
         questions.early.setdefault(given.id, []).append(given.output)
         return []
     answered = [Answered(asked.key, given.output)]
-    waiting = questions.waiting.pop(given.id, [])
-    if waiting:
-        questions.open[given.id] = replace(waiting[0], since=now)
-    if waiting[1:]:
-        questions.waiting[given.id] = waiting[1:]
+    # Asked again in their order: one behind a decision may have had its answer before.
+    for each in questions.waiting.pop(given.id, []):
+        is_decision = each.is_decision
+        early = ask(questions, given.id, each.key, each.text, now, is_decision=is_decision)
+        if early is not None:
+            answered.append(early)
     return answered
 
 

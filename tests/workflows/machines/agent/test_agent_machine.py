@@ -224,3 +224,13 @@ def test_words_that_cannot_be_stored_fail_the_agent() -> None:
     made = drive(task="x" * 3_000)
     made.breaks("helper.task", "unknown", "the store is full")
     assert (result(made).status, result(made).reason) == ("failed", "the store is full")
+
+
+def test_an_input_without_a_summary_lets_no_turn_go_before_the_summary_of_the_next() -> None:
+    huge, big = Stored(blob="a", size_bytes=500_000), Stored(blob="b", size_bytes=50_000)
+    made = drive(lineage=Lineage(inputs={"all": huge, "rows": big}))
+    assert list(made.flight) == ["helper.rows.summary"]
+    said = TaskOutput(output=Stored(value="in short"), usage=used(10))
+    made.returns("helper.rows.summary", said)
+    assert made.flight["helper.1"].job.summaries["rows"].value == "in short"
+    assert made.state.notes == ["helper.all: 500,000 bytes, shown cut and without a summary"]

@@ -53,3 +53,17 @@ def test_an_agent_is_known_by_its_task_and_a_member_by_both() -> None:
     alone = questions.asks("run/t", "run", "helper", "Well?", is_team=False)
     member = questions.asks("run/t", "run", "ann", None, is_team=True)
     assert (alone.key, member.key, member.question) == ("t", "t.ann", None)
+
+
+def test_an_answer_that_came_early_is_taken_by_the_question_behind_a_decision() -> None:
+    q = Questions()
+    assert questions.answer(q, given("ann", "blue"), 0.0) == []
+    questions.ask(q, "ann", "k0", "May it?", 1.0, is_decision=True)
+    questions.ask(q, "ann", "k1", "Which colour?", 1.0)
+    questions.ask(q, "ann", "k2", "Which size?", 1.0)
+    yes = given("ann", {"approve": True})
+    assert questions.answer(q, yes, 2.0) == [
+        Answered("k0", {"approve": True}),
+        Answered("k1", "blue"),
+    ]
+    assert (q.open["ann"].text, q.early) == ("Which size?", {})

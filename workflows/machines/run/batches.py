@@ -220,7 +220,11 @@ def wanted_by(run: RunState, wanted: GrantWanted) -> GrantWanted:
     child = run.children.get(wanted.child)
     pending = run.pending.get(child.key) if child is not None else None
     work = run.works.get(pending.subject) if pending is not None else None
-    if pending is None or work is None or not is_batch(run, work.unit):
+    if pending is None or work is None:
+        return wanted
+    if work.is_counted:  # a fallback: its task is counted already
+        return wanted.model_copy(update={"own_tasks": 0})
+    if not is_batch(run, work.unit):
         return wanted
     return wanted.model_copy(update={"name": pending.subject, "own_tasks": 0})
 

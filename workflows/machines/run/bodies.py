@@ -147,7 +147,7 @@ def command_of(
                 body,
                 name=activity_id(run, unit),
                 bindings=bindings_of(run, unit, dict(body.args), task.description),
-                grant=_grant(run, work.granted),
+                grant=_grant(run, work.granted, own_tasks=0 if work.is_counted else 1),
                 urgency=urgency_of(run, task),
             )
 

@@ -8,6 +8,7 @@ from planloom.planner.contract.results import (
     JudgeReport,
     RunStatus,
     TeamResult,
+    UsageReport,
     usage_report,
 )
 from planloom.workflows.machines.agent import host
@@ -38,7 +39,7 @@ def result_of(team: TeamState, status: RunStatus, reason: str | None, now: float
             "judge": _judge_report(team),
             "tasks": planned.tasks if planned else {},
             "revision": planned.revision if planned else 0,
-            "usage": usage_report(team.used),
+            "usage": _usage(team),
             "seconds": round(team.seconds(now), 3),
             "notes": team.notes,
             "reason": reason,
@@ -99,7 +100,13 @@ def progress(team: TeamState, now: float) -> dict[str, Any]:
 
 def usage(team: TeamState) -> dict[str, Any]:
     """The answer of the query `usage`."""
-    return usage_report(team.used).model_dump(mode="json")
+    return _usage(team).model_dump(mode="json")
+
+
+def _usage(team: TeamState) -> UsageReport:
+    """With the subtasks that were started: the run above has a cap of them too."""
+    ledger = team.account.ledger
+    return usage_report(team.used).model_copy(update={"tasks": ledger.settled.tasks})
 
 
 def published(team: TeamState) -> Published:

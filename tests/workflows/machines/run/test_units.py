@@ -8,7 +8,7 @@ import pytest
 
 from planloom.planner.contract.jobs import Resolved
 from planloom.planner.contract.results import AgentResult, UsageReport
-from planloom.planner.language.values import Outcome, Stored, Usage
+from planloom.planner.language.values import Outcome, Stored, TaskId, Usage
 from planloom.workflows.machines.shared.commands import (
     AskModel,
     Cancel,
@@ -342,3 +342,12 @@ def test_expressions_of_one_activation_share_their_bounds_and_go_on_in_an_activi
     assert 0 < made < 100
     assert len(drive.sent(Resolve)) == 100 - made
     assert drive.run.metering.meter.steps <= 2 * drive.run.metering.meter.bounds.steps
+
+
+def test_a_fallback_without_budget_is_skipped_where_a_failure_would_be() -> None:
+    task = work("a", fallback={"tool": "pay", "args": {"key": 1}}, on_error="skip")
+    drive = Drive(plan=plan(task), budget={"usd": 0.001}, on_budget="partial", retry_rounds=0)
+    drive.begin()
+    drive.breaks("a#body")
+    assert (drive.outcome("a"), drive.result.status) == ("skipped", "completed")
+    assert "no budget for the fallback" in drive.run.records[TaskId("a")].error

@@ -416,3 +416,12 @@ def test_a_plan_in_a_grant_alone_asks_its_parent_for_more() -> None:
     assert [tell.signal for tell in made.told if tell.run == "boss"] == ["grant_wanted"]
     made.control("raise_budget", RaiseBudget(tokens=9_000, by="parent"))
     assert at_work(made) == ["build"]
+
+
+def test_a_teams_usage_tells_the_subtasks_that_were_started() -> None:
+    made = drive(lineage=Lineage(parent="p", grant=Grant(tasks=9)))
+    for key, claim in (("look", "1"), ("build", "2"), ("sum", "3")):
+        made.returns(f"{key}#body", answers(claim))
+    finish(made)
+    assert made.state.result is not None
+    assert made.state.result.usage.tasks == 3

@@ -29,7 +29,7 @@ from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run import approving, edits, people, units
 from planloom.workflows.machines.run.batches import is_batch
 from planloom.workflows.machines.run.joining import rounds_left
-from planloom.workflows.machines.run.state import Doing, RunState, Stage
+from planloom.workflows.machines.run.state import EARLY_MAX, Doing, RunState, Stage
 from planloom.workflows.machines.run.stopping import cancel_task, problem_with_cancel
 from planloom.workflows.machines.run.timing import hold_or_go, time_moved
 from planloom.workflows.machines.shared import account
@@ -98,10 +98,7 @@ def take(run: RunState, step: Step, payload: Payload, token: int | None) -> None
             edits.begin(run, step, payload, token)
             return  # it answers when the edited plan is compiled
         case RequestReplan():
-            goal = run.goal
-            assert goal is not None
-            goal.asked = (payload.feedback, payload.by or "")
-            reply = Reply(accepted=True, message="a replan is asked for", revision=run.revision)
+            reply = _take_replan(run, payload)
         case RaiseBudget():
             reply = _take_raise(run, step, payload)
         case Pause() | Resume():
@@ -171,12 +168,25 @@ def _check_replan(run: RunState) -> Refusal | None:
     return None
 
 
+def _take_replan(run: RunState, payload: RequestReplan) -> Reply:
+    """One replan does what all have asked for until it begins."""
+    goal = run.goal
+    assert goal is not None
+    before, who = goal.asked or ("", "")
+    words = [w for w in (before, payload.feedback) if w]
+    feedback = clip_text("\n\n".join(words), WORDS_MAX_CHARS["feedback"])
+    by = ", ".join(dict.fromkeys(b for b in (who, payload.by) if b))
+    goal.asked = (feedback, clip_text(by, WORDS_MAX_CHARS["by"]))
+    return Reply(accepted=True, message="a replan is asked for", revision=run.revision)
+
+
 def _take_raise(run: RunState, step: Step, payload: RaiseBudget) -> Reply:
     before = run.account.ledger.caps
     account.raise_caps(run.account, payload)
     for id, child in run.children.items():
         key = run.pending[child.key].subject
-        own_tasks = 0 if is_batch(run, run.works[key].unit) else 1
+        work = run.works[key]
+        own_tasks = 0 if work.is_counted or is_batch(run, work.unit) else 1
         step.do(*account.cap_child(run.account, before, key, id, own_tasks))
     if payload.seconds is not None:
         time_moved(run, step)
@@ -215,7 +225,10 @@ def _check_answer(run: RunState, payload: CompleteTask) -> Refusal | None:
     if work is not None and work.doing is Doing.STORING:
         return Refusal(f'complete_task: "{key}" is answered already')
     if people.is_known(run, key):
-        return None
+        if people.may_keep_early(run):
+            return None
+        text = f'complete_task: "{key}" has not asked, and {EARLY_MAX} early answers are kept'
+        return Refusal(f"{text} already. Send it again when it asks.")
     waiting = f" Waiting: {', '.join(list(people.questions_of(run))[:10]) or 'none'}"
     state = run.frontier.state_of(TaskId(key))
     if state is None:

@@ -237,7 +237,9 @@ def _next_plan(run: RunState, step: Step, wanted: Planning, draft: Draft) -> Non
     why = f"{wanted.why}: {wanted.feedback}"
     goal.reasons.append(f"revision {run.revision + 1}: {why}"[:400])
     goal.reasons.append(f"worth it: {cost.words}")
-    major = major_changes(before, plan, run.catalog, run.request.approval.major, outcomes)
+    limits = run.request.approval.major
+    # An edit that waits for approval is part of what the new plan was made from.
+    major = [*(run.edited or []), *major_changes(before, plan, run.catalog, limits, outcomes)]
     adopt(run, draft.compiled, why=why[:400], by=wanted.by)
     ask_approval(run, step, is_first=_waits_first(run), major=major, then=Then.ENTER_REVISION)
 

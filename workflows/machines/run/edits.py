@@ -111,7 +111,9 @@ def _compile(run: RunState, step: Step, key: str) -> None:
         return
     before, by = run.plan, edit.payload.by or ""
     assert before is not None
-    major = major_of(run, before, compiled.plan)
+    # What waits for approval already is not approved by another edit on top of it.
+    waiting = run.edited or []
+    major = list(dict.fromkeys([*waiting, *major_of(run, before, compiled.plan)]))
     adopt(run, compiled, why="edited", by=by)
     if run.approval.is_open:
         approving.open_approval(run, step, major)

@@ -210,6 +210,7 @@ def _take_control(run: RunState, step: Step, event: ControlTaken) -> None:
         step.do(Refuse(event.token, refusal.message, refusal.type, details))
     else:
         run.note(f"signal ignored: {refusal.message}")
+        people.ask_again(run, step, event.payload)
 
 
 def _take_attempt(run: RunState, step: Step, event: PlannerRetried) -> None:

@@ -67,9 +67,13 @@ def schema_problem(run: RunState, key: str, answer: CompleteTask) -> str | None:
 
 def keep_early_answer(run: RunState, answer: CompleteTask) -> None:
     """An answer for a task that has not asked yet: it counts when the question opens."""
-    if sum(map(len, run.early_answers.values())) < EARLY_MAX:
-        run.early_answers.setdefault(answer.id, []).append(answer)
-        run.note(f"{answer.id}: an early answer{_who(answer.by)} is kept")
+    run.early_answers.setdefault(answer.id, []).append(answer)
+    run.note(f"{answer.id}: an early answer{_who(answer.by)} is kept")
+
+
+def may_keep_early(run: RunState) -> bool:
+    """Whether there is room for another answer that comes early."""
+    return sum(map(len, run.early_answers.values())) < EARLY_MAX
 
 
 def is_known(run: RunState, key: str) -> bool:
@@ -94,10 +98,19 @@ def _may_ask(task: Task) -> bool:
 
 def drop_early(run: RunState, task: TaskId) -> None:
     """A task has ended: early decisions about it are of no use any more."""
-    if run.early_answers.pop(task, None):
-        run.note(f"{task}: ended without asking; its early answer was not used")
+    # Of its items, and of what asks below it, the key begins with its id.
+    mine = [k for k in run.early_answers if k == task or _is_below_task(run, k, task)]
+    for key in mine:
+        del run.early_answers[key]
+        run.note(f"{key}: ended without asking; its early answer was not used")
     if run.early_tasks.pop(task, None):
         run.note(f"{task}: ended without asking; its early approval was not used")
+
+
+def _is_below_task(run: RunState, key: str, task: TaskId) -> bool:
+    return key.startswith((f"{task}.", f"{task}[")) and key.partition("[")[0] not in (
+        t for t in run.tasks if t != task
+    )
 
 
 # -- questions of child runs ----------------------------------------------------------------
@@ -132,6 +145,19 @@ def hand_down(run: RunState, step: Step, answer: CompleteTask | ApproveTask) -> 
     asks = run.asked.pop(answer.id)
     run.asked_since.pop(answer.id, None)
     step.do(Tell(asks.child, asks.control, answer.model_copy(update={"id": asks.name})))
+
+
+def ask_again(run: RunState, step: Step, refused: object) -> None:
+    """An answer was refused, maybe one that the run above has handed down: it took the question for
+    answered.
+    """
+    if not isinstance(refused, CompleteTask):
+        return
+    key = refused.id
+    if (question := run.questions.get(key)) is not None:
+        ask_upwards(run, step, key, question.text, schema=question.schema)
+    elif (asks := run.asked.get(key)) is not None:
+        tell_parent(run, step, asks)
 
 
 def forget_questions(run: RunState, step: Step, key: str) -> None:

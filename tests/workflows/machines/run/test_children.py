@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from planloom.planner.contract.controls import ChildAsks, GrantWanted
 from planloom.planner.contract.requests import Lineage
 from planloom.planner.contract.results import (
     AgentResult,
@@ -14,12 +15,18 @@ from planloom.planner.contract.results import (
     TeamResult,
     UsageReport,
 )
-from planloom.planner.language.values import Outcome, Stored
+from planloom.planner.language.values import Outcome, Stored, TaskId
 from planloom.workflows.machines.run.children import inputs_of, usage_from_report
 from planloom.workflows.machines.run.machine import CHILD_LOOK_SECONDS
 from planloom.workflows.machines.shared.commands import Cancel, LookAtChild, StartChild, Tell
-from planloom.workflows.machines.shared.events import CancelRequested, Continued, Failure
-from tests.support.run_driver import CATALOG, Drive, plan
+from planloom.workflows.machines.shared.events import (
+    CancelRequested,
+    Continued,
+    Failure,
+    GrantAsked,
+    QuestionOfChild,
+)
+from tests.support.run_driver import CATALOG, Drive, plan, work
 
 USED = UsageReport(tokens=15, input_tokens=10, output_tokens=5, usd=0.25, model_calls=1, tasks=2)
 BODIES: dict[str, dict[str, Any]] = {
@@ -243,3 +250,57 @@ def test_arguments_put_nobody_in_the_place_of_whom_the_task_names(kind: str, oth
     drive = begun(kind, **{kind: own[kind]}, args={"task": "x", kind: other})
     assert not drive.sent(StartChild)
     assert f"args.{kind}" in (drive.result.tasks["c"].error or "")
+
+
+NUMBER: dict[str, Any] = {"type": "number"}
+INNER: dict[str, Any] = {"tasks": [{"id": "x", "tool": "work", "args": {"key": 1}}]}
+
+
+def test_a_sub_plan_as_a_fallback_has_all_that_the_cap_of_tasks_leaves() -> None:
+    tasks = plan(work("a", fallback={"plan": INNER}))
+    drive = Drive(CATALOG, plan=tasks, budget={"tasks": 2}, retry_rounds=0)
+    drive.begin()
+    drive.breaks("a#body")
+    grant = drive.command(StartChild).lineage.grant
+    assert (grant.tasks, drive.run.account.ledger.free.tasks) == (1, 0)
+    used = UsageReport(tokens=1, tasks=1)
+    drive.returns("a#body", RunResult(status="completed", answer=1, usage=used))
+    assert (drive.result.status, drive.result.usage.tasks) == ("completed", 2)
+
+
+def test_what_a_sub_plan_as_a_fallback_asks_for_is_all_for_its_own_tasks() -> None:
+    tasks = plan(work("a", fallback={"plan": "some"}))
+    catalog = CATALOG.model_copy(update={"templates": {"some": INNER}, "template_names": ["some"]})
+    drive = Drive(catalog, plan=tasks, budget={"tasks": 20}, retry_rounds=0)
+    drive.begin()
+    drive.breaks("a#body")
+    held = drive.run.account.ledger.reserved[TaskId("a")].tasks
+    assert drive.command(StartChild).lineage.grant.tasks == held
+    wanted = GrantWanted(child="run/a.fallback", name="a.fallback", tasks=2)
+    drive.send(GrantAsked(wanted))
+    assert drive.command(Tell).payload.tasks == held + 2
+
+
+def test_an_answer_that_a_child_refuses_is_asked_for_again() -> None:
+    """Its schema is too large to travel, so the run above takes whatever comes."""
+    allowed = [f"choice number {n} of very many" for n in range(200)]
+    question = {"question": "Which?", "schema": {"type": "string", "enum": allowed}}
+    lineage = Lineage(parent="top")
+    drive = Drive(CATALOG, plan=plan({"id": "q", "human": question}), lineage=lineage)
+    drive.begin()
+    assert drive.command(Tell).payload.question == "Which?"
+    drive.signal("complete_task", id="q", output="none of them")
+    assert drive.command(Tell).payload.question == "Which?"
+    assert "signal ignored" in drive.run.notes[-1]
+    drive.signal("complete_task", id="q", output=allowed[7])
+    assert drive.command(Tell).payload.question is None
+    assert drive.result.answer == {"q": allowed[7]}
+
+
+def test_a_run_between_passes_a_question_on_again_that_its_child_still_asks() -> None:
+    drive = Drive(CATALOG, plan=plan({"id": "c", "plan": INNER}), lineage=Lineage(parent="top"))
+    drive.begin()
+    asks = ChildAsks(child="run/c", name="q", key="c.q", question="Which?", answer_schema=NUMBER)
+    drive.send(QuestionOfChild(asks))
+    drive.signal("complete_task", id="c.q", output="a word")
+    assert drive.command(Tell).payload.question == "Which?"

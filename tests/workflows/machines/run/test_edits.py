@@ -145,3 +145,19 @@ def test_an_edited_plan_has_the_whole_time_for_its_approval() -> None:
     assert isinstance(answer, Answer)
     assert drive.run.timers["approval"][0] == drive.now + 600
     assert drive.command(SetTimer).at == drive.now + 600
+
+
+def test_a_small_edit_on_top_of_a_material_one_does_not_approve_it() -> None:
+    drive = Drive(goal="do it", approval="major")
+    drive.begin()
+    drive.wrote(work("a"))
+    drive.control("approve_plan", revision=1)
+    drive.control("request_replan", feedback="another")  # while it is written, edits wait
+    assert drive.run.planning is not None
+    acts = {"id": "b", "tool": "post", "args": {"key": "k"}}
+    drive.control("edit_plan", revision=1, plan=plan(work("a"), acts))
+    drive.control("edit_plan", revision=2, plan=plan(work("a"), acts, work("c")))
+    assert drive.sent(RunTool) == []
+    drive.wrote(work("d"), call=2)
+    assert drive.run.approval.is_open
+    assert drive.sent(RunTool) == []

@@ -9,7 +9,9 @@ import pytest
 from planloom.planner.contract.controls import ChildAsks
 from planloom.planner.contract.jobs import Resolved
 from planloom.planner.contract.requests import Lineage
+from planloom.planner.contract.results import RunResult
 from planloom.planner.language.values import Outcome, Stored
+from planloom.workflows.machines.run.state import EARLY_MAX
 from planloom.workflows.machines.run.view import awaiting, open_waits, progress_of, status_word
 from planloom.workflows.machines.shared.commands import (
     Answer,
@@ -404,3 +406,39 @@ def test_long_words_beside_a_decision_make_no_result_and_no_call_too_large() -> 
     job = drive.command(WritePlan).job
     assert len(job.model_dump_json()) < 1_000_000
     assert job.feedback.endswith("and no ships")
+
+
+def test_an_early_answer_for_which_there_is_no_room_is_refused_and_not_lost() -> None:
+    drive = Drive(plan=plan(work("a"), {"id": "q", "human": "Which?", "depends_on": ["a"]}))
+    drive.begin()
+    for n in range(EARLY_MAX):
+        assert isinstance(drive.control("complete_task", id="q", output=n), Answer)
+    answer = drive.control("complete_task", id="q", output="late")
+    assert isinstance(answer, Refuse)
+    assert "Send it again when it asks" in answer.message
+    drive.ends("a", 1)
+    assert drive.result.answer == {"q": 0}
+    assert "q: ended without asking; its early answer was not used" not in drive.run.notes
+
+
+def test_early_answers_for_what_is_below_a_task_are_told_when_it_ends() -> None:
+    inner = plan({"id": "q", "human": "Which?"})
+    drive = Drive(plan=plan({"id": "sub", "plan": inner}, work("sub.q"), work("last")))
+    drive.begin()
+    assert isinstance(drive.control("complete_task", id="sub.nobody", output=1), Answer)
+    drive.returns("sub#body", RunResult(status="completed", answer=1))
+    note = "sub.nobody: ended without asking; its early answer was not used"
+    assert (note in drive.run.notes, drive.run.early_answers) == (True, {})
+
+
+def test_two_replans_that_are_asked_for_before_one_begins_are_one_with_both_wishes() -> None:
+    drive = Drive(goal="do it")
+    drive.begin()
+    drive.wrote(work("a"))
+    drive.control("request_replan", feedback="in French")
+    drive.control("request_replan", feedback="cheaper", by="ann")
+    drive.control("request_replan", feedback="with sources", by="bob")
+    drive.wrote(work("b"), call=2)
+    assert drive.command(WritePlan).job.feedback == "cheaper\n\nwith sources"
+    drive.wrote(work("c"), call=3)
+    assert drive.run.revisions[-1].by == "ann, bob"

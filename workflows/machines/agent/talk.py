@@ -14,7 +14,7 @@ from planloom.planner.contract.names import READ_OUTPUT
 from planloom.planner.contract.repeats import Repeats, count_repeats, with_repeat_note
 from planloom.planner.language.values import INLINE_MAX_BYTES, Bindings, Stored
 from planloom.workflows.machines.agent import calls
-from planloom.workflows.machines.agent.calling import free_key, queue_call, send
+from planloom.workflows.machines.agent.calling import free_key, queue_call, send, usage_of
 from planloom.workflows.machines.agent.state import (
     Doing,
     Ended,
@@ -65,6 +65,8 @@ def say(host: Host, talk: Talk, heard: Stored | None, step: Step) -> None:
 
 def take_end(host: Host, talk: Talk, what: Pending, end: Returned | Broke, step: Step) -> None:
     """A call of the talk has ended."""
+    if what.rule is not Rule.TURN:  # a turn's usage is taken with what else it tells
+        talk.ended.usage += usage_of(end)
     match what.rule:
         case Rule.STORED:
             _stored(host, talk, what.part, end)

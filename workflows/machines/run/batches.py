@@ -27,6 +27,7 @@ from planloom.planner.language.values import (
 from planloom.planner.walk.frontier import Unit
 from planloom.planner.walk.names import versioned
 from planloom.workflows.machines.run.children import (
+    add_saved,
     fields_of,
     fields_of_plan,
     lineage_of,
@@ -166,6 +167,7 @@ def output_of_batch(run: RunState, work: Work, result: RunResult) -> TaskOutput 
     """The list of a batch's outputs, or why there is none; how its items came out is counted."""
     record, unit = run.records[work.unit.task], work.unit
     usage, tasks = usage_from_report(result.usage), result.usage.tasks
+    add_saved(run, result.usage)
     report, task = result.tasks.get(unit.task), run.tasks[unit.task]
     fell_back = report is not None and report.outcome is Outcome.FALLBACK  # not item by item
     if report is None or (fell_back and task.fallback_body is not None):
@@ -178,7 +180,6 @@ def output_of_batch(run: RunState, work: Work, result: RunResult) -> TaskOutput 
     _count(record, counts)
     if report.error:
         record.fail(report.error, report.error_class)
-    record.saved_tokens += int(result.usage.saved.get("tokens", 0))
     if report.outcome is Outcome.CANCELLED:
         reason = report.reason or result.reason or "cancelled"
         return Failure(reason, "cancelled", usage=usage, tasks=tasks)

@@ -250,6 +250,7 @@ def output_of_child(run: RunState, work: Work, result: Any) -> TaskOutput | Fail
     body = run.tasks[task]
     if getattr(result, "tainted", False):
         run.records[task].is_tainted = True
+    add_saved(run, result.usage)
     match result:
         case RunResult():
             has_answer = result.answer is not None
@@ -296,6 +297,15 @@ def _outcome(
         tasks=tasks,
         note=None if status == "completed" else f"{status}: {reason}",
     )
+
+
+def add_saved(run: RunState, usage: UsageReport) -> None:
+    """What was saved in a child run was saved for its run too."""
+    saved = usage.saved
+    run.saved.tokens += saved.get("tokens", 0)
+    run.saved.usd += saved.get("usd", 0)
+    run.saved.tasks += int(saved.get("tasks", 0))
+    run.saved.seconds += saved.get("seconds", 0)
 
 
 def usage_from_report(report: UsageReport) -> Usage:

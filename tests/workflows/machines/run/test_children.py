@@ -304,3 +304,14 @@ def test_a_run_between_passes_a_question_on_again_that_its_child_still_asks() ->
     drive.send(QuestionOfChild(asks))
     drive.signal("complete_task", id="c.q", output="a word")
     assert drive.command(Tell).payload.question == "Which?"
+
+
+@pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_what_was_saved_in_a_child_is_saved_in_its_run(kind: str, status: str) -> None:
+    drive = begun(kind)
+    saved = {"tokens": 70.0, "usd": 0.5, "tasks": 2.0, "seconds": 3.0}
+    found = result(kind, status, 7 if status == "completed" else None)
+    used = USED.model_copy(update={"saved": saved})
+    drive.returns("c#body", found.model_copy(update={"usage": used}))
+    assert drive.result.usage.saved == saved

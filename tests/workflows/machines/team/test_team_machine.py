@@ -546,3 +546,18 @@ def test_the_page_shows_each_member_and_what_it_claims() -> None:
     assert "**partial**" in page
     row = [c.strip() for c in page.partition("| ann")[2].split("\n")[0].split("|")]
     assert row[1:5] == ["role of ann", "succeeded", "1", "ann / says yes"]
+
+
+def test_what_the_tools_of_a_member_cost_is_in_its_part_and_the_parts_are_the_whole() -> None:
+    members = [{"id": "ann", "role": "x", "tools": ["echo"]}, {"id": "bob", "role": "x"}]
+    made = drive(team={"members": members}, rounds=0)
+    made.returns("ann.1", calls("c0"))
+    used = Usage(tool_calls=1, usd_nano=5, input_tokens=7)
+    made.returns("ann.1.c0", TaskOutput(output=Stored(value=1), usage=used))
+    made.returns("ann.2", says("yes"))
+    made.returns("bob.1", says("yes"))
+    found = finish(made)
+    ann, bob = found.members["ann"].usage, found.members["bob"].usage
+    assert (ann.tool_calls, ann.tokens, bob.tokens) == (1, 107, 100)
+    assert found.usage.tokens == ann.tokens + bob.tokens + 10  # the judge's
+    assert found.usage.tool_calls == 1

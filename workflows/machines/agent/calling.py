@@ -7,7 +7,7 @@ from planloom.workflows.machines.agent.state import Host, Pending, Rule
 from planloom.workflows.machines.shared.account import (
     Over,
     Parked,
-    may_reserve,
+    reserve_now,
     retry_parked,
     settle,
 )
@@ -48,8 +48,8 @@ def granted_calls(host: Host, now: float) -> list[tuple[str, Pending, Amount | O
         if what.rule is Rule.SUMMARY:
             call = host.account.parked.pop(key)
             del host.waiting[key]
-            has_room = may_reserve(host.account, key, call.want, call.least, now)
-            found.append((key, what, call.want if has_room else NO_ROOM))
+            granted = reserve_now(host.account, key, call.want, call.least, now)
+            found.append((key, what, granted or NO_ROOM))
     for key, answer in retry_parked(host.account, now):
         found.append((key, host.waiting.pop(key), answer))
     return found

@@ -32,6 +32,7 @@ from planloom.workflows.machines.shared.estimates import (
     ANSWER_TOKENS_MIN,
     WIDER,
     model_amount,
+    most_tokens,
 )
 from planloom.workflows.machines.shared.events import Broke, Failure, Returned
 from planloom.workflows.machines.shared.large_inputs import SHOWN_MAX_BYTES
@@ -193,6 +194,10 @@ def _ask_for_summary(
         return
     model = _worker(host)
     job = summary_job(key, stored, model=model, request=host.request, scope=host.root)
+    prompt = summary_amounts(host.catalog, model, stored)[1].tokens - ANSWER_TOKENS_MIN
+    most = most_tokens(answer, host.account.ledger.caps, host.catalog, model, prompt)
+    if most is not None:
+        job = job.model_copy(update={"tokens_max": most})
     pools = tuple(host.catalog.pools_for(model))
     send(host, key, what, AskModel(key, job, key, key, host.urgency, pools), step)
 
@@ -279,6 +284,7 @@ def _turn_command(host: Host, talk: Talk, key: str, granted: Amount) -> TakeTurn
     persona = talk.persona
     model = host.model_for("worker", persona.model)
     is_first = talk.transcript is None
+    prompt = _amounts(host, talk)[1].tokens - ANSWER_TOKENS_MIN
     job = TurnJob(
         name=persona.name,
         # Later turns have the opening in their transcript.
@@ -299,7 +305,7 @@ def _turn_command(host: Host, talk: Talk, key: str, granted: Amount) -> TakeTurn
         role="worker",
         model=model,
         retry=persona.retry,
-        tokens_max=granted.tokens if host.account.ledger.caps.tokens is not None else None,
+        tokens_max=most_tokens(granted, host.account.ledger.caps, host.catalog, model, prompt),
         tenant=host.request.tenant,
     )
     pools = tuple(host.catalog.pools_for(model))

@@ -27,7 +27,12 @@ from planloom.workflows.machines.run.record import Again
 from planloom.workflows.machines.run.state import RunState, Work
 from planloom.workflows.machines.shared.budget import Amount
 from planloom.workflows.machines.shared.commands import AskModel, RunTool, StartChild, Urgency
-from planloom.workflows.machines.shared.estimates import amounts_for, answer_room, prompt_tokens
+from planloom.workflows.machines.shared.estimates import (
+    amounts_for,
+    answer_room,
+    most_tokens,
+    prompt_tokens,
+)
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.member_retry import may_retry
 from planloom.workflows.machines.shared.taint import tainted_inputs
@@ -233,8 +238,8 @@ def _ask(run: RunState, key: str, work: Work, ask: Ask) -> AskModel:
     max_tokens, reserved = ask.max_tokens, None
     if caps.tokens is not None or caps.usd_nano is not None:
         prompt = prompt_tokens([ask.prompt, ask.context, ask.system], run.value_of)
-        max_tokens = answer_room(work.granted, prompt, ask.max_tokens)
-        reserved = work.granted.tokens if caps.tokens is not None else None
+        reserved = most_tokens(work.granted, caps, run.catalog, model, prompt)
+        max_tokens = answer_room(reserved or work.granted.tokens, prompt, ask.max_tokens)
     read = dict.fromkeys(roots_of([ask.prompt, ask.system]))
     tainted = run.tainted
     outside = sorted(name for name in read if name in tainted)

@@ -30,6 +30,7 @@ from planloom.workflows.machines.shared.estimates import (
     OVERHEAD_TOKENS,
     answer_room,
     model_amount,
+    most_tokens,
     stored_bytes,
     wider_room,
 )
@@ -136,6 +137,8 @@ def send_joiner(run: RunState, step: Step, granted: Amount) -> None:
     joining, caps = joining_of(run), run.account.ledger.caps
     model = run.model_for("joiner")
     has_cap = caps.tokens is not None or caps.usd_nano is not None
+    prompt = _prompt_tokens(run)
+    most = most_tokens(granted, caps, run.catalog, model, prompt)
     looks: dict[str, Any] = {}
     if joining.looked:
         looks = {"looked": list(joining.looked), "question": joining.question}
@@ -148,8 +151,8 @@ def send_joiner(run: RunState, step: Step, granted: Amount) -> None:
         context=run.request.context,
         model=model,
         pool=run.catalog.pool_for(model).name,
-        max_tokens=answer_room(granted, _prompt_tokens(run), None) if has_cap else None,
-        tokens_max=granted.tokens if caps.tokens is not None else None,
+        max_tokens=answer_room(most or granted.tokens, prompt, None) if has_cap else None,
+        tokens_max=most,
         tenant=run.request.tenant,
         **looks,
     )
@@ -247,8 +250,10 @@ def send_summary(run: RunState, step: Step, granted: Amount) -> None:
         prompt=PROMPT_ASKED if joining.question else PROMPT,
         words=words,
     )
-    if run.account.ledger.caps.tokens is not None:
-        job = job.model_copy(update={"tokens_max": granted.tokens})
+    caps, least = run.account.ledger.caps, summary_amounts(run.catalog, model, _output(run, task))
+    prompt = least[1].tokens - ANSWER_TOKENS_MIN
+    if (most := most_tokens(granted, caps, run.catalog, model, prompt)) is not None:
+        job = job.model_copy(update={"tokens_max": most})
     name = f"join.{goal_of(run).rounds + 1}{_suffix(joining)}.{task}"
     run.pending[joining.key] = Pending(Rule.SUMMARY, task)
     summary = f"{name}: a summary for the joiner"

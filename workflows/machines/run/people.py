@@ -108,9 +108,9 @@ def drop_early(run: RunState, task: TaskId) -> None:
 
 
 def _is_below_task(run: RunState, key: str, task: TaskId) -> bool:
-    return key.startswith((f"{task}.", f"{task}[")) and key.partition("[")[0] not in (
-        t for t in run.tasks if t != task
-    )
+    name = TaskId(key.partition("[")[0])
+    is_another = name != task and name in run.tasks  # ids may hold dots
+    return key.startswith((f"{task}.", f"{task}[")) and not is_another
 
 
 # -- questions of child runs ----------------------------------------------------------------

@@ -49,6 +49,7 @@ from planloom.workflows.machines.shared.estimates import (
     answer_room,
     at_most,
     model_amount,
+    most_tokens,
     planner_prompt_tokens,
     usage_so_far,
 )
@@ -133,8 +134,9 @@ def send_planner(run: RunState, step: Step, granted: Amount) -> None:
     planning.prompt_tokens = planner_prompt_tokens(job, run.catalog)
     planning.given = len(goal_of(run).book.accepted)
     if caps.tokens is not None or caps.usd_nano is not None:
-        room = answer_room(granted, planning.prompt_tokens, None)
-        limit = granted.tokens if caps.tokens is not None else None
+        prompt = planning.prompt_tokens
+        limit = most_tokens(granted, caps, run.catalog, job.model, prompt)
+        room = answer_room(limit or granted.tokens, prompt, None)
         job = job.model_copy(update={"max_tokens": room, "tokens_max": limit})
     run.pending[planning.key] = Pending(Rule.PLAN)
     step.do(WritePlan(planning.key, job, urgency_of(run)))

@@ -138,11 +138,6 @@ def keep_timer(account: Account, now: float) -> list[Command]:
 # -- reserving ------------------------------------------------------------------------------
 
 
-def may_reserve(account: Account, key: str, want: Amount, least: Amount, now: float) -> bool:
-    """Reserve if there are time and room; for what can be done without."""
-    return reserve_now(account, key, want, least, now) is not None
-
-
 def reserve_now(
     account: Account, key: str, want: Amount, least: Amount, now: float
 ) -> Amount | None:

@@ -9,7 +9,7 @@ from planloom.planner.language.catalog import Catalog
 from planloom.planner.language.plan import Body, Plan, Task
 from planloom.planner.language.references import roots_of
 from planloom.planner.language.values import NANO, JsonValue, Stored, Usage
-from planloom.workflows.machines.shared.budget import Amount
+from planloom.workflows.machines.shared.budget import Amount, Caps
 from planloom.workflows.machines.shared.sizes import text_bytes
 
 BYTES_PER_TOKEN = 2
@@ -164,7 +164,21 @@ def at_most(usage: Usage, limit: Amount) -> Usage:
     )
 
 
-def answer_room(granted: Amount, prompt: int, room: int | None) -> int | None:
-    """`max_tokens` for a call: what its reservation leaves after the prompt."""
-    left = max(1, granted.tokens - prompt)
+def most_tokens(
+    granted: Amount, caps: Caps, catalog: Catalog, model: str | None, prompt: int
+) -> int | None:
+    """What a call may use in all, its repairs included; None when no cap limits it.
+
+    Its tokens that are set aside, and no more than its money buys where the price is known.
+    """
+    price_in, price_out = catalog.prices.get(model or "", (0, 0))
+    if caps.usd_nano is not None and price_out:
+        bought = prompt + max(0, granted.usd_nano - prompt * price_in) // price_out
+        return min(granted.tokens, bought)
+    return None if caps.tokens is None else granted.tokens
+
+
+def answer_room(most: int, prompt: int, room: int | None) -> int:
+    """`max_tokens` for a call that may use `most` tokens: what they leave after the prompt."""
+    left = max(1, most - prompt)
     return min(room, left) if room else left

@@ -16,6 +16,7 @@ from planloom.workflows.machines.shared.estimates import (
     ANSWER_TOKENS,
     ANSWER_TOKENS_MIN,
     model_amount,
+    most_tokens,
     stored_bytes,
 )
 from planloom.workflows.machines.shared.events import Broke, Returned
@@ -101,6 +102,7 @@ def _judge_command(team: TeamState, key: str, granted: Amount) -> AskModel:
     }
     bound = {f"m{n}": stored for n, stored in enumerate(answers.values())}
     caps = team.account.ledger.caps
+    prompt = _amounts(team, answers)[1].tokens - ANSWER_TOKENS_MIN
     job = AskJob.model_validate(
         {
             "task": JUDGE,
@@ -110,7 +112,7 @@ def _judge_command(team: TeamState, key: str, granted: Amount) -> AskModel:
             "model": model,
             "output_schema": JUDGE_SCHEMA,
             "bindings": {"inputs": {"task": task, **bound}},
-            "tokens_max": granted.tokens if caps.tokens is not None else None,
+            "tokens_max": most_tokens(granted, caps, team.catalog, model, prompt),
             "tenant": team.request.tenant,
         }
     )

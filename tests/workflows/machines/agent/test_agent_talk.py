@@ -9,7 +9,7 @@ from planloom.planner.contract.repeats import REPEATS_MAX, REPEATS_TOLD
 from planloom.planner.language.values import Stored, Usage
 from planloom.workflows.machines.agent.state import AgentState
 from planloom.workflows.machines.shared.estimates import ANSWER_TOKENS, WIDER
-from tests.support.agents import calls, drive, result, says
+from tests.support.agents import CATALOG, calls, drive, result, says
 from tests.support.driving import Driver
 
 ECHO = ("echo", {"v": 1})
@@ -85,3 +85,13 @@ def test_what_a_turns_reply_notes_is_among_the_agents_notes(reply: object) -> No
     made = drive()
     made.returns("helper.1", reply.model_copy(update={"notes": ["the prompt was cut"]}))  # type: ignore[attr-defined]
     assert made.state.notes == ["helper: the prompt was cut"]
+
+
+def test_a_cap_of_money_alone_limits_a_turn() -> None:
+    catalog = CATALOG.model_copy(update={"prices": {"m": (1_000, 4_000)}})
+    rich = drive(catalog, budget={"usd": 9.0}).flight["helper.1"].job
+    assert 4_096 < rich.tokens_max < 10_000
+    poor = drive(catalog, budget={"usd": 0.002})
+    job, held = poor.flight["helper.1"].job, poor.state.account.ledger.reserved["helper.1"]
+    assert 64 < job.tokens_max < 1_000
+    assert (job.tokens_max - 200) * 4_000 <= held.usd_nano == 2_000_000

@@ -16,7 +16,7 @@ from planloom.workflows.machines.shared.commands import (
     RunTool,
     StartChild,
 )
-from tests.support.run_driver import Drive, plan, work
+from tests.support.run_driver import CATALOG, Drive, plan, work
 
 LARGE = Stored(blob="b" * 64, size_bytes=9_000, preview="…")
 PAID = Usage(input_tokens=10, output_tokens=5, model_calls=1)
@@ -351,3 +351,22 @@ def test_a_fallback_without_budget_is_skipped_where_a_failure_would_be() -> None
     drive.breaks("a#body")
     assert (drive.outcome("a"), drive.result.status) == ("skipped", "completed")
     assert "no budget for the fallback" in drive.run.records[TaskId("a")].error
+
+
+@pytest.mark.parametrize(("usd", "limit"), [(1.0, 76 + 4_096), (1e-6, 76 + (1_000 - 76) // 4)])
+def test_a_cap_of_money_alone_limits_what_a_call_may_use(usd: float, limit: int) -> None:
+    """It was charged up to 4,096 tokens and its repairs, whatever the cap had left."""
+    drive = Drive(plan=plan({"id": "a", "ask": "x" * 6}), budget={"usd": usd})
+    drive.begin()
+    job = drive.command(AskModel).job
+    assert (job.tokens_max, job.max_tokens) == (limit, limit - 76)
+    most = 76 * 1 + job.max_tokens * 4
+    assert most <= drive.run.account.ledger.reserved[TaskId("a")].usd_nano
+
+
+def test_a_cap_of_money_limits_no_model_whose_price_is_unknown_or_nothing() -> None:
+    for prices in ({}, {"m": (0, 0)}):
+        catalog = CATALOG.model_copy(update={"prices": prices})
+        drive = Drive(catalog, plan=plan({"id": "a", "ask": "x"}), budget={"usd": 1.0})
+        drive.begin()
+        assert drive.command(AskModel).job.tokens_max is None

@@ -96,7 +96,7 @@ class Caps:
 
 
 class EvalRow(Model):
-    """What one goal came to with one candidate."""
+    """The result of one goal with one candidate."""
 
     id: str
     shape: str = ""
@@ -257,7 +257,7 @@ async def _run_goal(
 
 
 def _row(goal: EvalGoal, candidate: Candidate, reason: str) -> EvalRow:
-    """A goal that came to nothing."""
+    """A goal without a result."""
     return EvalRow(
         id=goal.id,
         shape=goal.shape,

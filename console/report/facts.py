@@ -85,7 +85,7 @@ async def facts_of_run(client: Client, run: ThisRun) -> RunFacts:
     described = await run.described()
     kind = described.workflow_type
     if kind not in RESULT_MODELS:
-        raise UsageError(f'"{run.id}" is a {kind}: no run, agent or team')
+        raise UsageError(f'"{run.id}" is a {kind}, not a run, agent or team')
     facts = RunFacts(
         id=run.id,
         kind=kind,

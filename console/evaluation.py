@@ -30,9 +30,9 @@ TOKENS_PER_GOAL = 30_000
 SECONDS_PER_GOAL = 300.0
 TASKS_PER_GOAL = 200
 TOKENS_MIN = 1_000
-"""With less left of the whole evaluation's tokens, a goal is not begun."""
+"""If fewer of the whole evaluation's tokens are left, a goal is not begun."""
 LATE_SECONDS = 120.0
-"""A run that has not ended so long after its time is given up."""
+"""Seconds after its time limit at which a run that has not ended is given up."""
 
 
 class Expect(Model):

@@ -181,7 +181,7 @@ def build_server(connect: Callable[[], Awaitable[Client]]) -> MCPServer:
 
 
 async def serve_http(server: MCPServer, port: int, ready: Callable[[str], None]) -> None:
-    """Serve HTTP on this machine until SIGINT or SIGTERM; `ready` is told the address.
+    """Serve HTTP on this machine until SIGINT or SIGTERM; `ready` is called with the address.
 
     Raises:
         UsageError: the port cannot be listened on.

@@ -135,7 +135,7 @@ class Client(_Waiting):
 
     @classmethod
     def connect(cls, *args: Any, **kwargs: Any) -> Self:
-        """Connect by Temporal's own environment settings and profiles.
+        """Connect with Temporal's own environment settings and profiles.
 
         Raises:
             NoServer: nothing answers at the address.

@@ -117,7 +117,7 @@ async def live_facts(run: ThisRun, before: RunFacts) -> RunFacts:
 
 
 async def _ask(run: Run, facts: RunFacts) -> None:
-    """All that can change while a run goes on."""
+    """All that can change while a run is in progress."""
     if facts.is_over and facts.state != "TERMINATED":
         await _ask_result(run, facts)
     await _ask_worker(run, facts)

@@ -60,7 +60,7 @@ class LivePage:
         return f"http://{HOST}:{self._server.server_address[1]}/{self._token}/"
 
     async def serve(self, ready: Callable[[str], None]) -> None:
-        """Serve until cancelled; `ready` is told the address.
+        """Serve until cancelled; `ready` is called with the address.
 
         Raises:
             NoSuchRun: no run of that id.

@@ -114,7 +114,11 @@ class ModelActivities:
         assert isinstance(written, dict)
         if job.outside:
             prompt, data = data_apart(as_text(written["prompt"]), job.outside)
-            written = {**written, "prompt": prompt, "data": data}
+            system = written["system"]
+            if system is not None:
+                system, more = data_apart(as_text(system), job.outside)
+                data |= more
+            written = {**written, "prompt": prompt, "system": system, "data": data}
         try:
             bound = await self._blobs.bind(written, job.bindings)
         except ValueError as error:  # a reference that leads nowhere: it will at no attempt

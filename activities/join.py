@@ -17,15 +17,17 @@ from planloom.activities.models.chat import ChatRequest
 from planloom.activities.models.client import ModelClient, ModelError
 from planloom.activities.storage.blobs import BlobError, BlobStore
 from planloom.activities.storage.threads import computed
+from planloom.planner.contract.controls import FEEDBACK_MAX_CHARS
 from planloom.planner.contract.jobs import FinishedTask, JoinJob, JoinReply
 from planloom.planner.language.values import JsonValue
 from planloom.planner.prompts.ask import repair_messages
 from planloom.planner.prompts.joiner import Look, cut_outputs, joiner_messages
-from planloom.planner.prompts.text import as_text
+from planloom.planner.prompts.text import as_text, clip_text
 from planloom.planner.syntax.joiner import JOIN_SCHEMA, JoinDecision, check_look, parse_join
 
 JOIN_REPAIRS_MAX = 2
 """How often an answer without a decision goes back to the model."""
+THOUGHT_MAX_CHARS = 2_000
 LOAD_MAX_BYTES = 1_000_000
 """A longer output is shown by its preview: it would be cut to a fraction of a percent anyway."""
 
@@ -80,9 +82,9 @@ class JoinActivities:
         return JoinReply(
             action=decision.action,
             answer=answer,
-            feedback=decision.feedback,
+            feedback=clip_text(decision.feedback, FEEDBACK_MAX_CHARS),
             **({"ids": list(decision.ids), "question": decision.question} if decision.ids else {}),
-            thought=decision.thought,
+            thought=clip_text(decision.thought, THOUGHT_MAX_CHARS),
             usage=attempt.total,
             problems=decided.problems,
         )

@@ -7,6 +7,7 @@ twice is an error. Plans and templates are read by it, by the command line and b
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -19,6 +20,8 @@ NUMBERS_WARNED_MAX = 20
 DEPTH_MAX = 100
 COPIED_MAX = 1_000_000
 """What aliases may stand for, in characters and values."""
+INT_MAX_BITS = 14_284
+"""4,300 digits, as everywhere: readers of JSON take no longer number."""
 _JSON_TAGS = ("null", "bool", "int", "float", "str", "seq", "map")
 _BARE_REFERENCE = re.compile(r"[:,\[{]\s*\$\{|^\s*-\s*\$\{")
 _TIGHT_DASH = re.compile(r"^\s*-[A-Za-z_]\w*\s*:")
@@ -69,6 +72,13 @@ class Document:
         return str(node.value) if node is not None and is_number else ""
 
 
+def _is_json_number(value: float) -> bool:
+    """Whether readers of JSON take it: in YAML `.inf` and `0xfff…` are numbers too."""
+    if isinstance(value, int):
+        return value.bit_length() <= INT_MAX_BITS
+    return math.isfinite(value)
+
+
 class BoundedLoader(yaml.SafeLoader):
     """PyYAML's own rules, for files of others: forty lines of aliases do not stand for 2^40 values,
     no value is inside itself, what is not what its tag says is an error like others, and keys are
@@ -107,7 +117,10 @@ class BoundedLoader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
+            if isinstance(value, int | float) and not _is_json_number(value):
+                raise ValueError
+            return value
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             message = f"this is no {node.tag.rpartition(':')[2][:40]}"
             raise ConstructorError(None, None, message, node.start_mark) from None

@@ -20,6 +20,7 @@ from planloom.activities.models.errors import (
 )
 from planloom.activities.models.keys import without_key
 from planloom.planner.contract.settings import PoolSettings, Settings, key_problem
+from planloom.planner.language.clean_text import clean_text
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_DEFAULT_MODEL = "gpt-4o-mini"
@@ -104,7 +105,7 @@ class Connections:
         """
         try:
             listed = await self.client(pool).models.list(timeout=OFFERED_SECONDS)
-            return [str(m.id) for m in listed.data]
+            return [clean_text(str(m.id)) for m in listed.data]
         except (openai.OpenAIError, TypeError, AttributeError) as exc:
             is_known = isinstance(exc, openai.OpenAIError)
             text = self.without_secrets(pool, cause_of(exc)) if is_known else "no list of models"
@@ -124,7 +125,9 @@ class Connections:
         if pool not in self._default_models:
             try:
                 listed = await self.client(pool).models.list(timeout=CONNECT_SECONDS)
-                self._default_models[pool] = _first_for_chat([m.id for m in listed.data])
+                self._default_models[pool] = _first_for_chat(
+                    [clean_text(m.id) for m in listed.data]
+                )
             except (openai.OpenAIError, ModelError, LookupError, TypeError, AttributeError) as exc:
                 is_known = isinstance(exc, openai.OpenAIError | ModelError)
                 raise ModelError(

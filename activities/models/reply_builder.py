@@ -28,10 +28,10 @@ from planloom.activities.models.errors import ModelError
 from planloom.activities.models.finish_reasons import class_of_broken, end_of, is_known_bad, is_said
 from planloom.activities.models.sse import SseDecoder, is_event_stream
 from planloom.activities.models.thoughts import ThoughtFilter, without_thoughts
-from planloom.activities.models.tool_calls import CallAssembler, ToolCall
+from planloom.activities.models.tool_calls import EXTRA_MAX_DEPTH, CallAssembler, ToolCall
 from planloom.activities.models.usage_reports import plain_report, total_from, usage_from
 from planloom.planner.language.clean_text import TextCleaner, clean_text, clean_value
-from planloom.planner.language.values import Usage
+from planloom.planner.language.values import Usage, is_deeper
 
 WORDS_MAX_CHARS = 300
 ANSWER_MAX_CHARS = 2_000_000
@@ -212,7 +212,11 @@ class ReplyBuilder:
         reason = "stop" if is_stopped else self._true_reason(request, usage, calls)
         self._check(reason, text, usage, is_stopped=is_stopped)
         reasoning = clean_text("".join(self._reasoning))
-        extra = {k: reasoning if v == "" else clean_value(v) for k, v in self._extra.items()}
+        extra = {
+            k: reasoning if v == "" else clean_value(v)
+            for k, v in self._extra.items()
+            if not is_deeper(v, EXTRA_MAX_DEPTH)
+        }
         return ChatReply(
             text=text,
             tool_calls=calls,

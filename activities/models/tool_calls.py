@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from planloom.planner.language.clean_text import clean_text, clean_value
+from planloom.planner.language.values import is_deeper
 
 CALLS_MAX = 128
+EXTRA_MAX_DEPTH = 100
+"""What is handed back to the endpoint is left out where it is nested deeper: the answer counts."""
 ID_CHARS = 9
 """Mistral takes ids of nine letters and digits only."""
 
@@ -111,7 +114,7 @@ class CallAssembler:
                 continue
             id = call.id if call.id and call.id not in seen else uuid.uuid4().hex[:ID_CHARS]
             seen.add(id)
-            extra: Any = clean_value(call.extra)
+            extra: Any = {} if is_deeper(call.extra, EXTRA_MAX_DEPTH) else clean_value(call.extra)
             found.append(
                 ToolCall(clean_text(id), clean_text(call.name), clean_text(call.text), extra)
             )

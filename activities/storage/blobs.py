@@ -21,11 +21,17 @@ from planloom.activities.storage.backends import (
     open_backend,
     short_reason,
 )
-from planloom.activities.storage.json_values import copied, depth_of, json_text, preview_of
+from planloom.activities.storage.json_values import (
+    ValueNotJsonError,
+    copied,
+    depth_of,
+    json_text,
+    preview_of,
+)
 from planloom.activities.storage.patience import Patience, patiently
 from planloom.activities.storage.threads import in_computing_thread, in_storage_thread
 from planloom.planner.language.clean_text import clean_value
-from planloom.planner.language.expressions import IN_ACTIVITY, Meter
+from planloom.planner.language.expressions import IN_ACTIVITY, BadPathError, Meter
 from planloom.planner.language.references import builds, resolve, roots_of
 from planloom.planner.language.values import INLINE_MAX_BYTES, Bindings, JsonValue, Stored
 
@@ -95,7 +101,10 @@ class BlobStore:
             BlobError: the blob cannot be written.
         """
         limit = INLINE_MAX_BYTES if inline_max_bytes is None else inline_max_bytes
-        value = clean_value(value)  # a tool may give half of a character back
+        try:
+            value = clean_value(value)  # a tool may give half of a character back
+        except ValueError as error:
+            raise ValueNotJsonError(str(error)) from None
         if isinstance(value, str):
             content = value.encode()
             if len(content) <= limit and len(json.dumps(value)) <= limit:
@@ -276,7 +285,11 @@ class BlobStore:
 
 
 def _resolved(value: JsonValue, scope: Mapping[str, JsonValue]) -> JsonValue:
-    bound: JsonValue = copied(resolve(value, scope, Meter(IN_ACTIVITY)))
+    found = resolve(value, scope, Meter(IN_ACTIVITY))
+    try:
+        bound: JsonValue = copied(found)
+    except RecursionError:
+        raise BadPathError("what the references make is nested too deep") from None
     return bound
 
 

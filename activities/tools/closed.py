@@ -55,13 +55,15 @@ BACKUP = re.compile(r"(\.(bak|backup|old|orig|save|copy|tmp|txt|sw[op]|\d{1,14})
 """What programs and people put behind a name: `server.key.bak` holds what `server.key` did."""
 SSH_KEY = re.compile(r"id_[^.]+(\.pub)?")
 """Keys with unusual names, such as `id_work`; `id_map.csv` is a table."""
-LOADED_FILES = ("conftest.py", "pytest.ini", "python*._pth")
+LOADED_FILES = ("conftest.py", "pytest.ini", "pytest.toml", "tox.ini", "python*._pth")
 """Names of files that programs load by themselves from wherever they are: read, and not written."""
 TRUSTED_FILES = (
     *("planloom.toml", "temporal-dev.yaml", "temporal.toml", "*.pth", "*.egg-link", "pyvenv.cfg"),
-    *("sitecustomize.py", "usercustomize.py"),
+    *("sitecustomize.*", "usercustomize.*"),  # .py, .pyc, .so: Python imports them by itself
 )
 """Names of files that a worker, its server or its Python reads at its next start."""
+TRUSTED_FOLDERS = ("sitecustomize", "usercustomize")
+"""As packages they are imported like the files of these names."""
 ENVIRONMENT_FOLDERS = ("site-packages", "dist-packages", "node_modules", "__pycache__")
 ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
 """A folder that holds one of these is a virtual environment."""
@@ -150,6 +152,8 @@ def folder_closed(name: str, *, is_top: bool = False, in_environment: bool = Fal
     plain = folded(name.partition(":")[0]) or folded(name)
     if plain.startswith("."):
         return HIDDEN
+    if plain in TRUSTED_FOLDERS:
+        return TRUSTED
     if plain in ENVIRONMENT_FOLDERS or (is_top and in_environment and plain in ENVIRONMENT_PARTS):
         return ENVIRONMENT
     return None

@@ -12,7 +12,7 @@ import platformdirs
 
 from planloom import planner
 from planloom.activities.tools.closed import Trusted
-from planloom.activities.tools.commands import started_by
+from planloom.activities.tools.commands import MANIFESTS, started_by
 from planloom.planner.contract.settings import Settings
 
 FILE_VARIABLES = (
@@ -24,10 +24,22 @@ FILE_VARIABLES = (
     "OTEL_EXPORTER_OTLP_CERTIFICATE",
     "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
     "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    *(
+        f"OTEL_EXPORTER_OTLP_{signal}_{file}"
+        for signal in ("TRACES", "METRICS", "LOGS")
+        for file in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
+    ),
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+    "OPENSSL_CONF",
+    *("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    *("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH"),
+    *("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_CERTIFICATE_PATH"),
+    *("KUBECONFIG", "NETRC", "PGPASSFILE", "DOCKER_CONFIG"),
 )
-"""Variables that name a file which this worker reads as settings."""
+"""Variables that name a file which this worker, or a library or a program of its user, reads as
+settings or as a key: it may lie in the workspace under any name."""
 SYSTEM = ("/proc", "/sys", "/dev")
 """Where a process sees itself: a workspace `/` holds the worker's environment, with its keys."""
 DATA_PARTS = (
@@ -68,12 +80,16 @@ def trusted_places(
         Path(sys.prefix),
         *files,
     ]
-    searched = sys.path if import_path is None else import_path
+    searched = _real(
+        Path(folder or ".") for folder in (sys.path if import_path is None else import_path)
+    )
+    # Whoever starts the worker from here (`uv run`, `make dev`) runs what these files say.
+    own = [Path(name) for name in MANIFESTS] if Path.cwd().resolve() in searched else []
     return Trusted(
         closed=_real(closed),
         packages=_real(packages),
-        fixed=_real([*program, *started.manifests]),
-        import_path=_real(Path(folder or ".") for folder in searched),
+        fixed=_real([*program, *own, *started.manifests]),
+        import_path=searched,
         script_folders=_real(started.folders),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -38,8 +38,15 @@ def _may_act(body: Body, catalog: Catalog, depth: int, seen: set[str]) -> bool:
         allowed = body.args.get("tools")
         if isinstance(allowed, list):  # arguments narrow
             return _any_acts(allowed, catalog)
+        if body.team is not None and _may_be_planned(body.args):
+            return True  # a planner's tasks may be any tools, whatever the members have
         return any(_any_acts(tools, catalog) for tools in _tools_of(body))
     return False
+
+
+def _may_be_planned(args: Mapping[str, JsonValue]) -> bool:
+    """Whether a planner may write subtasks of a team, at once or in a replan."""
+    return "replan" in args or not isinstance(args.get("subtasks", []), list)
 
 
 def _tools_of(body: Body) -> Sequence[Sequence[JsonValue] | None]:

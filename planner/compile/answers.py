@@ -9,9 +9,9 @@ from typing import Any
 from jsonschema import ValidationError
 
 from planloom.planner.compile.schema_check import check_schema, check_value
-from planloom.planner.compile.schema_document import NESTING_MAX, is_deeper, read_schema
+from planloom.planner.compile.schema_document import NESTING_MAX, read_schema
 from planloom.planner.compile.schema_keywords import TooMuchError, errors_of
-from planloom.planner.language.values import JsonValue
+from planloom.planner.language.values import JsonValue, is_deeper
 from planloom.planner.syntax.json_text import best_json, parse_json
 
 _PERCENT = re.compile(r"\s*(\d{1,6}(?:[.,]\d{1,6})?)\s*[%％]\s*")

@@ -17,12 +17,11 @@ from jsonschema import ValidationError
 from planloom.planner.compile.schema_document import (
     NESTING_MAX,
     SchemaDocument,
-    is_deeper,
     name_of,
     read_schema,
 )
 from planloom.planner.compile.schema_keywords import STEPS_MAX, TooMuchError, errors_of
-from planloom.planner.language.values import JsonValue, Problem
+from planloom.planner.language.values import JsonValue, Problem, is_deeper
 
 OPTIONS_MAX_CHARS = 300
 SHOWN_MAX_CHARS = 100

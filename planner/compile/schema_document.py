@@ -17,7 +17,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from planloom.planner.compile.patterns import PatternError, matcher
-from planloom.planner.language.values import JsonValue
+from planloom.planner.language.values import JsonValue, is_deeper
 
 DEPTH_MAX = 30
 """Levels of schemas in schemas."""
@@ -115,21 +115,6 @@ def _normal(value: JsonValue) -> JsonValue:
             return {"int": hex(value)}
         case _:
             return value
-
-
-def is_deeper(value: JsonValue, levels: int) -> bool:
-    """Whether objects and lists are nested deeper; looks at each value once, without recursion."""
-    level = [value]
-    for _ in range(levels + 1):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def read_schema(schema: Any) -> SchemaDocument:

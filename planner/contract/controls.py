@@ -16,6 +16,18 @@ from planloom.planner.language.values import (
     Seconds,
 )
 
+FEEDBACK_MAX_CHARS = 20_000
+"""Of what a planner is told to do otherwise: it goes along with its call, beside the goal."""
+WORDS_MAX_CHARS: dict[str, int] = {
+    "feedback": FEEDBACK_MAX_CHARS,
+    "reason": 4_000,
+    "note": 4_000,
+    "by": 200,
+}
+"""What a run keeps of what people say beside a decision: the rest is left out, with a sign.
+
+A signal may have two megabytes; a result or a call that quotes it may not have more."""
+
 # Signals and updates of the same names.
 
 

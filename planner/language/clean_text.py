@@ -29,15 +29,25 @@ def clean_value(value: JsonValue) -> JsonValue:
     """A JSON value with all its texts and keys cleaned; the same object if nothing was to clean.
 
     Two keys that become the same text keep the value of the last one, as in any JSON object.
+
+    Raises:
+        ValueError: it is nested too deep for Python; nothing can store it.
     """
+    try:
+        return _cleaned(value)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _cleaned(value: JsonValue) -> JsonValue:
     match value:
         case str():
             return clean_text(value)
         case list():
-            items = [clean_value(v) for v in value]
+            items = [_cleaned(v) for v in value]
             return value if all(a is b for a, b in zip(items, value, strict=True)) else items
         case dict():
-            made = {clean_text(k): clean_value(v) for k, v in value.items()}
+            made = {clean_text(k): _cleaned(v) for k, v in value.items()}
             is_same = all(a is b and made[a] is value[b] for a, b in zip(made, value, strict=False))
             return value if is_same and len(made) == len(value) else made
         case _:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -20,8 +20,14 @@ from jmespath.exceptions import JMESPathError, JMESPathTypeError
 from jmespath.functions import Functions, signature
 from jmespath.visitor import Options, TreeInterpreter
 
+from planloom.planner.language.values import is_deeper
+
 PATH_DEPTH_MAX = 100
-"""Levels of an expression, so that evaluating it never runs out of stack."""
+"""Levels of an expression, and of a literal in it, so that neither runs out of stack."""
+NUMBER_MAX_BITS = 14_284
+"""4,300 digits: readers of JSON take no longer number, and Python writes none."""
+SORT_STEPS = 20
+"""How often a sort of as many items as an activity may look at compares one of them."""
 SHOWN_MAX_CHARS = 80
 
 FAULTS = (JMESPathError, RecursionError, TypeError, ValueError, ArithmeticError)
@@ -116,6 +122,11 @@ def _size_of(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
+def _work_to_sort(value: Any) -> int:
+    """Comparing long texts is work, also where they only differ at their ends."""
+    return SORT_STEPS * len(value) // 1000 if isinstance(value, str) else 0
+
+
 class _Functions(Functions):
     """JMESPath's functions, charged for the items and characters that they go through."""
 
@@ -131,10 +142,24 @@ class _Functions(Functions):
                     self._meter.step(len(each) // 1000)
                 case list() | dict():
                     self._meter.step(len(each))
+                    if function_name in ("sort", "max", "min"):
+                        self._meter.step(sum(map(_work_to_sort, each)))
         found = super().call_function(function_name, resolved_args)
         if isinstance(found, float) and not math.isfinite(found):
             return None  # to_number('nan'): JSON has no form for it
+        if isinstance(found, int) and found.bit_length() > NUMBER_MAX_BITS:
+            return None  # a sum of numbers of four thousand digits
         return found
+
+    def _create_key_func(self, *args: Any) -> Callable[[Any], Any]:
+        key_of = super()._create_key_func(*args)  # type: ignore[misc]
+
+        def counted(item: Any) -> Any:
+            key = key_of(item)
+            self._meter.step(_work_to_sort(key))
+            return key
+
+        return counted
 
     @signature({"types": []})
     def _func_to_string(self, arg: Any) -> Any:
@@ -274,6 +299,8 @@ def compiled_expression(expression: str) -> Expression:
             is_selection = is_selection and node["type"] in _SELECTING
             if node["type"] == "function_expression":
                 _check_function(node["value"])
+            else:
+                _check_literal(node.get("value"))
         level = [c for n in level for c in n.get("children", ()) if isinstance(c, dict)]
         if not level:
             return Expression(expression, tree, is_selection)
@@ -287,6 +314,21 @@ def _check_function(name: str) -> None:
         raise BadPathError(
             f'no function "{shortened(name)}".' + (f' Did you mean "{near[0]}"?' if near else "")
         )
+
+
+def _check_literal(value: Any) -> None:
+    """What an expression itself holds becomes part of its result: a literal, the name of a field.
+
+    Its text is that of JSON as Python reads it, with NaN and halves of characters.
+    """
+    if is_deeper(value, PATH_DEPTH_MAX):
+        raise BadPathError(f"holds a literal that is nested deeper than {PATH_DEPTH_MAX} levels")
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        raise BadPathError(
+            "holds NaN, Infinity or half of a character, which no JSON can hold"
+        ) from None
 
 
 def fault_of(error: Exception) -> str:

@@ -224,6 +224,21 @@ class Bindings(Model):
     """More `inputs` behind one reference: a JSON object of name to `Stored`."""
 
 
+def is_deeper(value: JsonValue, levels: int) -> bool:
+    """Whether objects and lists are nested deeper; looks at each value once, without recursion."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
+
 __all__ = [
     "ID_PATTERN",
     "INLINE_MAX_BYTES",
@@ -246,5 +261,6 @@ __all__ = [
     "TaskId",
     "Unreadable",
     "Usage",
+    "is_deeper",
     "parse_seconds",
 ]

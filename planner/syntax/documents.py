@@ -145,7 +145,7 @@ def read_plan(
         try:
             document = json.loads(document)
         except RecursionError:
-            return None, [_too_deep(where)]
+            return None, [too_deep(where)]
         except json.JSONDecodeError as error:
             if not error.doc.lstrip().startswith(("{", "[")):
                 message = "needs an object with a list of tasks, found a text that is not JSON"
@@ -213,7 +213,8 @@ def _too_big(where: str, size: int, limit: int) -> Problem:
     return Problem(path=where, code="too_big", message=message, hint=hint)
 
 
-def _too_deep(where: str) -> Problem:
+def too_deep(where: str) -> Problem:
+    """A document that no payload holds."""
     return Problem(
         path=where,
         code="too_deep",
@@ -249,7 +250,7 @@ def _faults_of(document: Any, where: str, limit: int | None = None) -> list[Prob
         if not following:
             return []
         level = following
-    return [_too_deep(where)]
+    return [too_deep(where)]
 
 
 def read_request(

@@ -83,5 +83,5 @@ def _arguments_of(node: ast.expr) -> dict[str, JsonValue]:
     if node.args or any(keyword.arg is None for keyword in node.keywords):
         raise ValueError("an argument without a name")
     args = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
-    found: dict[str, JsonValue] = json.loads(json.dumps(args))
+    found: dict[str, JsonValue] = json.loads(json.dumps(args, allow_nan=False))
     return found

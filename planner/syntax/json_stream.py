@@ -19,9 +19,9 @@ from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.clean_text import TextCleaner
 from planloom.planner.language.plan import Plan
 from planloom.planner.language.references import roots_of
-from planloom.planner.language.values import Problem
+from planloom.planner.language.values import Problem, is_deeper
 from planloom.planner.syntax.calls.text import call_text, earlier_calls
-from planloom.planner.syntax.documents import problems_from_validation
+from planloom.planner.syntax.documents import NESTING_MAX, problems_from_validation, too_deep
 from planloom.planner.syntax.json_scan import PlanScanner
 from planloom.planner.syntax.json_tasks import JsonTasks
 from planloom.planner.syntax.json_text import json_in, parse_json
@@ -227,6 +227,9 @@ class JsonPlanParser:
             end.warnings.append(f"left out of the plan: {', '.join(remarks)}")
         rest = {k: v for k, v in rest.items() if k not in REMARKS and v is not None}
         end.is_complete = bool(tasks) or "answer" in rest
+        if is_deeper(rest, NESTING_MAX):
+            end.problems.append(too_deep("plan"))
+            return
         try:
             checked = Plan.model_validate({**rest, "tasks": [{"id": "x", "tool": "x"}]})
         except ValidationError as error:

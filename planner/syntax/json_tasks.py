@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from planloom.planner.contract.jobs import PlannedTask
 from planloom.planner.language.catalog import ToolSpec
 from planloom.planner.language.plan import PLANNED_TASKS_MAX, Task
-from planloom.planner.language.values import RESERVED_IDS, VALUE_NAMES, Problem
+from planloom.planner.language.values import RESERVED_IDS, VALUE_NAMES, Problem, is_deeper
 from planloom.planner.syntax.calls.text import call_text, is_same_call
-from planloom.planner.syntax.documents import problems_from_validation
+from planloom.planner.syntax.documents import NESTING_MAX, problems_from_validation, too_deep
 from planloom.planner.syntax.json_text import parse_json
 from planloom.planner.syntax.parsed_plan import (
     Meant,
@@ -125,6 +125,9 @@ class JsonTasks:
         self._report(f"tasks.{name}", "duplicate_id", message, hint)
 
     def _validated(self, document: dict[str, Any], where: str) -> Task | None:
+        if is_deeper(document, NESTING_MAX - 2):  # the plan stands around it
+            self._end.problems.append(too_deep(where))
+            return None
         try:
             return Task.model_validate(document)
         except ValidationError as error:

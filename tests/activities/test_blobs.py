@@ -71,6 +71,26 @@ async def test_a_value_nested_too_deep_for_payload_parsers_is_a_blob(blobs: Blob
     assert await blobs.load(stored) == value
 
 
+async def test_a_value_nested_without_end_is_no_json_and_no_crash(blobs: BlobStore) -> None:
+    """An error of another kind would be tried again, and a tool's call paid again."""
+    value: Any = []
+    for _ in range(1_500):
+        value = [value]
+    with pytest.raises(ValueNotJsonError, match="nested too deep"):
+        await blobs.store_value(value)
+
+
+async def test_what_references_nest_too_deep_is_told(blobs: BlobStore) -> None:
+    value: Any = 1
+    for _ in range(430):
+        value = [value]
+    stored = await blobs.store_value(value)
+    wrapped = " | " + "[" * 95 + "@" + "]" * 95
+    bound = Bindings(inputs={"a": stored})
+    with pytest.raises(ValueError, match="nested too deep"):
+        await blobs.bind("${a" + wrapped + wrapped + "}", bound)
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [

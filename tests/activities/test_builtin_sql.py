@@ -122,6 +122,16 @@ async def test_sql_reaches_nothing_but_its_sources(context: ToolContext, sql: st
     assert secret_variable is not None
 
 
+@pytest.mark.parametrize("name", ["*.csv", "aws_?redentials.csv", "[a]b.csv", "a[1].csv", "**.csv"])
+async def test_the_name_of_a_source_is_no_pattern(tmp_path: Path, name: str) -> None:
+    """Found: a file `*.csv` was read as all of them, and the error named what is closed."""
+    for other in ("aws_credentials.csv", "ab.csv", "a1.csv"):
+        (tmp_path / other).write_text("other\nsecret\n")
+    (tmp_path / name).write_text("own\n7\n")
+    context = ToolContext(key="k", workspace=tmp_path)
+    assert await run(context, "SELECT * FROM data", name) == [{"own": 7}]
+
+
 @pytest.mark.parametrize(
     ("sql", "source", "said"),
     [

@@ -218,6 +218,13 @@ def test_what_is_called_json_and_is_none_is_text(body: bytes, value: Any) -> Non
     assert content_of("application/json", body) == value
 
 
+@pytest.mark.parametrize("levels", [600, 900, 5_000])
+def test_a_body_nested_without_end_is_text(levels: int) -> None:
+    """Found: where JSON was read and its texts could not be cleaned, the page was fetched again."""
+    body = b"[" * levels + b"]" * levels
+    assert content_of("application/json", body) == body.decode()
+
+
 @pytest.mark.parametrize(
     ("kind", "codec"),
     [
@@ -287,6 +294,8 @@ DISGUISED = {
     "192.88.99.1": "never reached",
     "fe80::1%eth0": "never reached",
     "fd00:ec2::254": "never reached",
+    "fd00:ec2::23": "never reached",
+    "fd20:ce::254": "never reached",
     "255.255.255.255": "not the address of a server",
     "224.0.0.1": "not the address of a server",
     "ff02::1": "not the address of a server",

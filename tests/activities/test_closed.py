@@ -57,9 +57,18 @@ CLOSED_FILES = [
     *("token.json", "auth.json", "oauth_token", "my.keytab", "netrc", "pgpass.conf", "pip.conf"),
     *("server.key.1", "server.key.txt", "terraform.tfvars.json", "wp-config.php", "passwords.txt"),
     *("planloom.toml::$DATA", "server.key:stream", "x.pth:a"),
+    *("sitecustomize.pyc", "SITECUSTOMIZE.so", "usercustomize.cpython-311-x86_64-linux-gnu.so"),
     *("cert\u200d.pem", "\u2170d_rsa", "server.\u212aey", "server.ke\u200by"),
 ]
-LOADED_FILES = ["conftest.py", "CONFTEST.PY", "conftest.py.", "python311._pth", "pytest.ini"]
+LOADED_FILES = [
+    "tox.ini",
+    "pytest.toml",
+    "conftest.py",
+    "CONFTEST.PY",
+    "conftest.py.",
+    "python311._pth",
+    "pytest.ini",
+]
 READ_ONLY_FILES = [".gitignore", ".bashrc", ".profile", ".pre-commit-config.yaml", ".editorconfig"]
 OPEN_FILES = [
     *("notes.md", "data.csv", "id_map.csv", "id.txt", "environment.yml", "keys.md", "monkey"),
@@ -107,6 +116,8 @@ def test_a_file_of_this_name_is_open(name: str) -> None:
         ("dist-packages", True),
         ("node_modules", True),
         ("__pycache__", True),
+        ("SiteCustomize", True),
+        ("usercustomize", True),
         ("src", False),
         ("a.git", False),
         ("lib", False),
@@ -216,7 +227,14 @@ def test_settings_data_tools_and_definitions_of_a_worker_are_closed(
         "odd": ModuleType("odd"),
         "json": sys.modules["json"],
     }
-    environment = {"PLANLOOM_CONFIG": "conf/here.toml", "TEMPORAL_TLS_CLIENT_KEY_PATH": "tls/k"}
+    environment = {
+        "PLANLOOM_CONFIG": "conf/here.toml",
+        "TEMPORAL_TLS_CLIENT_KEY_PATH": "tls/k",
+        "GOOGLE_APPLICATION_CREDENTIALS": "gcp.json",
+        "AWS_SHARED_CREDENTIALS_FILE": "conf/aws.txt",
+        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY": "tls/traces",
+        "OPENSSL_CONF": "ssl.cnf",
+    }
     trusted = trusted_places(
         Settings(workspace=".", data_dir="store", blob_url="values"),
         environment,
@@ -224,13 +242,14 @@ def test_settings_data_tools_and_definitions_of_a_worker_are_closed(
         import_path=["", "/usr/lib/python3"],
     )
     for name in (
+        *("gcp.json", "conf/aws.txt", "tls/traces", "ssl.cnf"),
         *("conf/here.toml", "tls/k", "store/x", "values/ab/abcd", "my_tools.py"),
         *("pack/__init__.py", "pack/later.py", "xdg/planloom/agents/a.md"),
     ):
         assert _closed(work, trusted, name) == (True, True), name
-    for name in ("numpy.py", "boto3/__init__.py", "deep/er/x.pyc"):
+    for name in ("numpy.py", "boto3/__init__.py", "deep/er/x.pyc", "pyproject.toml", "Makefile"):
         assert _closed(work, trusted, name) == (False, True), name
-    for name in ("conf/other.toml", "notes.md", "pack/data.csv"):
+    for name in ("conf/other.toml", "notes.md", "pack/data.csv", "deep/pyproject.toml"):
         assert _closed(work, trusted, name) == (False, False), name
 
 
@@ -275,7 +294,13 @@ def test_what_an_mcp_server_is_started_from_is_not_written(
 
 def test_a_data_folder_that_is_the_workspace_closes_what_is_planlooms_there(work: Path) -> None:
     trusted = trusted_places(Settings(workspace=".", data_dir="."), {}, import_path=[])
-    for name in ("blobs/ab/abcd", "cache/x", "claims/y", "tool_times.json", "temporal.db-wal"):
+    for name in (
+        "blobs/ab/abcd",
+        "blobs/claims/y",
+        "locks/x",
+        "tool_times.json",
+        "temporal.db-wal",
+    ):
         assert _closed(work, trusted, name) == (True, True)
     assert _closed(work, trusted, "notes.md") == (False, False)
 

@@ -265,6 +265,8 @@ MERGING = "a0: &a0 {k: v}\n" + "".join(
         ("a: !!timestamp soon", "this is no timestamp"),
         ("a: \0", "special characters are not allowed"),
         ("a: " + "9" * 5_000, "this is no int"),
+        ("a: 0x" + "f" * 5_000, "this is no int"),
+        ("a: [.inf, .nan]", "this is no float"),
         ('{id: "\\ud83d", members: []}', "is not an id"),
     ],
 )

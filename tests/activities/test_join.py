@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,18 @@ async def test_a_replan_comes_with_its_reason_also_in_the_last_round(
     assert (reply.action, reply.answer) == ("replan", None)
     assert reply.feedback == "need the 2020 figure (Spain)"
     assert ("must finish" in server.requests[0].text) == (rounds_left == 0)
+
+
+async def test_a_reason_without_end_is_cut_and_not_paid_again(
+    server: ModelServer, bench: Bench
+) -> None:
+    """Found: the activity's result was more than Temporal takes, and the model was asked again."""
+    said = {"action": "replan", "feedback": "é" * 900_000, "thought": "t" * 900_000}
+    server.script("", json.dumps(said, ensure_ascii=False))
+    reply = await bench.join()
+    assert reply.action == "replan"
+    assert "characters left out" in reply.feedback
+    assert len(reply.model_dump_json()) < 50_000
 
 
 async def test_an_answer_without_a_decision_is_repaired_twice_at_most(

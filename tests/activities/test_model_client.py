@@ -370,6 +370,8 @@ async def test_the_default_model_is_what_the_endpoint_serves(server: ModelServer
     server.models = ["llama-local"]
     assert await client_for(server).default_model("default") == "llama-local"
     assert await client_for(server, models=["a-*", "a-1"]).default_model("default") == "a-1"
+    server.models = ["odd \ud83d"]  # a lone half: as a name it could not even be asked for
+    assert await client_for(server).default_model("default") == "odd \N{REPLACEMENT CHARACTER}"
     server.models = []
     with pytest.raises(ModelError, match="PLANLOOM_MODEL"):
         await client_for(server).default_model("default")

@@ -62,3 +62,14 @@ def test_words_that_the_endpoint_did_not_count_are_charged() -> None:
     found = reply(part({"content": "x" * 400}, "stop"), usage)
     assert (found.usage.input_tokens, found.usage.output_tokens) == (5, 100)
     assert found.is_usage_estimated
+
+
+def test_an_answer_beside_thoughts_nested_without_end_is_not_lost() -> None:
+    """Found: Python ran out of stack after the model was paid, and it was paid again."""
+    deep: Any = "x"
+    for _ in range(600):
+        deep = [deep]
+    said = {"content": "hi", "reasoning_details": [deep], "extra_content": {"a": "b"}}
+    found = reply(part(said, "stop"))
+    assert found.text == "hi"
+    assert found.extra == {"extra_content": {"a": "b"}}

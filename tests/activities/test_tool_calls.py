@@ -183,3 +183,13 @@ def test_endless_calls_and_pieces_are_bounded() -> None:
     for _ in range(100_000):
         assembler.add_delta([piece("f", '{"x')])
     assert len(assembler.calls()) == CALLS_MAX
+
+
+def test_a_call_beside_a_field_nested_without_end_is_not_lost() -> None:
+    deep: Any = "x"
+    for _ in range(600):
+        deep = [deep]
+    assembler = CallAssembler()
+    assembler.add_whole([piece("f", "{}", id="a", extra_content=deep)])
+    (call,) = assembler.calls()
+    assert (call.name, call.extra) == ("f", {})

@@ -5,21 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from temporalio.api.enums.v1 import EventType, RetryState, WorkflowTaskFailedCause
+from temporalio.api.enums.v1 import EventType, RetryState
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHistory
 
-from planloom.workflows.shell.runner import TRIED_AGAIN
+from tests.support.failed_tasks import failed_task
 
 MODEL_CALLS = ("ask_model", "agent_turn", "write_plan", "join_outcomes")
-FORGIVEN = (
-    WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND,
-    WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_RESET_STICKY_TASK_QUEUE,
-    WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_FORCE_CLOSE_COMMAND,
-    # A killed server knows an update as completed of which the worker tells once more.
-    WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_BAD_UPDATE_WORKFLOW_EXECUTION_MESSAGE,
-)
-"""Something happened at the same time: the task is made again, and that is all."""
 GIVEN_UP = (RetryState.RETRY_STATE_MAXIMUM_ATTEMPTS_REACHED, RetryState.RETRY_STATE_TIMEOUT)
 ENDS = ("completed", "failed", "canceled", "terminated", "timed_out", "continued_as_new")
 
@@ -97,8 +89,5 @@ def _count(event: HistoryEvent, activities: dict[int, str], story: Story) -> Non
         case "ACTIVITY_TASK_COMPLETED":
             payloads = event.activity_task_completed_event_attributes.result.payloads
             story.unknown += sum(b'"outcome":"unknown"' in p.data for p in payloads)
-        case "WORKFLOW_TASK_FAILED":
-            failed = event.workflow_task_failed_event_attributes
-            if failed.cause not in FORGIVEN and failed.failure.message != TRIED_AGAIN:
-                cause = WorkflowTaskFailedCause.Name(failed.cause)
-                story.failed_tasks.append(f"{cause}: {failed.failure.message[:300]}")
+        case "WORKFLOW_TASK_FAILED" if reason := failed_task(event):
+            story.failed_tasks.append(reason)

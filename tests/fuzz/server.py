@@ -32,6 +32,7 @@ from planloom.workflows.shell.converter import data_converter
 from tests.fuzz.readers_outside import THEIR_NAMES, named
 from tests.fuzz.texts import bytes_of, plan_of, text_of, value_of
 from tests.model_server import ModelServer
+from tests.support.failed_tasks import failed_task
 from tests.support.harness import Planloom
 
 AT_ONCE = 20
@@ -149,10 +150,8 @@ async def _how_it_ended(handle: WorkflowHandle[Any, Any]) -> str | None:
 
 async def _failed_task(handle: WorkflowHandle[Any, Any]) -> str | None:
     async for event in handle.fetch_history_events():
-        if event.HasField("workflow_task_failed_event_attributes"):
-            failure = event.workflow_task_failed_event_attributes.failure
-            if "UnhandledCommand" not in failure.message:
-                return f"{failure.message}\n{failure.stack_trace[-1500:]}"
+        if reason := failed_task(event):
+            return reason
     return None
 
 

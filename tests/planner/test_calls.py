@@ -551,3 +551,25 @@ def test_a_task_written_back_reads_as_the_same_task(args, timeout, requires) -> 
     if any(p.code == "missing_reference" for p in end.problems):
         return  # the text happened to look like a reference
     assert [t.model_dump() for t in again] == [task.model_dump()]
+
+
+@pytest.mark.parametrize("levels", [95, 150, 195])
+def test_what_no_payload_holds_is_told_and_not_taken(levels: int) -> None:
+    """Found: a run could not read the plan of its planner, and its workflow task failed forever."""
+    deep = "[" * levels + "1" + "]" * levels
+    tasks, end = parse([f"a = search(query={deep})\njoin(a)\n"])
+    assert not tasks
+    assert "nested deeper than 90 levels" in end.problems[0].message
+    _, end = parse([f"b = search(query=1)\njoin(answer={deep})\n"])
+    assert not end.has_answer
+    assert any("nested deeper" in p.message for p in end.problems)
+    tasks, _ = parse([f"a = search(query={deep[6:-6] if levels == 95 else 1})\njoin(a)\n"])
+    assert [t.id for t in tasks] == ["a"]
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 5_000, "-0x" + "f" * 5_000, "0b" + "1" * 15_000])
+def test_a_number_that_python_reads_and_cannot_write_is_told(number: str) -> None:
+    """Found: the planner's activity broke on it, and the model was paid again."""
+    tasks, end = parse([f"a = search(query={number})\njoin(a)\n"])
+    assert not tasks
+    assert "too large for JSON" in end.problems[0].message

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planloom.planner.language.clean_text import TextCleaner, clean_text, clean_value
+from planloom.planner.language.values import JsonValue
 
 HALVES = st.text(alphabet="ab\ud83d\ude00\udc00\ud800é😀\x00\ufeff", max_size=12)
 
@@ -66,3 +67,11 @@ def test_cleaning_a_long_text_takes_linear_time() -> None:
     started = time.perf_counter()
     assert len(clean_text("a\ud83d" * 2_000_000)) == 4_000_000
     assert time.perf_counter() - started < 5
+
+
+def test_what_is_nested_too_deep_is_told() -> None:
+    value: JsonValue = "x"
+    for _ in range(1_500):
+        value = [value]
+    with pytest.raises(ValueError, match="nested too deep"):
+        clean_value(value)

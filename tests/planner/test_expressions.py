@@ -260,3 +260,36 @@ def test_comparing_long_texts_is_work(path: str) -> None:
     meter = Meter(IN_ACTIVITY)
     compiled_path(f"| {rows} | {path}").search(texts, meter)
     assert meter.steps > 100_000
+
+
+@pytest.mark.parametrize("path", ["sort(@)", "max(@)", "min(@)", "sort_by(@, &@)", "max_by(@, &@)"])
+def test_ordering_long_texts_is_work(path: str) -> None:
+    """Ten texts of a megabyte that differ at their ends, sorted 150,000 times, are minutes too."""
+    texts = ["a" * 1_000_000 + str(n) for n in range(10)]
+    meter = Meter(IN_ACTIVITY)
+    compiled_path(f"| {path}").search(texts, meter)
+    assert meter.steps > 100_000
+
+
+@pytest.mark.parametrize(
+    "literal",
+    ["`NaN`", "`[-Infinity]`", "`1e999`", '`"\\ud800"`', '`{"\\udfff": 1}`', '{"\\ud800": @}'],
+)
+def test_what_no_json_can_hold_is_no_literal(literal: str) -> None:
+    """In ASCII until JMESPath reads it: cleaning the plan's text does not see it."""
+    with pytest.raises(BadPathError, match="no JSON can hold"):
+        resolve("${a | " + literal + "}", SCOPE)
+    with pytest.raises(BadPathError, match="no JSON can hold"):
+        compiled_expression(literal)
+
+
+def test_a_literal_is_nested_no_deeper_than_an_expression() -> None:
+    with pytest.raises(BadPathError, match="nested deeper than 100 levels"):
+        resolve("${a | `" + "[" * 300 + "]" * 300 + "`}", SCOPE)
+    assert resolve("${a | `[[1]]`}", SCOPE) == [[1]]
+
+
+def test_a_number_longer_than_readers_of_json_take_is_none() -> None:
+    text = "${t | join('', [@, @, @]) | to_number(@) | sum([" + ",".join(["@"] * 100) + "])}"
+    assert resolve(text, {"t": "9" * 1_433}) is None
+    assert resolve(text, {"t": "9"}) == 99_900

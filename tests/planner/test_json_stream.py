@@ -313,3 +313,15 @@ def test_a_chain_of_tasks_that_all_wait_for_a_missing_one_is_told_in_linear_time
 def test_no_text_makes_it_fail_and_chunks_never_matter(pieces: list[str]) -> None:
     text = "".join(pieces)
     assert parse([text]) == parse(list(text))
+
+
+@pytest.mark.parametrize("levels", [98, 150, 210])
+def test_what_no_payload_holds_is_told_and_not_taken(levels: int) -> None:
+    """Found: a run could not read the plan of its planner, and its workflow task failed forever."""
+    deep = json.loads("[" * levels + "1" + "]" * levels)
+    ids, end = parse(plan({"id": "a", "tool": "find", "args": {"query": deep}}))
+    assert not ids
+    assert end.problems[0].code == "too_deep"
+    _, end = parse(plan(find("a"), answer=[[[deep]]]))
+    assert not end.has_answer
+    assert [p.code for p in end.problems] == ["too_deep"]

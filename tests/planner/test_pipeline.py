@@ -377,6 +377,24 @@ def test_a_replan_keeps_finished_tasks_and_may_not_rewrite_them() -> None:
             True,
         ),
         ({"team": {"members": [{"id": "m", "tools": ["search"]}]}, "args": {}}, False),
+        # A planner's subtasks may be any tools of the run, whatever the members have.
+        ({"team": {"members": [{"id": "m", "tools": []}]}, "args": {"subtasks": "plan"}}, True),
+        ({"team": {"members": [{"id": "m", "tools": []}]}, "args": {"subtasks": "${a}"}}, True),
+        ({"team": {"members": [{"id": "m", "tools": []}]}, "args": {"subtasks": []}}, False),
+        (
+            {
+                "team": {"members": [{"id": "m", "task": "x", "tools": []}]},
+                "args": {"replan": {"max_rounds": 1}},
+            },
+            True,
+        ),
+        (
+            {
+                "team": {"members": [{"id": "m", "tools": []}]},
+                "args": {"subtasks": "plan", "tools": ["search"]},
+            },
+            False,
+        ),
         ({"team": "known", "args": {"task": "t"}}, True),
         ({"plan": {"tasks": [{"id": "s", "tool": "send"}]}}, True),
         ({"plan": {"tasks": [search("s")]}}, False),

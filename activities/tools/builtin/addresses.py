@@ -11,7 +11,10 @@ IPv6 = ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 METADATA_NAMES = ("metadata.google.internal", "metadata", "instance-data")
-METADATA_ADDRESSES = ("100.100.100.200", "fd00:ec2::254", "192.0.0.192", "168.63.129.16")
+METADATA_ADDRESSES = (
+    *("100.100.100.200", "192.0.0.192", "168.63.129.16"),
+    *("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:42::42"),
+)
 """A cloud's metadata services that are not link-local: they hand out keys."""
 
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))

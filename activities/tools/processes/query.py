@@ -74,6 +74,11 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def _one_file(path: str) -> str:
+    """The path as a pattern that is found in this one file: a name may hold `*`, `?` or `[`."""
+    return re.sub(r"[*?[]", r"[\g<0>]", path)
+
+
 class _Database:
     """The tables by name, and where each comes from."""
 
@@ -99,7 +104,9 @@ class _Database:
             if file.reader == "sqlite":
                 self._add_sqlite(file, sql)
         views = [f for f in files if f.reader != "sqlite"]
-        allowed = ", ".join(_literal(f.path) for f in views)
+        # DuckDB looks at the pattern, and again at the file that it finds by it.
+        paths = dict.fromkeys(p for f in views for p in (f.path, _one_file(f.path)))
+        allowed = ", ".join(map(_literal, paths))
         self.connection.execute(f"SET allowed_paths=[{allowed}]")
         self.connection.execute("SET enable_external_access=false")
         for file in views:
@@ -112,7 +119,8 @@ class _Database:
         name = self._free_name(file.name, file)
         try:
             self.connection.execute(
-                f"CREATE VIEW {quoted(name)} AS SELECT * FROM {file.reader}({_literal(file.path)})"
+                f"CREATE VIEW {quoted(name)} AS SELECT * "
+                f"FROM {file.reader}({_literal(_one_file(file.path))})"
             )
         except duckdb.Error as error:
             raise Refused(f'"{file.shown}" cannot be read: {_first_lines(error)}') from None

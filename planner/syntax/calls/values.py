@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from planloom.planner.language.expressions import NUMBER_MAX_BITS
 from planloom.planner.language.references import references_in
-from planloom.planner.language.values import JsonValue
+from planloom.planner.language.values import JsonValue, is_deeper
 
 _TOKEN = re.compile(
     r"(?P<prefix>(?:[rR][bBfF]?|[bBfF][rR]?|[uU])(?=[\"']))?"
@@ -30,6 +31,8 @@ _KEYWORD = "_kw_"
 _CONSTANTS: dict[str, JsonValue] = {"true": True, "false": False, "null": None, "none": None}
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _NO_ARITHMETIC = "+ joins text and names only: leave arithmetic to a tool"
+ARGUMENTS_MAX_DEPTH = 90
+"""Below the 100 levels of a document: a task and its plan stand around the arguments."""
 BEFORE_COMMENT = ",([{\"')]}\n"
 """After one of these, `#` begins a comment; elsewhere it may be text."""
 
@@ -79,7 +82,10 @@ def _call_parts(node: ast.Call, values: _Values) -> tuple[list[object], dict[str
         if twice := [k for k in given if k in keywords]:
             raise ArgumentError(f'"{twice[0]}" is given twice')
         keywords |= given
-    return [values.of(a) for a in node.args], keywords
+    positional = [values.of(a) for a in node.args]
+    if is_deeper([positional, keywords], ARGUMENTS_MAX_DEPTH + 2):  # type: ignore[list-item]
+        raise ArgumentError(f"nested deeper than {ARGUMENTS_MAX_DEPTH} levels")
+    return positional, keywords
 
 
 def _python(text: str, is_numbered: bool) -> str:
@@ -277,7 +283,9 @@ def _whole(text: str) -> str:
 
 
 def _finite(value: JsonValue) -> JsonValue:
-    if isinstance(value, float) and not math.isfinite(value):
+    is_endless = isinstance(value, float) and not math.isfinite(value)
+    # As hexadecimal, Python reads numbers that it does not write.
+    if is_endless or (isinstance(value, int) and value.bit_length() > NUMBER_MAX_BITS):
         raise ArgumentError("a number too large for JSON")
     return value
 

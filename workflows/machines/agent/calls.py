@@ -10,6 +10,7 @@ from planloom.planner.contract.jobs import AgentCall, CallResult, ResolveJob, Ta
 from planloom.planner.contract.names import ASK_HUMAN, READ_OUTPUT
 from planloom.planner.language.plan import Retry
 from planloom.planner.language.values import INLINE_MAX_BYTES, NANO, Bindings, JsonValue, Stored
+from planloom.planner.prompts.text import clip_text
 from planloom.workflows.machines.agent.calling import free_key, queue_call, send
 from planloom.workflows.machines.agent.state import Call, Host, Pending, Rule, Talk
 from planloom.workflows.machines.shared import questions
@@ -26,6 +27,7 @@ TOOL_RETRY = Retry(max_attempts=2)
 QUESTION_MAX_CHARS = 2_000
 ERROR_MAX_CHARS = 2_000
 ARGS_MAX_CHARS = 1_500
+ARG_MAX_CHARS = 300
 REFUSED = "a person did not allow this call"
 READ_BYTES = 16_000
 """What one look into a large value shows."""
@@ -196,13 +198,23 @@ def _ask_person(host: Host, talk: Talk, made: Call, step: Step) -> None:
         tell_parent(host, talk.name, step)
 
 
+def _shown(value: JsonValue) -> JsonValue:
+    """An argument as a person is shown it: a long one in its two ends, and it says so.
+
+    Else one long argument would hide those behind it from whom says yes.
+    """
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if len(text) <= ARG_MAX_CHARS else clip_text(text, ARG_MAX_CHARS)
+
+
 def _ask_whether(host: Host, talk: Talk, made: Call, name: str, step: Step) -> None:
     """A side effect that came of what is outside: a person says whether it is made."""
     made.part = name
     call = made.call
-    args = json.dumps({key: _argument(call, key) for key in call.args}, ensure_ascii=False)
+    shown = {key: _shown(_argument(call, key)) for key in call.args}
+    args = clip_text(json.dumps(shown, ensure_ascii=False), ARGS_MAX_CHARS)
     text = (
-        f"May it call {call.name}({args[:ARGS_MAX_CHARS]})? It has seen what came from outside. "
+        f"May it call {call.name}({args})? It has seen what came from outside. "
         'Answer {"approve": true} or {"approve": false}.'
     )
     had_open = talk.name in host.questions.open

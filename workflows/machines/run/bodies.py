@@ -235,7 +235,7 @@ def _ask(run: RunState, key: str, work: Work, ask: Ask) -> AskModel:
         prompt = prompt_tokens([ask.prompt, ask.context, ask.system], run.value_of)
         max_tokens = answer_room(work.granted, prompt, ask.max_tokens)
         reserved = work.granted.tokens if caps.tokens is not None else None
-    read = dict.fromkeys(roots_of([ask.prompt]))
+    read = dict.fromkeys(roots_of([ask.prompt, ask.system]))
     tainted = run.tainted
     outside = sorted(name for name in read if name in tainted)
     if ("item" in read or "index" in read) and tainted_inputs(task, tainted):

@@ -172,6 +172,10 @@ def _problem_with(body: Body, task: str, request: RunRequest) -> str | None:
     """Arguments of an agent or team that would make it more than a part of its run."""
     if body.kind == "plan":
         return None  # they are the parameters of the template
+    if body.kind in body.args:  # who it is, and what it may call, stands where a person looks
+        return (
+            f"tasks.{task}.args.{body.kind}: the task itself names its {body.kind}. Leave it out."
+        )
     asking = ("approval",) if request.approval.mode == "tainted" else ()
     for name in (*OF_THE_RUN, *asking):
         if name in body.args:
@@ -210,7 +214,9 @@ def inputs_of(
             fields["task"], inputs["task"] = task.preview or "", task
         args = resolved.get("args", Stored())
         if not args.is_inline:  # without them, it could do more than it was meant to
+            is_long = args.size_bytes > ARGS_MAX_BYTES
             what = f"has {args.size_bytes:,} bytes, at most {ARGS_MAX_BYTES:,}"
+            what = what if is_long else "is nested too deep"
             message = f"tasks.{command.task}.args: {what}. Put large values in context."
             return Failure(message, "tool")
         given = args.value

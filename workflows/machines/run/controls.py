@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from planloom.planner.contract.controls import (
+    WORDS_MAX_CHARS,
     ApprovePlan,
     ApproveTask,
     CancelTask,
@@ -23,6 +24,7 @@ from planloom.planner.contract.controls import (
 )
 from planloom.planner.contract.names import INVALID_REQUEST, PLAN_REJECTED, STALE
 from planloom.planner.language.values import Outcome, TaskId
+from planloom.planner.prompts.text import clip_text
 from planloom.planner.walk.frontier import State
 from planloom.workflows.machines.run import approving, edits, people, units
 from planloom.workflows.machines.run.batches import is_batch
@@ -75,8 +77,20 @@ def check(run: RunState, name: str, payload: Payload, now: float) -> Refusal | N
     return Refusal(problem) if problem else None
 
 
+def _with_short_words(payload: Payload) -> Payload:
+    """The control with what is said beside it cut, as a result and a call can bear it."""
+    said = {name: getattr(payload, name, None) for name in WORDS_MAX_CHARS}
+    long = {
+        name: clip_text(text, WORDS_MAX_CHARS[name])
+        for name, text in said.items()
+        if isinstance(text, str) and len(text) > WORDS_MAX_CHARS[name]
+    }
+    return payload.model_copy(update=long) if long else payload
+
+
 def take(run: RunState, step: Step, payload: Payload, token: int | None) -> None:
     """Do what a control asks for; it was checked. An update is answered."""
+    payload = _with_short_words(payload)
     match payload:
         case ApprovePlan() | RejectPlan():
             reply = _take_decision(run, step, payload)

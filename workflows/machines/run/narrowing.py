@@ -17,20 +17,35 @@ _REACH: dict[str, int] = {name: n for n, name in enumerate(get_args(CacheMode))}
 def narrowed(task: Task, request: RunRequest, known: Task | None = None) -> Task:
     """The task without a priority above its run's, and without a cache that reaches further.
 
-    What it had before, as `known`, it keeps: a person may have given it.
+    What it had before, as `known`, it keeps: a person may have given it. So does a task that waits
+    for a person's yes.
     """
-    if known is not None and (known.priority, known.cache) == (task.priority, task.cache):
-        return task
     document: dict[str, Any] = {}
-    if task.priority and PRIORITY_KEYS[task.priority] < PRIORITY_KEYS[request.priority]:
+    if known is not None and known.approval and not task.approval:
+        document["approval"] = True
+    if (
+        task.priority
+        and PRIORITY_KEYS[task.priority] < PRIORITY_KEYS[request.priority]
+        and (known is None or known.priority != task.priority)
+    ):
         document["priority"] = None
-    if task.cache and _REACH[task.cache] > _REACH[request.cache]:
+    if (
+        task.cache
+        and _REACH[task.cache] > _REACH[request.cache]
+        and (known is None or known.cache != task.cache)
+    ):
         document["cache"] = None
-    if isinstance(task.plan, Plan) and (inner := _narrowed_plan(task.plan, request)):
+    is_kept = known is not None and known.plan == task.plan
+    if (
+        isinstance(task.plan, Plan)
+        and not is_kept
+        and (inner := _narrowed_plan(task.plan, request))
+    ):
         document["plan"] = inner
     other = task.fallback_body
     below = other.plan if other is not None else None
-    if isinstance(below, Plan) and (inner := _narrowed_plan(below, request)):
+    is_kept = known is not None and known.fallback == task.fallback
+    if isinstance(below, Plan) and not is_kept and (inner := _narrowed_plan(below, request)):
         plan = inner.model_dump(mode="json", exclude_unset=True, by_alias=True)
         document["fallback"] = {**task.fallback, "plan": plan}  # type: ignore[dict-item]
     if not document:

@@ -33,6 +33,8 @@ def adopt(run: RunState, compiled: Compiled, *, why: str, by: str = "") -> None:
     before = run.plan
     number = run.revision + 1
     changes = diff_plans(before, compiled.plan) if before is not None else []
+    if before is not None and (run.allowed or run.early_tasks or run.early_answers):
+        _forget_decisions(run, before, compiled.plan)
     run.revisions.append(Revision(number, compiled.plan, why, by, changes))
     run.compiled, run.edited = compiled, None
     run.pruned = dict(compiled.pruned)
@@ -40,6 +42,26 @@ def adopt(run: RunState, compiled: Compiled, *, why: str, by: str = "") -> None:
     run.approval.note_revision(number, by)
     for warning in compiled.warnings[:20]:
         run.note(f"plan: {warning}")
+
+
+def _forget_decisions(run: RunState, before: Plan, after: Plan) -> None:
+    """What a person said of a task was of the task as it was: written otherwise, it asks again."""
+    old, new = ({t.id: t for t in plan.tasks} for plan in (before, after))
+    changed = {id for id, task in old.items() if new.get(id) != task}
+    run.allowed = [id for id in run.allowed if id not in changed]
+    for id in [id for id in run.early_tasks if id in changed]:
+        del run.early_tasks[id]
+        run.note(f"{id}: changed by the new plan; its early approval was not used")
+    # Of a map's item, or of an agent below the task, the key begins with the task's id.
+    for key in [k for k in run.early_answers if {k, k.partition("[")[0], *_above(k)} & changed]:
+        del run.early_answers[key]
+        run.note(f"{key}: changed by the new plan; its early answer was not used")
+
+
+def _above(key: str) -> list[str]:
+    """Ids of tasks below which this one may be; ids hold dots too."""
+    parts = key.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts))]
 
 
 def major_of(run: RunState, before: Plan, after: Plan) -> list[str]:

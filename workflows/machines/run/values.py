@@ -12,6 +12,7 @@ from planloom.planner.language.values import (
     JsonValue,
     Stored,
     TaskId,
+    is_deeper,
 )
 from planloom.workflows.machines.run.state import Pending, Rule, RunState
 from planloom.workflows.machines.shared.commands import Resolve
@@ -21,6 +22,8 @@ from planloom.workflows.machines.shared.sizes import text_bytes
 
 RESOLVED_MAX_BYTES = 12_000
 """A longer value is made where it can be stored."""
+RESOLVED_MAX_DEPTH = 100
+"""So is one nested deeper: no payload holds it, and a run that cannot read its child's hangs."""
 
 
 def resolve_now(
@@ -42,7 +45,9 @@ def resolve_now(
         return None  # an activity has more time, or says what is wrong with it
     except Exception as error:  # a path that does not fit the value that came
         return Failure(str(error), "tool")
-    return Stored(value=found) if text_bytes(found) <= limit else None
+    if is_deeper(found, RESOLVED_MAX_DEPTH) or text_bytes(found) > limit:
+        return None
+    return Stored(value=found)
 
 
 def store_job(value: JsonValue) -> ResolveJob | None:

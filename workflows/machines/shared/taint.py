@@ -72,7 +72,11 @@ def _bodies(task: Task) -> Sequence[Body]:
 
 def _values(task: Task) -> list[JsonValue]:
     # References in a plain fallback value stay as they are written.
-    return [task.map, *(value for body in _bodies(task) for value in _values_of(body))]
+    bodies = _bodies(task)
+    # An agent or team whose `args` name no task is given the description.
+    reads_description = any(b.agent is not None or b.team is not None for b in bodies)
+    words = [task.description] if reads_description else []
+    return [task.map, *words, *(value for body in bodies for value in _values_of(body))]
 
 
 def _values_of(body: Body) -> list[JsonValue]:

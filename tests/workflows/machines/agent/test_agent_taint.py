@@ -64,6 +64,23 @@ def test_after_a_page_a_side_effect_waits_for_a_person() -> None:
     assert result(made).tainted
 
 
+def test_no_long_argument_hides_the_others_from_whom_says_yes() -> None:
+    """Found: the arguments were cut after 1,500 characters, without a sign."""
+    made = after_a_page()
+    args = {"note": "x" * 5_000, "to": "mallory", "more": ["y" * 5_000]}
+    made.returns("helper.2", calls(("post", args)))
+    question = made.state.questions.open["helper"].text
+    assert '"to": "mallory"' in question
+    assert question.count("characters left out") == 2
+    made = after_a_page()
+    many = {f"a{n}": "x" * 200 for n in range(50)} | {"to": "mallory"}
+    made.returns("helper.2", calls(("post", many)))
+    question = made.state.questions.open["helper"].text
+    assert "characters left out" in question
+    assert '"to": "mallory"' in question
+    assert len(question) < 2_000
+
+
 def test_a_call_that_is_not_allowed_is_told_to_the_model_and_not_made() -> None:
     made = after_a_page()
     made.returns("helper.2", calls(("post", {})))

@@ -227,3 +227,19 @@ def test_a_tree_of_sub_plans_does_not_grow_without_end() -> None:
     drive.begin()
     assert drive.sent(StartChild) == []
     assert "may grow to 150,000 runs on one level" in str(drive.result.tasks["s"].error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "other"),
+    [
+        ("agent", {"id": "y", "system": "Act.", "tools": ["post"]}),
+        ("agent", "helper"),
+        ("team", {"members": [{"id": "m", "tools": ["post"]}]}),
+    ],
+)
+def test_arguments_put_nobody_in_the_place_of_whom_the_task_names(kind: str, other: Any) -> None:
+    """Found: `approval: major` saw an agent without tools, and the one in `args` acted."""
+    own = {"agent": {"id": "x", "tools": []}, "team": {"members": [{"id": "m", "tools": []}]}}
+    drive = begun(kind, **{kind: own[kind]}, args={"task": "x", kind: other})
+    assert not drive.sent(StartChild)
+    assert f"args.{kind}" in (drive.result.tasks["c"].error or "")

@@ -385,3 +385,22 @@ def test_what_waits_in_a_sub_plan_is_shown_and_answered_on_top() -> None:
         (child, "approve_task", "pay")
     ]
     assert not open_waits(drive.run, drive.now)
+
+
+LONG = "é" * 1_000_000
+
+
+def test_long_words_beside_a_decision_make_no_result_and_no_call_too_large() -> None:
+    """Found: a `reason` or `feedback` of two megabytes went whole into what has at most as many."""
+    drive = Drive(plan=plan(work("a")), approval="always")
+    drive.begin()
+    drive.control("reject_plan", revision=1, reason=LONG, by=LONG)
+    assert drive.result.status == "rejected"
+    assert len(drive.result.model_dump_json()) < 20_000
+    assert "characters left out" in drive.result.reason
+    drive = Drive(plan=plan(work("a")), joiner=True, context="c" * 900_000)
+    drive.begin()
+    drive.control("request_replan", feedback=f"{LONG} and no ships", by=LONG)
+    job = drive.command(WritePlan).job
+    assert len(job.model_dump_json()) < 1_000_000
+    assert job.feedback.endswith("and no ships")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from planloom.planner.contract.controls import RequestReplan
 from planloom.planner.contract.jobs import JoinReply
 from planloom.planner.contract.requests import RunRequest
 from planloom.planner.language.plan import Task
 from planloom.planner.language.values import Stored, Usage
 from planloom.workflows.machines.run.narrowing import narrowed
 from planloom.workflows.machines.shared.commands import Cancel, JoinOutcomes, RunTool, WritePlan
-from planloom.workflows.machines.shared.events import CancelRequested
+from planloom.workflows.machines.shared.events import CancelRequested, ControlTaken
 from tests.support.run_driver import Drive, work
 
 REFUSED = {"id": "a", "tool": "work", "args": {"kee": "wrong"}}
@@ -128,3 +131,66 @@ def test_what_a_person_gave_a_task_stays_when_the_planner_repeats_it() -> None:
     task = Task.model_validate(work("a", priority="high", cache="shared"))
     assert narrowed(task, request, known=task) is task
     assert narrowed(task, request, known=Task.model_validate(work("a"))).priority is None
+
+
+def test_a_task_that_the_planner_repeats_is_narrowed_inside() -> None:
+    """Found: its own priority was the one it had, and so that of its sub-plan was not looked at."""
+    request = RunRequest.model_validate({"goal": "x"})
+    known = Task.model_validate({"id": "s", "plan": {"tasks": [work("x")]}})
+    wide = Task.model_validate({"id": "s", "plan": {"tasks": [work("x", priority="critical")]}})
+    assert "critical" not in str(narrowed(wide, request, known=known).model_dump())
+    below = Task.model_validate(
+        work("f", fallback={"plan": {"tasks": [work("x", priority="critical")]}})
+    )
+    known = Task.model_validate(work("f", fallback=7))
+    assert "critical" not in str(narrowed(below, request, known=known).model_dump())
+    assert narrowed(wide, request, known=wide) is wide  # as a person may have given it
+
+
+def test_a_task_that_waits_for_a_persons_yes_still_does_when_the_planner_repeats_it() -> None:
+    drive = Drive(plan={"tasks": [work("a"), work("b", "x${a}", approval=True)]}, joiner=True)
+    drive.begin()
+    drive.send(ControlTaken("request_replan", RequestReplan(feedback="otherwise")))
+    drive.ends("a", 1)
+    drive.wrote(work("b", "y${a}"))
+    assert drive.run.tasks["b"].args == {"key": "y${a}"}  # type: ignore[index]
+    assert drive.sent(RunTool) == []
+    assert list(drive.run.held) == ["b"]
+
+
+def test_a_yes_is_for_the_task_as_it_was_written() -> None:
+    """Found: a task that was allowed, failed and was written otherwise acted unasked."""
+    drive = Drive(plan={"tasks": [work("a"), work("b", "1", approval=True)]}, joiner=True)
+    drive.begin()
+    drive.control("approve_task", id="b")
+    assert drive.sent(RunTool) == ["b#body"]
+    drive.breaks("b#body")
+    drive.send(ControlTaken("request_replan", RequestReplan(feedback="otherwise")))
+    drive.ends("a", 1)
+    drive.wrote(work("b", "1000"))
+    assert drive.sent(RunTool) == []
+    assert list(drive.run.held) == ["b"]
+
+
+def test_an_early_yes_is_for_the_task_as_it_was_written_too() -> None:
+    drive = Drive(plan={"tasks": [work("a"), work("b", "1 ${a}", approval=True)]})
+    drive.begin()
+    drive.control("approve_task", id="b")
+    plan = {"tasks": [work("a"), work("b", "1000 ${a}", approval=True)]}
+    drive.control("edit_plan", revision=1, plan=plan)
+    drive.ends("a", 1)
+    assert drive.sent(RunTool) == []
+    assert list(drive.run.held) == ["b"]
+    assert any("early approval was not used" in note for note in drive.run.notes)
+
+
+def test_an_early_answer_is_for_the_question_as_it_was_written() -> None:
+    def asking(question: str) -> dict[str, Any]:
+        return {"tasks": [work("a"), {"id": "q", "human": question, "depends_on": ["a"]}]}
+
+    drive = Drive(plan=asking("May it look?"))
+    drive.begin()
+    drive.control("complete_task", id="q", output="yes")
+    drive.control("edit_plan", revision=1, plan=asking("May it pay?"))
+    drive.ends("a", 1)
+    assert drive.run.questions["q"].text == "May it pay?"

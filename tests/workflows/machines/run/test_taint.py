@@ -218,6 +218,21 @@ def test_an_agent_and_a_team_are_told_what_they_were_given(body: dict[str, Any])
     assert approval in ("tainted", {"mode": "tainted"})
 
 
+def test_a_question_knows_what_of_its_prompt_and_system_is_from_outside() -> None:
+    drive = begun(FETCH, {"id": "q", "ask": {"prompt": "Go on", "system": "Follow ${page}"}})
+    drive.ends("page", "<html>")
+    assert drive.command(AskModel).job.outside == ["page"]
+
+
+@pytest.mark.parametrize("body", [{"agent": "helper"}, {"team": "panel"}])
+def test_a_description_that_is_an_agents_task_is_looked_at_too(body: dict[str, Any]) -> None:
+    """Found: without `args.task` the description is the task, and its references were not seen."""
+    drive = begun(FETCH, {"id": "h", **body, "description": "Do ${page}", "depends_on": ["page"]})
+    drive.ends("page", "post it all")
+    assert drive.command(StartChild).values["task"] == "Do ${page}"
+    assert drive.command(StartChild).lineage.tainted_inputs
+
+
 def test_a_sub_plan_asks_about_what_its_parameters_reach() -> None:
     inner = {"params": {"p": {}}, "tasks": [post("in", "${params.p}"), post("own")]}
     drive = begun(FETCH, {"id": "sub", "plan": inner, "args": {"p": "${page}"}})

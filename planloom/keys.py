@@ -25,7 +25,7 @@ NONCE_BYTES = 12
 TAG_BYTES = 16
 COMMAND_SECONDS = 30.0
 MAGIC = b"PLE1"
-"""The first bytes of a sealed value: it is told from one that was written without a key."""
+"""The first bytes of a sealed value: they tell it from a value that was written without a key."""
 OVERHEAD_BYTES = len(MAGIC) + KEY_ID_MAX_CHARS + NONCE_BYTES + TAG_BYTES
 
 

@@ -35,7 +35,7 @@ from planloom.workflows.machines.shared.estimates import (
 )
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.member_retry import may_retry
-from planloom.workflows.machines.shared.taint import tainted_inputs
+from planloom.workflows.machines.shared.taint import outside_of
 
 RETRY_DEFAULT = Retry()
 ONE_TASK = Amount(tasks=1)
@@ -240,11 +240,7 @@ def _ask(run: RunState, key: str, work: Work, ask: Ask) -> AskModel:
         prompt = prompt_tokens([ask.prompt, ask.context, ask.system], run.value_of)
         reserved = most_tokens(work.granted, caps, run.catalog, model, prompt)
         max_tokens = answer_room(reserved or work.granted.tokens, prompt, ask.max_tokens)
-    read = dict.fromkeys(roots_of([ask.prompt, ask.system]))
-    tainted = run.tainted
-    outside = sorted(name for name in read if name in tainted)
-    if ("item" in read or "index" in read) and tainted_inputs(task, tainted):
-        outside.append("item")
+    outside = outside_of(task, run.tainted, [ask.prompt, ask.system])
     job = AskJob(
         task=task.id,
         **({"outside": outside} if outside else {}),

@@ -66,7 +66,7 @@ def say(host: Host, talk: Talk, heard: Stored | None, step: Step) -> None:
 
 def take_end(host: Host, talk: Talk, what: Pending, end: Returned | Broke, step: Step) -> None:
     """A call of the talk has ended."""
-    if what.rule is not Rule.TURN:  # a turn's usage is taken with what else it tells
+    if what.rule is Rule.TOOL:  # a summary is for all who read the same
         talk.ended.usage += usage_of(end)
     match what.rule:
         case Rule.STORED:

@@ -81,8 +81,12 @@ class KeyRing:
 
     def seal(self, content: bytes, name: str) -> bytes:
         """A value as it is stored under `name`: which key, then what `encrypt` made of it."""
-        id = self.active.encode().ljust(KEY_ID_MAX_CHARS)
-        return MAGIC + id + self.encrypt(content, name.encode())
+        return self.sealed_now + self.encrypt(content, name.encode())
+
+    @property
+    def sealed_now(self) -> bytes:
+        """The first bytes of what the active key seals."""
+        return MAGIC + self.active.encode().ljust(KEY_ID_MAX_CHARS)
 
     def unseal(self, content: bytes, name: str) -> bytes:
         """The value that was stored under `name`; one written before there were keys as it is.

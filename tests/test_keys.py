@@ -17,6 +17,7 @@ from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache
 from planloom.activities.storage.claims import ClaimStore
 from planloom.activities.storage.sealed import SealedBackend
+from planloom.activities.storage.users import StoreUser, record_user, store_users
 from planloom.activities.tools.trusted import trusted_places
 from planloom.codec import EncryptionCodec
 from planloom.keys import KeyRing, NoKey, NotGenuine, key_ring
@@ -193,3 +194,22 @@ async def test_values_from_before_there_was_a_key_are_read_and_sealed_when_store
     assert await sealed.store_value(text) == stored
     (file,) = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert b"canary" not in file.read_bytes()
+
+
+async def test_what_is_stored_again_after_a_change_of_the_key_needs_the_old_key_no_more(
+    tmp_path: Path,
+) -> None:
+    """A run after the change has the same value as one before it. Its reader has the new key."""
+    before = BlobStore(SealedBackend(FolderBackend(tmp_path), KeyRing("old", {"old": OLD})))
+    stored = await before.store_value("canary " * 2000)
+    kept = await before.store_value("kept " * 2000)
+    user = StoreUser(server="s", namespace="default")
+    record_user(before.backend, user)
+    after = BlobStore(SealedBackend(FolderBackend(tmp_path), RING))
+    assert await after.store_value("canary " * 2000) == stored
+    assert await after.keep(kept)
+    record_user(after.backend, user)
+    reader = BlobStore(SealedBackend(FolderBackend(tmp_path), KeyRing("new", {"new": NEW})))
+    assert await reader.load(stored) == "canary " * 2000
+    assert await reader.load(kept) == "kept " * 2000
+    assert store_users(reader.backend) == [user]

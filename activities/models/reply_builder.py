@@ -144,7 +144,8 @@ class ReplyBuilder:
                     known |= {k: v for k, v in report.items() if v or k not in known}
 
     def _add_part(self, part: Mapping[str, Any], *, is_delta: bool) -> str:
-        self._refusal += text_of(part.get("refusal"))
+        if len(self._refusal) < WORDS_MAX_CHARS:  # no more of it is told
+            self._refusal += text_of(part.get("refusal"))[:WORDS_MAX_CHARS]
         self._add_reasoning(part)
         calls = part.get("tool_calls") or part.get("function_call")
         if is_delta:

@@ -115,6 +115,31 @@ def test_all_keys_that_cannot_be_read_are_named_and_none_is_printed(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("while true; do echo S3cretS3cretS3cretS3cret; done", "prints more than 4,096 bytes"),
+        ("sleep 60; echo x", "has not ended after 1 s"),
+        ("sleep 60 & exec 1>&- 2>&-; wait", "has not ended after 1 s"),
+        ("while true; do echo complaint >&2; done", "has not ended after 1 s"),
+    ],
+)
+def test_a_command_that_does_not_end_or_prints_on_and_on_is_told(
+    command: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read into memory for half a minute, as fast as it wrote."""
+    monkeypatch.setattr("planloom.keys.COMMAND_SECONDS", 1.0)
+    with pytest.raises(SettingsError) as seen:
+        ring_of({"a": {"command": ["sh", "-c", command]}})
+    assert said in str(seen.value)
+    assert "S3cret" not in str(seen.value)
+
+
+def test_a_key_file_without_an_end_is_told() -> None:
+    with pytest.raises(SettingsError, match="longer than 4,096 bytes"):
+        ring_of({"a": {"file": "/dev/zero"}})
+
+
+@pytest.mark.parametrize(
     "encryption",
     [
         {"active": "b", "keys": {"a": {"file": "S3cret"}}},

@@ -98,5 +98,7 @@ def test_a_token_that_is_asked_for_must_be_sent() -> None:
         assert ask(server, "/decode", body)[0] == 401
         assert ask(server, "/decode", body, Authorization="Bearer open")[0] == 401
         assert ask(server, "/decode", body, Authorization="Bearer open sesame")[0] == 200
+        # Of who may not ask nothing long is waited for, and nothing is kept.
+        assert ask(server, "/decode", b"", Content_Length="60000000")[0] == 413
     finally:
         server.stop()

@@ -157,7 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
             return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json"
         given = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         token = self.server.token
-        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
+        # A header is read as Latin-1, whatever was sent.
+        if token is not None and not hmac.compare_digest(given.encode("latin-1"), token.encode()):
             return HTTPStatus.UNAUTHORIZED, "send Authorization: Bearer and the token"
         return None
 

@@ -52,9 +52,7 @@ def scripted(is_wanted: bool, *, is_quiet: bool = False) -> Iterator[Callable[[]
 
     def read() -> Settings:
         document = settings_document(before)
-        settings_from(
-            before, document
-        )  # its mistakes are of the file that a person wrote
+        settings_from(before, document)  # its mistakes are of the file that a person wrote
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             made.write_text(_without_models(document), encoding="utf-8")

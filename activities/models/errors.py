@@ -277,7 +277,7 @@ def _span_or_moment(text: str, now: float) -> float:
 def requested_wait_seconds(exc: BaseException, now: float) -> float | None:
     """Seconds that the answer behind `exc` asks to wait, or None."""
     if isinstance(exc, ModelError):
-        return exc.retry_after
+        return _bounded(exc.retry_after)
     if not isinstance(exc, openai.APIStatusError):
         return None
     return retry_after_seconds(exc.response.headers, now, body_of(exc))

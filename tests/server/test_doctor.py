@@ -183,7 +183,9 @@ def test_a_hint_shows_no_password_of_an_address() -> None:
     assert "canary" not in finding.message
 
 
-@pytest.mark.parametrize("program", ["not a program", "#!/bin/sh\nexit 3", "#!/bin/sh\nexec sleep 60"])
+@pytest.mark.parametrize(
+    "program", ["not a program", "#!/bin/sh\nexit 3", "#!/bin/sh\nexec sleep 60"]
+)
 def test_a_temporal_program_that_does_not_work_is_a_line_and_no_end(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,7 +180,7 @@ async def register_search_attributes(client: Client) -> list[str]:
             ListSearchAttributesRequest(namespace=client.namespace)
         )
     except RPCError as error:
-        log.warning("search attributes are unknown (%s); runs go on without", error.message)
+        log.warning("search attributes are unknown (%s); runs work without them", error.message)
         return []
     usable: list[str] = []
     for name, kind in SEARCH_ATTRIBUTES.items():
@@ -193,7 +193,7 @@ async def register_search_attributes(client: Client) -> list[str]:
         else:
             problem = ""
         if problem:
-            log.warning("search attribute %s: %s; runs go on without it", name, problem)
+            log.warning("search attribute %s: %s; runs work without it", name, problem)
         else:
             usable.append(name)
     return usable

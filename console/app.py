@@ -52,7 +52,7 @@ plan_app = typer.Typer(
 )
 app.add_typer(plan_app, name="plan", rich_help_panel=PLANS)
 capacity_app = typer.Typer(
-    help="Model endpoints: rate, calls, what waits, penalty, permits.\n\nExample: planloom capacity"
+    help="Show model endpoints: rate, calls, queue, penalty, permits.\n\nExample: planloom capacity"
 )
 app.add_typer(capacity_app, name="capacity", rich_help_panel=SETUP)
 
@@ -147,7 +147,7 @@ def call(work: Callable[[Client], Awaitable[T]]) -> T:
         try:
             return asyncio.run(main())
         except KeyboardInterrupt:
-            err.print("stopped; the run goes on")
+            err.print("stopped; the run continues")
             raise typer.Exit(130) from None
 
 
@@ -170,7 +170,7 @@ def _told(error: BaseException) -> typer.Exit | None:
         case UsageError():
             return fail(str(error), error.hint, EXIT_MISUSE, problems=error.problems)
         case TimeoutError():
-            hint = "the time given is over; the run goes on"
+            hint = "the time given is over; the run continues"
             return fail(hint, code=EXIT_TIMEOUT, kind="timeout")
         case KeyboardInterrupt():
             err.print("stopped")

@@ -170,10 +170,10 @@ def _round_line(entry: dict[str, Any]) -> str:
 @agent_app.command("run")
 def run_agent(
     name: Annotated[str, typer.Argument(help="The agent's name, or a file that defines it.")],
-    task: Annotated[str, typer.Argument(help="What it is to do.")],
+    task: Annotated[str, typer.Argument(help="What the agent should do.")],
     context: Context = None,
     model: Model = None,
-    max_turns: Annotated[int | None, typer.Option(help="Most turns.")] = None,
+    max_turns: Annotated[int | None, typer.Option(help="The most turns.")] = None,
     tokens: Tokens = None,
     id: NewId = None,
     dry_run: DryRun = False,
@@ -209,7 +209,7 @@ def run_agent(
 @team_app.command("run")
 def run_team(
     name: Annotated[str, typer.Argument(help="The team's name, or a file that defines it.")],
-    task: Annotated[str, typer.Argument(help="What it is to decide or do.")],
+    task: Annotated[str, typer.Argument(help="What the team should do.")],
     context: Context = None,
     rounds: Annotated[int | None, typer.Option(help="Communication rounds.")] = None,
     retry_rounds: Annotated[int | None, typer.Option(help="Rounds for failed members.")] = None,

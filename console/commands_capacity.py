@@ -35,7 +35,7 @@ TABLE_REASONS_MAX = TABLE_NOTES_MAX = 3
 
 @capacity_app.callback(invoke_without_command=True)
 def show(context: typer.Context, as_json: Json = False) -> None:
-    """Model endpoints: rate, calls, what waits, penalty, permits.
+    """Show model endpoints: rate, calls, queue, penalty, permits.
 
     Example: planloom capacity
     """
@@ -169,11 +169,11 @@ def set_(
     changes: Annotated[
         list[str] | None, typer.Argument(metavar="FIELD=VALUE…", help="What changes.")
     ] = None,
-    reset: Annotated[bool, typer.Option("--reset", help="Back to planloom.toml first.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Return to planloom.toml first.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Change limits while runs go on.
+    """Change limits while runs are in progress.
 
     Example: planloom capacity set default parallel=4
     """
@@ -207,7 +207,7 @@ def drain(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Let new calls wait until capacity resume.
+    """Make new calls wait until `planloom capacity resume`.
 
     Example: planloom capacity drain default
     """
@@ -222,7 +222,7 @@ def resume(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Open again; ends cool-down and penalty.
+    """Let calls go out again, and end cool-down and penalty.
 
     Example: planloom capacity resume default
     """

@@ -190,7 +190,7 @@ def budget(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Raise a run's caps, as totals.
+    """Raise a run's caps. They are new totals, not additions.
 
     Example: planloom budget trip --tokens 60000
     """
@@ -204,7 +204,7 @@ def budget(
 
 @app.command(rich_help_panel=DECIDE)
 def pause(run: RunId, by: By = None, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Start no new task; those that run finish.
+    """Start no new tasks; running tasks finish.
 
     Example: planloom pause trip
     """
@@ -213,7 +213,7 @@ def pause(run: RunId, by: By = None, dry_run: DryRun = False, as_json: Json = Fa
 
 @app.command(rich_help_panel=DECIDE)
 def resume(run: RunId, by: By = None, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Go on after a pause.
+    """Continue after a pause.
 
     Example: planloom resume trip
     """
@@ -223,7 +223,7 @@ def resume(run: RunId, by: By = None, dry_run: DryRun = False, as_json: Json = F
 @app.command("cancel-task", rich_help_panel=DECIDE)
 def cancel_task(
     run: RunId,
-    task: Annotated[str, typer.Argument(help="The task's id; of an item of a map, id[0].")],
+    task: Annotated[str, typer.Argument(help="The task's id; for an item of a map, id[0].")],
     by: By = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -241,7 +241,7 @@ def cancel_task(
 def complete(
     run: RunId,
     task: Annotated[str, typer.Argument(help="The id of the task that asks.")],
-    output: Annotated[str, typer.Argument(help="The answer: JSON, else taken as text.")],
+    output: Annotated[str, typer.Argument(help="The answer: JSON, or else text.")],
     by: By = None,
     dry_run: DryRun = False,
     as_json: Json = False,

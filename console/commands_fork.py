@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from planloom.planner.language.values import JsonValue
 
 NewId = Annotated[str | None, typer.Option("--id", help="The new run's workflow id.")]
-Detach = Annotated[bool, typer.Option(help="Start, print the id, and leave.")]
+Detach = Annotated[bool, typer.Option(help="Start, print the id, and exit.")]
 
 
 def changes_from(options: list[str]) -> list[tuple[str, JsonValue]]:
@@ -76,7 +76,7 @@ async def _again(
         raise UsageError(f"run {run} has no task without a value", hint="planloom fork --from TASK")
     request, problems = fork_request(run, plan, outputs, starts, changes, started_with, lineage)
     if request is None:
-        raise UsageError(f"run {run} cannot be forked so", problems)
+        raise UsageError(f"run {run} cannot be forked like this", problems)
     if dry_run:
         show_dry(request, as_json=as_json)
         return 0
@@ -87,7 +87,8 @@ async def _again(
 def fork(
     run: RunId,
     start: Annotated[
-        list[str] | None, typer.Option("--from", help="Run this task, and all behind it, again.")
+        list[str] | None,
+        typer.Option("--from", help="Run this task again, and all that depend on it."),
     ] = None,
     change: Annotated[
         list[str] | None,
@@ -98,9 +99,10 @@ def fork(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Start a new run from a task on; it reuses every finished output upstream of it.
+    """Start a new run that runs a task again, and all tasks that depend on it.
 
-    Limits, tools, model, parameters and joiner are those of the run.
+    It reuses all other finished outputs of the old run, and has the same limits, tools, model,
+    parameters and joiner.
 
     Example: planloom fork trip --from hotels --set hotels.args.query="hotels in Lyon"
     """
@@ -125,7 +127,7 @@ def rerun(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Run again what failed, and what waited for it.
+    """Run failed tasks again, and the tasks that waited for them.
 
     Example: planloom rerun trip --failed
     """

@@ -20,13 +20,15 @@ Try it without a server, then on one:
 
 @app.command(rich_help_panel=SETUP)
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")] = Path(),
+    folder: Annotated[
+        Path, typer.Argument(help="The project's folder; created if needed.")
+    ] = Path(),
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Begin a project: settings, a tool, a plan, tests of both, and .env.example.
 
-    Files that are there already are left as they are.
+    Existing files are left as they are.
 
     Example: planloom init my-project
     """
@@ -47,7 +49,7 @@ def init(
         say_json({"written": written, "left": left, "dry_run": dry_run})
         return
     for path in left:
-        err.print(f"left    {path}: it is there already", markup=False)
+        err.print(f"left    {path}: it already exists", markup=False)
     for path in written:
         say(f"{'would write' if dry_run else 'written'} {path}")
     if dry_run:

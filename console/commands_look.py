@@ -40,8 +40,8 @@ def watch(
 ) -> None:
     """Follow a run until it ends, and answer what it asks.
 
-    On a terminal keys approve, reject, edit, answer, raise and pause; in a pipe it prints lines,
-    with --json one object each time that something changes.
+    On a terminal, keys approve, reject, edit, answer, raise the budget and pause. In a pipe it
+    prints lines; with --json, one object each time something changes.
 
     Example: planloom watch trip --web
     """
@@ -95,7 +95,7 @@ def result(
         handle = client.run(run)
         kind = await handle.workflow_type()
         if kind not in RESULT_MODELS:
-            raise UsageError(f'"{run}" is a {kind}: no run, agent or team')
+            raise UsageError(f'"{run}" is a {kind}, not a run, agent or team')
         return await handle.result_as(RESULT_MODELS[kind], timeout)
 
     from planloom.console.results import print_any

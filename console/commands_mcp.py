@@ -25,8 +25,8 @@ def mcp(
 ) -> None:
     """Serve MCP: a coding agent starts runs, follows them, and passes your decisions on.
 
-    It speaks on standard input and output; with --http on http://127.0.0.1:PORT/mcp. The Temporal
-    server is the one of your settings.
+    It uses standard input and output or, with --http, http://127.0.0.1:PORT/mcp. It connects to the
+    Temporal server of your settings.
 
     Example: planloom mcp
     """

@@ -23,7 +23,7 @@ def models(
     ] = False,
     write: Annotated[
         Path | None,
-        typer.Option("--write", metavar="FILE", help="With --probe: put the settings there."),
+        typer.Option("--write", metavar="FILE", help="With --probe: write what it finds to it."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -37,7 +37,7 @@ WEB_UIS = ("http://localhost:8233", "http://127.0.0.1:8233")
 def doctor(as_json: Json = False) -> None:
     """Look for the usual mistakes: server, worker, keys, models, tools, store, disk, clocks.
 
-    The exit code is 1 when a line says fail. Nothing is changed, and no model call is paid.
+    The exit code is 1 when a line says fail. Nothing is changed, and no model is called.
 
     Example: planloom doctor
     """
@@ -71,7 +71,7 @@ def codec_server(
 ) -> None:
     """Let the Web UI and the temporal program read encrypted runs, with the keys of planloom.toml.
 
-    With PLANLOOM_CODEC_TOKEN set, callers must send it; beyond this machine it must be set.
+    If PLANLOOM_CODEC_TOKEN is set, callers must send it. To listen beyond this machine, set it.
 
     Example: planloom codec-server
     """
@@ -112,7 +112,7 @@ def backup(
     file: Annotated[Path, typer.Argument(help="The archive to write, such as planloom.tar.gz.")],
     as_json: Json = False,
 ) -> None:
-    """Back up the development database with its blobs, also while it runs.
+    """Back up the development database with its blobs, even while it runs.
 
     Example: planloom backup planloom.tar.gz
     """
@@ -122,7 +122,7 @@ def backup(
     with errors():
         settings = settings_now()
     if settings.blob_url:
-        hint = f"Back up {settings.blobs_place} by its own means, after this."
+        hint = f"Back up {settings.blobs_place} with its own tools, after this."
         err.print(f"warning: blobs are not in the data folder. {hint}", markup=False)
     try:
         count = back_up(Path(settings.data_dir), file)
@@ -160,19 +160,19 @@ def restore(
 @app.command(rich_help_panel=SETUP)
 def gc(
     older_than: Annotated[
-        str, typer.Option(help="What was stored or used since then stays: 2h, 7d.")
+        str, typer.Option(help="Keep what was used within this time: 2h, 7d.")
     ] = "1d",
     forget_servers: Annotated[
         bool,
-        typer.Option("--forget-servers", help="Other servers that used the store are gone."),
+        typer.Option("--forget-servers", help="All other servers of the store are gone."),
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Remove blobs, claims and cached results that no run refers to, also while workers run.
+    """Remove blobs, claims and cached results that no run refers to, even while workers run.
 
-    It reads every run that the server still keeps, also those that have ended. The namespace's
+    It reads every run that the server still keeps, even if it has ended. The namespace's
     retention says how long the server keeps a run.
 
     Example: planloom gc --older-than 7d --dry-run

@@ -152,7 +152,7 @@ def graph(
         if output is not None and not mermaid + svg + html + dot:
             raise UsageError("--output needs one of --mermaid, --svg, --html and --dot")
         if html and not Path(source).is_file():
-            raise UsageError(f"no file {source}", hint=f"Of a run: planloom report {source}")
+            raise UsageError(f"no file {source}", hint=f"For a run: planloom report {source}")
     forms = mermaid + svg + html + dot
     if html:
         text = _plan_page(source)

@@ -94,16 +94,16 @@ def run(
         str | None, typer.Option("--budget-seconds", help="Cap on time, such as 10m.")
     ] = None,
     on_budget: Annotated[str | None, typer.Option(help="At the cap: park or partial.")] = None,
-    parallel: Annotated[int | None, typer.Option(help="Most tasks at once.")] = None,
+    parallel: Annotated[int | None, typer.Option(help="The most tasks at once.")] = None,
     on_failure: Annotated[str | None, typer.Option(help="partial or fail.")] = None,
     priority: Annotated[str | None, typer.Option(help="critical … background.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Who the run is for.")] = None,
     cache: Annotated[str | None, typer.Option(help="off, run or shared.")] = None,
     context: Annotated[str | None, typer.Option(help="Background text, or @file.")] = None,
     request: Annotated[
-        str | None, typer.Option(help="A whole RunRequest file; other options win over it.")
+        str | None, typer.Option(help="A whole RunRequest file; other options override it.")
     ] = None,
-    detach: Annotated[bool, typer.Option(help="Start, print the id, and leave.")] = False,
+    detach: Annotated[bool, typer.Option(help="Start, print the id, and exit.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -193,7 +193,7 @@ def _check_plan(source: str) -> Plan | None:
 
 
 def _warn_of_prices(request: RunRequest, plan: Plan | None) -> None:
-    """Say before the start that a cap on money meets a model whose price nobody knows."""
+    """Warn before the start if there is a cap on money but the model has no known price."""
     from planloom.console.documents import unpriced_models
 
     for model in unpriced_models(request, plan):
@@ -238,13 +238,15 @@ def dev(
         int | None, typer.Option(help="Web UI port (default: 1000 above --port).")
     ] = None,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Only server and UI.")] = False,
-    in_memory: Annotated[bool, typer.Option(help="Forget everything at the end.")] = False,
+    in_memory: Annotated[bool, typer.Option(help="Keep no data after the end.")] = False,
     is_scripted: Annotated[
-        bool, typer.Option("--scripted", help="No model: a script plans a few goals it shows.")
+        bool, typer.Option("--scripted", help="Let a script plan, not a model.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Start server, worker and Web UI from temporal-dev.yaml; a worker that dies is restarted.
+
+    With --scripted, a script answers in place of a model. It knows a few goals, and prints them.
 
     Example: planloom dev
     """

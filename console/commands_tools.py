@@ -79,7 +79,7 @@ def blob(
     hash: Annotated[str, typer.Argument(help="A blob's SHA-256, or its beginning.")],
     as_json: Json = False,
 ) -> None:
-    """Print the whole of a large value; with --json in an object with its hash and size.
+    """Print a large value in full; with --json, an object with its hash and size.
 
     Example: planloom blob 9f86d081884c
     """

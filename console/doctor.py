@@ -153,8 +153,8 @@ async def _search_attributes(client: Client) -> list[Finding]:
             ListSearchAttributesRequest(namespace=client.temporal.namespace)
         )
     except RPCError as error:
-        hint = "Runs go on without; `planloom ps --status` finds nothing."
-        return [_warn(name, f"the server does not say which it has: {error.message}", hint)]
+        hint = "Runs work without them; `planloom ps --status` finds nothing."
+        return [_warn(name, f"the server does not say which ones it has: {error.message}", hint)]
     there = listed.custom_attributes
     kinds = _KINDS.items()
     wrong = [n for n, kind in kinds if there.get(n, kind) != kind]
@@ -162,7 +162,7 @@ async def _search_attributes(client: Client) -> list[Finding]:
     found: list[Finding] = []
     if wrong:
         text = f"{', '.join(wrong)} has another type on this server"
-        hint = "Runs go on without it. Remove it on the server, and start a worker again."
+        hint = "Runs work without it. Remove it on the server, and start a worker again."
         found.append(_warn(name, text, hint))
     if missing:
         options = " ".join(f"--name {n} --type {SEARCH_ATTRIBUTES[n]}" for n in missing)

@@ -30,9 +30,9 @@ TOKENS_PER_GOAL = 30_000
 SECONDS_PER_GOAL = 300.0
 TASKS_PER_GOAL = 200
 TOKENS_MIN = 1_000
-"""With less left of the whole evaluation's tokens, a goal is not begun."""
+"""If fewer of the whole evaluation's tokens are left, a goal is not begun."""
 LATE_SECONDS = 120.0
-"""A run that has not ended so long after its time is given up."""
+"""Seconds after its time limit at which a run that has not ended is given up."""
 
 
 class Expect(Model):
@@ -96,7 +96,7 @@ class Caps:
 
 
 class EvalRow(Model):
-    """What one goal came to with one candidate."""
+    """The result of one goal with one candidate."""
 
     id: str
     shape: str = ""
@@ -257,7 +257,7 @@ async def _run_goal(
 
 
 def _row(goal: EvalGoal, candidate: Candidate, reason: str) -> EvalRow:
-    """A goal that came to nothing."""
+    """A goal without a result."""
     return EvalRow(
         id=goal.id,
         shape=goal.shape,

@@ -28,7 +28,7 @@ INSTRUCTIONS = (
     "`start`, then call `result` until it has ended; it waits a while each time. When `progress` "
     "or `result` shows `waits`, a person must decide: show them what waits, and pass their "
     "decision on with `approve`, `reject` or `answer`. Never approve by yourself unless you were "
-    "told to. A run goes on when you are gone; its id finds it again."
+    "told to. A run continues when you are gone; find it again by its id."
 )
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 STARTS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False)
@@ -181,7 +181,7 @@ def build_server(connect: Callable[[], Awaitable[Client]]) -> MCPServer:
 
 
 async def serve_http(server: MCPServer, port: int, ready: Callable[[str], None]) -> None:
-    """Serve HTTP on this machine until SIGINT or SIGTERM; `ready` is told the address.
+    """Serve HTTP on this machine until SIGINT or SIGTERM; `ready` is called with the address.
 
     Raises:
         UsageError: the port cannot be listened on.

@@ -24,7 +24,7 @@ def misuse(error: TyperException, app: typer.Typer, arguments: Sequence[str]) ->
         return value, help_hint
     if (name := getattr(error, "option_name", "").lstrip("-")) and "No such" in message:
         if name in _places(command):
-            return message, f"It stands without a name: {path} {_places(command)[name]}"
+            return message, f"It needs no option name: {path} {_places(command)[name]}"
     elif message.startswith("Got unexpected extra argument"):
         extra = message.partition("(s) (")[2].removesuffix(")")
         hint = "A text of several words needs quotes around it" if _places(command) else "See"

@@ -15,7 +15,7 @@ CELL_MAX_CHARS = 120
 
 
 async def report_of(run: Run) -> str:
-    """The report of a run that has ended, or of one that goes on."""
+    """The report of a run that has ended, or of one that is in progress."""
     result: Any = None
     if await run.describe() != "RUNNING":
         try:

@@ -103,11 +103,11 @@ class Controls:
         return await self._say("request_replan", feedback=feedback, by=by)
 
     async def pause(self, *, by: str | None = None) -> Reply:
-        """Start nothing new; what runs goes on."""
+        """Start no new tasks; running tasks finish."""
         return await self._say("pause", by=by)
 
     async def resume(self, *, by: str | None = None) -> Reply:
-        """Go on after a pause."""
+        """Continue after a pause."""
         return await self._say("resume", by=by)
 
     async def raise_budget(
@@ -149,5 +149,5 @@ class Controls:
         if now.status in get_args(RunStatus):
             raise Refused(f'run "{self.id}" has ended', "Stale")
         if not asked:
-            raise Refused(f'run "{self.id}" has asked nothing', "Stale")
+            raise Refused(f'run "{self.id}" has no open question', "Stale")
         raise Refused(f'run "{self.id}" asks {len(asked)} questions: name one as task=…: {asked}')

@@ -44,8 +44,8 @@ class NoServer(PlanloomError):
     """No Temporal server answers at the configured address."""
 
     hint = (
-        "Start one with: planloom dev (or set TEMPORAL_ADDRESS). If one runs there, its log says "
-        "more: a server whose disk is full, for one, answers nothing."
+        "Start one with: planloom dev (or set TEMPORAL_ADDRESS). If one runs there, look at its "
+        "log: a server whose disk is full, for example, does not answer."
     )
 
     def __init__(self, address: str, cause: str) -> None:

@@ -29,7 +29,7 @@ COMMAND_SECONDS = 30.0
 SOURCE_MAX_BYTES = 4096
 """Of a key as a file or a command gives it. The rest of a longer one is not read."""
 MAGIC = b"PLE1"
-"""The first bytes of a sealed value: it is told from one that was written without a key."""
+"""The first bytes of a sealed value: they tell it from a value that was written without a key."""
 OVERHEAD_BYTES = len(MAGIC) + KEY_ID_MAX_CHARS + NONCE_BYTES + TAG_BYTES
 
 

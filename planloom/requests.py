@@ -68,7 +68,7 @@ def check_json(what: str, value: Any) -> None:
 
 def not_ended(id: str, timeout: float | None) -> TimeoutError:
     """What is raised when nobody waits any longer."""
-    return TimeoutError(f'run "{id}" has not ended within {timeout:g} s; it goes on')
+    return TimeoutError(f'run "{id}" has not ended within {timeout:g} s; it continues')
 
 
 def workflow_of(request: Any, document: dict[str, Any]) -> str:

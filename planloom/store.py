@@ -54,7 +54,7 @@ async def fitted(document: dict[str, Any], settings: Settings) -> dict[str, Any]
     size = _size(document)
     if size > REQUEST_MAX_BYTES:
         raise Refused(
-            f"the request has {size:,} bytes beside its plan; Temporal takes "
+            f"the request has {size:,} bytes without its plan; Temporal takes "
             f"{REQUEST_MAX_BYTES:,}. Put large values in files, and read them with a tool",
             INVALID_REQUEST,
         )

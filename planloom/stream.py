@@ -21,7 +21,7 @@ class RunEvent:
     | `plan` | there is a new revision of the plan | `revision` |
     | `task` | a task's state or outcome changed | `task`, `state` |
     | `wait` | something is needed from a person or a pool | `wait`, `text` |
-    | `answered` | that is needed no more | `wait`, `text` |
+    | `answered` | it is no longer needed | `wait`, `text` |
     | `note` | something that a person should know | `text` |
     | `end` | the run is over; always the last event | `state`, `result` |
     """

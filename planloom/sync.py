@@ -83,7 +83,7 @@ async def _cancel_others() -> None:
 
 
 def _closed() -> PlanloomError:
-    return PlanloomError("the client is closed; the run goes on. Use a new one: Client.connect()")
+    return PlanloomError("the client is closed; the run continues. Use a new one: Client.connect()")
 
 
 class _Waiting:
@@ -135,7 +135,7 @@ class Client(_Waiting):
 
     @classmethod
     def connect(cls, *args: Any, **kwargs: Any) -> Self:
-        """Connect by Temporal's own environment settings and profiles.
+        """Connect with Temporal's own environment settings and profiles.
 
         Raises:
             NoServer: nothing answers at the address.
@@ -148,7 +148,7 @@ class Client(_Waiting):
             raise
 
     def close(self) -> None:
-        """End the event loop in the background. Runs go on without it."""
+        """End the event loop in the background. Runs continue without it."""
         self._loop.close()
 
     def __enter__(self) -> Self:

@@ -52,7 +52,7 @@ PROGRAM = "temporal-test-server"
 class PlanloomEnvironment:
     """A time-skipping Temporal server, a worker with your tools, and a scripted model.
 
-    `tools` are tools or typed functions, beside the built-in ones. `workspace` is the folder that
+    `tools` are tools or typed functions, besides the built-in ones. `workspace` is the folder that
     file tools see: by default its own empty one. `settings` is what `planloom.toml` would
     hold, as a mapping; its pools are replaced by the scripted model, unless it names some.
     """

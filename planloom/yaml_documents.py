@@ -149,7 +149,7 @@ class _Loader(BoundedLoader):
             line = key.start_mark.line + 1
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
-                    message = f'the key "{key.value}" stands here and in line {seen[key.value]}'
+                    message = f'the key "{key.value}" is here and in line {seen[key.value]}'
                     raise DocumentError(message, line, "Keep one of them.")
                 seen[key.value] = line
         return super().construct_mapping(node, deep)
@@ -253,7 +253,7 @@ def _json_hint(error: json.JSONDecodeError) -> str:
     if rest.startswith(("True", "False", "None")):
         return "JSON's words are true, false and null."
     if rest.startswith("'"):
-        return "Texts of JSON stand in \", not in '."
+        return "JSON strings are in \", not in '."
     if rest.startswith(("//", "/*", "#")):
         return "JSON has no comments."
     if before.endswith(",") and rest.startswith(("}", "]")):

@@ -22,7 +22,7 @@ ALLOWED = (
 
 
 def controls_of(facts: RunFacts) -> dict[str, str] | None:
-    """Pause or resume, while the run goes on."""
+    """Pause or resume, while the run is in progress."""
     if facts.is_over or facts.progress is None:
         return None
     if facts.progress.status == "paused":

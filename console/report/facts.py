@@ -85,7 +85,7 @@ async def facts_of_run(client: Client, run: ThisRun) -> RunFacts:
     described = await run.described()
     kind = described.workflow_type
     if kind not in RESULT_MODELS:
-        raise UsageError(f'"{run.id}" is a {kind}: no run, agent or team')
+        raise UsageError(f'"{run.id}" is a {kind}, not a run, agent or team')
     facts = RunFacts(
         id=run.id,
         kind=kind,
@@ -117,7 +117,7 @@ async def live_facts(run: ThisRun, before: RunFacts) -> RunFacts:
 
 
 async def _ask(run: Run, facts: RunFacts) -> None:
-    """All that can change while a run goes on."""
+    """All that can change while a run is in progress."""
     if facts.is_over and facts.state != "TERMINATED":
         await _ask_result(run, facts)
     await _ask_worker(run, facts)

@@ -60,7 +60,7 @@ class LivePage:
         return f"http://{HOST}:{self._server.server_address[1]}/{self._token}/"
 
     async def serve(self, ready: Callable[[str], None]) -> None:
-        """Serve until cancelled; `ready` is told the address.
+        """Serve until cancelled; `ready` is called with the address.
 
         Raises:
             NoSuchRun: no run of that id.
@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         if asked != "act":
             self._refuse(HTTPStatus.NOT_FOUND, "no such page")
         elif self.headers.get("Origin") not in origins:
-            self._refuse(HTTPStatus.FORBIDDEN, "a decision comes from this page only")
+            self._refuse(HTTPStatus.FORBIDDEN, "only this page may send decisions")
         elif self.headers.get("Content-Type") != "application/json":
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
         elif not re.fullmatch("[0-9]{1,10}", size) or int(size) > BODY_MAX_BYTES:

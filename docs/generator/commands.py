@@ -19,8 +19,8 @@ is, if it is not on this machine.
 | exit code | meaning |
 |---|---|
 | 0 | Done. For a run: it is `completed`. |
-| 1 | The run ended otherwise, a request was refused, or there is no server, worker or run. |
-| 2 | Misuse: unknown words or options, an unusable file or setting, or an id that already runs. |
+| 1 | The run ended with another status, a request was refused, or there is no server, worker or run. |
+| 2 | Misuse: unknown words or options, an unusable file or setting, or the id of a run that is still running. |
 | 3 | The time given with `--timeout` is over. The run continues. |
 | 130 | Ctrl-C. A run that is being watched continues. |
 """

@@ -15,8 +15,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 ROOMS = ("activities", "planner", "workflows", "console", "planloom")
 
 ABOUT = """\
-For people who run workers. A setting comes from the environment, else from `planloom.toml`, else it
-has its default. The file is looked for in the working folder, or where `PLANLOOM_CONFIG` says.
+For people who run workers. A setting comes from the environment or, if it is not set there, from
+`planloom.toml`. Without either, it has its default. The file is looked for in the working folder, or
+where `PLANLOOM_CONFIG` says.
 Keys of model endpoints are read from the environment only.
 
 Temporal's own settings (address, namespace, API key, TLS, profiles) are read as Temporal's other

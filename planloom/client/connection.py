@@ -56,7 +56,7 @@ class Connection:
 
     @classmethod
     async def connect(cls, settings: Settings | None = None, **overrides: Any) -> Self:
-        """Connect by Temporal's own environment settings and profiles, with the settings' keys.
+        """Connect with Temporal's own environment settings and profiles, and the settings' keys.
 
         Raises:
             SettingsError: a key cannot be read.

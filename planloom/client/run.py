@@ -186,7 +186,7 @@ class Run(Controls):
         return inputs[0] if inputs else None
 
     async def lineage(self) -> Any:
-        """What the parent run of a sub-plan told it beside the request; None for other runs."""
+        """What the parent run of a sub-plan told it besides the request; None for other runs."""
         inputs = await self._inputs()
         return inputs[1] if len(inputs) > 1 else None
 

@@ -52,7 +52,7 @@ class LocalRun(Controls):
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing goes on, and nothing will, unless somebody decides something."""
+        """Whether nothing is in progress, and nothing will be until somebody decides something."""
         return not self.is_over and self._world.is_idle
 
     async def result(self, timeout: float | None = None) -> Any:

@@ -30,7 +30,7 @@ Holder = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class CapacityRequest(Model):
-    """Input of `CapacityWorkflow`. Without `settings`, the worker's own for that pool count."""
+    """Input of `CapacityWorkflow`. Without `settings`, the worker's own apply."""
 
     pool: Annotated[str, Field(min_length=1, max_length=100)]
     """The pool's name."""
@@ -45,7 +45,7 @@ class CapacityRequest(Model):
 class Reserve(Model):
     """Reserves room for work before it starts; answered at once unless `wait_seconds` is given.
 
-    The same holder asking again is told of the permit it has, or keeps its place.
+    A holder that asks again gets the permit it has, or keeps its place.
     """
 
     holder: Holder

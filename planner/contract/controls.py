@@ -99,14 +99,14 @@ class RaiseBudget(Model):
 
 
 class Pause(Model):
-    """Start no new task; those that run finish."""
+    """Start no new tasks; running tasks finish."""
 
     by: str | None = None
     """Who sends it; recorded."""
 
 
 class Resume(Model):
-    """Go on after a pause."""
+    """Continue after a pause."""
 
     by: str | None = None
     """Who sends it; recorded."""

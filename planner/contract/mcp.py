@@ -12,7 +12,7 @@ from planloom.planner.language.values import Model, Seconds
 
 
 class McpSettings(Model):
-    """One server: a `command` that is started and spoken to by its standard input and output, or
+    """One server: a `command` to start, which is used through its standard input and output, or
     the `url` of one that runs already."""
 
     command: str | None = None

@@ -48,7 +48,7 @@ class ModelRoles(Model):
 
 
 class MajorThresholds(Model):
-    """Under `approval: major` a replan asks when it passes one of these."""
+    """Under `approval: major`, a replan that exceeds one of these needs approval."""
 
     usd_factor: Annotated[float, Field(ge=1)] = 1.5
     """Ask when the expected cost is more than this many times that of the approved plan."""
@@ -96,7 +96,7 @@ TENANT_MAX_BYTES = 64
 
 
 class Budget(Model):
-    """Caps over the whole tree of a run; a cap that is absent does not bind."""
+    """Caps over the whole tree of a run; without a cap there is no limit."""
 
     tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] | None = None
     """The most tokens, input and output together."""
@@ -236,7 +236,7 @@ class RunRequest(Common):
     syntax: Literal["calls", "json"] = "calls"
     """The syntax in which the planner model writes plans."""
     stream: bool = True
-    """Whether tasks start while the planner still writes."""
+    """Whether tasks start while the planner is still writing the plan."""
     approval: Annotated[Approval, BeforeValidator(_approval_from_mode)] = Field(
         default_factory=Approval
     )
@@ -258,8 +258,8 @@ class RunRequest(Common):
     forked_from: str | None = None
     """The run that `reuse` comes from, for the record. `planloom fork` fills this."""
     fuse: bool | None = None
-    """Whether cheap tools share activities: `true` all that can, `false` none; absent: those that
-    are known to be quick. A task's own `fuse` goes first."""
+    """Whether cheap tools share activities: `true` all that can, `false` none. Without it, those
+    that are known to be quick. A task's own `fuse` takes precedence."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:

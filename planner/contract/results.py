@@ -32,7 +32,7 @@ OutcomeCode = Literal[
 
 
 class Aggregate(Model):
-    """How many agents or teams ended together, in the codes of the agents runtime."""
+    """How several agents or teams ended, as a whole, in the codes of the agents runtime."""
 
     code: OutcomeCode
     """How all of them ended together."""
@@ -47,7 +47,7 @@ class Aggregate(Model):
 
 
 class UsageReport(Model):
-    """Usage as people read it; `saved` is what cache, reuse and early end spared."""
+    """Usage as people read it; `saved` is what cache, reuse and an early end saved."""
 
     tokens: int = 0
     """Tokens, input and output together."""
@@ -76,7 +76,7 @@ class TaskTimes(Model):
     """Seconds since the run started."""
 
     ready: float | None = None
-    """When all inputs were there."""
+    """When all inputs were available."""
     started: float | None = None
     """When the first attempt was sent out."""
     ended: float | None = None
@@ -89,7 +89,7 @@ class TaskReport(Model):
     outcome: Outcome
     """How the task ended."""
     output: JsonValue = None
-    """What the task gave. Of a large output, see `preview` and `blob`."""
+    """What the task returned. For a large output, see `preview` and `blob`."""
     preview: str | None = None
     """The first 200 characters of a large output."""
     blob: str | None = None
@@ -124,7 +124,7 @@ class EstimateReport(Model):
     seconds: tuple[float, float, float] | None = None
     """Duration in seconds: low, likely, worst."""
     actual: dict[str, float] = Field(default_factory=dict)
-    """What it came to: `tokens`, `usd`, `seconds`."""
+    """The actual values: `tokens`, `usd`, `seconds`."""
     tasks: dict[str, JsonValue] = Field(default_factory=dict)
     """The same for each task, by id."""
     basis: str = ""
@@ -186,7 +186,7 @@ class OpenWait(Model):
     command: str
     """The command that answers it."""
     update: str | None = None
-    """The signal or update that answers it; None where another run or pool must give."""
+    """The signal or update that answers it; None if only another run or a pool can."""
     input: dict[str, JsonValue] = Field(default_factory=dict)
     """What that signal or update takes, as far as it is known."""
 
@@ -217,7 +217,7 @@ class Progress(Model):
     """Where the run is now: `planning`, `waiting`, `running`, `joining`, `paused`, or the result's
     status."""
     awaiting: Awaiting | None = None
-    """What a person or the pool must give, also while other tasks run."""
+    """What a person or the pool must give, even while other tasks run."""
     waits: list[OpenWait] = Field(default_factory=list)
     """Everything the run waits for, each with the command that answers it."""
     revision: int = 0
@@ -233,15 +233,15 @@ class Progress(Model):
     seconds: float = 0.0
     """Seconds since the run started. Grows while the run waits."""
     running_seconds: dict[str, float] = Field(default_factory=dict)
-    """Of each running task: seconds since it started."""
+    """For each running task: seconds since it started."""
     items: dict[str, dict[str, int]] = Field(default_factory=dict)
-    """Of each map: how many items ended how, and how many have not ended (`running`)."""
+    """For each map: how many items ended with each outcome, or have not ended (`running`)."""
     goal: str = ""
     """The goal."""
     detail: str | None = None
     """What is awaited, in words: which revision, which question, how much is missing."""
     reason: str | None = None
-    """Why the run ended otherwise than `completed`."""
+    """Why the run did not end as `completed`."""
     notes: list[str] = Field(default_factory=list)
     """What a person should know: ignored signals, warnings, rejected replans."""
     phase: str = ""
@@ -324,7 +324,7 @@ class MemberReport(Model):
     error_class: str | None = None
     """The class of the failure: `timeout`, `auth`, …"""
     output: JsonValue = None
-    """The whole answer. Of a large one, see `preview` and `blob`."""
+    """The whole answer. For a large one, see `preview` and `blob`."""
     preview: str | None = None
     """The first 200 characters of a large answer."""
     blob: str | None = None

@@ -34,7 +34,7 @@ class Price(Model):
 class Accepts(Model):
     """`[pools.<name>.accepts."<pattern>"]`: what is known of the models whose name fits a pattern.
 
-    What is set here is not found out by trying, and never forgotten.
+    Planloom does not test what is set here, and never forgets it.
     """
 
     without: list[str] = Field(default_factory=list)

@@ -478,7 +478,7 @@ async def test_what_is_refused_is_not_told_as_no_server(planloom: Planloom) -> N
         done = await planloom_cli(planloom, "run", "--request", "big.json", "--detach")
         lost = await planloom_cli(planloom, "progress", "x", TEMPORAL_NAMESPACE="nowhere")
     assert done.code == 1
-    assert "2,400,028 bytes beside its plan; Temporal takes 2,000,000" in done.err
+    assert "2,400,028 bytes without its plan; Temporal takes 2,000,000" in done.err
     assert "Put large values in files" in done.err
     assert lost.code == 1
     assert "nowhere" in lost.err

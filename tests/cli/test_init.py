@@ -45,7 +45,7 @@ async def test_files_that_are_there_are_left(planloom: Planloom) -> None:
     (planloom.folder / "planloom.toml").write_text("# mine\n")
     made = await planloom_cli(planloom, "init")
     assert made.code == 0
-    assert "left    planloom.toml: it is there already" in made.err
+    assert "left    planloom.toml: it already exists" in made.err
     assert (planloom.folder / "planloom.toml").read_text() == "# mine\n"
     assert (planloom.folder / "my_tools.py").exists()
     again = await planloom_cli(planloom, "init")

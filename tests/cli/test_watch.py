@@ -95,7 +95,7 @@ async def test_leaving_is_no_error_and_the_run_goes_on(planloom: Planloom) -> No
         await terminal.start()
         await terminal.until("[q]uit")
         terminal.press("q")
-        await terminal.until("the run goes on")
+        await terminal.until("the run continues")
         assert await terminal.end() == 130
         assert "error" not in terminal.seen
         await planloom.until(handle, lambda p: p.awaiting == "human")

@@ -72,7 +72,7 @@ def test_a_path_has_the_line_of_its_deepest_part(path: str, line: int | None) ->
         ("a: %d of\n", 1, "begins with % needs quotes"),
         ('{"a": 1,}', 1, "Remove the comma before }"),
         ('{"a": True}', 1, "true, false and null"),
-        ("{\"a\": 'x'}", 1, 'stand in "'),
+        ("{\"a\": 'x'}", 1, 'strings are in "'),
         ('{"a": [1, 2]', 1, "before its last bracket"),
         ('{\n// why\n"a": 1}', 3, "no comments"),
     ],

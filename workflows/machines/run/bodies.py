@@ -30,7 +30,7 @@ from planloom.workflows.machines.shared.commands import AskModel, RunTool, Start
 from planloom.workflows.machines.shared.estimates import amounts_for, answer_room, prompt_tokens
 from planloom.workflows.machines.shared.events import Failure
 from planloom.workflows.machines.shared.member_retry import may_retry
-from planloom.workflows.machines.shared.taint import tainted_inputs
+from planloom.workflows.machines.shared.taint import outside_of
 
 RETRY_DEFAULT = Retry()
 ONE_TASK = Amount(tasks=1)
@@ -235,11 +235,7 @@ def _ask(run: RunState, key: str, work: Work, ask: Ask) -> AskModel:
         prompt = prompt_tokens([ask.prompt, ask.context, ask.system], run.value_of)
         max_tokens = answer_room(work.granted, prompt, ask.max_tokens)
         reserved = work.granted.tokens if caps.tokens is not None else None
-    read = dict.fromkeys(roots_of([ask.prompt, ask.system]))
-    tainted = run.tainted
-    outside = sorted(name for name in read if name in tainted)
-    if ("item" in read or "index" in read) and tainted_inputs(task, tainted):
-        outside.append("item")
+    outside = outside_of(task, run.tainted, [ask.prompt, ask.system])
     job = AskJob(
         task=task.id,
         **({"outside": outside} if outside else {}),

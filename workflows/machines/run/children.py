@@ -28,6 +28,8 @@ from planloom.planner.language.values import (
     Stored,
     Usage,
 )
+from planloom.planner.prompts.ask import data_apart
+from planloom.planner.prompts.text import as_text
 from planloom.workflows.machines.run.state import Child, RunState, Work
 from planloom.workflows.machines.shared import taint
 from planloom.workflows.machines.shared.account import ends_at
@@ -81,8 +83,9 @@ def child_command(
         }
         values: dict[str, JsonValue] = {"params": dict(body.args)}
     else:
-        values = {"task": body.args.get("task", task.description)}
-        context, inputs = split_context(body.args.get("context"), run.value_of)
+        words, context = _words_and_context(run, task, body)
+        values = {"task": words}
+        context, inputs = split_context(context, run.value_of)
         if context is not None:
             values["context"] = context
         lineage = lineage.model_copy(update={"inputs": inputs})
@@ -112,6 +115,21 @@ def child_command(
         urgency,
         timeout=task.timeout,
     )
+
+
+def _words_and_context(run: RunState, task: Task, body: Body) -> tuple[JsonValue, JsonValue]:
+    """The words and the context of an agent or team: what came from outside is in the context.
+
+    There its model sees it as data, and not as what it is told to do.
+    """
+    words, context = body.args.get("task", task.description), body.args.get("context")
+    outside = taint.outside_of(task, run.tainted, words)
+    if not outside:
+        return words, context
+    words, data = data_apart(as_text(words), outside)
+    given = [] if context is None else [as_text(context)]
+    shown = [f'The data "{name}":\n{reference}' for name, reference in data.items()]
+    return words, "\n\n".join([*given, *shown])
 
 
 def breadth_below(run: RunState, work: Work) -> int:

@@ -37,6 +37,15 @@ def tainted_inputs(task: Task, tainted: Container[str]) -> list[str]:
     return [name for name in dict.fromkeys(read) if name in tainted]
 
 
+def outside_of(task: Task, tainted: Container[str], words: JsonValue) -> list[str]:
+    """The names by which these words of the task read what came from outside."""
+    read = roots_of(words)
+    outside = sorted(name for name in dict.fromkeys(read) if name in tainted)
+    if ("item" in read or "index" in read) and tainted_inputs(task, tainted):
+        outside.append("item")
+    return outside
+
+
 def is_output_tainted(
     task: Task, catalog: Catalog, tainted: Container[str], *, is_decided_outside: bool
 ) -> bool:

@@ -16,7 +16,7 @@ import signal
 import stat
 import sys
 import tomllib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -120,7 +120,7 @@ def read_settings(environment: dict[str, str]) -> Settings:
     if path.is_file():
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError.of(str(path), str(error)) from None
     elif environment.get("PLANLOOM_CONFIG"):
         raise SettingsError.of(str(path), "no such file (named by PLANLOOM_CONFIG)")
@@ -439,6 +439,21 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
+@contextlib.contextmanager
+def printed_as_errors() -> Iterator[None]:
+    """While modules are loaded, what they and their libraries print goes to standard error: who has
+    asked something of this program reads its answer from standard output."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def _refuse(problems: Sequence[Problem]) -> SystemExit:
     """All that is wrong with the settings, on stderr."""
     for problem in problems:
@@ -465,7 +480,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         settings = read_settings(dict(os.environ))
-        registry = tools_from(settings)
+        with printed_as_errors():
+            registry = tools_from(settings)
         keys = key_ring(settings)
     except (SettingsError, ToolLoadError) as error:
         raise _refuse(error.problems) from None

@@ -37,7 +37,8 @@ def back_up(data: Path, target: Path) -> int:
             copy = Path(folder) / DATABASE
             _copy_database(data / DATABASE, copy)
             part.touch(mode=0o600)
-            with tarfile.open(part, "w:gz") as archive:
+            # A link becomes what it leads to: what is restored must stand by itself.
+            with tarfile.open(part, "w:gz", dereference=True) as archive:
                 archive.add(copy, DATABASE)
                 count = 1 + sum(_add(archive, data, path) for path in _files(data))
         part.replace(target)
@@ -48,10 +49,14 @@ def back_up(data: Path, target: Path) -> int:
 
 def _copy_database(source: Path, target: Path) -> None:
     with (
-        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as from_,
+        # As an address, so that `#`, `?` and `%` in the path are signs of a name and nothing else.
+        contextlib.closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)) as db,
         contextlib.closing(sqlite3.connect(target)) as to,
     ):
-        from_.backup(to)
+        try:
+            db.backup(to)
+        except sqlite3.Error as error:
+            raise BackupError(f"{source} cannot be read: {error}") from None
 
 
 def _files(data: Path) -> Iterator[Path]:
@@ -64,7 +69,10 @@ def _add(archive: tarfile.TarFile, data: Path, path: Path) -> bool:
     if path.suffix in (".part", ".lock"):
         return False
     try:
-        archive.add(path, str(path.relative_to(data)))
+        # Opened once: a file that is replaced meanwhile is taken as it was.
+        with path.open("rb") as file:
+            info = archive.gettarinfo(arcname=str(path.relative_to(data)), fileobj=file)
+            archive.addfile(info, file)
     except FileNotFoundError:  # the cache was pruned meanwhile
         return False
     return True
@@ -86,10 +94,21 @@ def restore(source: Path, data: Path, *, dry: bool = False) -> int:
                 raise BackupError(f"{source} holds no {DATABASE}")
             if dry:
                 return len(members)
-            data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            archive.extractall(data, members, filter="data")
-    except (OSError, tarfile.TarError) as error:
-        raise BackupError(f"{source} cannot be read: {error}") from None
-    for path in [data, *data.rglob("*")]:
-        path.chmod(0o700 if path.is_dir() else 0o600)
+            _put_back(archive, members, data)
+    except (OSError, EOFError, tarfile.TarError) as error:  # EOFError: it was cut off
+        raise BackupError(f"{source} cannot be restored to {data}: {error}") from None
     return len(members)
+
+
+def _put_back(archive: tarfile.TarFile, members: list[tarfile.TarInfo], data: Path) -> None:
+    """All or nothing: half of a backup would look like a whole one. What else lies in the folder is
+    left alone."""
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".restore-", dir=data) as folder:
+        archive.extractall(folder, members, filter="data")
+        put = [path for path in sorted(Path(folder).iterdir()) if path.name in (*PARTS, DATABASE)]
+        for path in [*put, *(inner for each in put for inner in each.rglob("*"))]:
+            path.chmod(0o700 if path.is_dir() else 0o600)
+        # The database last: without it nobody takes the folder for a whole one.
+        for path in sorted(put, key=lambda p: p.name == DATABASE):
+            path.rename(data / path.name)

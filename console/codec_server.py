@@ -25,6 +25,8 @@ from planloom.console.documents import settings_now
 from planloom.keys import key_ring
 
 BODY_MAX_BYTES = 64 * 1024 * 1024
+REFUSED_MAX_BYTES = 64 * 1024
+"""Of a caller who gets nothing: nobody fills the memory without being allowed to ask."""
 IDLE_SECONDS = 30.0
 """After so long without a byte a connection is closed."""
 
@@ -111,10 +113,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(HTTPStatus.NO_CONTENT if self._is_allowed_page() else HTTPStatus.FORBIDDEN)
 
     def do_POST(self) -> None:
-        body = self._body()
+        refusal = self._refusal()
+        body = self._body(BODY_MAX_BYTES if refusal is None else REFUSED_MAX_BYTES)
         if body is None:
             return
-        if refusal := self._refusal():
+        if refusal is not None:
             self._answer(*refusal)
             return
         try:
@@ -127,10 +130,10 @@ class _Handler(BaseHTTPRequestHandler):
         done = asyncio.run(work(payloads))
         self._answer(HTTPStatus.OK, MessageToJson(Payloads(payloads=done)), "application/json")
 
-    def _body(self) -> bytes | None:
-        """Read first, whatever is wrong: the connection can then be used again."""
+    def _body(self, max_bytes: int) -> bytes | None:
+        """Read also when it is refused, if it is short: the connection can then be used again."""
         length = self.headers.get("Content-Length", "")
-        if not re.fullmatch("[0-9]{1,10}", length) or int(length) > BODY_MAX_BYTES:
+        if not re.fullmatch("[0-9]{1,10}", length) or int(length) > max_bytes:
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if length else HTTPStatus.LENGTH_REQUIRED
             self.close_connection = True
             self._answer(status)
@@ -154,7 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
             return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json"
         given = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         token = self.server.token
-        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
+        # A header is read as Latin-1, whatever was sent.
+        if token is not None and not hmac.compare_digest(given.encode("latin-1"), token.encode()):
             return HTTPStatus.UNAUTHORIZED, "send Authorization: Bearer and the token"
         return None
 

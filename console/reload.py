@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
@@ -45,11 +46,10 @@ class Sources:
 
     def _modules(self) -> Iterator[Path]:
         for name in self._tools:
-            place = self._place(name)
-            if place is None:
-                continue
-            beside = place.rglob("*.py") if place.is_dir() else place.parent.glob("*.py")
-            yield from beside
+            # A name may be no file's, and a folder may go while it is read: it is asked again soon.
+            with contextlib.suppress(OSError):
+                if (place := self._place(name)) is not None:
+                    yield from place.rglob("*.py") if place.is_dir() else place.parent.glob("*.py")
 
     def _place(self, name: str) -> Path | None:
         """The module's file, or its package's folder, if it is below the folder."""

@@ -8,13 +8,15 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import date
+from datetime import time as clock_time
 from pathlib import Path
 from typing import Any
 
 from planloom import planner
 from planloom.console.app import say
 from planloom.console.documents import settings_document, settings_now
-from planloom.planner.contract.settings import Settings
+from planloom.planner.contract.settings import Settings, SettingsError, settings_from
 from planloom.scripted_goals import ScriptedGoal, scripted_goals, scripted_model
 
 NO_KEY = "no-key-is-needed"
@@ -49,7 +51,13 @@ def scripted(is_wanted: bool, *, is_quiet: bool = False) -> Iterator[Callable[[]
     made = folder / "planloom.toml"
 
     def read() -> Settings:
-        made.write_text(_without_models(settings_document(before)), encoding="utf-8")
+        document = settings_document(before)
+        settings_from(before, document)  # its mistakes are of the file that a person wrote
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            made.write_text(_without_models(document), encoding="utf-8")
+        except OSError as error:
+            raise SettingsError.of(str(made), error.strerror or str(error)) from None
         return settings_now()
 
     with scripted_model(goals) as model:
@@ -85,13 +93,17 @@ def _say_goals(goals: list[ScriptedGoal]) -> None:
 def _without_models(document: dict[str, Any]) -> str:
     kept = {name: value for name, value in document.items() if name not in OF_MODELS}
     lines = ["# Made by `planloom dev --scripted`: planloom.toml without its models."]
-    return "\n".join(lines + [f"{json.dumps(k)} = {_toml(v)}" for k, v in kept.items()]) + "\n"
+    return "\n".join(lines + [f"{_toml(k)} = {_toml(v)}" for k, v in kept.items()]) + "\n"
 
 
 def _toml(value: Any) -> str:
     """A value of a settings file, on one line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, date | clock_time):
+        return value.isoformat()
+    if isinstance(value, float):
+        return repr(value)  # `inf` and `nan` too
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from obstore.exceptions import BaseError
 from temporalio.api.workflowservice.v1 import GetClusterInfoRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
+from planloom.activities.storage.backends import short_reason
 from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import ResultCache
 from planloom.activities.storage.garbage import Garbage, Retained
@@ -20,7 +22,7 @@ from planloom.activities.storage.retained import UnreadableRun, add_retained
 from planloom.activities.storage.threads import in_storage_thread
 from planloom.activities.storage.users import StoreUser, record_user, store_users
 from planloom.codec import EncryptionCodec
-from planloom.keys import key_ring
+from planloom.keys import NoKey, NotGenuine, key_ring
 from planloom.planner.contract.garbage import GarbageJob, GarbageReport
 from planloom.planner.contract.settings import Settings
 from planloom.store import open_blobs
@@ -76,13 +78,29 @@ async def collect_garbage(settings: Settings, job: GarbageJob) -> GarbageReport:
                 await add_retained(each, codec, retained, since=since)
     except* (RPCError, RuntimeError, UnreadableRun) as failures:
         raise NotCollected(str(_first(failures))) from None
+    except* _UNREADABLE as failures:
+        raise _unreadable(blobs, _first(failures)) from None
     report = GarbageReport(
         place=blobs.place,
         is_dry_run=job.is_dry_run,
         namespaces=[each.namespace for each in clients],
         runs=len(retained.runs),
     )
-    return await in_storage_thread(garbage.collect, retained, report)
+    try:
+        return await in_storage_thread(garbage.collect, retained, report)
+    except _UNREADABLE as error:
+        raise _unreadable(blobs, error) from None
+
+
+_UNREADABLE = (NoKey, NotGenuine, OSError, BaseError, ValueError)
+"""What a store raises that does not give its values."""
+
+
+def _unreadable(blobs: BlobStore, error: BaseException) -> NotCollected:
+    text = f"a value in {blobs.place} cannot be read, and may name others: {short_reason(error)}"
+    if isinstance(error, NoKey):
+        text += ". Put the key back until this has run"
+    return NotCollected(text)
 
 
 async def _clients(client: Client, blobs: BlobStore, job: GarbageJob) -> list[Client]:

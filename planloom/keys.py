@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import selectors
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -24,6 +26,8 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 TAG_BYTES = 16
 COMMAND_SECONDS = 30.0
+SOURCE_MAX_BYTES = 4096
+"""Of a key as a file or a command gives it. The rest of a longer one is not read."""
 MAGIC = b"PLE1"
 """The first bytes of a sealed value: they tell it from a value that was written without a key."""
 OVERHEAD_BYTES = len(MAGIC) + KEY_ID_MAX_CHARS + NONCE_BYTES + TAG_BYTES
@@ -81,8 +85,12 @@ class KeyRing:
 
     def seal(self, content: bytes, name: str) -> bytes:
         """A value as it is stored under `name`: which key, then what `encrypt` made of it."""
-        id = self.active.encode().ljust(KEY_ID_MAX_CHARS)
-        return MAGIC + id + self.encrypt(content, name.encode())
+        return self.sealed_now + self.encrypt(content, name.encode())
+
+    @property
+    def sealed_now(self) -> bytes:
+        """The first bytes of what the active key seals."""
+        return MAGIC + self.active.encode().ljust(KEY_ID_MAX_CHARS)
 
     def unseal(self, content: bytes, name: str) -> bytes:
         """The value that was stored under `name`; one written before there were keys as it is.
@@ -132,32 +140,79 @@ class _Unusable(Exception):
 def _read(source: EncryptionKey) -> bytes:
     if source.file is not None:
         try:
-            return Path(source.file).expanduser().read_bytes()
+            with Path(source.file).expanduser().open("rb") as file:
+                return file.read(SOURCE_MAX_BYTES + 1)
         except OSError as error:
             raise _Unusable(f"{source.file} cannot be read: {error.strerror or error}") from None
     assert source.command is not None
-    name = source.command[0]
+    return _printed(source.command)
+
+
+def _printed(command: Sequence[str]) -> bytes:
+    """What a command prints, as far as a key may be long.
+
+    Raises:
+        _Unusable: it cannot be started, fails, prints more, or does not end.
+    """
+    name = command[0]
     try:
-        done = subprocess.run(
-            source.command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
+        # In the same session: it may ask a person at the terminal.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
     except OSError as error:
         raise _Unusable(f"{name} cannot be started: {error.strerror or error}") from None
-    except subprocess.TimeoutExpired:
+    ends = time.monotonic() + COMMAND_SECONDS
+    try:
+        printed, complaint = _heard(process, ends)
+        code = process.wait(max(0.0, ends - time.monotonic()))
+    except (TimeoutError, subprocess.TimeoutExpired):
         raise _Unusable(f"{name} has not ended after {COMMAND_SECONDS:.0f} s") from None
-    if done.returncode:
+    finally:
+        process.kill()
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pipe.close()
+        process.wait()
+    if code:
         # Only its complaint: what it printed may be the key.
-        said = done.stderr.decode(errors="replace").strip()[:200]
-        raise _Unusable(f"{name} ended with exit code {done.returncode}: {said}")
-    return done.stdout
+        said = complaint.decode(errors="replace").strip()[:200]
+        raise _Unusable(f"{name} ended with exit code {code}: {said}")
+    return printed
+
+
+def _heard(process: subprocess.Popen[bytes], ends: float) -> tuple[bytes, bytes]:
+    """What it writes to its output and of its complaints, until both are closed; the rest of a long
+    one is thrown away. A program that it has started may keep them open.
+
+    Raises:
+        TimeoutError: they are open still.
+        _Unusable: it prints more than a key has.
+    """
+    assert process.stdout is not None
+    assert process.stderr is not None
+    heard = {process.stdout: b"", process.stderr: b""}
+    with selectors.DefaultSelector() as ready:
+        for pipe in heard:
+            ready.register(pipe, selectors.EVENT_READ)
+        while ready.get_map():
+            if (left := ends - time.monotonic()) <= 0 or not (found := ready.select(left)):
+                raise TimeoutError
+            for key, _ in found:
+                pipe = process.stdout if key.fileobj is process.stdout else process.stderr
+                if not (piece := os.read(pipe.fileno(), 4096)):
+                    ready.unregister(pipe)
+                heard[pipe] = (heard[pipe] + piece)[: SOURCE_MAX_BYTES + 1]
+            if len(heard[process.stdout]) > SOURCE_MAX_BYTES:
+                name = str(process.args[0]) if isinstance(process.args, list) else "it"
+                raise _Unusable(f"{name} prints more than {SOURCE_MAX_BYTES:,} bytes")
+    return heard[process.stdout], heard[process.stderr]
 
 
 def _key_of(content: bytes) -> bytes:
     """32 bytes: as they are, in base64, or as 64 hexadecimal digits."""
+    if len(content) > SOURCE_MAX_BYTES:
+        raise _Unusable(f"it is longer than {SOURCE_MAX_BYTES:,} bytes", is_shape=True)
     if len(content) == KEY_BYTES:
         return content
     text = content.strip()

@@ -17,6 +17,7 @@ from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache
 from planloom.activities.storage.claims import ClaimStore
 from planloom.activities.storage.sealed import SealedBackend
+from planloom.activities.storage.users import StoreUser, record_user, store_users
 from planloom.activities.tools.trusted import trusted_places
 from planloom.codec import EncryptionCodec
 from planloom.keys import KeyRing, NoKey, NotGenuine, key_ring
@@ -114,6 +115,31 @@ def test_all_keys_that_cannot_be_read_are_named_and_none_is_printed(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("while true; do echo S3cretS3cretS3cretS3cret; done", "prints more than 4,096 bytes"),
+        ("sleep 60; echo x", "has not ended after 1 s"),
+        ("sleep 60 & exec 1>&- 2>&-; wait", "has not ended after 1 s"),
+        ("while true; do echo complaint >&2; done", "has not ended after 1 s"),
+    ],
+)
+def test_a_command_that_does_not_end_or_prints_on_and_on_is_told(
+    command: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read into memory for half a minute, as fast as it wrote."""
+    monkeypatch.setattr("planloom.keys.COMMAND_SECONDS", 1.0)
+    with pytest.raises(SettingsError) as seen:
+        ring_of({"a": {"command": ["sh", "-c", command]}})
+    assert said in str(seen.value)
+    assert "S3cret" not in str(seen.value)
+
+
+def test_a_key_file_without_an_end_is_told() -> None:
+    with pytest.raises(SettingsError, match="longer than 4,096 bytes"):
+        ring_of({"a": {"file": "/dev/zero"}})
+
+
+@pytest.mark.parametrize(
     "encryption",
     [
         {"active": "b", "keys": {"a": {"file": "S3cret"}}},
@@ -193,3 +219,22 @@ async def test_values_from_before_there_was_a_key_are_read_and_sealed_when_store
     assert await sealed.store_value(text) == stored
     (file,) = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert b"canary" not in file.read_bytes()
+
+
+async def test_what_is_stored_again_after_a_change_of_the_key_needs_the_old_key_no_more(
+    tmp_path: Path,
+) -> None:
+    """A run after the change has the same value as one before it. Its reader has the new key."""
+    before = BlobStore(SealedBackend(FolderBackend(tmp_path), KeyRing("old", {"old": OLD})))
+    stored = await before.store_value("canary " * 2000)
+    kept = await before.store_value("kept " * 2000)
+    user = StoreUser(server="s", namespace="default")
+    record_user(before.backend, user)
+    after = BlobStore(SealedBackend(FolderBackend(tmp_path), RING))
+    assert await after.store_value("canary " * 2000) == stored
+    assert await after.keep(kept)
+    record_user(after.backend, user)
+    reader = BlobStore(SealedBackend(FolderBackend(tmp_path), KeyRing("new", {"new": NEW})))
+    assert await reader.load(stored) == "canary " * 2000
+    assert await reader.load(kept) == "kept " * 2000
+    assert store_users(reader.backend) == [user]

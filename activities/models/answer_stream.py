@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from planloom.activities.models.errors import ModelError
 from planloom.activities.models.reply_builder import ReplyBuilder
-from planloom.activities.models.sse import SseDecoder, is_event_stream
+from planloom.activities.models.sse import TELLING_BYTES, SseDecoder, is_event_stream
 
 BODY_MAX_BYTES = 16 * 1024 * 1024
 """Of one answer. What is longer is not read on: no model's answer is."""
@@ -64,13 +64,16 @@ async def _texts(response: Any, builder: ReplyBuilder) -> AsyncIterator[str]:
     kind = response.headers.get("content-type", "")
     chunks = _bounded(response)
     first: list[bytes] = []
+    size = 0
     is_stream = "event-stream" in kind
     async for chunk in chunks:
         first.append(chunk)
-        if is_stream or (b"\n" in chunk and is_event_stream(b"".join(first))):
+        is_telling = size < TELLING_BYTES and b"\n" in chunk
+        if is_stream or (is_telling and is_event_stream(b"".join(first))):
             async for text in _event_texts(b"".join(first), chunks, builder):
                 yield text
             return
+        size += len(chunk)
     if first or not is_stream:
         _check_page(response, kind)
         yield builder.add_whole(b"".join(first), is_page="text/html" in kind)

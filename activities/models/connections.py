@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 
@@ -93,7 +94,12 @@ class Connections:
                 max_retries=0,
                 default_headers=self._headers(pool),
                 default_query=dict(settings.query) or None,
-                http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_limit_body]}),
+                http_client=openai.DefaultAsyncHttpxClient(
+                    event_hooks={
+                        "request": [_without_headers(url, list(settings.headers_env))],
+                        "response": [_limit_body],
+                    }
+                ),
             )
         return self._clients[pool]
 
@@ -162,6 +168,25 @@ class Connections:
                 raise ModelError("auth", f"{text} where the worker runs")
             headers[header] = self._environment[variable]
         return headers
+
+
+def _without_headers(url: str, names: Sequence[str]) -> Callable[[Any], Awaitable[None]]:
+    """Before each request, also one that a redirect leads to: secret headers are for the endpoint's
+    own host. The HTTP library keeps back `Authorization` only."""
+    own = urlsplit(url)
+    allowed = {_origin(own.scheme, own.hostname, own.port), _origin("https", own.hostname, None)}
+
+    async def check(request: Any) -> None:
+        to = request.url
+        if _origin(to.scheme, to.host, to.port) not in allowed:
+            for name in names:
+                request.headers.pop(name, None)
+
+    return check
+
+
+def _origin(scheme: str, host: str | None, port: int | None) -> tuple[str, str, int]:
+    return scheme, host or "", port or {"http": 80}.get(scheme, 443)
 
 
 async def _limit_body(response: Any) -> None:

@@ -314,9 +314,10 @@ def wait_in_body(body: object) -> float | None:
 
 def _wait_of(text: str, scale: float) -> float | None:
     try:
-        return float(text) * scale
+        seconds = float(text) * scale
     except ValueError:
         return span_seconds(text)
+    return seconds if seconds >= 0 else None  # neither less than nothing, nor `nan`
 
 
 def _fields(value: object, depth: int = 0) -> Iterator[tuple[str, object]]:

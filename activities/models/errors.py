@@ -23,7 +23,7 @@ import asyncio
 import errno
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import get_args
 from urllib.parse import urlsplit
@@ -148,10 +148,25 @@ def words_of(exc: openai.APIStatusError) -> str:
 def _page_text(text: str) -> str:
     """The words of a body that is not JSON; of a web page, without its tags."""
     if text.lstrip()[:1] == "<":
-        text = re.sub(
-            r"<(script|style)\b.{0,20000}?</\1>|<[^<>]{0,2000}>", " ", text, flags=re.S | re.I
-        )
+        text = _TAG.sub(" ", "".join(_outside_scripts(text)))
     return " ".join(text.split())
+
+
+_SCRIPT = re.compile(r"<(/?)(script|style)\b", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]{0,2000}>")
+
+
+def _outside_scripts(text: str) -> Iterator[str]:
+    """The parts of a page that are neither script nor style. Each sign of it is looked at once."""
+    begins, inside = 0, ""
+    for tag in _SCRIPT.finditer(text):
+        is_end, name = bool(tag[1]), tag[2].lower()
+        if not inside and not is_end:
+            yield text[begins : tag.start()] + " "
+            begins, inside = tag.start(), name
+        elif is_end and name == inside:
+            begins, inside = tag.start(), ""
+    yield text[begins:]  # of a script without an end, what it holds may be the words
 
 
 def is_unreachable(exc: BaseException | None) -> bool:
@@ -262,7 +277,7 @@ def _span_or_moment(text: str, now: float) -> float:
 def requested_wait_seconds(exc: BaseException, now: float) -> float | None:
     """Seconds that the answer behind `exc` asks to wait, or None."""
     if isinstance(exc, ModelError):
-        return exc.retry_after
+        return _bounded(exc.retry_after)
     if not isinstance(exc, openai.APIStatusError):
         return None
     return retry_after_seconds(exc.response.headers, now, body_of(exc))

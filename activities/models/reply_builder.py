@@ -144,7 +144,8 @@ class ReplyBuilder:
                     known |= {k: v for k, v in report.items() if v or k not in known}
 
     def _add_part(self, part: Mapping[str, Any], *, is_delta: bool) -> str:
-        self._refusal += text_of(part.get("refusal"))
+        if len(self._refusal) < WORDS_MAX_CHARS:  # no more of it is told
+            self._refusal += text_of(part.get("refusal"))[:WORDS_MAX_CHARS]
         self._add_reasoning(part)
         calls = part.get("tool_calls") or part.get("function_call")
         if is_delta:
@@ -191,9 +192,12 @@ class ReplyBuilder:
         """Usage as reported, or estimated from the lengths; True when it is estimated."""
         made = -(-self.total_chars // CHARS_PER_TOKEN)
         if (known := usage_from(self._reported)) is not None:
-            if made and not known.output_tokens:  # words that nobody counted are not free
-                return known.model_copy(update={"output_tokens": made}), True
-            return known, False
+            # Words that nobody counted are not free, those of the prompt neither.
+            given = 0 if known.input_tokens else estimate_tokens(request.messages)
+            made = 0 if known.output_tokens else made
+            counted = {"input_tokens": given, "output_tokens": made}
+            missing = {name: count for name, count in counted.items() if count}
+            return (known.model_copy(update=missing) if missing else known), bool(missing)
         if total := total_from(self._reported):  # it names no parts: the sum is sure
             made = min(made, total)
             given = total - made
@@ -310,8 +314,9 @@ def _status_in(body: Mapping[str, Any]) -> int | None:
     for place in (inner, body):
         if isinstance(place, Mapping):
             for key in _STATUS_KEYS:
-                if str(place.get(key)).isdecimal() and 400 <= int(str(place[key])[:4]) < 600:
-                    return int(place[key])
+                said = str(place.get(key))
+                if said.isdecimal() and 400 <= (status := int(said[:4])) < 600:
+                    return status
     return None
 
 

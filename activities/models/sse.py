@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 BOM = b"\xef\xbb\xbf"
+TELLING_BYTES = 4_000
+"""So many bytes of a body tell whether it holds events."""
 
 
 class SseDecoder:
@@ -43,9 +45,10 @@ class SseDecoder:
     def _begins_anew(self, line: str) -> bool:
         """Whether this line begins another event, though no blank line ended the one before: inside
         JSON nothing that ends with `}` is followed by `{`."""
-        if not self._data or not self._data[-1].rstrip().endswith("}"):
+        # This line first: what it ends is then looked at once, however many lines come behind it.
+        if not line.startswith(("data: {", "data:{", "data: [DONE", "data:[DONE")):
             return False
-        return line.startswith(("data: {", "data:{", "data: [DONE", "data:[DONE"))
+        return bool(self._data) and self._data[-1].rstrip().endswith("}")
 
     def _take(self, line: str) -> None:
         name, _, value = line.partition(":")
@@ -59,7 +62,7 @@ class SseDecoder:
 
 def is_event_stream(body: bytes) -> bool:
     """Whether a body holds server-sent events, whatever its label says."""
-    for line in body[:4_000].removeprefix(BOM).split(b"\n"):
+    for line in body[:TELLING_BYTES].removeprefix(BOM).split(b"\n"):
         line = line.strip()
         if line.startswith((b"data:", b"error:", b"event:")):
             return True

@@ -20,6 +20,8 @@ from planloom.planner.language.values import is_deeper
 CALLS_MAX = 128
 EXTRA_MAX_DEPTH = 100
 """What is handed back to the endpoint is left out where it is nested deeper: the answer counts."""
+BLANK_MAX_CHARS = 100
+"""Of an empty object with the white space around it."""
 ID_CHARS = 9
 """Mistral takes ids of nine letters and digits only."""
 
@@ -155,7 +157,8 @@ class CallAssembler:
         if arguments is not None and arguments != "":
             # Some servers send arguments as an object.
             text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-            if call.is_whole and text.lstrip().startswith("{") and call.text.strip() == "{}":
+            is_empty = call.is_whole and call.chars < BLANK_MAX_CHARS and call.text.strip() == "{}"
+            if is_empty and text.lstrip().startswith("{"):
                 call.clear()  # an empty object stood there for what was to come
             elif text[:2] == '{"' and len(text) >= call.chars > 1 and text.startswith(call.text):
                 # All that was written so far, again.

@@ -80,6 +80,10 @@ class Backend(Protocol):
 
     def get(self, name: str) -> bytes | None: ...
 
+    def beginning(self, name: str, count: int) -> bytes | None:
+        """The first bytes of a value; None when there is nothing."""
+        ...
+
     def size(self, name: str) -> int | None:
         """Bytes; None when there is nothing."""
         ...
@@ -162,6 +166,13 @@ class FolderBackend:
     def get(self, name: str) -> bytes | None:
         try:
             return self.path(name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def beginning(self, name: str, count: int) -> bytes | None:
+        try:
+            with self.path(name).open("rb") as file:
+                return file.read(count)
         except FileNotFoundError:
             return None
 
@@ -251,6 +262,12 @@ class ObjectBackend:
         except FileNotFoundError:
             return None
 
+    def beginning(self, name: str, count: int) -> bytes | None:
+        try:
+            return bytes(obstore.get_range(self._store, self._key(name), start=0, length=count))
+        except FileNotFoundError:
+            return None
+
     def size(self, name: str) -> int | None:
         try:
             return int(obstore.head(self._store, self._key(name))["size"])
@@ -327,7 +344,7 @@ def open_backend(location: str | Path, environment: Mapping[str, str] = os.envir
     return ObjectBackend(shown.rstrip("/"), store)
 
 
-def short_reason(error: Exception) -> str:
+def short_reason(error: BaseException) -> str:
     """The first line of an error: obstore adds pages of internal state."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:REASON_MAX_CHARS]}"
 

@@ -134,7 +134,7 @@ class BlobStore:
     def _put(self, content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()
         try:
-            if not self._backend.keep(digest, len(content)):
+            if not self._backend.keep(digest, len(content)) or not self._is_whole(digest):
                 self._backend.put(digest, content)
         except Exception as error:
             raise PassingError(
@@ -181,16 +181,27 @@ class BlobStore:
         """Whether the value is there, and stays for a while though nothing refers to it yet."""
         if stored.blob is None:
             return True
-        if self._backend.is_local:
+        if self._backend.is_local and stored.size_bytes < THREAD_MIN_BYTES:
             return self._keep(stored.blob, stored.size_bytes)
         return await in_storage_thread(self._keep, stored.blob, stored.size_bytes)
+
+    def _is_whole(self, blob: str) -> bool:
+        """Whether what lies there is its value. A disk may have damaged it; object storage checks
+        what it holds, and reading it again would cost as much as writing it."""
+        if not self._backend.is_local:
+            return True
+        try:
+            content = self._backend.get(blob)
+        except Exception:  # sealed by a key of the same id that is another one, or damaged
+            return False
+        return content is not None and hashlib.sha256(content).hexdigest() == blob
 
     def _keep(self, blob: str, size: int) -> bool:
         try:
             if self._backend.keep(blob, size):
-                return True
+                return self._is_whole(blob)
             content = self._backend.get(blob)
-            if content is None or len(content) != size:
+            if content is None or hashlib.sha256(content).hexdigest() != blob:
                 return False
             self._backend.put(blob, content)  # its time is that of now
         except Exception:  # a store that cannot be asked keeps nothing

@@ -13,7 +13,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -117,9 +117,17 @@ class ResultCache:
         content = json_text(entry.model_dump(mode="json")).encode()
         await in_storage_thread(self._backend.put, key, content)
         self._puts += 1
+        if self._puts % PRUNE_EVERY == 0:
+            try:
+                await in_storage_thread(self._tidy)
+            except OSError as error:  # another worker tidies too; what was put is there
+                log.info("the cache in %s cannot be tidied: %s", self._backend.place, error)
+
+    def _tidy(self) -> None:
+        self._remove_old_locks()
         # A bucket has room, and is listed slowly: `planloom gc` removes what is old there.
-        if self._backend.is_local and self._puts % PRUNE_EVERY == 0:
-            await in_storage_thread(self.prune, self._max_bytes)
+        if self._backend.is_local:
+            self.prune(self._max_bytes)
 
     async def _at_once_or_in_thread(
         self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -173,7 +181,7 @@ class ResultCache:
             yield
         finally:
             if file_lock is not None:
-                file_lock.release()
+                _let_go(file_lock)
             if held:
                 lock.release()
             _, waiting = self._flights[key]
@@ -220,10 +228,7 @@ class ResultCache:
         return self._backend.delete_older(key, before)
 
     def prune(self, max_bytes: int) -> int:
-        """Delete the entries used least lately until the rest is small enough; how many went.
-
-        Lock files unused for a day go too: an hour-long call must keep its own.
-        """
+        """Delete the entries used least lately until the rest is small enough; how many went."""
         entries = sorted(self.entries(), key=lambda e: e.modified)
         total = sum(e.size for e in entries)
         gone = 0
@@ -233,11 +238,26 @@ class ResultCache:
             self._backend.delete(entry.name)
             total -= entry.size
             gone += 1
+        return gone
+
+    def _remove_old_locks(self) -> None:
+        """Lock files that processes which were killed have left, for a day. A held one stays."""
         day_ago = time.time() - 86400
         for path in self._locks.glob("*.lock"):
-            if path.stat().st_mtime < day_ago:
-                path.unlink(missing_ok=True)
-        return gone
+            with suppress(OSError):
+                if path.stat().st_mtime < day_ago:
+                    lock = FileLock(path, thread_local=False)
+                    lock.acquire(blocking=False)
+                    _let_go(lock)
+
+
+def _let_go(lock: FileLock) -> None:
+    """Release a lock, and remove its file while it is held: whoever has opened the file meanwhile
+    finds that it has no name, and tries again. A folder that fails costs no result."""
+    with suppress(OSError):
+        Path(lock.lock_file).unlink(missing_ok=True)
+    with suppress(OSError):
+        lock.release()
 
 
 def _entry(content: bytes | None) -> CacheEntry | None:

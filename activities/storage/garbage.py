@@ -73,16 +73,20 @@ class Garbage:
         """Find what nothing needs, and unless it is a dry run, remove it; the report is filled in.
 
         Raises:
-            Exception: the store cannot be read; what was removed before was not needed.
+            Exception: the store cannot be read.
         """
-        acts = self._needed_acts(retained, report)
-        outputs = self._used_outputs(report)
-        referred = self._with_what_they_name({*retained.names, *self._named_by(acts)})
+        # All is read first: a value that cannot be read ends it, and then nothing was removed.
+        needed, doomed = self._acts_by_need(retained, report)
+        referred = self._with_what_they_name({*retained.names, *self._named_by(needed)})
         missing = len(referred - set(self._blobs))
-        cached = self._with_what_they_name(outputs)
+        results = self._cache.entries()
+        old = [each for each in results if each.modified < self._before]
+        cached = self._made_of(each for each in results if each.modified >= self._before)
         young = {e.name for e in self._blobs.values() if e.modified >= self._before}
         # What is too new is not in history yet; what it is made of is needed like itself.
         young |= self._with_what_they_name(young) & set(self._blobs)
+        self._remove_acts(doomed, report)
+        cached |= self._made_of(self._used_since(old, report))
         for entry in self._blobs.values():
             if entry.name in referred:
                 _add(report.kept, f"blob: {REFERRED}", entry)
@@ -97,34 +101,43 @@ class Garbage:
                 _add(report.removed, "unfinished writes", entry)
         return report.model_copy(update={"missing": missing})
 
-    def _needed_acts(self, retained: Retained, report: GarbageReport) -> list[Entry]:
-        """Claims that stay; the others go, each whole."""
-        store, needed = ClaimStore(self._claims), list[Entry]()
+    def _acts_by_need(
+        self, retained: Retained, report: GarbageReport
+    ) -> tuple[list[Entry], list[list[Entry]]]:
+        """Claims that stay, and those that go, each whole."""
+        store, needed, doomed = ClaimStore(self._claims), list[Entry](), list[list[Entry]]()
         for entries in self._acts.values():
             is_used = any(_is_of_a_run(store, e.name, retained) for e in entries)
             is_young = max(e.modified for e in entries) >= self._before
-            if is_used or is_young:
-                needed += entries
-                for entry in entries:
-                    _add(report.kept, f"claim: {OF_A_RUN if is_used else YOUNG}", entry)
+            if not (is_used or is_young):
+                doomed.append(entries)
                 continue
+            needed += entries
+            for entry in entries:
+                _add(report.kept, f"claim: {OF_A_RUN if is_used else YOUNG}", entry)
+        return needed, doomed
+
+    def _remove_acts(self, doomed: Iterable[list[Entry]], report: GarbageReport) -> None:
+        for entries in doomed:
             # The result last: without its claim it still says what was done.
             for entry in sorted(entries, key=lambda e: e.name.endswith(".result")):
                 if self._goes(self._claims, entry, report):
                     _add(report.removed, "claims", entry)
-        return needed
 
-    def _used_outputs(self, report: GarbageReport) -> set[str]:
-        """Blobs of cached results that were used lately; the other results go."""
-        names: set[str] = set()
-        for entry in self._cache.entries():
-            if entry.modified < self._before and (
-                report.is_dry_run or self._cache.delete_older(entry.name, self._before)
-            ):
+    def _used_since(self, old: Iterable[Entry], report: GarbageReport) -> list[Entry]:
+        """Cached results that were used while this looked; the other old ones go."""
+        used = []
+        for entry in old:
+            if report.is_dry_run or self._cache.delete_older(entry.name, self._before):
                 _add(report.removed, "cached results", entry)
-            elif (output := self._cache.output(entry.name)) and output.blob:
-                names.add(output.blob)
-        return names
+            else:
+                used.append(entry)
+        return used
+
+    def _made_of(self, results: Iterable[Entry]) -> set[str]:
+        """The blobs of cached results, with what those name."""
+        outputs = (self._cache.output(each.name) for each in results)
+        return self._with_what_they_name({o.blob for o in outputs if o is not None and o.blob})
 
     def _named_by(self, entries: Iterable[Entry]) -> set[str]:
         contents = (self._claims.get(e.name) for e in entries if e.name.endswith(".result"))

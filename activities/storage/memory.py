@@ -34,6 +34,9 @@ class MemoryBackend:
     def get(self, name: str) -> bytes | None:
         return self._values.get(name)
 
+    def beginning(self, name: str, count: int) -> bytes | None:
+        return self._values[name][:count] if name in self._values else None
+
     def size(self, name: str) -> int | None:
         return len(self._values[name]) if name in self._values else None
 

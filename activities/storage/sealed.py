@@ -14,6 +14,11 @@ class Sealer(Protocol):
     @property
     def overhead_bytes(self) -> int: ...
 
+    @property
+    def sealed_now(self) -> bytes:
+        """What every value begins with that is sealed now, and none that another key sealed."""
+        ...
+
     def seal(self, content: bytes, name: str) -> bytes: ...
 
     def unseal(self, content: bytes, name: str) -> bytes: ...
@@ -41,6 +46,10 @@ class SealedBackend:
         content = self._inner.get(name)
         return None if content is None else self._sealer.unseal(content, name)
 
+    def beginning(self, name: str, count: int) -> bytes | None:
+        content = self.get(name)
+        return None if content is None else content[:count]
+
     def size(self, name: str) -> int | None:
         """Of the content. One that was written before there was a key seems too short: a value that
         is stored again is then encrypted."""
@@ -51,7 +60,12 @@ class SealedBackend:
         self._inner.delete(name)
 
     def keep(self, name: str, size: int) -> bool:
-        return self._inner.keep(name, size + self._sealer.overhead_bytes)
+        """Also whether it can be read for as long as what is sealed now: one that an older key
+        sealed is written again, so that this key is not needed for it when the key is gone."""
+        if not self._inner.keep(name, size + self._sealer.overhead_bytes):
+            return False
+        wanted = self._sealer.sealed_now
+        return self._inner.beginning(name, len(wanted)) == wanted
 
     def entries(self) -> Iterator[Entry]:
         return self._inner.entries()

@@ -20,9 +20,12 @@ class StoreUser(BaseModel):
 
 
 def record_user(backend: Backend, user: StoreUser) -> None:
-    """Write it down, once for all workers."""
+    """Write it down, once for all workers; again after a change of the key, lest a collection need
+    a key that is gone."""
     name = hashlib.sha256(f"{user.server}\n{user.namespace}".encode()).hexdigest()
-    backend.within("users").create(name, user.model_dump_json().encode())
+    content, users = user.model_dump_json().encode(), backend.within("users")
+    if not users.keep(name, len(content)):
+        users.put(name, content)
 
 
 def store_users(backend: Backend) -> list[StoreUser]:

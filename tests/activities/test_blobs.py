@@ -203,3 +203,16 @@ async def test_a_long_text_is_read_beside_the_event_loop() -> None:
     here = threading.get_ident()
     assert await computed(READ_AT_ONCE_CHARS, threading.get_ident) == here
     assert await computed(READ_AT_ONCE_CHARS + 1, threading.get_ident) != here
+
+
+async def test_a_damaged_blob_is_written_whole_by_who_stores_its_value_again(
+    tmp_path: Path,
+) -> None:
+    """As the message of a damaged one says: run its task again."""
+    blobs = BlobStore(tmp_path)
+    stored = await blobs.store_value("value " * 1000)
+    (file,) = [p for p in tmp_path.rglob("*") if p.is_file()]
+    file.write_bytes(b"\0" * file.stat().st_size)
+    assert not await blobs.keep(stored)
+    assert await blobs.store_value("value " * 1000) == stored
+    assert await blobs.load(stored) == "value " * 1000

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from planloom.activities.storage.backends import FolderBackend
 from planloom.activities.storage.blobs import BlobStore
@@ -249,3 +251,50 @@ async def test_a_store_that_is_away_costs_one_call_and_loses_no_result(tmp_path:
     cache = ResultCache(BlobStore(Away(tmp_path)), tmp_path / "locks")
     assert await cache.get_or_run(KEY, run) == (entry("paid"), False)
     assert runs == 1
+
+
+async def test_a_lock_that_cannot_be_released_costs_no_result(
+    cache: ResultCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network folder whose server is away for a moment."""
+
+    def fail(self: FileLock, force: bool = False) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    async def run() -> CacheEntry:
+        return entry("paid")
+
+    monkeypatch.setattr(FileLock, "release", fail)
+    assert await cache.get_or_run(KEY, run) == (entry("paid"), False)
+    monkeypatch.undo()
+    assert await asyncio.wait_for(cache.get_or_run(KEY, run), 5) == (entry("paid"), True)
+
+
+@pytest.mark.parametrize("where", ["folder", "s3"])
+async def test_no_lock_file_is_left_of_a_call_that_has_ended(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> CacheEntry:
+        assert len(list(tmp_path.rglob("*.lock"))) == 1
+        return entry()
+
+    with s3(monkeypatch):
+        store = tmp_path / "blobs" if where == "folder" else "s3://bucket/runs"
+        cache = ResultCache(BlobStore(store), tmp_path / "locks")
+        assert await cache.get_or_run(KEY, run) == (entry(), False)
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+async def test_lock_files_of_killed_processes_go_and_those_that_are_held_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planloom.activities.storage.cache.PRUNE_EVERY", 1)
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    for name in ("left", "held"):
+        (locks / f"{name}.lock").touch()
+        os.utime(locks / f"{name}.lock", (1, 1))
+    with s3(monkeypatch), FileLock(locks / "held.lock"):
+        cache = ResultCache(BlobStore("s3://bucket/runs"), locks)
+        await cache.put(KEY, entry())
+        assert [p.name for p in locks.iterdir()] == ["held.lock"]

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from temporalio.exceptions import ApplicationError
 
+from planloom.activities.models.error_bodies import wait_in_body
 from planloom.activities.models.errors import (
     ModelError,
     as_application_error,
@@ -18,6 +19,7 @@ from planloom.activities.models.errors import (
     classify_text,
     error_text,
     host_of,
+    requested_wait_seconds,
     retry_after_seconds,
 )
 from planloom.activities.tools.decorator import ToolError
@@ -148,6 +150,22 @@ def test_the_wait_is_read_in_every_form_that_endpoints_use(
     assert retry_after_seconds(headers, NOW) == (
         None if seconds is None else pytest.approx(seconds)
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [("7", 7.0), ("7s", 7.0), ("nan", None), ("-7", None), ("inf", 300.0), ("9" * 400, 300.0)],
+)
+def test_a_wait_in_the_body_that_is_no_wait_is_none(asked: str, seconds: float | None) -> None:
+    """With `nan` no failure could be told, a final one neither: the call was made again."""
+    body = {"error": {"message": "no such key", "retry_after": asked}}
+    found = retry_after_seconds({}, NOW, body)
+    assert found == seconds
+    error = told(ModelError("auth", "no such key"), retry_after=found)
+    assert error.non_retryable
+    assert delay(error) <= 300
+    in_a_200 = ModelError("rate_limit", "full", retry_after=wait_in_body(body))
+    assert requested_wait_seconds(in_a_200, NOW) == seconds
 
 
 def told(exc: BaseException, **fields: object) -> ApplicationError:

@@ -18,7 +18,9 @@ from planloom.activities.storage.blobs import BlobStore
 from planloom.activities.storage.cache import CacheEntry, ResultCache
 from planloom.activities.storage.claims import ClaimStore, claim_id
 from planloom.activities.storage.garbage import Garbage, Retained, names_in
+from planloom.activities.storage.sealed import SealedBackend
 from planloom.activities.storage.users import StoreUser, record_user, store_users
+from planloom.keys import KeyRing, NotGenuine
 from planloom.planner.contract.garbage import GarbageReport
 from planloom.planner.contract.jobs import TaskOutput
 from planloom.planner.language.values import Stored
@@ -193,3 +195,20 @@ async def test_workers_say_whose_runs_use_the_store(store: tuple[BlobStore, Age]
         *(asyncio.to_thread(record_user, blobs.backend, u) for u in (*users, users[0]))
     )
     assert sorted(store_users(blobs.backend), key=lambda u: u.namespace) == users
+
+
+async def test_a_value_that_cannot_be_read_ends_a_collection_before_it_removes_anything(
+    tmp_path: Path,
+) -> None:
+    ring = KeyRing("old", {"old": b"o" * 32})
+    sealed = BlobStore(SealedBackend(FolderBackend(tmp_path / "blobs"), ring))
+    claims = ClaimStore(sealed.backend.within("claims"))
+    claims.finish(claims.claim("c" * 64, tool="t", attempt=1), TaskOutput(output=Stored(value=1)))
+    for path in (tmp_path / "blobs").rglob("*.*"):
+        os.utime(path, (time.time() - WEEK,) * 2)
+    name = await blob_of(sealed, "x")
+    (tmp_path / "blobs" / name[:2] / name).write_bytes(ring.seal(b"x", "another name"))
+    before = sorted((tmp_path / "blobs").rglob("*"))
+    with pytest.raises(NotGenuine):
+        collection(sealed, tmp_path).collect(Retained(), GarbageReport(is_dry_run=False))
+    assert sorted((tmp_path / "blobs").rglob("*")) == before

@@ -341,6 +341,8 @@ async def test_only_a_variable_that_may_hold_a_model_key_is_sent_as_a_header(
         ("test", "the latest key test, not test-2", "the latest key [key], not test-2"),
         ("sk-long-key", "key=sk-long-key1 is wrong", "key=[key]1 is wrong"),
         ("a.b*c", "is a.b*c ok, aXb*c", "is [key] ok, aXb*c"),
+        ("hex-0123456789abcdef", "cut: hex-0123456789ab", "cut: [key]"),
+        ("hex-0123456789abcdef", "hex-0123456789…, and hex-012 alone", "[key]…, and hex-012 alone"),
         ("", "nothing", "nothing"),
         (None, "nothing", "nothing"),
     ],

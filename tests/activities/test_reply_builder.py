@@ -64,6 +64,21 @@ def test_words_that_the_endpoint_did_not_count_are_charged() -> None:
     assert found.is_usage_estimated
 
 
+@pytest.mark.parametrize("given", [0, -7, "-7"])
+def test_a_prompt_that_the_endpoint_counts_as_nothing_or_less_is_charged(given: object) -> None:
+    """The prompt was free, and a budget of tokens let a run go on."""
+    usage = {"usage": {"prompt_tokens": given, "completion_tokens": 9}}
+    found = reply(part({"content": "x"}, "stop"), usage)
+    assert found.usage.input_tokens == 5  # as estimated: one token, and four of the message
+    assert found.is_usage_estimated
+
+
+@pytest.mark.parametrize("code", ["0500" + "0" * 5000, "²²²", "429" * 2000])
+def test_a_code_of_any_length_is_no_error_of_ours(code: str) -> None:
+    with pytest.raises(ModelError, match="no room"):
+        reply({"error": {"code": code, "message": "no room"}})
+
+
 def test_an_answer_beside_thoughts_nested_without_end_is_not_lost() -> None:
     """Found: Python ran out of stack after the model was paid, and it was paid again."""
     deep: Any = "x"

@@ -98,5 +98,17 @@ def test_a_token_that_is_asked_for_must_be_sent() -> None:
         assert ask(server, "/decode", body)[0] == 401
         assert ask(server, "/decode", body, Authorization="Bearer open")[0] == 401
         assert ask(server, "/decode", body, Authorization="Bearer open sesame")[0] == 200
+        # Of who may not ask nothing long is waited for, and nothing is kept.
+        assert ask(server, "/decode", b"", Content_Length="60000000")[0] == 413
+    finally:
+        server.stop()
+
+
+def test_a_token_may_hold_any_letters() -> None:
+    codec = EncryptionCodec(KeyRing("k", {"k": secrets.token_bytes(32)}))
+    server = CodecServer(codec, token="sésame").start()
+    try:
+        sent = "Bearer sésame".encode().decode("latin-1")  # as curl sends what was typed
+        assert ask(server, "/decode", json.dumps(PLAIN), Authorization=sent)[0] == 200
     finally:
         server.stop()

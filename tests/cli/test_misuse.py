@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from planloom.cli import app
+from planloom.console.documents import tool_specs_now
 from planloom.console.misuse import misuse
 
 
@@ -73,3 +75,23 @@ def test_words_that_do_not_fit(arguments: tuple[str, ...], message: str, hint: s
     found = said(*arguments)
     assert (message in found[0], hint in found[1]) == (True, True), found
     assert "\n" not in "".join(found)
+
+
+def test_a_tool_module_that_prints_when_it_is_loaded_is_used_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`planloom tools`, `plan check`, `doctor` and `gc` read the print as the worker's answer."""
+    lines = [
+        "import os",
+        "from planloom import tool",
+        "print('a banner')",
+        "os.system('echo another')",
+        "@tool",
+        "def mine(a: int) -> int:",
+        "    'Give it back.'",
+        "    return a",
+    ]
+    (tmp_path / "loud.py").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLANLOOM_TOOLS", "loud")
+    assert "mine" in [spec.name for spec in tool_specs_now()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,16 @@ async def test_a_tool_that_is_edited_is_used_by_the_next_run(
                 if answer == "good evening Ana":
                     break
                 await asyncio.sleep(0.2)
+
+
+def test_names_that_no_file_has_and_folders_that_go_do_not_end_the_watching(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "more").mkdir()
+    sources = Sources(["x" * 300, "more"], tmp_path / "planloom.toml", tmp_path)
+
+    def gone(*_: object) -> Iterator[Path]:
+        raise FileNotFoundError("more/inner")
+
+    monkeypatch.setattr(Path, "rglob", gone)
+    assert sources.changed() == []

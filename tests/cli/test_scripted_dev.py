@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from planloom import Client, local
 from planloom.console.devserver import free_port
 from planloom.console.documents import settings_file, settings_now
 from planloom.console.reload import Sources
-from planloom.console.scripted import DATA, scripted
+from planloom.console.scripted import DATA, _without_models, scripted
 from planloom.planner.contract.settings import SettingsError
 from planloom.scripted_goals import LABEL, ScriptedGoal, scripted_goals, scripted_model
 
@@ -191,3 +192,15 @@ def test_a_settings_file_that_cannot_be_read_is_said_and_not_left_out(
     with pytest.raises(SettingsError, match="no such file"), scripted(True, is_quiet=True):
         pass
     assert not Path(".planloom").exists()
+
+
+def test_any_settings_file_is_written_as_it_was_read() -> None:
+    """A date in the file ended `planloom dev --scripted` with a traceback."""
+    lines = [
+        '"🎉é" = {"a b" = "\\u007f\\u0000\\"", n = [1, -2.5, inf, true]}',
+        "day = 2026-11-29",
+        "at = 2026-11-29T10:00:00Z",
+        "clock = 10:00:00",
+    ]
+    document = tomllib.loads("\n".join(lines))
+    assert tomllib.loads(_without_models(document)) == document

@@ -12,14 +12,26 @@ from typing import Any
 
 READS = {"readOnlyHint": True}
 OBJECT = {"type": "object"}
-NAMES = ["get-weather", "fs/read.file", "wait", "go", "fails", *os.environ.get("MORE", "").split()]
+NAMES = [
+    "get-weather",
+    "fs/read.file",
+    "wait",
+    "go",
+    "fails",
+    "denies",
+    *os.environ.get("MORE", "").split(),
+]
 TOOLS: list[dict[str, Any]] = [
     {"name": name, "inputSchema": OBJECT, "annotations": READS} for name in NAMES
 ]
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 TOOLS.append({"name": "lies", "inputSchema": OBJECT, "outputSchema": NUMBER, "annotations": READS})
+if "PID_FILE" in os.environ:
+    Path(os.environ["PID_FILE"]).write_text(str(os.getpid()))
+    time.sleep(0.5)
 if "NO_SCHEMA" in os.environ:
     TOOLS.append({"name": "bare", "inputSchema": {}})
+TOKEN = os.environ.get("ODD_TOKEN", "")
 GATE = Path(os.environ.get("GATE", "gate"))
 
 
@@ -39,6 +51,10 @@ def call(id: Any, name: str) -> None:
             GATE.touch()
         case "lies":
             text["structuredContent"] = {"n": "seven"}
+        case "denies":
+            text |= {"isError": True, "content": [{"type": "text", "text": f"bad token {TOKEN}"}]}
+        case "fails" if TOKEN:
+            return send(id, error={"code": -32603, "message": f"bad token {TOKEN}"})
         case "fails":
             return send(id, error={"code": -32603, "message": "a fault inside"})
     return send(id, result=text)

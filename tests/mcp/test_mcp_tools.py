@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,11 +14,13 @@ import pytest
 
 from planloom import local
 from planloom.activities.tools.builtin import BUILTIN_TOOLS
+from planloom.activities.tools.mcp.connections import McpServer
 from planloom.activities.tools.registry import ToolLoadError, ToolRegistry
 from planloom.console.devserver import free_port
 from planloom.planner.contract.settings import SettingsError, settings_from
 from tests.cli.test_cli import planloom_cli
 from tests.support.harness import Planloom
+from tests.support.waiting import until
 
 TIME = str(Path(sys.executable).parent / "mcp-server-time")
 ODD = str(Path(__file__).parent / "odd_server.py")
@@ -183,6 +186,43 @@ async def test_a_server_sees_no_secret_that_is_not_passed_on(
     assert result.answer == "PASSED_ON"
 
 
+async def test_a_token_that_a_server_quotes_is_in_no_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ODD_TOKEN", "tok-0123456789abcdef")
+    once = {"retry": {"max_attempts": 1}, "on_error": "skip", "requires": "best_effort"}
+    result = await local.run(
+        plan({"id": "a", "tool": "o_denies", **once}, {"id": "b", "tool": "o_fails", **once}),
+        settings=settings(o=odd() | {"env_from": ["ODD_TOKEN"]}),
+    )
+    for task in ("a", "b"):
+        assert "bad token [key]" in str(result.tasks[task].error)
+    assert "tok-0123456789" not in result.model_dump_json()
+
+
+async def test_a_server_whose_first_call_is_cancelled_while_it_starts_is_ended(
+    tmp_path: Path,
+) -> None:
+    """Nobody knew of it any more, and each such call left one behind."""
+    pid_file = tmp_path / "pid"
+    server = McpServer("o", settings(o=odd(PID_FILE=str(pid_file))).mcp["o"])
+    call = asyncio.create_task(server.call("wait", {}))
+    await until(lambda: pid_file.exists() and pid_file.read_text() != "")
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await until(lambda: not _is_alive(int(pid_file.read_text())))
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @contextlib.asynccontextmanager
 async def over_http(folder: Path) -> AsyncIterator[str]:
     port = free_port()
@@ -232,7 +272,7 @@ def test_servers_that_cannot_be_used_are_named_all_at_once(tmp_path: Path) -> No
     gone, words, bare, *_, token, twice = failed.value.problems
     assert 'there is no program "no-such-program-anywhere"' in gone.message
     assert "belong in args" in words.message
-    assert "does not follow the protocol: tools.6.inputSchema.type" in bare.message
+    assert "does not follow the protocol: tools.7.inputSchema.type" in bare.message
     assert "NO_TOKEN_HERE is not set" in token.message
     assert twice.message == 'tool "twice_get_weather" is already there, from the MCP server twice.'
     assert "Set prefix in [mcp.twice]" in twice.hint

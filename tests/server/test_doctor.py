@@ -12,6 +12,7 @@ import pytest
 
 from planloom.activities import self_check
 from planloom.activities.storage.backends import FolderBackend
+from planloom.console import doctor as console_doctor
 from planloom.console.devserver import free_port
 from planloom.console.doctor import examine
 from planloom.planner.contract.findings import Finding
@@ -180,3 +181,18 @@ def test_a_hint_shows_no_password_of_an_address() -> None:
     finding = self_check._no_list("model", "http://me:canary@127.0.0.1:9/?token=canary")
     assert finding.hint.endswith("base_url = http://127.0.0.1:9/v1")
     assert "canary" not in finding.message
+
+
+@pytest.mark.parametrize(
+    "program", ["not a program", "#!/bin/sh\nexit 3", "#!/bin/sh\nexec sleep 60"]
+)
+def test_a_temporal_program_that_does_not_work_is_a_line_and_no_end(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "temporal"
+    path.write_text(program)
+    path.chmod(0o755)
+    monkeypatch.setattr(console_doctor, "PROGRAM_SECONDS", 0.5)
+    monkeypatch.setattr(console_doctor.shutil, "which", lambda *_, **__: str(path))
+    (finding,) = of(console_doctor.versions(), "temporal program")
+    assert (finding.level, "does not work" in finding.message) == ("warn", True)

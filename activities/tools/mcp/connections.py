@@ -21,6 +21,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, CallToolResult, Tool
 from pydantic import ValidationError
 
+from planloom.activities.models.keys import without_key
 from planloom.planner.contract.mcp import McpSettings
 
 T = TypeVar("T")
@@ -112,6 +113,12 @@ class McpServer:
             if connection.is_left and not connection.calls:
                 await connection.close()
 
+    def without_secrets(self, text: str) -> str:
+        """What it says, without the values that it was given: servers quote a token they refuse."""
+        for variable in (*self.settings.env_from, *self.settings.headers_env.values()):
+            text = without_key(text, self._environment.get(variable))
+        return text
+
     async def close(self) -> None:
         """End the connection, and a server that was started for it."""
         connection, self._connection = self._connection, None
@@ -128,6 +135,9 @@ class McpServer:
             try:
                 limit = self.settings.start_timeout
                 client = await asyncio.wait_for(asyncio.shield(opened), limit)
+            except asyncio.CancelledError:
+                keeper.cancel()  # nobody knows of what it has started
+                raise
             except Exception as error:
                 keeper.cancel()
                 raise McpUnreachable(_cause(error)) from error

@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
+from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ToolAnnotations
 from mcp_types import Tool as Described
 
@@ -73,11 +74,17 @@ class McpTool(Tool[..., Any]):
         try:
             result = await background().result(lambda: server.call(name, arguments))
         except McpUnreachable as error:
-            raise ToolError(f"MCP server {server.name}: {error}", retry=True) from error
+            text = server.without_secrets(str(error))
+            raise ToolError(f"MCP server {server.name}: {text}", retry=True) from error
+        except MCPError as error:  # as it was, with its code: only what it says is looked through
+            said = server.without_secrets(str(error))
+            if said == str(error):
+                raise
+            raise RuntimeError(f"MCP server {server.name}: {said}") from None
         except RuntimeError as error:  # the SDK quotes the whole schema below its first line
-            raise RuntimeError(str(error).partition("\n")[0]) from error
+            raise RuntimeError(server.without_secrets(str(error).partition("\n")[0])) from error
         if result.is_error:
-            text = _text_of(result)
+            text = server.without_secrets(_text_of(result))
             raise ToolError(text or f"MCP server {server.name}: the tool failed without a word")
         return value_of(result)
 

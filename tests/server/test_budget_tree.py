@@ -135,6 +135,7 @@ async def test_a_prompt_of_wide_characters_is_reserved_for_what_it_may_take(
         assert (await planloom.result(handle))["usage"]["tokens"] == 649
 
 
+@pytest.mark.slow
 async def test_a_worker_that_dies_while_budget_is_reserved_takes_none_of_it(
     planloom: Planloom,
 ) -> None:

@@ -419,6 +419,7 @@ async def test_a_pool_nobody_knows_is_refused_with_the_names(planloom: Planloom)
             assert (await planloom.failure(handle)).type == "InvalidRequest"
 
 
+@pytest.mark.slow
 async def test_the_pools_workflow_begins_anew_by_itself_and_forgets_nothing(
     planloom: Planloom,
 ) -> None:

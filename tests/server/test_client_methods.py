@@ -94,7 +94,7 @@ async def test_every_decision_is_a_method(planloom: Planloom) -> None:
         edited = await run.edit(patch=patch, by="ben")
         assert (await run.pause()).accepted
         await run.approve(edited.revision)
-        with pytest.raises(Refused, match="asked nothing"):
+        with pytest.raises(Refused, match="no open question"):
             await run.answer(1)
         assert (await run.raise_budget(tasks=60, by="ana")).accepted
         await run.resume()

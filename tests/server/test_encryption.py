@@ -195,7 +195,7 @@ async def test_without_keys_the_same_runs_are_found_by_the_same_search(
     database_server.stop()
     found = readable(database_server.data_dir)
     assert found["temporal.db"] > 100
-    assert [name for name in found if name.startswith("cache/")]
+    assert [name for name in found if name.startswith("blobs/cache/")]
     claims = [name for name in found if name.startswith("blobs/claims/")]
     assert len([name for name in found if name.startswith("blobs/")]) > len(claims)
 

@@ -388,7 +388,7 @@ class Frontier:
         """
         if self.is_paused or self.is_stopped:
             return
-        heap, seen = [*self.heap], set[Unit]()
+        heap, seen = list(self.heap), set[Unit]()
         while heap:
             unit = heappop(heap)[-1]
             if unit not in seen and self._is_startable(unit):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from planloom.console.devserver import free_port
 from planloom.planner.contract.settings import SettingsError, settings_from
 from tests.cli.test_cli import planloom_cli
 from tests.support.harness import Planloom
+from tests.support.nursery import is_alive
 from tests.support.waiting import until
 
 TIME = str(Path(sys.executable).parent / "mcp-server-time")
@@ -211,16 +211,8 @@ async def test_a_server_whose_first_call_is_cancelled_while_it_starts_is_ended(
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await until(lambda: not _is_alive(int(pid_file.read_text())))
+    await until(lambda: not is_alive(int(pid_file.read_text())))
     await until(lambda: len(asyncio.all_tasks()) == 1)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @contextlib.asynccontextmanager

@@ -101,7 +101,7 @@ class NursedWorker:
 
     @property
     def is_running(self) -> bool:
-        return bool(self._pid) and _lives(self._pid)
+        return bool(self._pid) and is_alive(self._pid)
 
     async def start(self) -> NursedWorker:
         """Start it and wait for its line "… is polling …"."""
@@ -136,7 +136,7 @@ class NursedWorker:
             os.kill(pid, sign)
         try:
             async with asyncio.timeout(STOP_SECONDS):
-                while _lives(pid):  # noqa: ASYNC110 - it is no child of this process
+                while is_alive(pid):  # noqa: ASYNC110 - it is no child of this process
                     await asyncio.sleep(0.02)
         except TimeoutError:
             os.kill(pid, signal.SIGKILL)
@@ -167,7 +167,7 @@ class NursedWorker:
             transport.close()
 
 
-def _lives(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -33,6 +33,7 @@ from planloom.workflows.machines.shared.estimates import (
     WIDER,
     model_amount,
     most_tokens,
+    prompt_in,
 )
 from planloom.workflows.machines.shared.events import Broke, Failure, Returned
 from planloom.workflows.machines.shared.large_inputs import SHOWN_MAX_BYTES
@@ -194,7 +195,7 @@ def _ask_for_summary(
         return
     model = _worker(host)
     job = summary_job(key, stored, model=model, request=host.request, scope=host.root)
-    prompt = summary_amounts(host.catalog, model, stored)[1].tokens - ANSWER_TOKENS_MIN
+    prompt = prompt_in(summary_amounts(host.catalog, model, stored)[1])
     most = most_tokens(answer, host.account.ledger.caps, host.catalog, model, prompt)
     if most is not None:
         job = job.model_copy(update={"tokens_max": most})
@@ -284,7 +285,7 @@ def _turn_command(host: Host, talk: Talk, key: str, granted: Amount) -> TakeTurn
     persona = talk.persona
     model = host.model_for("worker", persona.model)
     is_first = talk.transcript is None
-    prompt = _amounts(host, talk)[1].tokens - ANSWER_TOKENS_MIN
+    prompt = prompt_in(_amounts(host, talk)[1])
     job = TurnJob(
         name=persona.name,
         # Later turns have the opening in their transcript.

@@ -31,6 +31,7 @@ from planloom.workflows.machines.shared.estimates import (
     answer_room,
     model_amount,
     most_tokens,
+    prompt_in,
     stored_bytes,
     wider_room,
 )
@@ -250,8 +251,8 @@ def send_summary(run: RunState, step: Step, granted: Amount) -> None:
         prompt=PROMPT_ASKED if joining.question else PROMPT,
         words=words,
     )
-    caps, least = run.account.ledger.caps, summary_amounts(run.catalog, model, _output(run, task))
-    prompt = least[1].tokens - ANSWER_TOKENS_MIN
+    caps = run.account.ledger.caps
+    prompt = prompt_in(summary_amounts(run.catalog, model, _output(run, task))[1])
     if (most := most_tokens(granted, caps, run.catalog, model, prompt)) is not None:
         job = job.model_copy(update={"tokens_max": most})
     name = f"join.{goal_of(run).rounds + 1}{_suffix(joining)}.{task}"

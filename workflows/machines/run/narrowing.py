@@ -23,29 +23,24 @@ def narrowed(task: Task, request: RunRequest, known: Task | None = None) -> Task
     document: dict[str, Any] = {}
     if known is not None and known.approval and not task.approval:
         document["approval"] = True
-    if (
-        task.priority
-        and PRIORITY_KEYS[task.priority] < PRIORITY_KEYS[request.priority]
-        and (known is None or known.priority != task.priority)
-    ):
+
+    def is_new(field: str) -> bool:
+        return known is None or getattr(known, field) != getattr(task, field)
+
+    is_above = task.priority and PRIORITY_KEYS[task.priority] < PRIORITY_KEYS[request.priority]
+    if is_above and is_new("priority"):
         document["priority"] = None
-    if (
-        task.cache
-        and _REACH[task.cache] > _REACH[request.cache]
-        and (known is None or known.cache != task.cache)
-    ):
+    if task.cache and _REACH[task.cache] > _REACH[request.cache] and is_new("cache"):
         document["cache"] = None
-    is_kept = known is not None and known.plan == task.plan
     if (
         isinstance(task.plan, Plan)
-        and not is_kept
+        and is_new("plan")
         and (inner := _narrowed_plan(task.plan, request))
     ):
         document["plan"] = inner
     other = task.fallback_body
     below = other.plan if other is not None else None
-    is_kept = known is not None and known.fallback == task.fallback
-    if isinstance(below, Plan) and not is_kept and (inner := _narrowed_plan(below, request)):
+    if isinstance(below, Plan) and is_new("fallback") and (inner := _narrowed_plan(below, request)):
         plan = inner.model_dump(mode="json", exclude_unset=True, by_alias=True)
         document["fallback"] = {**task.fallback, "plan": plan}  # type: ignore[dict-item]
     if not document:

@@ -54,6 +54,11 @@ def model_amount(
     )
 
 
+def prompt_in(least: Amount) -> int:
+    """The tokens of the prompt in the least that a call can do with."""
+    return least.tokens - ANSWER_TOKENS_MIN
+
+
 def wider_room(cut_at: int) -> tuple[int, int]:
     """Answer tokens for another try after an answer that was cut off at `cut_at`, and the least
     with which it is worth paying."""

@@ -17,6 +17,7 @@ from planloom.workflows.machines.shared.estimates import (
     ANSWER_TOKENS_MIN,
     model_amount,
     most_tokens,
+    prompt_in,
     stored_bytes,
 )
 from planloom.workflows.machines.shared.events import Broke, Returned
@@ -102,7 +103,7 @@ def _judge_command(team: TeamState, key: str, granted: Amount) -> AskModel:
     }
     bound = {f"m{n}": stored for n, stored in enumerate(answers.values())}
     caps = team.account.ledger.caps
-    prompt = _amounts(team, answers)[1].tokens - ANSWER_TOKENS_MIN
+    prompt = prompt_in(_amounts(team, answers)[1])
     job = AskJob.model_validate(
         {
             "task": JUDGE,
